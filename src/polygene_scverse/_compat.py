@@ -1,0 +1,71 @@
+"""The only place that touches what scvi-tools keeps private."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+MODEL_FILE = "model.pt"
+ADATA_FILE = "adata.h5ad"
+SETUP_ARGS = "setup_args"
+FIELD_REGISTRIES = "field_registries"
+STATE_REGISTRY = "state_registry"
+
+
+def field_state(registry: dict[str, Any], field: str) -> dict[str, Any]:
+    """State that a registered field keeps, e.g. the categories of the phenotypes."""
+    return registry[FIELD_REGISTRIES][field][STATE_REGISTRY]
+
+
+def setup_args(registry: dict[str, Any]) -> dict[str, Any]:
+    """Arguments that ``setup_anndata`` was called with."""
+    return registry[SETUP_ARGS]
+
+
+def plain(value: Any) -> Any:
+    """Plain containers, so that a saved model is read without unpickling code; see `check_plain_file`."""
+    if isinstance(value, dict):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(v) for v in value]
+    if hasattr(value, "tolist") and not isinstance(value, torch.Tensor):  # numpy array or scalar
+        return plain(value.tolist())
+    if hasattr(value, "to_dict"):  # DataFrame of the history
+        return {"index": plain(value.index.to_list()), "values": plain(value.iloc[:, 0].to_list())}
+    return value
+
+
+def check_plain_file(path: Path) -> None:
+    """Refuse a saved model that holds more than tensors and plain containers: it could run code when read.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If the file cannot be read without unpickling code.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"`dir_path`: there is no {path.name} in {path.parent}. Pass a folder written by save()."
+        )
+    try:
+        torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise ValueError(
+            f"`dir_path`: {path} holds more than tensors and plain values, or is damaged, and reading it could run foreign "
+            "code. Pass a folder written by Polygene.save()."
+        ) from error
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Torch's global random state set for a while, and given back."""
+    devices = list(range(torch.cuda.device_count()))
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seed)
+        yield

@@ -1,0 +1,226 @@
+"""The sentence a cell is written as: slots, vocabulary, ids and positions.
+
+``[CLS] [phenotype 1] … [phenotype P] [START] gene 1 … gene N [END]``
+
+A slot is known by its position. The word in a gene's slot is its expression bin, the word in a
+phenotype's slot is one of that phenotype's categories, or its "no value" word.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+PAD, MASK, SEP, CLS, UNK, START, END = range(7)
+SPECIAL_TOKENS = ("[PAD]", "[MASK]", "[SEP]", "[CLS]", "[UNK]", "[START]", "[END]")
+
+
+def token_text(label: str) -> str:
+    """The word of a label, as the original spells it: ``"B cell"`` -> ``"[B_cell]"``."""
+    return f"[{label.replace(' ', '_')}]"
+
+
+@dataclass(frozen=True)
+class PhenotypeSlot:
+    """One phenotype: its name, its categories and the token id of each.
+
+    Parameters
+    ----------
+    name
+        The obs column the phenotype is learned from.
+    categories
+        Labels, in the order of their codes 0, 1, …
+    ids
+        Token id of each category.
+    no_value_id
+        Token id that is shown when the value is missing.
+    """
+
+    name: str
+    categories: tuple[str, ...]
+    ids: tuple[int, ...]
+    no_value_id: int
+
+    def encode(self, codes: NDArray[np.integer]) -> NDArray[np.int64]:
+        """Token ids of category codes; the code -1 (unknown) becomes the "no value" id."""
+        table = np.array([*self.ids, self.no_value_id], dtype=np.int64)
+        return table[codes]  # -1 is the last row of the table
+
+
+@dataclass(frozen=True)
+class TokenLayout:
+    """Slots, vocabulary, ids and positions of the sentence.
+
+    Parameters
+    ----------
+    phenotypes
+        Phenotype slots, in the order in which they stand.
+    genes
+        Gene names, in the order in which they stand (most variable first).
+    n_bins
+        Number of expression bins, bin 0 ("not expressed") included.
+    first_bin_id
+        Token id of bin 0; the other bins follow it.
+    vocabulary
+        The word of each token id.
+    """
+
+    phenotypes: tuple[PhenotypeSlot, ...]
+    genes: tuple[str, ...]
+    n_bins: int
+    first_bin_id: int
+    vocabulary: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if len(set(self.genes)) != len(self.genes):
+            raise ValueError("`genes`: a gene is named twice. Name each gene once.")
+        if len(set(self.phenotype_names)) != len(self.phenotypes):
+            raise ValueError("`phenotypes`: a phenotype is named twice. Name each phenotype once.")
+        if self.n_bins < 2:
+            raise ValueError(f"`n_bins`: found {self.n_bins}, but at least 2 bins are needed. Pass 2 for binary.")
+
+    @classmethod
+    def build(cls, phenotypes: Mapping[str, Sequence[str]], genes: Sequence[str], n_bins: int) -> TokenLayout:
+        """Lay out any phenotypes and genes.
+
+        Parameters
+        ----------
+        phenotypes
+            Name of each phenotype and its categories.
+        genes
+            Gene names, most variable first.
+        n_bins
+            Number of expression bins.
+        """
+        words = [*SPECIAL_TOKENS, *(token_text(f"no_{name}") for name in phenotypes)]
+        slots = []
+        for i, (name, categories) in enumerate(phenotypes.items()):
+            ids = tuple(range(len(words), len(words) + len(categories)))
+            slots.append(PhenotypeSlot(name, tuple(categories), ids, len(SPECIAL_TOKENS) + i))
+            words += [token_text(f"{name}={category}") for category in categories]
+        first_bin_id = len(words)
+        words += [str(b) for b in range(n_bins)]
+        return cls(tuple(slots), tuple(genes), n_bins, first_bin_id, tuple(words))
+
+    @classmethod
+    def from_vocabulary(
+        cls, words: Sequence[str], phenotypes: Mapping[str, Sequence[str]], genes: Sequence[str], n_bins: int
+    ) -> TokenLayout:
+        """Lay out a given vocabulary, whose ids are the places of its words, followed by the bins.
+
+        Parameters
+        ----------
+        words
+            The vocabulary without bins, as the lines of the original's ``vocab.txt``.
+        phenotypes
+            Name of each phenotype and its categories; ``[no_<name>]`` and the word of each category
+            must stand in `words`.
+        genes
+            Gene names, most variable first.
+        n_bins
+            Number of expression bins.
+
+        Raises
+        ------
+        ValueError
+            If a word is not in the vocabulary.
+        """
+        ids = {word: i for i, word in enumerate(words)}
+        wanted = [token_text(f"no_{name}") for name in phenotypes]
+        wanted += [token_text(c) for categories in phenotypes.values() for c in categories]
+        absent = [word for word in (*SPECIAL_TOKENS, *wanted) if word not in ids]
+        if absent:
+            raise ValueError(
+                f"`words`: {absent[:5]} ({len(absent)} in all) are not among the {len(words)} words of the "
+                "vocabulary. Pass the vocabulary that belongs to these phenotypes."
+            )
+        slots = tuple(
+            PhenotypeSlot(
+                name, tuple(categories), tuple(ids[token_text(c)] for c in categories), ids[token_text(f"no_{name}")]
+            )
+            for name, categories in phenotypes.items()
+        )
+        return cls(slots, tuple(genes), n_bins, len(words), (*words, *(str(b) for b in range(n_bins))))
+
+    @property
+    def phenotype_names(self) -> tuple[str, ...]:
+        """Names of the phenotypes, in the order of their slots."""
+        return tuple(slot.name for slot in self.phenotypes)
+
+    @property
+    def n_phenotypes(self) -> int:
+        """Number of phenotype slots P."""
+        return len(self.phenotypes)
+
+    @property
+    def n_genes(self) -> int:
+        """Number of gene slots N."""
+        return len(self.genes)
+
+    @property
+    def n_tokens(self) -> int:
+        """Size of the vocabulary."""
+        return len(self.vocabulary)
+
+    @property
+    def length(self) -> int:
+        """Number of slots, N + P + 3."""
+        return self.n_genes + self.n_phenotypes + 3
+
+    @property
+    def first_gene_position(self) -> int:
+        """Position of the first gene slot."""
+        return self.n_phenotypes + 2
+
+    @property
+    def n_special(self) -> int:
+        """Number of slots that are not genes: CLS, phenotypes, START, END."""
+        return self.n_phenotypes + 3
+
+    @cached_property
+    def special_tokens(self) -> NDArray[np.int64]:
+        """Token ids of the slots that are not genes, every phenotype hidden; shape (n_special,)."""
+        return np.array([CLS, *[MASK] * self.n_phenotypes, START, END], dtype=np.int64)
+
+    @cached_property
+    def special_positions(self) -> NDArray[np.int64]:
+        """Positions of the slots that are not genes; shape (n_special,)."""
+        return np.array([*range(self.first_gene_position), self.length - 1], dtype=np.int64)
+
+    def encode_phenotypes(self, codes: NDArray[np.integer]) -> NDArray[np.int64]:
+        """Token ids of phenotype codes.
+
+        Parameters
+        ----------
+        codes
+            Category codes, -1 where the value is missing; shape (n_cells, n_phenotypes).
+        """
+        columns = [slot.encode(codes[:, i]) for i, slot in enumerate(self.phenotypes)]
+        return np.stack(columns, axis=1) if columns else np.empty((len(codes), 0), dtype=np.int64)
+
+    def slot(self, name: str) -> PhenotypeSlot:
+        """The slot of the phenotype called `name`."""
+        return self.phenotypes[self.phenotype_names.index(name)]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain containers only, to be saved; `from_dict` reads them back."""
+        plain = asdict(self)
+        plain["phenotypes"] = [
+            {"name": s.name, "categories": list(s.categories), "ids": list(s.ids), "no_value_id": s.no_value_id}
+            for s in self.phenotypes
+        ]
+        return plain | {"genes": list(self.genes), "vocabulary": list(self.vocabulary)}
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> TokenLayout:
+        """Read what `to_dict` wrote."""
+        slots = tuple(
+            PhenotypeSlot(s["name"], tuple(s["categories"]), tuple(s["ids"]), s["no_value_id"])
+            for s in plain["phenotypes"]
+        )
+        return cls(slots, tuple(plain["genes"]), plain["n_bins"], plain["first_bin_id"], tuple(plain["vocabulary"]))

@@ -1,0 +1,79 @@
+"""Checks whose errors say: which argument, what was found, what there is, what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from numpy.typing import NDArray
+
+
+def shorten(items: Iterable[object], limit: int = 8) -> str:
+    """A list for an error text, cut after `limit` items with the number of those left out."""
+    items = [str(item) for item in items]
+    more = f" and {len(items) - limit} more" if len(items) > limit else ""
+    return f"{items[:limit]}{more}"
+
+
+def check_not_empty(n_obs: int, n_vars: int) -> None:
+    """Refuse data without cells or without genes."""
+    if n_obs == 0 or n_vars == 0:
+        raise ValueError(
+            f"`adata`: found {n_obs} cells and {n_vars} genes, but at least one of each is needed. "
+            "Look at the filter that came before."
+        )
+
+
+def check_unique_names(names: pd.Index, what: str = "adata.var_names") -> None:
+    """Refuse gene names that are not unique."""
+    if names.is_unique:
+        return
+    twice = names[names.duplicated()].unique()
+    raise ValueError(
+        f"`adata`: {len(twice)} names occur more than once in {what}, e.g. {shorten(twice, 5)}. Genes are matched by "
+        "name. Call adata.var_names_make_unique(), or drop the duplicates."
+    )
+
+
+def check_columns(keys: Sequence[str], adata: AnnData, argument: str, candidates: Sequence[str]) -> None:
+    """Refuse names that are not obs columns."""
+    absent = [key for key in keys if key not in adata.obs.columns]
+    if absent:
+        raise KeyError(
+            f"`{argument}`: {shorten(absent)} not among the columns of adata.obs. Columns that look like "
+            f"phenotypes: {shorten(candidates)}. Pass some of them."
+        )
+
+
+def check_choice(value: object, choices: Sequence[object], argument: str) -> None:
+    """Refuse a value that is not one of a few choices."""
+    if value not in choices:
+        raise ValueError(f"`{argument}`: found {value!r}, but it must be one of {list(choices)}. Pass one of them.")
+
+
+def check_fraction(value: float, argument: str) -> None:
+    """Refuse a number outside of 0 … 1."""
+    if not 0 <= value <= 1:
+        raise ValueError(f"`{argument}`: found {value}, but it is a share. Pass a number from 0 to 1.")
+
+
+def check_finite(values: NDArray[np.floating], where: str, remedy: str = "") -> None:
+    """Refuse NaN and infinite values."""
+    bad = ~np.isfinite(values)
+    if bad.any():
+        kinds = [name for name, test in (("NaN", np.isnan), ("infinite", np.isinf)) if test(values).any()]
+        raise ValueError(
+            f"`adata`: {int(bad.sum())} values of {where} are {' or '.join(kinds)}, but expression must be a number. "
+            f"Remove or repair these cells{remedy}."
+        )
+
+
+def check_not_negative(values: NDArray[np.floating], where: str, remedy: str = "") -> None:
+    """Refuse negative values: scaled or otherwise transformed data."""
+    if values.size and (lowest := values.min()) < 0:
+        raise ValueError(
+            f"`adata`: {where} has negative values (lowest {lowest:.3g}), as scaled or corrected data have, but raw "
+            f"counts or log1p of counts per 10,000 are needed. Pass unscaled data{remedy}."
+        )

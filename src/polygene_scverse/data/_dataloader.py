@@ -1,0 +1,227 @@
+"""Batches of cells of like length, as torch tensors; row order is known, draws depend on (seed, epoch, cell)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from polygene_scverse._layout import TokenLayout
+from polygene_scverse.data._batch import make_batch
+from polygene_scverse.data._masking import MaskingRates, draw, show_all
+from polygene_scverse.data._tokens import Cells
+
+WINDOW = 16
+"""Batches whose cells are sorted by length together."""
+
+BatchKey = tuple[int, NDArray[np.int64]]
+
+
+@dataclass(frozen=True)
+class CellTable:
+    """Everything the batches of some cells are made of.
+
+    Parameters
+    ----------
+    cells
+        Tokens of the cells.
+    codes
+        Phenotype codes; shape (n_cells, n_phenotypes).
+    ids
+        Which cells they are (row numbers of the data set): seeds of the draws. Shape (n_cells,).
+    layout
+        Ids and positions.
+    measured
+        Whether each gene is measured; shape (n_genes,).
+    """
+
+    cells: Cells
+    codes: NDArray[np.int64]
+    ids: NDArray[np.int64]
+    layout: TokenLayout
+    measured: NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.cells)
+
+
+class BatchDataset(Dataset):
+    """Assembles the batch of a key ``(epoch, cells)``.
+
+    Parameters
+    ----------
+    table
+        The cells.
+    rates
+        How much is hidden; None for inference, where nothing is a target.
+    seed
+        Seed of the draws.
+    fixed_epoch
+        Draw as in this epoch, always: validation sees the same targets each time.
+    shown
+        For inference: phenotypes that are shown where their value is known; shape (n_phenotypes,). None by default.
+    """
+
+    def __init__(
+        self,
+        table: CellTable,
+        rates: MaskingRates | None = None,
+        *,
+        seed: int = 0,
+        fixed_epoch: int | None = None,
+        shown: NDArray[np.bool_] | None = None,
+    ) -> None:
+        self.table, self.rates, self.seed, self.fixed_epoch, self.shown = table, rates, seed, fixed_epoch, shown
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def __getitem__(self, key: BatchKey) -> dict[str, torch.Tensor]:
+        epoch, rows = key
+        t = self.table
+        cells, codes = t.cells.take(rows), t.codes[rows]
+        if self.rates is None:
+            masking = show_all(cells, codes, self.shown)
+        else:
+            epoch = epoch if self.fixed_epoch is None else self.fixed_epoch
+            masking = draw(
+                cells, t.ids[rows], t.measured, t.layout.n_phenotypes, self.rates, seed=self.seed, epoch=epoch
+            )
+        batch = make_batch(cells, masking, t.layout, codes)
+        batch["rows"] = rows
+        return {name: torch.from_numpy(np.ascontiguousarray(a)) for name, a in batch.items()}
+
+
+class LengthSampler(Sampler[BatchKey]):
+    """Batches of cells of like length.
+
+    Shuffled: the cells are shuffled, cut into windows of some batches, sorted by length within a window, and the
+    batches shuffled. Not shuffled: longest cells first, so that the largest batch is met at once.
+    Batches are cut over all processes and then split, so that each process has cells of the same lengths.
+
+    Parameters
+    ----------
+    lengths
+        Length of each cell; shape (n_cells,).
+    batch_size
+        Cells per batch, over all processes.
+    shuffle
+        Whether to shuffle, anew in each epoch.
+    seed
+        Seed of the shuffles.
+    rank, n_ranks
+        This process and the number of processes.
+    """
+
+    def __init__(
+        self,
+        lengths: NDArray[np.integer],
+        batch_size: int,
+        *,
+        shuffle: bool = False,
+        seed: int = 0,
+        rank: int = 0,
+        n_ranks: int = 1,
+    ) -> None:
+        if batch_size < 1:
+            raise ValueError(f"`batch_size`: found {batch_size}, but it must be at least 1.")
+        self.lengths, self.batch_size, self.shuffle, self.seed = lengths, batch_size, shuffle, seed
+        self.rank, self.n_ranks, self.epoch = rank, n_ranks, 0
+
+    def __len__(self) -> int:
+        return -(-len(self.lengths) // self.batch_size)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Shuffle as in this epoch; Lightning calls it."""
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[BatchKey]:
+        for rows in self.batches():
+            yield self.epoch, rows[self.rank :: self.n_ranks]
+
+    def batches(self) -> list[NDArray[np.int64]]:
+        """Row numbers of the batches of this epoch, over all processes."""
+        if not self.shuffle:
+            order = np.argsort(-self.lengths, kind="stable")
+            return [order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size)]
+        rng = np.random.default_rng([self.seed, self.epoch])
+        order = rng.permutation(len(self.lengths))
+        window = WINDOW * self.batch_size
+        batches = []
+        for start in range(0, len(order), window):
+            part = order[start : start + window]
+            part = part[np.argsort(self.lengths[part], kind="stable")]
+            batches += [part[i : i + self.batch_size] for i in range(0, len(part), self.batch_size)]
+        return [batches[i] for i in rng.permutation(len(batches))]
+
+
+def make_loader(dataset: BatchDataset, sampler: LengthSampler, **kwargs: Any) -> DataLoader:
+    """A loader whose items are whole batches."""
+    return DataLoader(dataset, sampler=sampler, batch_size=None, **kwargs)
+
+
+class CellSplitter(pl.LightningDataModule):
+    """Feeds training and validation cells to Lightning; scvi-tools' training runner reads its ``n_*`` and ``*_idx``.
+
+    Parameters
+    ----------
+    train, validation
+        The cells; their ``ids`` are row numbers of the data set. Without validation cells none is run.
+    rates
+        How much is hidden.
+    batch_size
+        Cells per batch, over all processes.
+    seed
+        Seed of order and draws.
+    loader_kwargs
+        Passed to :class:`torch.utils.data.DataLoader`, e.g. ``num_workers``.
+    """
+
+    def __init__(
+        self,
+        train: CellTable,
+        validation: CellTable | None,
+        rates: MaskingRates,
+        *,
+        batch_size: int,
+        seed: int = 0,
+        **loader_kwargs: Any,
+    ) -> None:
+        super().__init__()
+        self.train, self.validation, self.rates = train, validation, rates
+        self.batch_size, self.seed, self.loader_kwargs = batch_size, seed, loader_kwargs
+        self.train_idx = train.ids
+        self.val_idx = None if validation is None else validation.ids
+        self.n_train, self.n_val = len(train), 0 if validation is None else len(validation)
+
+    def _ranks(self) -> dict[str, int]:
+        trainer = self.trainer
+        return {} if trainer is None else {"rank": trainer.global_rank, "n_ranks": trainer.world_size}
+
+    def train_dataloader(self) -> DataLoader:
+        """Shuffled batches with fresh draws in each epoch."""
+        sampler = LengthSampler(
+            self.train.cells.lengths, self.batch_size, shuffle=True, seed=self.seed, **self._ranks()
+        )
+        return make_loader(BatchDataset(self.train, self.rates, seed=self.seed), sampler, **self.loader_kwargs)
+
+    def val_dataloader(self) -> DataLoader | list[Any]:
+        """Batches with the same draws each time: no gene is dropped, every phenotype is hidden."""
+        if self.validation is None:
+            return []
+        rates = MaskingRates(
+            expressed=self.rates.expressed,
+            not_expressed=self.rates.not_expressed,
+            gene_dropout=0.0,
+            max_genes=self.rates.max_genes,
+            hide_all=1.0,
+        )
+        sampler = LengthSampler(self.validation.cells.lengths, self.batch_size, **self._ranks())
+        dataset = BatchDataset(self.validation, rates, seed=self.seed, fixed_epoch=0)
+        return make_loader(dataset, sampler, **self.loader_kwargs)

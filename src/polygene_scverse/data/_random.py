@@ -1,0 +1,53 @@
+"""Random numbers that depend on (seed, epoch, cell, place) alone.
+
+A cell gets the same targets, hidden phenotypes and dropped genes in whatever batch, process or worker it is
+drawn, because nothing is drawn in sequence: each number is a hash of what it is for.
+
+References
+----------
+The hash is the finaliser of SplitMix64: Steele, Lea and Flood, "Fast splittable pseudorandom number generators",
+OOPSLA 2014, doi:10.1145/2660193.2660195.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+_GAMMA = np.uint64(0x9E3779B97F4A7C15)
+_MUL1 = np.uint64(0xBF58476D1CE4E5B9)
+_MUL2 = np.uint64(0x94D049BB133111EB)
+
+
+def mix(z: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Scramble 64 bits so that each bit of the result depends on each bit of `z`."""
+    z = z + _GAMMA
+    z ^= z >> np.uint64(30)
+    z *= _MUL1
+    z ^= z >> np.uint64(27)
+    z *= _MUL2
+    z ^= z >> np.uint64(31)
+    return z
+
+
+def cell_keys(seed: int, epoch: int, cells: NDArray[np.integer]) -> NDArray[np.uint64]:
+    """A key per cell, to be passed to `uniform`; same shape as `cells`."""
+    root = mix(np.array([seed], dtype=np.uint64))
+    root = mix(root ^ np.uint64(epoch))
+    return mix(root ^ cells.astype(np.uint64))
+
+
+def uniform(keys: NDArray[np.uint64], stream: int, index: NDArray[np.integer] | int = 0) -> NDArray[np.float64]:
+    """Uniform numbers in [0, 1).
+
+    Parameters
+    ----------
+    keys
+        Keys of `cell_keys`.
+    stream
+        What the number is for; different streams are independent.
+    index
+        Which number of the stream; broadcast against `keys`.
+    """
+    counter = np.asarray(index, dtype=np.uint64) + (np.uint64(stream) << np.uint64(40))
+    return (mix(keys ^ mix(np.atleast_1d(counter))) >> np.uint64(11)) * 2.0**-53

@@ -1,0 +1,79 @@
+"""Training and validation cells; groups (donors, samples) are never split between them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from polygene_scverse._validate import check_fraction, shorten
+
+
+def split_cells(
+    n_obs: int, *, validation_size: float = 0.1, groups: pd.Series | None = None, seed: int = 0
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Draw the validation cells, whole groups at a time where `groups` is given.
+
+    Parameters
+    ----------
+    n_obs
+        Number of cells.
+    validation_size
+        Share of the cells (of the groups, at least one) to hold out.
+    groups
+        Group of each cell, shape (n_obs,). Cells without a group count as one group.
+    seed
+        Seed of the draw.
+
+    Returns
+    -------
+    Ascending row numbers of the training and of the validation cells.
+
+    Raises
+    ------
+    ValueError
+        If a side would be empty.
+    """
+    check_fraction(validation_size, "validation_size")
+    rng = np.random.default_rng(seed)
+    if groups is None:
+        held_out = rng.permutation(n_obs) < round(n_obs * validation_size)
+    elif validation_size == 0:
+        held_out = np.zeros(n_obs, dtype=bool)
+    else:
+        codes, names = pd.factorize(groups, use_na_sentinel=False)
+        if len(names) < 2:
+            raise ValueError(
+                f"`group_key`: found the one group {shorten(names)}, but whole groups are held out, so two or more are "
+                "needed. Pass another column, or None to hold out single cells."
+            )
+        n_held_out = min(max(1, round(len(names) * validation_size)), len(names) - 1)
+        held_out = (rng.permutation(len(names)) < n_held_out)[codes]
+    train, validation = np.flatnonzero(~held_out), np.flatnonzero(held_out)
+    if not len(train):
+        raise ValueError(
+            f"`validation_size`: {validation_size} of {n_obs} cells leaves none to train on. Pass a smaller share."
+        )
+    return train, validation
+
+
+def check_split(train: NDArray[np.integer], validation: NDArray[np.integer], groups: pd.Series | None = None) -> None:
+    """Refuse a split with a side that is empty, a cell on both sides, or a group on both sides.
+
+    Raises
+    ------
+    ValueError
+        As said.
+    """
+    if not len(train) or not len(validation):
+        raise ValueError(
+            f"`split`: found {len(train)} training and {len(validation)} validation cells, but both sides need some."
+        )
+    if len(both := np.intersect1d(train, validation)):
+        raise ValueError(f"`split`: {len(both)} cells are on both sides. Give each cell one side.")
+    if groups is not None:
+        shared = set(groups.iloc[train].dropna()) & set(groups.iloc[validation].dropna())
+        if shared:
+            raise ValueError(
+                f"`split`: the groups {shorten(sorted(map(str, shared)))} are on both sides. Keep groups whole."
+            )

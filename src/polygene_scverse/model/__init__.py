@@ -1,0 +1,5 @@
+"""The scvi-tools model."""
+
+from polygene_scverse.model._polygene import Polygene
+
+__all__ = ["Polygene"]

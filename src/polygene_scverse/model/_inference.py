@@ -1,0 +1,179 @@
+"""Prediction and embedding: data of any kind in, arrays out; the data are not touched."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from anndata import AnnData
+from mudata import MuData
+from numpy.typing import NDArray
+from torch import Tensor
+
+from polygene_scverse._validate import check_choice
+from polygene_scverse.data._dataloader import BatchDataset, CellTable, LengthSampler
+from polygene_scverse.data._source import BLOCK
+
+Batch = dict[str, Tensor]
+INPUTS = ("tokens", "positions", "key_mask", "values")
+
+
+class InferenceMixin:
+    """`predict_phenotype` and `get_latent_representation` of the model."""
+
+    def predict_phenotype(
+        self,
+        adata: AnnData | MuData | None = None,
+        *,
+        phenotypes: str | Sequence[str] | None = None,
+        indices: Sequence[int] | None = None,
+        given: str | Sequence[str] | None = None,
+        batch_size: int = 64,
+    ) -> dict[str, pd.DataFrame]:
+        """Probability of each category of each phenotype.
+
+        Parameters
+        ----------
+        adata
+            Cells to predict; by default those the model was set up with. Genes are matched by name.
+        phenotypes
+            Phenotypes to predict; all by default.
+        indices
+            Row numbers; all by default.
+        given
+            Phenotypes whose recorded value is shown to the model where it is known. By default none is: a prediction
+            cannot copy its own label.
+        batch_size
+            Cells per step.
+
+        Returns
+        -------
+        For each phenotype a table of shape (n_cells, n_categories), in the order of the cells; rows sum to 1.
+
+        Raises
+        ------
+        ValueError
+            If a phenotype is not the model's, if no gene matches, or if expression has the wrong scale.
+        """
+        names = self._phenotypes(phenotypes, "phenotypes")
+        shown = np.isin(self.layout.phenotype_names, self._phenotypes(given, "given") if given is not None else [])
+        columns = [self.layout.phenotype_names.index(name) for name in names]
+
+        def probabilities(batch: Batch) -> list[Tensor]:
+            logits = self.module.predict(*(batch[name] for name in INPUTS))
+            return [logits[i].float().softmax(-1) for i in columns]
+
+        adata, rows, parts = self._infer(adata, indices, probabilities, batch_size, shown)
+        index = self._anndata(adata).obs_names[rows]
+        return {
+            name: pd.DataFrame(part, index=index, columns=list(self.layout.slot(name).categories))
+            for name, part in zip(names, parts, strict=True)
+        }
+
+    def get_latent_representation(
+        self,
+        adata: AnnData | MuData | None = None,
+        *,
+        pooling: str = "phenotypes",
+        indices: Sequence[int] | None = None,
+        given: str | Sequence[str] | None = None,
+        batch_size: int = 64,
+    ) -> NDArray[np.float32]:
+        """Embedding of each cell.
+
+        Parameters
+        ----------
+        adata
+            Cells to embed; by default those the model was set up with.
+        pooling
+            ``"phenotypes"`` is the mean over phenotype slots, which the training shapes most: each gathers from the
+            whole cell what tells its categories apart. ``"genes"`` is the mean over expressed genes, ``"cls"`` the
+            first slot; the name of a phenotype takes its slot alone.
+        indices
+            Row numbers; all by default.
+        given
+            Phenotypes whose recorded value is shown; by default none, so that no label leaks into the embedding.
+        batch_size
+            Cells per step.
+
+        Returns
+        -------
+        Shape (n_cells, n_hidden).
+
+        Raises
+        ------
+        ValueError
+            As for `predict_phenotype`, and if `pooling` is unknown.
+        """
+        check_choice(pooling, ("phenotypes", "genes", "cls", *self.layout.phenotype_names), "pooling")
+        shown = np.isin(self.layout.phenotype_names, self._phenotypes(given, "given") if given is not None else [])
+        rows_of = {"cls": [0], "phenotypes": range(1, 1 + self.layout.n_phenotypes)}
+        s = self.layout.n_special
+
+        def pooled(batch: Batch) -> list[Tensor]:
+            arrays = [batch[name] for name in INPUTS[:3]]
+            if pooling != "genes":
+                slots = rows_of.get(pooling)
+                asked = [1 + self.layout.phenotype_names.index(pooling)] if slots is None else list(slots)
+                return [self.module.states(*arrays, asked).mean(1)]
+            mask = batch["key_mask"][:, s:, None].to(self.module.device)
+            states = self.module.states(*arrays)[:, s:] * mask
+            return [states.sum(1) / mask.sum(1).clamp(min=1)]
+
+        return self._infer(adata, indices, pooled, batch_size, shown)[2][0]
+
+    def _phenotypes(self, names: str | Sequence[str] | None, argument: str) -> list[str]:
+        if names is None:
+            return list(self.layout.phenotype_names)
+        names = [names] if isinstance(names, str) else list(names)
+        for name in names:
+            check_choice(name, self.layout.phenotype_names, argument)
+        return names
+
+    def _infer(
+        self,
+        adata: AnnData | MuData | None,
+        indices: Sequence[int] | None,
+        function: Callable[[Batch], list[Tensor]],
+        batch_size: int,
+        shown: NDArray[np.bool_],
+    ) -> tuple[AnnData | MuData, NDArray[np.int64], list[NDArray[np.float32]]]:
+        """Run `function` over batches of like length; results in the order of the rows."""
+        self._check_if_trained(
+            warn=False, message="The model is not trained. Call train() first, or load a trained one."
+        )
+        adata = self.adata if adata is None else adata
+        if adata is None:
+            raise ValueError("`adata`: the model was loaded without data. Pass the cells.")
+        n_obs = self._anndata(adata).n_obs
+        rows = np.arange(n_obs) if indices is None else np.arange(n_obs)[np.asarray(indices)]
+        results: list[NDArray[np.float32]] = []
+        training = self.module.training
+        self.module.eval()
+        try:
+            for start, table in self._blocks(adata, rows):
+                for at, outputs in _run(table, function, batch_size, shown):
+                    if not results:
+                        results = [np.zeros((len(rows), o.shape[1]), dtype=np.float32) for o in outputs]
+                    for result, output in zip(results, outputs, strict=True):
+                        result[start + at] = output.float().cpu().numpy()
+        finally:
+            self.module.train(training)
+        return adata, rows, results
+
+    def _blocks(self, adata: Any, rows: NDArray[np.int64]) -> Iterator[tuple[int, CellTable]]:
+        tokenizer = self._tokenizer(adata, rows)
+        for start in range(0, len(rows), BLOCK):
+            yield start, self._table(adata, rows[start : start + BLOCK], tokenizer)
+
+
+def _run(
+    table: CellTable, function: Callable[[Batch], list[Tensor]], batch_size: int, shown: NDArray[np.bool_]
+) -> Iterator[tuple[NDArray[np.int64], list[Tensor]]]:
+    dataset = BatchDataset(table, shown=shown)
+    with torch.inference_mode():
+        for key in LengthSampler(table.cells.lengths, batch_size):
+            yield key[1], function(dataset[key])

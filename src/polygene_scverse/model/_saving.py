@@ -1,0 +1,94 @@
+"""Saving and loading, without running code that a file brings along."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Self
+
+import anndata
+import pandas as pd
+from anndata import AnnData
+from mudata import MuData
+
+from polygene_scverse._compat import ADATA_FILE, MODEL_FILE, check_plain_file, plain
+
+
+class SavingMixin:
+    """`save` and `load` on plain containers only."""
+
+    def save(self, dir_path: str | Path, *, overwrite: bool = False, save_anndata: bool = False, **kwargs: Any) -> None:
+        """Write the model into a folder.
+
+        Parameters
+        ----------
+        dir_path
+            The folder.
+        overwrite
+            Whether to write into a folder that exists.
+        save_anndata
+            Whether to write the AnnData as well.
+        **kwargs
+            Passed to scvi-tools' ``save``.
+
+        Raises
+        ------
+        ValueError
+            If the folder exists and `overwrite` is False.
+        """
+        super().save(str(dir_path), overwrite=overwrite, save_anndata=save_anndata, **kwargs)
+
+    def _get_user_attributes(self) -> list[tuple[str, Any]]:
+        saved = [(name, value) for name, value in super()._get_user_attributes() if name.endswith("_")]
+        return [(name, plain(value)) for name, value in saved]
+
+    def get_var_names(self, legacy_mudata_format: bool = False) -> Any:
+        """Gene names of the data the model was set up with."""
+        return plain(super().get_var_names(legacy_mudata_format))
+
+    @classmethod
+    def load(
+        cls,
+        dir_path: str | Path,
+        adata: AnnData | MuData | bool | None = None,
+        *,
+        prefix: str | None = None,
+        **kwargs: Any,
+    ) -> Self:
+        """Read a model that `save` wrote.
+
+        Parameters
+        ----------
+        dir_path
+            The folder.
+        adata
+            Data to attach; genes are matched by name. None takes the AnnData saved with the model, if there is one.
+            A model without data predicts any data it is given.
+        prefix
+            Prefix of the saved files.
+        **kwargs
+            Passed to scvi-tools' ``load``, e.g. ``accelerator``, ``device``.
+
+        Raises
+        ------
+        FileNotFoundError
+            If the folder holds no model.
+        ValueError
+            If the file holds more than tensors and plain values.
+        """
+        folder = Path(dir_path)
+        check_plain_file(folder / f"{prefix or ''}{MODEL_FILE}")
+        model = super().load(str(folder), adata=False, prefix=prefix, **kwargs)
+        model.history_ = None if model.history_ is None else _history(model.history_)
+        saved = folder / f"{prefix or ''}{ADATA_FILE}"
+        if adata is None and saved.is_file():
+            adata = anndata.read_h5ad(saved)
+        if isinstance(adata, (AnnData, MuData)):
+            model.adata = adata
+        return model
+
+
+def _history(saved: dict[str, dict[str, list]]) -> dict[str, pd.DataFrame]:
+    return {
+        name: pd.DataFrame({name: column["values"]}, index=pd.Index(column["index"], name="epoch"))
+        for name, column in saved.items()
+    }

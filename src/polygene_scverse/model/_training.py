@@ -1,0 +1,197 @@
+"""Training: split, bin edges, gene scales, and the call of Lightning."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch.callbacks import RichProgressBar
+from numpy.typing import NDArray
+from scvi.train import TrainRunner
+
+from polygene_scverse._compat import seeded
+from polygene_scverse._validate import check_columns
+from polygene_scverse.data._binning import make_edges
+from polygene_scverse.data._dataloader import CellSplitter, CellTable
+from polygene_scverse.data._masking import MaskingRates
+from polygene_scverse.data._phenotypes import candidates
+from polygene_scverse.data._split import check_split, split_cells
+from polygene_scverse.data._tokens import Cells
+from polygene_scverse.model._training_plan import PolygeneTrainingPlan
+
+logger = logging.getLogger(__name__)
+
+CELL_VISITS = 50_000
+"""Cells seen in a training of default length, counting repeats."""
+LEAST_EPOCHS, MOST_EPOCHS = 4, 60
+
+
+def default_max_epochs(n_cells: int) -> int:
+    """Epochs after which about `CELL_VISITS` cells were seen, between 4 and 60."""
+    return int(np.clip(round(CELL_VISITS / max(n_cells, 1)), LEAST_EPOCHS, MOST_EPOCHS))
+
+
+class TrainingMixin:
+    """`train` of the model."""
+
+    _training_plan_cls = PolygeneTrainingPlan
+    _data_splitter_cls = CellSplitter
+    _train_runner_cls = TrainRunner
+
+    def train(
+        self,
+        *,
+        max_epochs: int | None = None,
+        batch_size: int = 16,
+        group_key: str | None = None,
+        validation_size: float = 0.1,
+        split: tuple[Sequence[int], Sequence[int]] | None = None,
+        masking: MaskingRates | Mapping[str, Any] | None = None,
+        seed: int = 0,
+        early_stopping: bool = False,
+        plan_kwargs: Mapping[str, Any] | None = None,
+        loader_kwargs: Mapping[str, Any] | None = None,
+        **trainer_kwargs: Any,
+    ) -> None:
+        """Train the model.
+
+        Parameters
+        ----------
+        max_epochs
+            Number of passes over the training cells. By default so many that about 50,000 cells are seen.
+        batch_size
+            Cells per step, over all processes.
+        group_key
+            Obs column whose groups (donors, samples) are held out as a whole for validation.
+        validation_size
+            Share of the cells, or groups, to hold out; 0 for none.
+        split
+            Row numbers of the training and the validation cells, instead of a draw.
+        masking
+            How much is hidden, see :class:`~polygene_scverse.data._masking.MaskingRates`.
+        seed
+            Seed of split, order, targets and dropout.
+        early_stopping
+            Whether to stop when the validation loss no longer falls.
+        plan_kwargs
+            Passed to the training plan, e.g. ``lr``, ``weight_decay``, ``warmup``, ``schedule``.
+        loader_kwargs
+            Passed to :class:`torch.utils.data.DataLoader`, e.g. ``num_workers``.
+        **trainer_kwargs
+            Passed to scvi-tools' Trainer, e.g. ``accelerator``, ``devices``, ``precision``, ``callbacks``.
+
+        Raises
+        ------
+        ValueError
+            If expression is neither raw counts nor log1p of counts per 10,000, or a side of the split is empty.
+        KeyError
+            If `group_key` is not an obs column.
+        """
+        rates = masking if isinstance(masking, MaskingRates) else MaskingRates(**(masking or {}))
+        train_rows, validation_rows = self._split(group_key, validation_size, split, seed)
+        train = self._training_table(train_rows, rates)
+        validation = self._table(self.adata, validation_rows) if len(validation_rows) else None
+        splitter = self._data_splitter_cls(
+            train, validation, rates, batch_size=batch_size, seed=seed, **(loader_kwargs or {})
+        )
+        plan = self._training_plan_cls(self.module, **(plan_kwargs or {}))
+        trainer_kwargs = _trainer_defaults(trainer_kwargs, early_stopping and validation is not None)
+        with seeded(seed), warnings.catch_warnings(), _quiet_lightning():
+            warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+            warnings.filterwarnings("ignore", message=".*early_stopping was automatically disabled.*")
+            warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
+            runner = self._train_runner_cls(
+                self,
+                training_plan=plan,
+                data_splitter=splitter,
+                max_epochs=default_max_epochs(len(train)) if max_epochs is None else max_epochs,
+                **trainer_kwargs,
+            )
+            runner()
+
+    def _split(
+        self,
+        group_key: str | None,
+        validation_size: float,
+        split: tuple[Sequence[int], Sequence[int]] | None,
+        seed: int,
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        obs = self._anndata(self.adata).obs
+        if group_key is not None:
+            check_columns([group_key], self._anndata(self.adata), "group_key", candidates(obs))
+        groups = None if group_key is None else obs[group_key]
+        if split is None:
+            return split_cells(len(obs), validation_size=validation_size, groups=groups, seed=seed)
+        train, validation = (np.sort(np.asarray(side, dtype=np.int64)) for side in split)
+        check_split(train, validation, groups)
+        return train, validation
+
+    def _training_table(self, rows: NDArray[np.int64], rates: MaskingRates) -> CellTable:
+        """Tokens of the training cells; at the first training they decide bin edges and gene scales."""
+        first = self.edges_ is None
+        if first:
+            self.edges_ = [0.0, float(np.nextafter(0.0, 1.0))]  # any value above 0 is expressed
+        table = self._table(self.adata, rows)
+        if first:
+            edges = make_edges(self.binning_, self.layout.n_bins, table.cells.values)
+            table = CellTable(table.cells.rebin(edges), table.codes, table.ids, table.layout, table.measured)
+            self.edges_ = edges.tolist()
+            self.module.gene_scale.copy_(torch.from_numpy(gene_scale(table.cells, self.layout.n_genes)))
+        if (n_cut := int((table.cells.lengths > rates.max_genes).sum())) > 0:
+            logger.info(
+                "%d cells express more than max_genes=%d genes; a draw of them is shown.", n_cut, rates.max_genes
+            )
+        return table
+
+
+def gene_scale(cells: Cells, n_genes: int) -> NDArray[np.float32]:
+    """Factor of each gene in the linear path: a tenth of the inverse standard deviation over cells; shape (n_genes,).
+
+    As in a standardised logistic regression, without centring, which would make zeros dense. Genes that hardly vary
+    are not blown up.
+    """
+    n = max(len(cells), 1)
+    mean = np.bincount(cells.genes, weights=cells.values, minlength=n_genes) / n
+    square = np.bincount(cells.genes, weights=cells.values.astype(np.float64) ** 2, minlength=n_genes) / n
+    deviation = np.sqrt(np.maximum(square - mean**2, 0.0))
+    return (0.1 / np.maximum(deviation, 0.01)).astype(np.float32)
+
+
+def _trainer_defaults(kwargs: Mapping[str, Any], early_stopping: bool) -> dict[str, Any]:
+    """scvi-tools' Trainer with validation in each epoch, clipping, a rich progress bar, and nothing written to disk."""
+    kwargs = {
+        "check_val_every_n_epoch": 1,
+        "gradient_clip_val": 1.0,
+        "early_stopping": early_stopping,
+        "early_stopping_monitor": "validation_loss",
+        "early_stopping_patience": 5,
+        "enable_progress_bar": True,
+        "simple_progress_bar": False,
+        "log_every_n_steps": 50,
+        "use_distributed_sampler": False,
+    } | dict(kwargs)
+    callbacks = list(kwargs.pop("callbacks", None) or [])  # scvi-tools appends to the list it is given
+    if kwargs["enable_progress_bar"]:
+        callbacks.append(RichProgressBar(refresh_rate=10, leave=False))
+    return kwargs | {"callbacks": callbacks}
+
+
+class _quiet_lightning:  # noqa: N801 - used as a function
+    """Lightning's remarks on devices and on "max_epochs reached" are not for the user of a model."""
+
+    def __enter__(self) -> None:
+        self.loggers = [
+            logging.getLogger("lightning.pytorch.utilities.rank_zero"),
+            logging.getLogger("lightning.pytorch"),
+        ]
+        self.levels = [log.level for log in self.loggers]
+        for log in self.loggers:
+            log.setLevel(logging.WARNING)
+
+    def __exit__(self, *_: object) -> None:
+        for log, level in zip(self.loggers, self.levels, strict=True):
+            log.setLevel(level)

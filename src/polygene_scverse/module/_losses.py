@@ -1,0 +1,82 @@
+"""Losses of the two kinds of words. Each returns one value per target; the caller sums and divides."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def ordinal_targets(n_bins: int, width: float) -> Tensor:
+    """Target distribution of each bin: a Gaussian over *neighbouring* bins.
+
+    Bin 0 ("not expressed") is no strength of expression and keeps its own: smoothing runs over bins 1 … n_bins - 1,
+    so that the probability of bin 0 stays that of the data.
+
+    Parameters
+    ----------
+    n_bins
+        Number of bins.
+    width
+        Standard deviation, in bins; 0 for none.
+
+    Returns
+    -------
+    Rows sum to 1; shape (n_bins, n_bins).
+    """
+    if width <= 0:
+        return torch.eye(n_bins)
+    bins = torch.arange(n_bins, dtype=torch.float32)
+    weights = torch.exp(-0.5 * ((bins[:, None] - bins[None, :]) / width) ** 2)
+    weights[0, 1:] = weights[1:, 0] = 0.0
+    return weights / weights.sum(1, keepdim=True)
+
+
+def bin_loss(logits: Tensor, bins: Tensor, smoothed: Tensor, zero_offset: Tensor | None = None) -> Tensor:
+    """Cross-entropy of expression bins against smoothed targets; binary cross-entropy for two bins.
+
+    Parameters
+    ----------
+    logits
+        Shape (..., n_bins).
+    bins
+        True bin, -1 where there is none (loss 0); shape (...).
+    smoothed
+        Result of `ordinal_targets`; shape (n_bins, n_bins).
+    zero_offset
+        Log of how much more often not-expressed genes were drawn as targets; broadcast against `bins`. With it
+        the logits are those of all genes, not of the sample (Menon et al., "Long-tail learning via logit
+        adjustment", ICLR 2021).
+    """
+    known = bins >= 0
+    if zero_offset is not None:
+        shift = torch.zeros_like(logits)
+        shift[..., 0] = zero_offset
+        logits = logits + shift
+    if logits.shape[-1] == 2:
+        loss = F.binary_cross_entropy_with_logits(
+            logits[..., 1] - logits[..., 0], bins.clamp(min=0).to(logits.dtype), reduction="none"
+        )
+    else:
+        loss = -(smoothed[bins.clamp(min=0)] * F.log_softmax(logits, dim=-1)).sum(-1)
+    return loss * known
+
+
+def phenotype_loss(logits: Tensor, codes: Tensor, smoothing: float = 0.0, weights: Tensor | None = None) -> Tensor:
+    """Cross-entropy of one phenotype with label smoothing over its categories.
+
+    Parameters
+    ----------
+    logits
+        Shape (n_cells, n_categories).
+    codes
+        True category, -1 where unknown (loss 0); shape (n_cells,).
+    smoothing
+        Share of the target spread over all categories.
+    weights
+        Weight of a *cell* of each category; shape (n_categories,).
+    """
+    loss = F.cross_entropy(logits, codes.clamp(min=0), reduction="none", label_smoothing=smoothing)
+    if weights is not None:
+        loss = loss * weights[codes.clamp(min=0)]
+    return loss * (codes >= 0)

@@ -1,0 +1,205 @@
+"""The scvi-tools module: encoder, heads and loss, on the batches of ``data``.
+
+Shapes: B cells, T tokens, K keys, M targets, P phenotypes, C categories of all phenotypes, H = n_hidden.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from scvi.module.base import BaseModuleClass, LossOutput, auto_move_data
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from polygene_scverse._layout import TokenLayout
+from polygene_scverse.module._losses import bin_loss, ordinal_targets, phenotype_loss
+from polygene_scverse.module._transformer import Encoder, Head, TransformerConfig, init_weights
+
+_NETWORK_INPUTS = ("tokens", "positions", "key_mask", "values")
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """How the two kinds of words are weighed and smoothed.
+
+    Parameters
+    ----------
+    phenotype_weight
+        Weight of the mean phenotype loss beside the mean gene loss.
+    bin_width
+        Standard deviation, in bins, of the smoothing over neighbouring bins.
+    label_smoothing
+        Share of a phenotype's target spread over all its categories.
+    """
+
+    phenotype_weight: float = 3.0
+    bin_width: float = 0.5
+    label_smoothing: float = 0.0
+
+    def to_dict(self) -> dict[str, float]:
+        """Plain values."""
+        return asdict(self)
+
+
+class PolygeneModule(BaseModuleClass):
+    """Masked transformer over expression bins and phenotypes.
+
+    Parameters
+    ----------
+    layout
+        Slots, vocabulary, ids and positions.
+    config
+        Sizes of the network.
+    loss
+        How losses are weighed.
+    linear_path
+        Whether a linear bag of genes adds to the phenotype logits: with it logistic regression is a special case.
+    seed
+        Seed of the initial weights.
+    """
+
+    def __init__(
+        self,
+        layout: TokenLayout,
+        config: TransformerConfig | None = None,
+        loss: LossConfig | None = None,
+        *,
+        linear_path: bool = True,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.layout, self.config, self.loss_config = layout, config or TransformerConfig(), loss or LossConfig()
+        self.n_categories = [len(slot.categories) for slot in layout.phenotypes]
+        self.encoder = Encoder(layout.n_tokens, layout.length, self.config)
+        self.head = Head(layout.n_tokens, self.config)
+        n_all = sum(self.n_categories)
+        self.bag = nn.Parameter(torch.zeros(layout.n_genes, n_all)) if linear_path else None
+        self.register_buffer("gene_scale", torch.ones(layout.n_genes))
+        self.register_buffer("category_weights", torch.ones(n_all))
+        self.register_buffer(
+            "smoothed_bins", ordinal_targets(layout.n_bins, self.loss_config.bin_width), persistent=False
+        )
+        ids = [i for slot in layout.phenotypes for i in slot.ids]
+        self.register_buffer("category_ids", torch.tensor(ids, dtype=torch.long), persistent=False)
+        init_weights(self, self.config.init_std, torch.Generator().manual_seed(seed))
+
+    # the three steps of an scvi-tools module
+
+    def _get_inference_input(self, tensors: dict[str, Tensor], **_: Any) -> dict[str, Tensor]:
+        return {name: tensors[name] for name in _NETWORK_INPUTS}
+
+    def _get_generative_input(
+        self, tensors: dict[str, Tensor], inference_outputs: dict[str, Tensor], **_: Any
+    ) -> dict[str, Tensor]:
+        return inference_outputs
+
+    @auto_move_data
+    def inference(self, tokens: Tensor, positions: Tensor, key_mask: Tensor, values: Tensor) -> dict[str, Tensor]:
+        """States of the phenotype slots and of the targets, and the linear path's part of the logits."""
+        n_keys, p = key_mask.shape[1], self.layout.n_phenotypes
+        asked = torch.arange(1, 1 + p, device=tokens.device)
+        asked = torch.cat([asked, torch.arange(n_keys, tokens.shape[1], device=tokens.device)])  # (P + M,)
+        hidden = self.encoder(tokens, positions, key_mask, asked)  # (B, P + M, H)
+        return {"hidden": hidden, "linear": self.linear_logits(positions, key_mask, values)}
+
+    @auto_move_data
+    def generative(self, hidden: Tensor, linear: Tensor) -> dict[str, Any]:
+        """Logits of each phenotype, a list of (B, categories), and of the targets' bins, (B, M, n_bins)."""
+        p = self.layout.n_phenotypes
+        transformed = self.head.transform(hidden)  # (B, P + M, H)
+        return {
+            "phenotype_logits": self.split_logits(transformed[:, :p], linear),
+            "gene_logits": self.bin_logits(transformed[:, p:]),
+        }
+
+    def loss(
+        self,
+        tensors: dict[str, Tensor],
+        inference_outputs: dict[str, Tensor],
+        generative_outputs: dict[str, Any],
+        *,
+        denominators: Tensor | None = None,
+    ) -> LossOutput:
+        """Mean gene loss plus the weighted mean of the phenotypes' mean losses.
+
+        Parameters
+        ----------
+        tensors
+            The batch.
+        inference_outputs, generative_outputs
+            Results of `inference` and `generative`.
+        denominators
+            What sums of losses are divided by, as `count_targets` returns it for this batch; shape (1 + P,).
+        """
+        counts = (self.count_targets(tensors) if denominators is None else denominators).clamp(min=1e-8)
+        bins, codes = tensors["target_bins"], _asked_codes(tensors)
+        gene_logits, offset = generative_outputs["gene_logits"], tensors["zero_offset"][:, None]
+        of_genes = bin_loss(gene_logits, bins, self.smoothed_bins, offset).sum(1)  # (B,)
+        weights, smoothing = self.category_weights.split(self.n_categories), self.loss_config.label_smoothing
+        of_phenotypes = torch.stack(
+            [
+                phenotype_loss(logits, codes[:, i], smoothing, weights[i])
+                for i, logits in enumerate(generative_outputs["phenotype_logits"])
+            ],
+            dim=1,
+        )  # (B, P)
+        per_cell = of_genes * len(bins) / counts[0]
+        of_phenotypes = (of_phenotypes * len(bins) / counts[1:]).mean(1)
+        metrics = {"gene_loss": per_cell.mean().detach(), "phenotype_loss": of_phenotypes.mean().detach()}
+        per_cell = per_cell + self.loss_config.phenotype_weight * of_phenotypes
+        return LossOutput(loss=per_cell.mean(), reconstruction_loss=per_cell, extra_metrics=metrics)
+
+    def count_targets(self, tensors: dict[str, Tensor]) -> Tensor:
+        """Number of gene targets, and of hidden known values of each phenotype; shape (1 + P,)."""
+        n_targets = (tensors["target_bins"] >= 0).sum()
+        return torch.cat([n_targets[None], (_asked_codes(tensors) >= 0).sum(0)])
+
+    def sample(self, *args: Any, **kwargs: Any) -> Any:
+        """Part of the scvi-tools interface; cells are generated by the model class."""
+        raise NotImplementedError("The module draws no cells: it has no distribution over whole cells.")
+
+    # parts
+
+    def linear_logits(self, positions: Tensor, key_mask: Tensor, values: Tensor) -> Tensor:
+        """The linear path's part of the phenotype logits; shape (B, C)."""
+        if self.bag is None:
+            return values.new_zeros(len(values), sum(self.n_categories))
+        s = self.layout.n_special
+        genes = (positions[:, s : s + values.shape[1]] - self.layout.first_gene_position).clamp(min=0)  # (B, K - s)
+        weights = values * self.gene_scale[genes] * key_mask[:, s:]
+        return F.embedding_bag(genes, self.bag, per_sample_weights=weights, mode="sum")
+
+    def split_logits(self, transformed: Tensor, linear: Tensor) -> list[Tensor]:
+        """Logits of each phenotype from the transformed states of its slot, (B, P, H)."""
+        word, bias = self.encoder.embeddings.word.weight[self.category_ids], self.head.bias[self.category_ids]
+        parts = zip(word.split(self.n_categories), bias.split(self.n_categories), strict=True)
+        linears = linear.split(self.n_categories, dim=1)
+        return [
+            F.linear(transformed[:, i], w, b) + linears[i] for i, (w, b) in enumerate(parts)
+        ]  # P times (B, categories)
+
+    def bin_logits(self, transformed: Tensor) -> Tensor:
+        """Logits of the expression bins; shape (..., n_bins)."""
+        first = self.layout.first_bin_id
+        return self.head(transformed, self.encoder.embeddings.word.weight, slice(first, first + self.layout.n_bins))
+
+    # uses
+
+    @auto_move_data
+    def predict(self, tokens: Tensor, positions: Tensor, key_mask: Tensor, values: Tensor) -> list[Tensor]:
+        """Logits of each phenotype; P times (B, categories)."""
+        return self.generative(**self.inference(tokens, positions, key_mask, values))["phenotype_logits"]
+
+    @auto_move_data
+    def states(self, tokens: Tensor, positions: Tensor, key_mask: Tensor, asked: Sequence[int] | None = None) -> Tensor:
+        """Hidden states after the last block, of some columns or all; shape (B, Q, H)."""
+        columns = None if asked is None else torch.as_tensor(list(asked), device=tokens.device)
+        return self.encoder(tokens, positions, key_mask, columns)
+
+
+def _asked_codes(tensors: dict[str, Tensor]) -> Tensor:
+    """Phenotype codes, -1 where unknown or shown: what is shown is not asked for; shape (B, P)."""
+    return torch.where(tensors["phenotype_hidden"], tensors["phenotypes"], -1)

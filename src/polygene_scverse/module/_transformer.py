@@ -1,0 +1,192 @@
+"""The masked transformer: a post-LN BERT encoder that computes only the tokens that matter.
+
+Shapes: B cells, T tokens, K keys (the first K of the T tokens), Q queries, H = n_hidden, A attention heads.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Final
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+@dataclass(frozen=True)
+class TransformerConfig:
+    """Sizes of the network.
+
+    Parameters
+    ----------
+    n_hidden
+        Width of a token.
+    n_layers
+        Number of blocks.
+    n_heads
+        Attention heads per block.
+    n_intermediate
+        Width inside the feed-forward part.
+    dropout
+        Dropout of embeddings and residuals; attention itself has none.
+    layer_norm_eps
+        Added to the variance in layer normalisation.
+    init_std
+        Standard deviation of the initial weights.
+    """
+
+    n_hidden: int = 64
+    n_layers: int = 2
+    n_heads: int = 2
+    n_intermediate: int = 128
+    dropout: float = 0.1
+    layer_norm_eps: float = 1e-12
+    init_std: float = 0.02
+
+    def __post_init__(self) -> None:
+        if self.n_hidden % self.n_heads:
+            raise ValueError(
+                f"`n_heads`: {self.n_heads} does not divide n_hidden={self.n_hidden}. Pass a divisor of it."
+            )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+
+PRESETS: Final[dict[str, TransformerConfig]] = {
+    "tiny": TransformerConfig(),
+    "512": TransformerConfig(n_hidden=768, n_layers=12, n_heads=12, n_intermediate=3072),
+    "2432": TransformerConfig(n_hidden=768, n_layers=12, n_heads=12, n_intermediate=3072),
+}
+"""Named sizes; "512" and "2432" are those of the two published models, which differ in the number of genes."""
+
+
+def resolve_config(size: str, **changes: Any) -> TransformerConfig:
+    """A named size with some values changed.
+
+    Raises
+    ------
+    ValueError
+        If there is no such size.
+    """
+    if size not in PRESETS:
+        raise ValueError(f"`size`: found {size!r}, but it must be one of {list(PRESETS)}. Pass one of them.")
+    return replace(PRESETS[size], **changes)
+
+
+class Embeddings(nn.Module):
+    """Sum of word and position embeddings, normalised."""
+
+    def __init__(self, n_tokens: int, n_positions: int, config: TransformerConfig) -> None:
+        super().__init__()
+        self.word = nn.Embedding(n_tokens, config.n_hidden)
+        self.position = nn.Embedding(n_positions, config.n_hidden)
+        self.norm = nn.LayerNorm(config.n_hidden, eps=config.layer_norm_eps)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, tokens: Tensor, positions: Tensor) -> Tensor:
+        return self.dropout(self.norm(self.word(tokens) + self.position(positions)))  # (B, T, H)
+
+
+class Attention(nn.Module):
+    """Multi-head attention of queries to keys."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        self.n_heads = config.n_heads
+        self.query = nn.Linear(config.n_hidden, config.n_hidden)
+        self.key = nn.Linear(config.n_hidden, config.n_hidden)
+        self.value = nn.Linear(config.n_hidden, config.n_hidden)
+        self.out = nn.Linear(config.n_hidden, config.n_hidden)
+
+    def _split(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (self.n_heads, -1)).transpose(1, 2)  # (B, A, T, H / A)
+
+    def forward(self, queries: Tensor, keys: Tensor, mask: Tensor | None) -> Tensor:
+        q, k, v = self._split(self.query(queries)), self._split(self.key(keys)), self._split(self.value(keys))
+        x = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)  # (B, A, Q, H / A)
+        return self.out(x.transpose(1, 2).flatten(2))  # (B, Q, H)
+
+
+class Block(nn.Module):
+    """Attention and feed-forward part, each followed by residual and layer normalisation (post-LN)."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        self.attention = Attention(config)
+        self.norm1 = nn.LayerNorm(config.n_hidden, eps=config.layer_norm_eps)
+        self.up = nn.Linear(config.n_hidden, config.n_intermediate)
+        self.down = nn.Linear(config.n_intermediate, config.n_hidden)
+        self.norm2 = nn.LayerNorm(config.n_hidden, eps=config.layer_norm_eps)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, x: Tensor, keys: Tensor, mask: Tensor | None) -> Tensor:
+        x = self.norm1(x + self.dropout(self.attention(x, keys, mask)))  # (B, Q, H)
+        return self.norm2(x + self.dropout(self.down(F.gelu(self.up(x)))))  # (B, Q, H)
+
+
+class Encoder(nn.Module):
+    """Embeddings and blocks.
+
+    Parameters
+    ----------
+    n_tokens
+        Size of the vocabulary.
+    n_positions
+        Number of slots.
+    config
+        Sizes.
+    """
+
+    def __init__(self, n_tokens: int, n_positions: int, config: TransformerConfig) -> None:
+        super().__init__()
+        self.embeddings = Embeddings(n_tokens, n_positions, config)
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layers))
+
+    def forward(self, tokens: Tensor, positions: Tensor, key_mask: Tensor, asked: Tensor | None = None) -> Tensor:
+        """Hidden states after the last block.
+
+        Parameters
+        ----------
+        tokens, positions
+            Word and position of each token; shape (B, T).
+        key_mask
+            Which of the first K tokens may be attended to; the others never are. Shape (B, K).
+        asked
+            Columns whose states are returned, shape (Q,); the last block computes no other. All by default.
+        """
+        n_keys = key_mask.shape[1]
+        mask = None if bool(key_mask.all()) else key_mask[:, None, None, :]  # (B, 1, 1, K)
+        x = self.embeddings(tokens, positions)  # (B, T, H)
+        for i, block in enumerate(self.blocks):
+            keys = x[:, :n_keys]  # (B, K, H)
+            if asked is not None and i == len(self.blocks) - 1:
+                x = x.index_select(1, asked)  # (B, Q, H)
+            x = block(x, keys, mask)
+        return x
+
+
+class Head(nn.Module):
+    """BERT's masked-language head: logits of some words only, tied to their embeddings."""
+
+    def __init__(self, n_tokens: int, config: TransformerConfig) -> None:
+        super().__init__()
+        self.dense = nn.Linear(config.n_hidden, config.n_hidden)
+        self.norm = nn.LayerNorm(config.n_hidden, eps=config.layer_norm_eps)
+        self.bias = nn.Parameter(torch.zeros(n_tokens))
+
+    def transform(self, x: Tensor) -> Tensor:
+        return self.norm(F.gelu(self.dense(x)))  # (..., H)
+
+    def forward(self, transformed: Tensor, word: Tensor, ids: Tensor | slice) -> Tensor:
+        return F.linear(transformed, word[ids], self.bias[ids])  # (..., len(ids))
+
+
+def init_weights(module: nn.Module, std: float, generator: torch.Generator) -> None:
+    """BERT's initialisation: normal weights, zero biases, unit layer normalisation."""
+    for child in module.modules():
+        if isinstance(child, (nn.Linear, nn.Embedding)):
+            nn.init.normal_(child.weight, std=std, generator=generator)
+        if isinstance(child, nn.Linear):
+            nn.init.zeros_(child.bias)
