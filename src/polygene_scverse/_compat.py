@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,8 @@ ADATA_FILE = "adata.h5ad"
 SETUP_ARGS = "setup_args"
 FIELD_REGISTRIES = "field_registries"
 STATE_REGISTRY = "state_registry"
+DATA_REGISTRY = "data_registry"
+SUMMARY_STATS = "summary_stats"
 
 
 def field_state(registry: dict[str, Any], field: str) -> dict[str, Any]:
@@ -24,6 +26,27 @@ def field_state(registry: dict[str, Any], field: str) -> dict[str, Any]:
 def setup_args(registry: dict[str, Any]) -> dict[str, Any]:
     """Arguments that ``setup_anndata`` was called with."""
     return registry[SETUP_ARGS]
+
+
+def registry_without_data(registry: dict[str, Any], states: Sequence[tuple[Any, dict[str, Any]]]) -> dict[str, Any]:
+    """Registry of a model that has seen no data, as scvi-tools would keep it for fields in these states.
+
+    Parameters
+    ----------
+    registry
+        Registry of a manager that was given no data.
+    states
+        Each field and its state.
+    """
+    fields = {
+        field.registry_key: {
+            DATA_REGISTRY: field.get_data_registry(),
+            STATE_REGISTRY: state,
+            SUMMARY_STATS: field.get_summary_stats(state),
+        }
+        for field, state in states
+    }
+    return {**registry, FIELD_REGISTRIES: fields}
 
 
 def plain(value: Any) -> Any:
@@ -57,8 +80,8 @@ def check_plain_file(path: Path) -> None:
         torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise ValueError(
-            f"`dir_path`: {path} holds more than tensors and plain values, or is damaged, and reading it could run foreign "
-            "code. Pass a folder written by Polygene.save()."
+            f"`dir_path`: {path} holds more than tensors and plain values, or is damaged, and reading it could run "
+            "foreign code. Pass a folder written by Polygene.save()."
         ) from error
 
 

@@ -8,6 +8,7 @@ PACKAGE: Final = "polygene"
 UNS: Final = "polygene"
 RANK: Final = "highly_variable_rank"
 EMBEDDING: Final = "X_polygene"
+EMBEDDING_UMAP: Final = "X_polygene_umap"
 
 X_FIELD: Final = "X"
 PHENOTYPE_FIELD: Final = "phenotypes"

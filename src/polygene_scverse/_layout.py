@@ -128,12 +128,17 @@ class TokenLayout:
         Raises
         ------
         ValueError
-            If a word is not in the vocabulary.
+            If a word is not in the vocabulary, or if it does not begin with the special words.
         """
         ids = {word: i for i, word in enumerate(words)}
         wanted = [token_text(f"no_{name}") for name in phenotypes]
         wanted += [token_text(c) for categories in phenotypes.values() for c in categories]
         absent = [word for word in (*SPECIAL_TOKENS, *wanted) if word not in ids]
+        if list(words[: len(SPECIAL_TOKENS)]) != list(SPECIAL_TOKENS) and not absent:
+            raise ValueError(
+                f"`words`: the vocabulary begins with {list(words[: len(SPECIAL_TOKENS)])}, but it must begin with "
+                f"{list(SPECIAL_TOKENS)}. Pass a vocabulary in the order of the original's."
+            )
         if absent:
             raise ValueError(
                 f"`words`: {absent[:5]} ({len(absent)} in all) are not among the {len(words)} words of the "

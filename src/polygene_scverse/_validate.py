@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from anndata import AnnData
 from numpy.typing import NDArray
+
+from polygene_scverse._constants import MISSING_WORDS
 
 
 def shorten(items: Iterable[object], limit: int = 8) -> str:
@@ -15,6 +18,20 @@ def shorten(items: Iterable[object], limit: int = 8) -> str:
     items = [str(item) for item in items]
     more = f" and {len(items) - limit} more" if len(items) > limit else ""
     return f"{items[:limit]}{more}"
+
+
+def label_of(value: Any) -> str | None:
+    """The label of one value of obs, None where it means "no value".
+
+    Whole numbers lose their decimals (1.0 is "1"), because a column of integers with a missing value is stored
+    as floating point.
+    """
+    if value is None or pd.isna(value):
+        return None
+    if isinstance(value, (float, np.floating)) and float(value).is_integer():
+        value = int(value)
+    text = str(value).strip()
+    return None if text.lower() in MISSING_WORDS else text
 
 
 def check_not_empty(n_obs: int, n_vars: int) -> None:

@@ -59,7 +59,7 @@ def make_batch(
     t_rows = np.concatenate([rows[masking.target], masking.zero_rows])
     t_genes = np.concatenate([cells.genes[masking.target], masking.zero_genes])
     t_bins = np.concatenate([cells.bins[masking.target], np.zeros(len(masking.zero_rows), dtype=np.int16)])
-    order = np.argsort(t_rows, kind="stable")
+    order = np.argsort(t_rows * layout.n_genes + t_genes)  # so that their order tells nothing of their bins
     t_rows, t_genes, t_bins = t_rows[order], t_genes[order], t_bins[order]
     t_cols, n_targets = _pad(t_rows, n)
     n_keys = s + n_visible
@@ -78,7 +78,7 @@ def make_batch(
     key_mask[:, s:] = np.arange(n_visible) < np.bincount(v_rows, minlength=n)[:, None]
     values = np.zeros((n, n_visible), dtype=np.float32)
     values[v_rows, v_cols] = cells.values[masking.visible]
-    values *= (cells.lengths / np.maximum(np.bincount(v_rows, minlength=n), 1))[:, None].astype(np.float32)
+    values *= masking.value_scale[:, None]
     target_bins = np.full((n, n_targets), -1, dtype=np.int64)
     target_bins[t_rows, t_cols] = t_bins
     return {

@@ -75,10 +75,10 @@ def make_edges(binning: str | Sequence[float], n_bins: int, values: NDArray[np.f
     """
     if not isinstance(binning, str):
         edges = np.asarray(binning, dtype=np.float64)
-        if edges.shape != (n_bins,) or edges[0] != 0 or np.any(np.diff(edges) <= 0):
+        if edges.shape != (n_bins,) or edges[0] != 0 or not np.all(np.diff(edges) > 0):
             raise ValueError(
-                f"`binning`: found the edges {edges.tolist()}, but n_bins={n_bins} lower edges are needed that begin with 0 "
-                "and ascend."
+                f"`binning`: found the edges {edges.tolist()}, but n_bins={n_bins} lower edges are needed that begin "
+                "with 0 and ascend."
             )
         return edges
     check_choice(binning, ("quantile", "original"), "binning")

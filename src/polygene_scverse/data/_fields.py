@@ -111,7 +111,7 @@ class PhenotypeField(BaseAnnDataField):
 
     def transfer_field(self, state_registry: dict, adata_target: AnnData | MuData, **_: Any) -> dict[str, Any]:
         categories = state_registry["categories"]
-        _, unseen = encode_all(_modality(adata_target, self.mod_key).obs, categories)
+        unseen = encode_all(_modality(adata_target, self.mod_key).obs, categories)[1]
         warn_unseen(unseen)
         return {"categories": categories, "unseen": unseen}
 
@@ -139,5 +139,5 @@ def _modality(data: AnnData | MuData, mod_key: str | None) -> AnnData:
     if mod_key is None:
         return data
     if mod_key not in data.mod:
-        raise KeyError(f"`modalities`: {mod_key!r} is not among the modalities {list(data.mod)}. Pass one of them.")
+        raise KeyError(f"`mod`: {mod_key!r} is not among the modalities {list(data.mod)}. Pass one of them.")
     return data.mod[mod_key]

@@ -12,11 +12,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from polygene_scverse._validate import check_fraction
+from polygene_scverse._validate import check_choice, check_fraction
 from polygene_scverse.data._random import cell_keys, uniform
 from polygene_scverse.data._tokens import Cells
 
-_TARGET, _DROP, _DROP_RATE, _ZERO, _ZERO_COUNT, _HIDE, _HIDE_ALL = range(7)  # streams
+_TARGET, _DROP, _DROP_RATE, _ZERO, _ZERO_START, _ZERO_COUNT, _HIDE, _HIDE_ALL = range(8)  # streams
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,9 @@ class MaskingRates:
     def __post_init__(self) -> None:
         for name in ("expressed", "gene_dropout", "hide_all", "hide_each"):
             check_fraction(getattr(self, name), name)
-        if self.not_expressed != "match":
+        if isinstance(self.not_expressed, str):
+            check_choice(self.not_expressed, ("match",), "not_expressed")
+        else:
             check_fraction(self.not_expressed, "not_expressed")
         if self.max_genes < 1:
             raise ValueError(f"`max_genes`: found {self.max_genes}, but a cell must show some. Pass 1 or more.")
@@ -73,6 +75,9 @@ class Masking:
         (n_cells,). Added to the logit of bin 0 in the loss it makes the logits those of all genes.
     hidden
         Which phenotypes are hidden; shape (n_cells, n_phenotypes).
+    value_scale
+        Per cell, what makes up for hidden and dropped genes in the sum of the visible ones' values; shape (n_cells,).
+        It depends on genes that are no target, so that it tells nothing about targets.
     """
 
     visible: NDArray[np.bool_]
@@ -81,6 +86,7 @@ class Masking:
     zero_genes: NDArray[np.int64]
     log_sampling_ratio: NDArray[np.float32]
     hidden: NDArray[np.bool_]
+    value_scale: NDArray[np.float32]
 
 
 def show_all(cells: Cells, codes: NDArray[np.integer], shown: NDArray[np.bool_] | None = None) -> Masking:
@@ -104,6 +110,7 @@ def show_all(cells: Cells, codes: NDArray[np.integer], shown: NDArray[np.bool_] 
         zero_genes=none,
         log_sampling_ratio=np.zeros(len(cells), dtype=np.float32),
         hidden=hidden,
+        value_scale=np.ones(len(cells), dtype=np.float32),
     )
 
 
@@ -139,31 +146,32 @@ def draw(
     rows = np.repeat(np.arange(len(cells)), lengths)
     entry_keys = keys[rows]
     target = uniform(entry_keys, _TARGET, cells.genes) < rates.expressed
-    visible = ~target & _survives_dropout(cells, keys, entry_keys, rows, rates)
+    visible = _draw_visible(cells, target, keys, entry_keys, rows, rates)
     n_targets = np.bincount(rows[target], minlength=len(cells))
     n_absent = measured.sum() - lengths
     n_zero = _number_of_zero_targets(n_targets, n_absent, keys, rates)
     zero_rows = np.repeat(np.arange(len(cells)), n_zero)
     zero_genes = _draw_absent(cells, measured, n_zero, n_absent, keys)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        ratio = np.log((n_zero / n_absent) / (n_targets / lengths))
-    ratio = np.where(np.isfinite(ratio), ratio, 0.0).astype(np.float32)
+    ratio = _log_sampling_ratio(lengths, n_targets, n_absent, n_zero, rates)
     hidden = uniform(keys[:, None], _HIDE, np.arange(n_phenotypes)) < rates.hide_each
     hidden |= (uniform(keys, _HIDE_ALL) < rates.hide_all)[:, None]
-    return Masking(visible, target, zero_rows, zero_genes, ratio, hidden)
+    n_visible = np.bincount(rows[visible], minlength=len(cells))
+    value_scale = (lengths - n_targets) / (np.maximum(n_visible, 1) * max(1 - rates.expressed, 1e-8))
+    return Masking(visible, target, zero_rows, zero_genes, ratio, hidden, value_scale.astype(np.float32))
 
 
-def _survives_dropout(
+def _draw_visible(
     cells: Cells,
+    target: NDArray[np.bool_],
     keys: NDArray[np.uint64],
     entry_keys: NDArray[np.uint64],
     rows: NDArray[np.int64],
     rates: MaskingRates,
 ) -> NDArray[np.bool_]:
-    """Gene dropout and `max_genes`: the entries with the highest numbers stay."""
+    """Gene dropout and `max_genes`: of the entries that are no targets those with the highest numbers stay."""
     if not rates.gene_dropout and not (cells.lengths > rates.max_genes).any():
-        return np.ones(len(rows), dtype=bool)
-    draws = uniform(entry_keys, _DROP, cells.genes)
+        return ~target
+    draws = np.where(target, -1.0, uniform(entry_keys, _DROP, cells.genes))
     floor = uniform(keys, _DROP_RATE) * rates.gene_dropout
     for cell in np.flatnonzero(cells.lengths > rates.max_genes):
         of_cell = draws[cells.indptr[cell] : cells.indptr[cell + 1]]
@@ -181,6 +189,22 @@ def _number_of_zero_targets(
     return np.floor(n_absent * rates.not_expressed + uniform(keys, _ZERO_COUNT)).astype(np.int64)
 
 
+def _log_sampling_ratio(
+    lengths: NDArray[np.int64],
+    n_targets: NDArray[np.int64],
+    n_absent: NDArray[np.int64],
+    n_zero: NDArray[np.int64],
+    rates: MaskingRates,
+) -> NDArray[np.float32]:
+    """Log of the share of not-expressed genes that are targets over that of expressed ones; shape (n_cells,)."""
+    if rates.not_expressed == "match":  # given the numbers drawn: each cell has its own share
+        shares = n_zero * lengths, n_targets * n_absent
+    else:
+        shares = np.full(len(lengths), rates.not_expressed), np.full(len(lengths), rates.expressed)
+    ratio = np.divide(*shares, out=np.ones(len(lengths)), where=(shares[0] > 0) & (shares[1] > 0))
+    return np.log(ratio).astype(np.float32)
+
+
 def _draw_absent(
     cells: Cells,
     measured: NDArray[np.bool_],
@@ -190,18 +214,19 @@ def _draw_absent(
 ) -> NDArray[np.int64]:
     """Gene slots of measured genes that a cell does not express, without repeats; shape (sum of `n_draws`,).
 
-    The not-expressed genes of a cell are cut into as many strata as are to be drawn, and one is taken of each:
-    each gene has the same chance. The r-th gene that is *not* in a sorted list comes after as many list members
-    as stand before it, which one binary search over all cells finds.
+    The not-expressed genes of a cell, taken as a ring, are cut from a random start into as many arcs of whole genes
+    as are to be drawn, and one is taken of each: each gene has the same chance. The r-th gene that is *not* in a
+    sorted list comes after as many list members as stand before it, which one binary search over all cells finds.
     """
     slot_of_measured = np.flatnonzero(measured)
     rank_of_slot = np.cumsum(measured) - 1
     n_measured, lengths = len(slot_of_measured), cells.lengths
     rows = np.repeat(np.arange(len(cells)), n_draws)
     within = np.arange(len(rows)) - np.repeat(np.cumsum(n_draws) - n_draws, n_draws)
-    jitter = uniform(keys[rows], _ZERO, within)
-    absent_rank = np.floor((within + jitter) * (n_absent / np.maximum(n_draws, 1))[rows]).astype(np.int64)
-    absent_rank = np.minimum(absent_rank, n_absent[rows] - 1)
+    start = np.floor(uniform(keys, _ZERO_START) * n_absent).astype(np.int64)
+    begin, end = (((within + i) * n_absent[rows] + start[rows]) // n_draws[rows] for i in (0, 1))
+    jitter = np.floor(uniform(keys[rows], _ZERO, within) * (end - begin)).astype(np.int64)
+    absent_rank = (begin + jitter) % n_absent[rows]
     entry_rows = np.repeat(np.arange(len(cells)), lengths)
     entry_within = np.arange(len(entry_rows)) - cells.indptr[entry_rows]
     gaps_before = rank_of_slot[cells.genes] - entry_within  # not-expressed genes before each expressed one

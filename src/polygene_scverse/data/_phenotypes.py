@@ -9,25 +9,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from polygene_scverse._constants import MISSING_WORDS, PHENOTYPE_ALIASES, UNKNOWN
-from polygene_scverse._validate import shorten
+from polygene_scverse._constants import PHENOTYPE_ALIASES, UNKNOWN
+from polygene_scverse._validate import label_of, shorten
 
 MOST_CATEGORIES = 1000
 MOST_NUMBERS = 100
-
-
-def label_of(value: Any) -> str | None:
-    """The label of one value of obs, None where it means "no value".
-
-    Whole numbers lose their decimals (1.0 is "1"), because a column of integers with a missing value is stored
-    as floating point.
-    """
-    if value is None or (np.isscalar(value) and pd.isna(value)):
-        return None
-    if isinstance(value, (float, np.floating)) and float(value).is_integer():
-        value = int(value)
-    text = str(value).strip()
-    return None if text.lower() in MISSING_WORDS else text
 
 
 def labels(column: pd.Series) -> tuple[NDArray[np.integer], list[str | None], list[Any]]:
@@ -57,12 +43,13 @@ def categories_of(column: pd.Series) -> list[str]:
     used = np.bincount(positions, minlength=len(names)) > 0
     found = [label for label, u in zip(names, used, strict=True) if u and label is not None]
     if not isinstance(column.dtype, pd.CategoricalDtype):
-        numeric = all(isinstance(v, (int, float, np.number)) for v in values)
-        found = sorted(found, key=float) if numeric and column.dtype != bool else sorted(found)
+        numeric = all(isinstance(v, (int, float, np.number)) and not isinstance(v, bool) for v in values)
+        found = sorted(found, key=float) if numeric else sorted(found)
     found = list(dict.fromkeys(found))
     if not found:
         raise ValueError(
-            f"`phenotypes`: all {len(column)} values of adata.obs[{name!r}] are missing. Leave the column out, or fill it."
+            f"`phenotypes`: all {len(column)} values of adata.obs[{name!r}] are missing. Leave the column out, or "
+            "fill it."
         )
     if len(found) == 1:
         raise ValueError(
@@ -72,8 +59,8 @@ def categories_of(column: pd.Series) -> list[str]:
     is_float = pd.api.types.is_float_dtype(column.dtype)
     if len(found) > (MOST_NUMBERS if is_float else MOST_CATEGORIES):
         raise ValueError(
-            f"`phenotypes`: adata.obs[{name!r}] has {len(found)} different values, as measurements and identifiers have, "
-            "but a phenotype has categories. Cut it into classes with pd.cut, or leave it out."
+            f"`phenotypes`: adata.obs[{name!r}] has {len(found)} different values, as measurements and identifiers "
+            "have, but a phenotype has categories. Cut it into classes with pd.cut, or leave it out."
         )
     return found
 
@@ -153,8 +140,9 @@ def resolve_phenotypes(obs: pd.DataFrame, phenotypes: str | Sequence[str] | None
         if not found:
             usual = [name for names in PHENOTYPE_ALIASES.values() for name in names]
             raise ValueError(
-                f"`phenotypes`: none was named, and no column of adata.obs has a usual name ({shorten(usual, 6)}) and two "
-                f"or more categories. Columns that look like phenotypes: {shorten(candidates(obs))}. Pass some of them."
+                f"`phenotypes`: none was named, and no column of adata.obs has a usual name ({shorten(usual, 6)}) and "
+                f"two or more categories. Columns that look like phenotypes: {shorten(candidates(obs))}. Pass some of "
+                "them."
             )
         return found
     keys = [phenotypes] if isinstance(phenotypes, str) else list(phenotypes)

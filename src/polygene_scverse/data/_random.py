@@ -50,4 +50,5 @@ def uniform(keys: NDArray[np.uint64], stream: int, index: NDArray[np.integer] | 
         Which number of the stream; broadcast against `keys`.
     """
     counter = np.asarray(index, dtype=np.uint64) + (np.uint64(stream) << np.uint64(40))
-    return (mix(keys ^ mix(np.atleast_1d(counter))) >> np.uint64(11)) * 2.0**-53
+    bits = mix(keys ^ mix(np.atleast_1d(counter))) >> np.uint64(11)
+    return bits.astype(np.float64) * 2.0**-53

@@ -61,14 +61,10 @@ def rank_genes(
         data.obs["batch"] = pd.Categorical(batch.iloc[rows].astype(str).to_numpy())
         keys = ["highly_variable_nbatches", *keys]
     expressed = data[:, n_cells > 0].copy()
-    table = sc.pp.highly_variable_genes(
-        expressed,
-        n_top_genes=max(1, expressed.n_vars // 5),
-        batch_key=None if batch is None else "batch",
-        inplace=False,
+    sc.pp.highly_variable_genes(
+        expressed, n_top_genes=max(1, expressed.n_vars // 5), batch_key=None if batch is None else "batch"
     )
-    table = table.set_index(expressed.var_names) if not table.index.equals(expressed.var_names) else table
-    order = table[keys].fillna(-np.inf).sort_values(keys, ascending=False, kind="stable").index
+    order = expressed.var[keys].fillna(-np.inf).sort_values(keys, ascending=False, kind="stable").index
     return pd.Series(np.arange(len(order), dtype=float), index=order).reindex(var_names).rename(RANK)
 
 

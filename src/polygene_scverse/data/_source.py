@@ -62,16 +62,16 @@ def place(layer: str | None, use_raw: bool) -> str:
 
 def other_places(adata: AnnData, used: str) -> str:
     """What else could be read, for the error about data that cannot be used; begins with a comma."""
-    places = {f"layer={name!r}": adata.layers[name] for name in adata.layers}
+    places = {place(name, False): (f"layer={name!r}", adata.layers[name]) for name in adata.layers if name is not None}
     if adata.raw is not None:
-        places["use_raw=True"] = adata.raw.X
-    if used != "adata.X" and adata.X is not None:
-        places["layer=None, use_raw=False (adata.X)"] = adata.X
+        places[place(None, True)] = ("use_raw=True", adata.raw.X)
+    if adata.X is not None:
+        places[place(None, False)] = ("layer=None, use_raw=False (adata.X)", adata.X)
     usable = []
-    for name, x in places.items():
+    for where, (argument, x) in places.items():
         values = read_rows(x, np.arange(min(100, x.shape[0]))).data
-        if np.isfinite(values).all() and values.min(initial=0.0) >= 0:
-            usable.append(name)
+        if where != used and np.isfinite(values).all() and values.min(initial=0.0) >= 0:
+            usable.append(argument)
     return f", here for example by {' or '.join(usable)}" if usable else ""
 
 
@@ -100,7 +100,7 @@ def read_rows(x: Any, rows: NDArray[np.integer]) -> sp.csr_matrix:
         back[order] = inverse
         block = block[back]
     block = sp.csr_matrix(block, dtype=np.float32, copy=not sp.issparse(block))
-    if not (block.data.all() and block.has_sorted_indices):
+    if not (block.data.all() and block.has_canonical_format):
         block = block.copy()
         block.sum_duplicates()
         block.eliminate_zeros()

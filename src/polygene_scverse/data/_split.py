@@ -19,7 +19,7 @@ def split_cells(
     n_obs
         Number of cells.
     validation_size
-        Share of the cells (of the groups, at least one) to hold out.
+        Share of the cells, or groups, to hold out, at least one; 0 for none.
     groups
         Group of each cell, shape (n_obs,). Cells without a group count as one group.
     seed
@@ -32,14 +32,14 @@ def split_cells(
     Raises
     ------
     ValueError
-        If a side would be empty.
+        If no cell would be left to train on, or there is one group only.
     """
     check_fraction(validation_size, "validation_size")
     rng = np.random.default_rng(seed)
-    if groups is None:
-        held_out = rng.permutation(n_obs) < round(n_obs * validation_size)
-    elif validation_size == 0:
+    if validation_size == 0:
         held_out = np.zeros(n_obs, dtype=bool)
+    elif groups is None:
+        held_out = rng.permutation(n_obs) < max(1, round(n_obs * validation_size))
     else:
         codes, names = pd.factorize(groups, use_na_sentinel=False)
         if len(names) < 2:

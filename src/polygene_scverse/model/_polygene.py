@@ -16,7 +16,7 @@ from scvi.model.base import BaseModelClass
 from polygene_scverse._compat import field_state, setup_args
 from polygene_scverse._constants import PHENOTYPE_FIELD, RANK
 from polygene_scverse._layout import TokenLayout
-from polygene_scverse._validate import shorten
+from polygene_scverse._validate import check_not_empty, shorten
 from polygene_scverse.data._binning import Scale, detect_scale
 from polygene_scverse.data._dataloader import CellTable
 from polygene_scverse.data._fields import ExpressionField, PhenotypeField
@@ -24,6 +24,7 @@ from polygene_scverse.data._phenotypes import encode_all, resolve_phenotypes
 from polygene_scverse.data._ranking import genes_by_rank, rank_genes
 from polygene_scverse.data._source import expression, iterate_rows, other_places, place
 from polygene_scverse.data._tokens import Tokenizer
+from polygene_scverse.model._checkpoint import CheckpointMixin
 from polygene_scverse.model._inference import InferenceMixin
 from polygene_scverse.model._saving import SavingMixin
 from polygene_scverse.model._training import TrainingMixin
@@ -31,7 +32,7 @@ from polygene_scverse.module import LossConfig, PolygeneModule
 from polygene_scverse.module._transformer import resolve_config
 
 
-class Polygene(SavingMixin, TrainingMixin, InferenceMixin, BaseModelClass):
+class Polygene(CheckpointMixin, SavingMixin, TrainingMixin, InferenceMixin, BaseModelClass):
     """Masked transformer over binned gene expression and phenotypes.
 
     Other than scvi-tools' own models it reads raw counts and log1p data alike, matches genes of new data by name,
@@ -96,7 +97,7 @@ class Polygene(SavingMixin, TrainingMixin, InferenceMixin, BaseModelClass):
         super().__init__(adata, registry)
         if layout is None:
             genes = self._choose_genes(genes, n_genes)
-            layout = TokenLayout.build(self.categories, genes, n_bins).to_dict()
+            layout = TokenLayout.build(self._columns, genes, n_bins).to_dict()
         genes, loss = None, loss if isinstance(loss, LossConfig) else LossConfig(**(loss or {}))
         self.layout = TokenLayout.from_dict(layout)
         self.module = self._module_cls(
@@ -104,7 +105,7 @@ class Polygene(SavingMixin, TrainingMixin, InferenceMixin, BaseModelClass):
         )
         loss = loss.to_dict()
         self.binning_ = binning
-        self.edges_: list[float] | None = None
+        self.edges_ = None
         self._model_summary_string = (
             f"Polygene with {self.layout.n_genes} genes in {self.layout.n_bins} bins, phenotypes "
             f"{shorten(self.layout.phenotype_names)}, {self.module.config}"
@@ -143,6 +144,7 @@ class Polygene(SavingMixin, TrainingMixin, InferenceMixin, BaseModelClass):
         """
         if adata.is_view:
             raise ValueError("`adata`: found a view of another AnnData, which cannot be registered. Pass adata.copy().")
+        check_not_empty(*adata.shape)
         known = _known_phenotypes(kwargs.get("source_registry"))
         phenotype_keys = known or resolve_phenotypes(adata.obs, phenotype_keys)  # stored, and asked for again at load
         cls._register(
@@ -206,12 +208,38 @@ class Polygene(SavingMixin, TrainingMixin, InferenceMixin, BaseModelClass):
     @property
     def categories(self) -> dict[str, list[str]]:
         """Categories of each phenotype."""
+        return {slot.name: list(slot.categories) for slot in self.layout.phenotypes}
+
+    @property
+    def _columns(self) -> dict[str, list[str]]:
+        """The obs column of each phenotype, which in a model of the original is not its name, and its categories."""
         return field_state(self.registry, PHENOTYPE_FIELD)["categories"]
 
     @property
     def genes(self) -> list[str]:
         """Genes of the model, most variable first."""
         return list(self.layout.genes)
+
+    def codes(self, indices: Sequence[int] | NDArray[np.int64] | None = None) -> dict[str, NDArray[np.int64]]:
+        """Category codes of each phenotype in the data the model was set up with, -1 where unknown.
+
+        Parameters
+        ----------
+        indices
+            Row numbers; all by default.
+        """
+        obs = self._anndata(self.adata).obs
+        codes, _ = encode_all(obs if indices is None else obs.iloc[np.asarray(indices)], self._columns)
+        return dict(zip(self.layout.phenotype_names, codes.T, strict=True))
+
+    def without_data(self) -> Polygene:
+        """A model with the same weights that holds no AnnData, so that keeping it keeps no data."""
+        params = self.init_params_
+        other = type(self)(None, self.registry_, **params["non_kwargs"], **params["kwargs"].get("network", {}))
+        other.module = self.module
+        for name in ("is_trained_", "history_", "edges_", "binning_", "mask_"):
+            setattr(other, name, getattr(self, name))
+        return other
 
     def _anndata(self, data: AnnData | MuData) -> AnnData:
         """The AnnData to read: of a MuData the registered modality."""
@@ -244,16 +272,19 @@ class Polygene(SavingMixin, TrainingMixin, InferenceMixin, BaseModelClass):
         rows = np.arange(adata.n_obs)
         return genes_by_rank(rank_genes(x, var_names, rows, self._scale(self.adata, rows)), n_genes)
 
-    def _tokenizer(self, data: AnnData | MuData, rows: NDArray[np.int64]) -> Tokenizer:
-        """Match genes by name and detect the scale; says which genes are unmeasured."""
+    def _tokenizer(
+        self, data: AnnData | MuData, rows: NDArray[np.int64], edges: NDArray[np.float64] | None = None
+    ) -> Tokenizer:
+        """Match genes by name and detect the scale; says which genes are unmeasured. Edges are the model's by default."""
         _, var_names, _ = self._expression(data)
         scale = self._scale(data, rows)
-        tokenizer = Tokenizer.match(self.layout.genes, var_names, scale, np.array(self.edges_))
+        edges = np.array(self.edges_) if edges is None else edges
+        tokenizer = Tokenizer.match(self.layout.genes, var_names, scale, edges)
         if n_absent := int((~tokenizer.measured).sum()):
             absent = [gene for gene, m in zip(self.layout.genes, tokenizer.measured, strict=True) if not m]
             warnings.warn(
-                f"{n_absent} of the model's {self.layout.n_genes} genes are unmeasured in these data: {shorten(absent, 5)}. "
-                "They are left out, which is not the same as not expressed; accuracy may suffer.",
+                f"{n_absent} of the model's {self.layout.n_genes} genes are unmeasured in these data: "
+                f"{shorten(absent, 5)}. They are left out, which is not the same as not expressed; accuracy may suffer.",
                 UserWarning,
                 stacklevel=4,
             )
@@ -263,7 +294,7 @@ class Polygene(SavingMixin, TrainingMixin, InferenceMixin, BaseModelClass):
         """Tokens and phenotype codes of some rows; codes are read from obs as it is now."""
         tokenizer = tokenizer or self._tokenizer(data, rows)
         cells = tokenizer.read(self._expression(data)[0], rows)
-        codes, _ = encode_all(self._anndata(data).obs.iloc[rows], self.categories)
+        codes, _ = encode_all(self._anndata(data).obs.iloc[rows], self._columns)
         return CellTable(cells, codes, rows, self.layout, tokenizer.measured)
 
 

@@ -25,9 +25,14 @@ from polygene_scverse.model._training_plan import PolygeneTrainingPlan
 
 logger = logging.getLogger(__name__)
 
+Rows = Sequence[int] | NDArray[np.int64]
+Split = tuple[Rows, Rows]
+
 CELL_VISITS = 50_000
 """Cells seen in a training of default length, counting repeats."""
 LEAST_EPOCHS, MOST_EPOCHS = 4, 60
+LEAK_FREE, ORIGINAL_MASK = "leak-free", "original"
+"""Which genes the weights expect to see: no target, or, as the original shows them, the expressed ones among them."""
 
 
 def default_max_epochs(n_cells: int) -> int:
@@ -38,6 +43,8 @@ def default_max_epochs(n_cells: int) -> int:
 class TrainingMixin:
     """`train` of the model."""
 
+    edges_: list[float] | None
+    mask_: str = LEAK_FREE
     _training_plan_cls = PolygeneTrainingPlan
     _data_splitter_cls = CellSplitter
     _train_runner_cls = TrainRunner
@@ -49,7 +56,7 @@ class TrainingMixin:
         batch_size: int = 16,
         group_key: str | None = None,
         validation_size: float = 0.1,
-        split: tuple[Sequence[int], Sequence[int]] | None = None,
+        split: Split | None = None,
         masking: MaskingRates | Mapping[str, Any] | None = None,
         seed: int = 0,
         early_stopping: bool = False,
@@ -87,10 +94,13 @@ class TrainingMixin:
         Raises
         ------
         ValueError
-            If expression is neither raw counts nor log1p of counts per 10,000, or a side of the split is empty.
+            If the model has no data, if expression is neither raw counts nor log1p of counts per 10,000, or if a side
+            of the split is empty.
         KeyError
             If `group_key` is not an obs column.
         """
+        if self.adata is None:
+            raise ValueError("`adata`: the model has no data to train on. Set model.adata = adata first.")
         rates = masking if isinstance(masking, MaskingRates) else MaskingRates(**(masking or {}))
         train_rows, validation_rows = self._split(group_key, validation_size, split, seed)
         train = self._training_table(train_rows, rates)
@@ -98,6 +108,7 @@ class TrainingMixin:
         splitter = self._data_splitter_cls(
             train, validation, rates, batch_size=batch_size, seed=seed, **(loader_kwargs or {})
         )
+        self._warn_of_mask()
         plan = self._training_plan_cls(self.module, **(plan_kwargs or {}))
         trainer_kwargs = _trainer_defaults(trainer_kwargs, early_stopping and validation is not None)
         with seeded(seed), warnings.catch_warnings(), _quiet_lightning():
@@ -111,13 +122,25 @@ class TrainingMixin:
                 max_epochs=default_max_epochs(len(train)) if max_epochs is None else max_epochs,
                 **trainer_kwargs,
             )
+            self.module.train()  # a trained model is in eval mode, and Lightning keeps the mode it finds
             runner()
+        self.mask_ = LEAK_FREE
+
+    def _warn_of_mask(self) -> None:
+        if self.mask_ == ORIGINAL_MASK:
+            warnings.warn(
+                "The weights come from the original, whose mask tells of a hidden gene whether it is expressed. Here "
+                "targets are hidden without that: the loss of genes begins higher and must be learned anew. Phenotypes "
+                "are not affected.",
+                UserWarning,
+                stacklevel=3,
+            )
 
     def _split(
         self,
         group_key: str | None,
         validation_size: float,
-        split: tuple[Sequence[int], Sequence[int]] | None,
+        split: Split | None,
         seed: int,
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         obs = self._anndata(self.adata).obs
@@ -133,9 +156,8 @@ class TrainingMixin:
     def _training_table(self, rows: NDArray[np.int64], rates: MaskingRates) -> CellTable:
         """Tokens of the training cells; at the first training they decide bin edges and gene scales."""
         first = self.edges_ is None
-        if first:
-            self.edges_ = [0.0, float(np.nextafter(0.0, 1.0))]  # any value above 0 is expressed
-        table = self._table(self.adata, rows)
+        edges = np.array([0.0, np.nextafter(0.0, 1.0)] if first else self.edges_)  # at first any value is expressed
+        table = self._table(self.adata, rows, self._tokenizer(self.adata, rows, edges))
         if first:
             edges = make_edges(self.binning_, self.layout.n_bins, table.cells.values)
             table = CellTable(table.cells.rebin(edges), table.codes, table.ids, table.layout, table.measured)
@@ -171,10 +193,10 @@ def _trainer_defaults(kwargs: Mapping[str, Any], early_stopping: bool) -> dict[s
         "early_stopping_patience": 5,
         "enable_progress_bar": True,
         "simple_progress_bar": False,
-        "log_every_n_steps": 50,
+        "log_every_n_steps": 1,
         "use_distributed_sampler": False,
     } | dict(kwargs)
-    callbacks = list(kwargs.pop("callbacks", None) or [])  # scvi-tools appends to the list it is given
+    callbacks: list[Any] = list(kwargs.pop("callbacks", None) or [])  # type: ignore[call-overload]  # scvi-tools appends to the list it is given
     if kwargs["enable_progress_bar"]:
         callbacks.append(RichProgressBar(refresh_rate=10, leave=False))
     return kwargs | {"callbacks": callbacks}

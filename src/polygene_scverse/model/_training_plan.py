@@ -32,8 +32,9 @@ class PolygeneTrainingPlan(TrainingPlan):
         Share of the steps in which the learning rate rises.
     schedule
         How it falls afterwards: ``"linear"`` or ``"cosine"``, to zero; ``"constant"`` keeps it.
-    linear_lr
-        Learning rate of the linear path.
+    linear_lr, linear_decay
+        Learning rate and weight decay of the linear path. Its gradients are not rescaled (the optimiser's eps is 1):
+        plain descent from zero acts like a ridge penalty, where Adam's equal steps would overfit thousands of genes.
     """
 
     def __init__(
@@ -44,25 +45,34 @@ class PolygeneTrainingPlan(TrainingPlan):
         weight_decay: float = 0.01,
         warmup: float = 0.1,
         schedule: str = "linear",
-        linear_lr: float | None = None,
+        linear_lr: float = 0.3,
+        linear_decay: float = 0.001,
         **kwargs: Any,
     ) -> None:
         if schedule not in ("linear", "cosine", "constant"):
             raise ValueError(f"`schedule`: found {schedule!r}, but it must be 'linear', 'cosine' or 'constant'.")
         super().__init__(module, lr=lr, weight_decay=weight_decay, eps=1e-8, **kwargs)
-        self.warmup, self.schedule, self.linear_lr = warmup, schedule, linear_lr
-        self.val_scores = torch.nn.ModuleDict(_validation_metrics(module))
+        self.warmup, self.schedule = warmup, schedule
+        self.linear_lr, self.linear_decay = linear_lr, linear_decay
+        self._sums: Tensor | None = None
+        self._train_sums: Tensor | None = None
+        metrics = _validation_metrics(module)
+        self.score_names = list(metrics)
+        self.score_list = torch.nn.ModuleList(metrics.values())  # a ModuleDict refuses names with a dot
 
     def configure_optimizers(self) -> dict[str, Any]:
         """AdamW and the schedule, stepped with every batch."""
-        matrices, others = [], []
+        matrices: list[Tensor] = []
+        others: list[Tensor] = []
         for name, p in self.module.named_parameters():
             if p.requires_grad and name != "bag":
                 (matrices if p.ndim > 1 else others).append(p)
         groups: list[dict[str, Any]] = [{"params": matrices}, {"params": others, "weight_decay": 0.0}]
         if self.module.bag is not None:
-            groups.append({"params": [self.module.bag], "lr": self.linear_lr or self.lr})
-        optimizer = torch.optim.AdamW(groups, lr=self.lr, weight_decay=self.weight_decay)
+            linear = {"lr": self.linear_lr, "weight_decay": self.linear_decay, "eps": 1.0}
+            groups.append({"params": [self.module.bag], **linear})
+        fused = str(self.trainer.precision).startswith("32")  # Lightning cannot clip a fused one in mixed precision
+        optimizer = torch.optim.AdamW(groups, lr=self.lr, weight_decay=self.weight_decay, fused=fused)
         n_steps = max(1, int(self.trainer.estimated_stepping_batches))
         n_warmup = max(1, round(n_steps * self.warmup))
 
@@ -93,51 +103,77 @@ class PolygeneTrainingPlan(TrainingPlan):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of a batch."""
         _, output = self._loss(batch)
-        self._log("train_loss", output.loss.detach(), batch, prog_bar=True)
-        for name, value in output.extra_metrics.items():
-            self._log(f"{name}_train", value, batch)
+        self._add(batch, output)
         return output.loss
+
+    def on_train_epoch_end(self) -> None:
+        """Mean losses of the epoch."""
+        self._log_losses("train", "train_loss")
 
     @torch.no_grad()
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Losses and accuracies of a batch; every phenotype is hidden, targets are the same in each epoch."""
         logits, output = self._loss(batch)
-        self._log("validation_loss", output.loss, batch, prog_bar=True)
-        for name, value in output.extra_metrics.items():
-            self._log(f"{name}_validation", value, batch)
+        self._add(batch, output)
         self._update_scores(batch, logits)
+
+    def on_validation_epoch_start(self) -> None:
+        """Put the sums of the training cells aside."""
+        self._train_sums, self._sums = self._sums, None
+
+    def on_validation_epoch_end(self) -> None:
+        """Mean losses and scores of the validation cells."""
+        self._log_losses("validation", "validation_loss")
         for name, metric in self.val_scores.items():
-            self.log(f"{name}_validation", metric, on_step=False, on_epoch=True, batch_size=len(batch["tokens"]))
+            self.log(f"{name}_validation", metric)
+        self._sums = self._train_sums
+
+    def _add(self, batch: Batch, output: LossOutput) -> None:
+        """Add up losses and what they are divided by: a mean of the batches' means would not be the mean."""
+        sums = torch.stack([output.extra_metrics["loss_sums"], self.module.count_targets(batch).float()])  # (2, 1 + P)
+        self._sums = sums if self._sums is None else self._sums + sums
+
+    def _log_losses(self, mode: str, total: str) -> None:
+        if self._sums is None:
+            return
+        sums = self.trainer.strategy.reduce(self._sums, reduce_op="sum")
+        means = sums[0] / sums[1].clamp(min=1)
+        gene, phenotype = means[0], means[1:].mean()
+        loss = gene + self.module.loss_config.phenotype_weight * phenotype
+        self.log(total, loss, prog_bar=True)
+        self.log(f"gene_loss_{mode}", gene)
+        self.log(f"phenotype_loss_{mode}", phenotype)
+        self._sums = None
+
+    @property
+    def val_scores(self) -> dict[str, Any]:
+        """Metrics of the validation cells by name."""
+        return dict(zip(self.score_names, self.score_list, strict=True))
 
     def _update_scores(self, batch: Batch, logits: dict[str, Any]) -> None:
+        scores = self.val_scores
         for i, name in enumerate(self.module.layout.phenotype_names):
             codes = batch["phenotypes"][:, i]
             for score in ("accuracy", "macro_f1"):
-                self.val_scores[f"{name}_{score}"].update(logits["phenotype_logits"][i], codes)
+                scores[score_name(name, score)].update(logits["phenotype_logits"][i], codes)
         bins = batch["target_bins"]
         known, expressed = bins >= 0, bins > 0
         gene_logits = logits["gene_logits"]
-        self.val_scores["gene_accuracy"].update((gene_logits.argmax(-1) == bins)[known].float())
+        scores["gene_accuracy"].update((gene_logits.argmax(-1) == bins)[known].float())
         of_expressed = 1 + gene_logits[..., 1:].argmax(-1)
-        self.val_scores["gene_accuracy_expressed"].update((of_expressed == bins)[expressed].float())
+        scores["gene_accuracy_expressed"].update((of_expressed == bins)[expressed].float())
 
-    def _log(self, name: str, value: Tensor, batch: Batch, **kwargs: Any) -> None:
-        self.log(
-            name,
-            value,
-            on_step=False,
-            on_epoch=True,
-            batch_size=len(batch["tokens"]),
-            sync_dist=self.trainer.world_size > 1,
-            **kwargs,
-        )
+
+def score_name(phenotype: str, score: str) -> str:
+    """How a score of a phenotype is called in the history; the names of gene scores are taken."""
+    return f"{'phenotype_' if phenotype == 'gene' else ''}{phenotype}_{score}"
 
 
 def _validation_metrics(module: PolygeneModule) -> dict[str, Metric]:
-    """Per phenotype accuracy and macro-F1; gene-bin accuracy of all targets, and of expressed ones among bins 1 and up."""
+    """Accuracy and macro-F1 per phenotype; gene-bin accuracy of all targets, and of expressed ones among bins 1 up."""
     metrics: dict[str, Metric] = {}
     for slot in module.layout.phenotypes:
         n = len(slot.categories)
-        metrics[f"{slot.name}_accuracy"] = MulticlassAccuracy(n, average="micro", ignore_index=-1)
-        metrics[f"{slot.name}_macro_f1"] = MulticlassF1Score(n, average="macro", ignore_index=-1)
+        metrics[score_name(slot.name, "accuracy")] = MulticlassAccuracy(n, average="micro", ignore_index=-1)
+        metrics[score_name(slot.name, "macro_f1")] = MulticlassF1Score(n, average="macro", ignore_index=-1)
     return metrics | {name: MeanMetric(nan_strategy="ignore") for name in ("gene_accuracy", "gene_accuracy_expressed")}

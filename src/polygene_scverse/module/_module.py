@@ -73,8 +73,9 @@ class PolygeneModule(BaseModuleClass):
         super().__init__()
         self.layout, self.config, self.loss_config = layout, config or TransformerConfig(), loss or LossConfig()
         self.n_categories = [len(slot.categories) for slot in layout.phenotypes]
-        self.encoder = Encoder(layout.n_tokens, layout.length, self.config)
-        self.head = Head(layout.n_tokens, self.config)
+        with torch.random.fork_rng(devices=[]):  # torch's own first weights, replaced below, come from global state
+            self.encoder = Encoder(layout.n_tokens, layout.length, self.config)
+            self.head = Head(layout.n_tokens, self.config)
         n_all = sum(self.n_categories)
         self.bag = nn.Parameter(torch.zeros(layout.n_genes, n_all)) if linear_path else None
         self.register_buffer("gene_scale", torch.ones(layout.n_genes))
@@ -135,22 +136,26 @@ class PolygeneModule(BaseModuleClass):
             What sums of losses are divided by, as `count_targets` returns it for this batch; shape (1 + P,).
         """
         counts = (self.count_targets(tensors) if denominators is None else denominators).clamp(min=1e-8)
-        bins, codes = tensors["target_bins"], _asked_codes(tensors)
-        gene_logits, offset = generative_outputs["gene_logits"], tensors["zero_offset"][:, None]
-        of_genes = bin_loss(gene_logits, bins, self.smoothed_bins, offset).sum(1)  # (B,)
-        weights, smoothing = self.category_weights.split(self.n_categories), self.loss_config.label_smoothing
-        of_phenotypes = torch.stack(
-            [
-                phenotype_loss(logits, codes[:, i], smoothing, weights[i])
-                for i, logits in enumerate(generative_outputs["phenotype_logits"])
-            ],
-            dim=1,
-        )  # (B, P)
-        per_cell = of_genes * len(bins) / counts[0]
-        of_phenotypes = (of_phenotypes * len(bins) / counts[1:]).mean(1)
-        metrics = {"gene_loss": per_cell.mean().detach(), "phenotype_loss": of_phenotypes.mean().detach()}
-        per_cell = per_cell + self.loss_config.phenotype_weight * of_phenotypes
+        parts = self.loss_parts(tensors, generative_outputs)  # (B, 1 + P)
+        scaled = parts * (len(parts) / counts)
+        of_phenotypes = scaled[:, 1:].mean(1)
+        per_cell = scaled[:, 0] + self.loss_config.phenotype_weight * of_phenotypes
+        metrics = {
+            "gene_loss": scaled[:, 0].mean().detach(),
+            "phenotype_loss": of_phenotypes.mean().detach(),
+            "loss_sums": parts.sum(0).detach(),
+        }
         return LossOutput(loss=per_cell.mean(), reconstruction_loss=per_cell, extra_metrics=metrics)
+
+    def loss_parts(self, tensors: dict[str, Tensor], generative_outputs: dict[str, Any]) -> Tensor:
+        """Per cell the summed loss of its gene targets, and the loss of each phenotype; shape (B, 1 + P)."""
+        bins, codes = tensors["target_bins"], _asked_codes(tensors)
+        offset = tensors["zero_offset"][:, None]
+        parts = [bin_loss(generative_outputs["gene_logits"], bins, self.smoothed_bins, offset).sum(1)]
+        weights, smoothing = self.category_weights.split(self.n_categories), self.loss_config.label_smoothing
+        for i, logits in enumerate(generative_outputs["phenotype_logits"]):
+            parts.append(phenotype_loss(logits, codes[:, i], smoothing, weights[i]))
+        return torch.stack(parts, dim=1)
 
     def count_targets(self, tensors: dict[str, Tensor]) -> Tensor:
         """Number of gene targets, and of hidden known values of each phenotype; shape (1 + P,)."""
@@ -167,6 +172,8 @@ class PolygeneModule(BaseModuleClass):
         """The linear path's part of the phenotype logits; shape (B, C)."""
         if self.bag is None:
             return values.new_zeros(len(values), sum(self.n_categories))
+        if not values.shape[1]:  # no cell shows a gene; embedding_bag cannot take that
+            return values @ self.bag[:0]
         s = self.layout.n_special
         genes = (positions[:, s : s + values.shape[1]] - self.layout.first_gene_position).clamp(min=0)  # (B, K - s)
         weights = values * self.gene_scale[genes] * key_mask[:, s:]

@@ -39,7 +39,7 @@ class TransformerConfig:
     n_layers: int = 2
     n_heads: int = 2
     n_intermediate: int = 128
-    dropout: float = 0.1
+    dropout: float = 0.0
     layer_norm_eps: float = 1e-12
     init_std: float = 0.02
 
@@ -56,8 +56,8 @@ class TransformerConfig:
 
 PRESETS: Final[dict[str, TransformerConfig]] = {
     "tiny": TransformerConfig(),
-    "512": TransformerConfig(n_hidden=768, n_layers=12, n_heads=12, n_intermediate=3072),
-    "2432": TransformerConfig(n_hidden=768, n_layers=12, n_heads=12, n_intermediate=3072),
+    "512": TransformerConfig(n_hidden=768, n_layers=12, n_heads=12, n_intermediate=3072, dropout=0.1),
+    "2432": TransformerConfig(n_hidden=768, n_layers=12, n_heads=12, n_intermediate=3072, dropout=0.1),
 }
 """Named sizes; "512" and "2432" are those of the two published models, which differ in the number of genes."""
 
@@ -159,11 +159,14 @@ class Encoder(nn.Module):
         n_keys = key_mask.shape[1]
         mask = None if bool(key_mask.all()) else key_mask[:, None, None, :]  # (B, 1, 1, K)
         x = self.embeddings(tokens, positions)  # (B, T, H)
-        for i, block in enumerate(self.blocks):
-            keys = x[:, :n_keys]  # (B, K, H)
-            if asked is not None and i == len(self.blocks) - 1:
-                x = x.index_select(1, asked)  # (B, Q, H)
-            x = block(x, keys, mask)
+        keys = x[:, :n_keys]  # (B, K, H)
+        for block in self.blocks[:-1]:
+            x = block(x, keys, mask)  # (B, T, H)
+            keys = x[:, :n_keys]
+        if asked is not None:
+            x = x.index_select(1, asked)  # (B, Q, H)
+        for block in self.blocks[-1:]:
+            x = block(x, keys, mask)  # (B, Q, H)
         return x
 
 

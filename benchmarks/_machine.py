@@ -1,0 +1,96 @@
+"""What the machine is, how fast it multiplies matrices, and how much memory a task takes."""
+
+from __future__ import annotations
+
+import datetime
+import multiprocessing
+import platform
+import time
+from collections.abc import Callable
+from multiprocessing.queues import Queue
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+
+GIB = 2**30
+_STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+
+
+def describe() -> dict[str, str]:
+    """Processor, cores, memory, versions, threads and date."""
+    return {
+        "processor": _processor(),
+        "cores": str(psutil.cpu_count(logical=True)),
+        "memory": f"{psutil.virtual_memory().total / GIB:.0f} GiB",
+        "system": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
+        "torch": f"{torch.__version__}, {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}",
+        "date": datetime.date.today().isoformat(),
+    }
+
+
+def _processor() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").is_file() else []
+    fields: dict[str, str] = {}
+    for line in lines:
+        key, _, value = line.partition(":")
+        fields.setdefault(key.strip(), value.strip())
+    if "model name" not in fields:
+        return platform.processor() or platform.machine()
+    return f"{fields['model name']} (family {fields.get('cpu family')}, model {fields.get('model')})"
+
+
+def matmul_rate(size: int = 2048, repeats: int = 5) -> float:
+    """Float32 operations per second of a square matrix product, the median of some."""
+    a, b = torch.randn(size, size), torch.randn(size, size)
+    torch.mm(a, b)
+    seconds = sorted(_seconds(lambda: torch.mm(a, b)) for _ in range(repeats))
+    return 2 * size**3 / seconds[repeats // 2]
+
+
+def _seconds(function: Callable[[], Any]) -> float:
+    started = time.perf_counter()
+    function()
+    return time.perf_counter() - started
+
+
+def peak_memory(prepare: Callable[..., Callable[[], Any]], *arguments: Any) -> float:
+    """Highest resident memory of a task, in bytes above what its process had before.
+
+    Parameters
+    ----------
+    prepare
+        Called in a new process with `arguments`, returns the task; what it loads is not counted. Both must be
+        picklable.
+    arguments
+        Of `prepare`.
+    """
+    context = multiprocessing.get_context("spawn")
+    queue: Queue[float] = context.Queue()
+    process = context.Process(target=_measure, args=(queue, torch.get_num_threads(), prepare, arguments))
+    process.start()
+    process.join()
+    if process.exitcode:
+        return float("nan")  # most often: out of memory
+    return queue.get()
+
+
+def _measure(queue: Queue[float], n_threads: int, prepare: Callable[..., Callable[[], Any]], arguments: tuple) -> None:
+    torch.set_num_threads(n_threads)
+    task = prepare(*arguments)
+    before = psutil.Process().memory_info().rss
+    if _CLEAR.exists():
+        _CLEAR.write_text("5")  # Linux: forget the peak so far
+    task()
+    queue.put(_peak_rss() - before)
+
+
+def _peak_rss() -> int:
+    if _STATUS.exists():
+        line = next(line for line in _STATUS.read_text().splitlines() if line.startswith("VmHWM"))
+        return int(line.split()[1]) * 1024
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if platform.system() == "Darwin" else peak * 1024

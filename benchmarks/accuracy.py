@@ -1,0 +1,136 @@
+"""Donor-held-out accuracy with default settings, beside simple rivals.
+
+    python benchmarks/accuracy.py                      # T cells and kang18, our model and rivals
+    python benchmarks/accuracy.py --all --seeds 3
+    python benchmarks/accuracy.py --ablation
+
+Prints, per phenotype: macro-F1 over classes with at least 10 test cells, macro-F1 over all, accuracy, expected
+calibration error (15 bins), negative log-likelihood; for hidden genes the accuracy of the expression bin among
+expressed genes beside majority bins; and the accuracy of nearest neighbours in the embedding beside 50 PCs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+
+import _rivals
+import numpy as np
+import pandas as pd
+from _genes import gene_half
+from _splits import TASKS, Task
+from rich.console import Console
+from sklearn.decomposition import PCA
+from sklearn.neighbors import KNeighborsClassifier
+
+import polygene_scverse as pgs
+
+ABLATIONS = {
+    "Polygene": {},
+    "without linear path": {"linear_path": False},
+    "without transformer": {"n_layers": 0},
+}
+
+
+def score(task: Task, phenotype: str, proba: np.ndarray, categories: list[str]) -> dict[str, float]:
+    """Scores on the test cells whose category is known and was in training."""
+    truth = pd.Categorical(task.test.obs[phenotype].astype(object), categories=categories).codes.astype(int)
+    return {
+        "macro-F1 (>= 10)": pgs.metrics.macro_f1(truth, proba.argmax(1), min_cells=10),
+        "macro-F1": pgs.metrics.macro_f1(truth, proba.argmax(1)),
+        "accuracy": pgs.metrics.accuracy(truth, proba.argmax(1)),
+        "ECE": pgs.metrics.ece(truth, proba),
+        "NLL": pgs.metrics.nll(truth, proba),
+    }
+
+
+def neighbour_accuracy(task: Task, train_z: np.ndarray, test_z: np.ndarray, phenotype: str) -> float:
+    """Share of test cells whose 15 nearest training cells agree with their label."""
+    known, asked = task.train.obs[phenotype].notna(), task.test.obs[phenotype].notna()
+    labels = task.train.obs[phenotype].astype(str)[known]
+    neighbours = KNeighborsClassifier(15).fit(train_z[known], labels)
+    return float((neighbours.predict(test_z[asked]) == task.test.obs[phenotype].astype(str)[asked]).mean())
+
+
+def run_ours(task: Task, name: str, seed: int, model_kwargs: dict) -> tuple[list[dict], pgs.model.Polygene, float]:
+    """Train with defaults on the training cells, predict the test cells."""
+    started = time.perf_counter()
+    adata = task.train.copy()
+    model = pgs.tl.train(adata, phenotypes=task.phenotypes, seed=seed, verbose=False, model_kwargs=model_kwargs)
+    seconds = time.perf_counter() - started
+    rows = []
+    for phenotype, table in model.predict_phenotype(task.test).items():
+        scores = score(task, phenotype, table.to_numpy(), list(table.columns))
+        rows.append({"data": task.name, "phenotype": phenotype, "method": name, "seed": seed, **scores})
+    return rows, model, seconds
+
+
+def run_rivals(task: Task) -> list[dict]:
+    """The rivals' scores."""
+    rows = []
+    for phenotype in task.phenotypes:
+        categories = sorted(task.train.obs[phenotype].dropna().astype(str).unique())
+        for name, proba in _rivals.run(task, phenotype).items():
+            scores = score(task, phenotype, proba, categories)
+            rows.append({"data": task.name, "phenotype": phenotype, "method": name, "seed": 0, **scores})
+    return rows
+
+
+def embedding_rows(task: Task, model: pgs.model.Polygene) -> list[dict]:
+    """Nearest-neighbour accuracy in each kind of embedding and in 50 PCs."""
+    train_x, test_x = _rivals.features(task)
+    pca = PCA(50, random_state=0).fit(train_x)
+    spaces = {"50 PCs": (pca.transform(train_x), pca.transform(test_x))}
+    for pooling in ("phenotypes", "genes", "cls"):
+        spaces[f"Polygene, {pooling}"] = tuple(
+            model.get_latent_representation(side, pooling=pooling) for side in (task.train, task.test)
+        )
+    return [
+        {"data": task.name, "phenotype": p, "space": name, "kNN accuracy": neighbour_accuracy(task, *space, p)}
+        for p in task.phenotypes
+        for name, space in spaces.items()
+    ]
+
+
+def markdown(rows: list[dict]) -> str:
+    """A table of means over seeds."""
+    table = pd.DataFrame(rows).drop(columns="seed", errors="ignore")
+    keys = [c for c in table.columns if table[c].dtype == object]
+    table = table.groupby(keys, sort=False).mean().reset_index()
+    return table.to_markdown(index=False, floatfmt=".3f")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", nargs="*", choices=list(TASKS), default=["tcells", "kang18"])
+    parser.add_argument("--all", action="store_true", help="all data sets")
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--no-rivals", action="store_true")
+    parser.add_argument("--ablation", action="store_true", help="also without linear path and without transformer")
+    arguments = parser.parse_args()
+    console, phenotypes, genes, spaces = Console(), [], [], []
+    methods = ABLATIONS if arguments.ablation else {"Polygene": {}}
+    for key in TASKS if arguments.all else arguments.data:
+        task = TASKS[key]()
+        if not arguments.no_rivals:
+            phenotypes += run_rivals(task)
+        for seed in range(arguments.seeds):
+            for name, kwargs in methods.items():
+                rows, model, seconds = run_ours(task, name, seed, kwargs)
+                console.print(f"{task.name}: {name}, seed {seed}, trained in {seconds:.0f} s")
+                phenotypes += rows
+                genes += gene_half(task, model, name)
+                if name == "Polygene" and seed == 0:
+                    spaces += embedding_rows(task, model)
+    parts = {"Phenotypes": phenotypes, "Hidden expressed genes": genes, "Embeddings": spaces}
+    text = "\n\n".join(f"### {title}\n\n{markdown(rows)}" for title, rows in parts.items())
+    console.print(text, markup=False, soft_wrap=True)
+    results = Path(__file__).parent / "results"
+    results.mkdir(exist_ok=True)
+    command = "python benchmarks/accuracy.py" + (" --all" if arguments.all else "")
+    (results / "accuracy.md").write_text(f"Printed by `{command}`.\n\n{text}\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,155 @@
+"""Files that are downloaded when they are first asked for, and checked at each use."""
+
+from __future__ import annotations
+
+import os
+import re
+from email.utils import formatdate
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pooch
+import requests
+from filelock import FileLock
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+from polygene_scverse.datasets._registry import Download
+
+CACHE_VARIABLE = "POLYGENE_CACHE"
+"""Environment variable that names the cache folder."""
+CHUNK = 2**16
+"""Bytes that are written at a time: at most as many are lost where the connection breaks."""
+TIMEOUT = (10, 60)
+"""Seconds until a connection, and between two parts of an answer."""
+PARTIAL = (206, 412, 416)
+"""Answers to a request for the rest: here is a part, the file has changed, it has no such rest."""
+
+
+def download(entry: Download, *, cache: str | Path | None = None, base_url: str | None = None) -> Path:
+    """Return a file of the registry from the cache, downloading it where it is not there yet.
+
+    What came of a broken download stays in ``<file>.part``, and the next call goes on from there. The sha256 of the file
+    is written to ``<file>.sha256`` when the file is first used, and compared at each later use. Processes that ask for
+    the same file at the same time wait for one another.
+
+    Parameters
+    ----------
+    entry
+        Which file.
+    cache
+        Folder of the downloads; by default the environment variable ``POLYGENE_CACHE``, or else the user's cache folder.
+    base_url
+        Where to download from; by default where the file was published.
+
+    Returns
+    -------
+    Path of the file.
+
+    Raises
+    ------
+    ConnectionError
+        If the file cannot be downloaded, or ends early, or a web page comes in its place.
+    ValueError
+        If the file is not the one whose sha256 was recorded.
+    """
+    path = cache_folder(cache) / entry.file
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(beside(path, ".lock")):
+            _fetch(entry.url(base_url), path)
+    check_hash(path)
+    return path
+
+
+def cache_folder(cache: str | Path | None = None) -> Path:
+    """Folder of the downloads: the argument, or the environment variable, or the user's cache folder."""
+    return Path(cache or os.environ.get(CACHE_VARIABLE) or pooch.os_cache("polygene")).expanduser().resolve()
+
+
+def beside(path: Path, ending: str) -> Path:
+    """Path of the same name with an ending."""
+    return path.with_name(path.name + ending)
+
+
+def recorded_hash(path: Path) -> str:
+    """The sha256 that was recorded when the file was first used, empty where none was."""
+    record = beside(path, ".sha256")
+    return record.read_text().partition(" ")[0] if record.exists() else ""
+
+
+def check_hash(path: Path) -> None:
+    """Compare the sha256 of a file with the recorded one, or record it."""
+    record = beside(path, ".sha256")
+    found, recorded = pooch.file_hash(str(path)), recorded_hash(path)
+    if not recorded:
+        record.write_text(f"{found}  {path.name}\n")  # as sha256sum writes it
+    elif recorded != found:
+        raise ValueError(
+            f"{path} is not the file that was first used: its sha256 is {found}, but {recorded} is recorded in "
+            f"{record.name}. Delete the file to download it again; or delete {record.name} to accept the file as it is."
+        )
+
+
+def _fetch(url: str, path: Path) -> None:
+    """Let pooch download a file, unless another process did so while we waited."""
+    store = pooch.create(path=path.parent, base_url="", registry={path.name: None}, urls={path.name: url})
+    store.fetch(path.name, downloader=partial(_resume, path))
+
+
+def _resume(path: Path, url: str, output_file: str, pooch: Any = None) -> None:
+    """Download to ``<file>.part``, from where the last try ended, and at the end move that to `output_file`."""
+    part = beside(path, ".part")
+    try:
+        _transfer(url, part)
+    except requests.RequestException as error:
+        kept = f" {part.stat().st_size} bytes are in {part.name}, so that a new try goes on." if part.exists() else ""
+        raise ConnectionError(
+            f"{url} could not be downloaded: {error}.{kept} Try again; or download that address elsewhere and put the "
+            f"file here: {path}"
+        ) from error
+    os.replace(part, output_file)
+
+
+def _transfer(url: str, part: Path) -> None:
+    """Append what is missing to `part`, or write it anew where the server does not send the missing rest alone."""
+    start = part.stat().st_size if part.exists() else 0
+    headers = {"Accept-Encoding": "identity"}
+    if start:
+        headers |= {"Range": f"bytes={start}-", "If-Unmodified-Since": formatdate(part.stat().st_mtime, usegmt=True)}
+    with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
+        is_rest = response.headers.get("Content-Range", "").startswith(f"bytes {start}-")
+        if not (start and response.status_code in PARTIAL) or is_rest:
+            response.raise_for_status()
+            _refuse_page(response, part)
+            return _save(response, part, start if is_rest else 0)
+    part.unlink()
+    return _transfer(url, part)
+
+
+def _refuse_page(response: requests.Response, part: Path) -> None:
+    """Refuse a web page, such as Google Drive's "too many users have downloaded this file"."""
+    if "text/html" not in response.headers.get("Content-Type", "").lower():
+        return
+    title = re.search(r"<title>(.*?)</title>", response.text, re.DOTALL | re.IGNORECASE)
+    raise ConnectionError(
+        f"{response.url} sent a web page{f' ({title[1].strip()!r})' if title else ''} instead of the file, as Google Drive "
+        "does when it asks to confirm, or after too many downloads. Try again tomorrow; or open that address in a "
+        f"browser and save the file here: {part.with_suffix('')}"
+    )
+
+
+def _save(response: requests.Response, part: Path, start: int) -> None:
+    """Write an answer behind the first `start` bytes of `part`."""
+    length = response.headers.get("Content-Length")
+    total = None if length is None else start + int(length)
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    bar = Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True))
+    with part.open("ab" if start else "wb") as file, bar:
+        task = bar.add_task(part.stem, completed=start, total=total)
+        for block in response.iter_content(CHUNK):
+            file.write(block)
+            bar.advance(task, len(block))
+    if total is not None and part.stat().st_size != total:
+        raise requests.ConnectionError(f"it ended after {part.stat().st_size} of {total} bytes")

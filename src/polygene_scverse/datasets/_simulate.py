@@ -1,0 +1,143 @@
+"""Cells whose truth is known."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+from anndata import AnnData
+from numpy.typing import NDArray
+
+from polygene_scverse._validate import check_fraction
+
+CELLS_PER_BLOCK = 4096
+"""Cells that are drawn at a time, which bounds the memory."""
+MARKER_SHARE = 0.5
+"""Share of the genes that are markers."""
+
+
+def simulate(
+    n_obs: int = 500,
+    n_vars: int = 200,
+    *,
+    phenotypes: Mapping[str, int] | None = None,
+    n_groups: int = 6,
+    seed: int = 0,
+    missing: float = 0.0,
+    effect: float = 1.5,
+    group_effect: float = 0.2,
+    mean_count: float = 0.5,
+    dispersion: float = 0.5,
+) -> AnnData:
+    """Simulate negative-binomial counts of cells whose phenotypes raise known genes.
+
+    Half of the genes are markers, dealt out in turn to the categories of all phenotypes: a cell of that category
+    expresses it ``exp(effect)`` times as high. Phenotypes and donors are independent of each other, and their
+    categories equally frequent. Each donor shifts each gene a little.
+
+    Parameters
+    ----------
+    n_obs
+        Number of cells.
+    n_vars
+        Number of genes.
+    phenotypes
+        Name of each phenotype and its number of categories; by default ``{"cell_type": 3, "sex": 2}``.
+    n_groups
+        Number of donors.
+    seed
+        Seed: the same one gives the same cells.
+    missing
+        Share of the phenotype values that are missing, per phenotype.
+    effect
+        Log fold change of a marker.
+    group_effect
+        Standard deviation of the log fold change of a gene in a donor.
+    mean_count
+        Mean count of a gene in a cell, before the markers. Means of single genes are log-normal around it, so that a
+        low value gives sparse data.
+    dispersion
+        The variance of a count with mean m is ``m + dispersion * m**2``.
+
+    Returns
+    -------
+    Counts (n_obs x n_vars; CSR, float32). ``obs`` has a categorical column for each phenotype and ``"donor"``;
+    ``obsm["truth"]`` has the phenotypes with no value missing. ``var["phenotype"]`` and ``var["category"]`` say what
+    a gene is a marker of; both are empty where it is of none. ``uns["simulation"]`` has the numbers passed.
+
+    Raises
+    ------
+    ValueError
+        If `missing` is not from 0 to 1, a phenotype has fewer than two categories, there are fewer cells than
+        categories or donors, or fewer markers than categories.
+
+    Examples
+    --------
+    >>> pgs.datasets.simulate(1000, 300, phenotypes={"cell_type": 5, "disease": 2}, missing=0.1)
+    """
+    sizes = {"cell_type": 3, "sex": 2} if phenotypes is None else dict(phenotypes)
+    n_markers = round(n_vars * MARKER_SHARE)
+    _check(n_obs, n_markers, sizes, n_groups, missing)
+    rng = np.random.default_rng(seed)
+    codes = {name: rng.permutation(n_obs) % size for name, size in sizes.items()}  # each (n_obs,)
+    donors = rng.permutation(n_obs) % n_groups
+    var = _markers(rng.permutation(n_vars)[:n_markers], n_vars, sizes)
+    log_mean = np.log(mean_count) + rng.normal(-0.5, 1.0, n_vars)  # exp has the mean mean_count
+    by_donor = rng.normal(0.0, group_effect, (n_groups, n_vars))
+    depth = rng.normal(0.0, 0.3, n_obs)
+    shifts = [(codes[name], _shifts(var, name, size, effect)) for name, size in sizes.items()]
+
+    def counts(rows: NDArray[np.integer]) -> sp.csr_matrix:
+        log_rate = log_mean + depth[rows, None] + by_donor[donors[rows]]  # (n_rows, n_vars)
+        for of_cells, table in shifts:
+            log_rate += table[of_cells[rows]]
+        rate = np.exp(log_rate)
+        if dispersion > 0:
+            rate *= rng.gamma(1 / dispersion, dispersion, rate.shape)  # mean 1: makes Poisson negative-binomial
+        return sp.csr_matrix(rng.poisson(rate), dtype=np.float32)
+
+    blocks = [counts(np.arange(i, min(i + CELLS_PER_BLOCK, n_obs))) for i in range(0, n_obs, CELLS_PER_BLOCK)]
+    cells = [f"cell_{i}" for i in range(n_obs)]
+    truth = pd.DataFrame({name: _named(name, codes[name], sizes[name]) for name in sizes}, index=cells)
+    obs = truth.mask(rng.random(truth.shape) < missing)
+    obs["donor"] = _named("donor", donors, n_groups)
+    note = {"seed": seed, "missing": missing, "effect": effect, "group_effect": group_effect}
+    note |= {"mean_count": mean_count, "dispersion": dispersion}
+    return AnnData(sp.vstack(blocks, format="csr"), obs=obs, var=var, obsm={"truth": truth}, uns={"simulation": note})
+
+
+def _check(n_obs: int, n_markers: int, sizes: Mapping[str, int], n_groups: int, missing: float) -> None:
+    check_fraction(missing, "missing")
+    if few := [name for name, size in sizes.items() if size < 2]:
+        raise ValueError(
+            f"`phenotypes`: {few} have fewer than 2 categories, so that there is nothing to tell apart. Pass 2 or more."
+        )
+    most = max([n_groups, *sizes.values()])
+    if n_obs < most:
+        raise ValueError(f"`n_obs`: found {n_obs} cells, but {most} categories or donors. Pass at least as many cells.")
+    if n_markers < sum(sizes.values()):
+        raise ValueError(
+            f"`n_vars`: {n_markers} markers are not enough for {sum(sizes.values())} categories. Pass at least "
+            "twice as many genes as categories."
+        )
+
+
+def _named(name: str, codes: NDArray[np.integer], size: int) -> pd.Categorical[str]:
+    """Codes with the categories ``name_0``, ``name_1`` and so on."""
+    categories = pd.Index([f"{name}_{i}" for i in range(size)])
+    return pd.Categorical.from_codes(codes, categories=categories)
+
+
+def _markers(genes: NDArray[np.integer], n_vars: int, sizes: Mapping[str, int]) -> pd.DataFrame:
+    """Deal the marker genes out in turn to the categories of all phenotypes."""
+    owners = [(name, f"{name}_{i}") for name, size in sizes.items() for i in range(size)]
+    table: NDArray[np.object_] = np.full((n_vars, 2), "", dtype=object)
+    table[genes] = [owners[i % len(owners)] for i in range(len(genes))]
+    return pd.DataFrame(table, columns=["phenotype", "category"], index=[f"gene_{i}" for i in range(n_vars)])
+
+
+def _shifts(var: pd.DataFrame, name: str, size: int, effect: float) -> NDArray[np.float64]:
+    """Log fold change of each gene in each category of a phenotype; shape (size, n_vars)."""
+    return effect * np.stack([var["category"].to_numpy() == f"{name}_{i}" for i in range(size)])

@@ -1,0 +1,42 @@
+"""Losses and scores by epoch."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+
+from polygene_scverse.get._lookup import training_note
+
+
+def history(adata: AnnData) -> pd.DataFrame:
+    """Losses and scores of the last training on these data.
+
+    Parameters
+    ----------
+    adata
+        Data that :func:`~polygene_scverse.tl.train` was called with.
+
+    Returns
+    -------
+    Table with a row per epoch, counted from 0 as in the model's ``history_``, and a column per metric
+    (n_epochs x n_metrics); NaN where a metric was not computed. Names that end in ``_train`` or begin with ``train_``
+    belong to the training cells, with ``validation`` to the cells that were held out.
+
+    Raises
+    ------
+    KeyError
+        If no training is noted.
+
+    Examples
+    --------
+    >>> pgs.get.history(adata)["validation_loss"].idxmin()
+    """
+    metrics = training_note(adata).get("history", {})
+    if not metrics:
+        raise KeyError(
+            "`adata`: no training is noted, adata.uns['polygene']['train']['history'] is not there. Call "
+            "pgs.tl.train(adata) first; it notes the training in the object that it is called with."
+        )
+    table = pd.DataFrame({name: pd.Series(np.asarray(values, dtype=float)) for name, values in metrics.items()})
+    return table.rename_axis(index="epoch")

@@ -1,0 +1,58 @@
+"""Which results AnnData holds, and the errors where it does not hold what is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+
+from polygene_scverse._constants import PACKAGE, UNS, confidence_key, prediction_key
+from polygene_scverse._validate import label_of, shorten
+
+
+def predicted_phenotypes(adata: AnnData) -> list[str]:
+    """Phenotypes that have been predicted: obs has their prediction and its confidence."""
+    names = [str(key).removeprefix(f"{PACKAGE}_") for key in adata.obs if str(key).startswith(f"{PACKAGE}_")]
+    return [name for name in names if confidence_key(name) in adata.obs]
+
+
+def check_predicted(adata: AnnData, phenotype: str, *, where: str = "obs", key_of: Callable = prediction_key) -> None:
+    """Refuse a phenotype whose result is not there.
+
+    Raises
+    ------
+    KeyError
+        As said.
+    """
+    key = key_of(phenotype)
+    if key in getattr(adata, where):
+        return
+    found = predicted_phenotypes(adata)
+    there = f"Predicted so far: {shorten(found)}. Pass one of them, or call" if found else "Call"
+    raise KeyError(
+        f"`phenotype`: no prediction of {phenotype!r} in adata, adata.{where}[{key!r}] is not there. {there} "
+        "pgs.tl.predict_phenotype(adata) first."
+    )
+
+
+def model_categories(adata: AnnData, phenotype: str) -> list[str]:
+    """Categories of the model, as noted in uns; AnnData drops unused ones from obs in a subset."""
+    noted = adata.uns.get(UNS, {}).get("predict", {}).get(phenotype)
+    if noted is not None:
+        return [str(name) for name in noted]
+    return list(adata.obs[prediction_key(phenotype)].astype("category").cat.categories)
+
+
+def training_note(adata: AnnData) -> Mapping[str, Any]:
+    """What `tl.train` noted in uns; empty where nothing was trained on `adata`."""
+    return adata.uns.get(UNS, {}).get("train", {})
+
+
+def recorded_labels(column: pd.Series) -> pd.Series:
+    """Labels of an obs column as the model reads them; missing values are NaN."""
+    positions, values = pd.factorize(column)
+    names = np.array([*map(label_of, values), None], dtype=object)
+    return pd.Series(names[positions], index=column.index, name=column.name, dtype=object)  # -1 is the last name

@@ -1,0 +1,50 @@
+"""Predicted categories beside the recorded ones."""
+
+from __future__ import annotations
+
+import pandas as pd
+from anndata import AnnData
+
+from polygene_scverse._constants import confidence_key, prediction_key
+from polygene_scverse.get._lookup import check_predicted, model_categories, recorded_labels
+
+
+def predictions(adata: AnnData, phenotype: str) -> pd.DataFrame:
+    """Recorded and predicted category of each cell, and the confidence.
+
+    Parameters
+    ----------
+    adata
+        Data with predictions from :func:`~polygene_scverse.tl.predict_phenotype`.
+    phenotype
+        A phenotype that was predicted.
+
+    Returns
+    -------
+    Table with a row per cell (n_obs x 3) and the columns ``recorded`` (if obs has the phenotype; missing values are
+    NaN), ``predicted`` and ``confidence``. The first two have the same categories, so that they can be compared:
+    those of the model, then those that are recorded only.
+
+    Raises
+    ------
+    KeyError
+        If the phenotype was not predicted.
+
+    Examples
+    --------
+    >>> table = pgs.get.predictions(adata, "cell_type")
+    >>> wrong = table[table["recorded"] != table["predicted"]]
+    """
+    check_predicted(adata, phenotype)
+    categories = model_categories(adata, phenotype)
+    recorded = recorded_labels(adata.obs[phenotype]) if phenotype in adata.obs else None
+    if recorded is not None:
+        categories += sorted(set(recorded.dropna()) - set(categories))
+    columns = {
+        "recorded": recorded,
+        "predicted": adata.obs[prediction_key(phenotype)].astype(object),
+        "confidence": adata.obs[confidence_key(phenotype)],
+    }
+    table = pd.DataFrame({name: column for name, column in columns.items() if column is not None})
+    dtype = pd.CategoricalDtype(categories)
+    return table.astype({name: dtype for name in ("recorded", "predicted") if name in table})

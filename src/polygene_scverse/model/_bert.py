@@ -1,0 +1,208 @@
+"""Hugging Face's BERT with a masked-language head, as files: sizes, weights by name, and back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from polygene_scverse._validate import shorten
+from polygene_scverse.module import PolygeneModule, TransformerConfig
+
+CONFIG_FILE, WEIGHTS_FILE, PICKLED_FILE = "config.json", "model.safetensors", "pytorch_model.bin"
+
+SIZES: Final = {
+    "n_hidden": "hidden_size",
+    "n_layers": "num_hidden_layers",
+    "n_heads": "num_attention_heads",
+    "n_intermediate": "intermediate_size",
+}
+RATES: Final = {
+    "dropout": ("hidden_dropout_prob", 0.1),
+    "layer_norm_eps": ("layer_norm_eps", 1e-12),
+    "init_std": ("initializer_range", 0.02),
+}
+"""Ours to theirs, and what BERT takes where it is not said."""
+
+SAME: Final = {
+    "model_type": "bert",
+    "hidden_act": "gelu",
+    "position_embedding_type": "absolute",
+    "is_decoder": False,
+    "add_cross_attention": False,
+}
+"""What our network has no other kind of."""
+
+NAMES: Final = {
+    "encoder.embeddings.word": "bert.embeddings.word_embeddings",
+    "encoder.embeddings.position": "bert.embeddings.position_embeddings",
+    "encoder.embeddings.norm": "bert.embeddings.LayerNorm",
+    "head.dense": "cls.predictions.transform.dense",
+    "head.norm": "cls.predictions.transform.LayerNorm",
+    "head": "cls.predictions",
+}
+BLOCK_NAMES: Final = {
+    "attention.query": "attention.self.query",
+    "attention.key": "attention.self.key",
+    "attention.value": "attention.self.value",
+    "attention.out": "attention.output.dense",
+    "norm1": "attention.output.LayerNorm",
+    "up": "intermediate.dense",
+    "down": "output.dense",
+    "norm2": "output.LayerNorm",
+}
+"""Ours to theirs, without ``.weight`` and ``.bias``."""
+
+POSITION: Final = "bert.embeddings.position_embeddings.weight"
+TOKEN_TYPE: Final = "bert.embeddings.token_type_embeddings.weight"
+TIED: Final = {
+    "cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight",
+    "cls.predictions.decoder.bias": "cls.predictions.bias",
+}
+"""Copies that may be in the file, and what they must be equal to."""
+BUFFERS: Final = ("bert.embeddings.position_ids", "bert.embeddings.token_type_ids")
+"""Counters that older versions wrote; they hold nothing."""
+
+
+def weight_names(module: PolygeneModule) -> dict[str, str]:
+    """Their name of each of our weights, the linear path left out."""
+    names = dict(NAMES)
+    for i in range(module.config.n_layers):
+        names |= {f"encoder.blocks.{i}.{ours}": f"bert.encoder.layer.{i}.{b}" for ours, b in BLOCK_NAMES.items()}
+    ours = [name for name, _ in module.named_parameters() if name != "bag"]
+    parts = [(name, *name.rsplit(".", 1)) for name in ours]
+    return {name: f"{names[owner]}.{kind}" for name, owner, kind in parts}
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Read ``config.json`` and see that our network can be this one.
+
+    Raises
+    ------
+    FileNotFoundError
+        If it is not there.
+    ValueError
+        If it is no configuration of a BERT like ours.
+    """
+    path = folder / CONFIG_FILE
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"`folder`: there is no {CONFIG_FILE} in {folder}. Pass the folder of a checkpoint, which holds it beside "
+            f"{WEIGHTS_FILE} or {PICKLED_FILE}."
+        )
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"`folder`: {path} is not JSON ({error}). Pass the folder of a checkpoint.") from error
+    absent = [key for key in (*SIZES.values(), "vocab_size", "max_position_embeddings") if key not in config]
+    if absent:
+        raise ValueError(f"`folder`: {path} does not say {absent}. Pass the folder of a BERT checkpoint.")
+    other = {key: config[key] for key, value in SAME.items() if config.get(key, value) != value}
+    if other:
+        raise ValueError(
+            f"`folder`: {path} says {other}, but only { ({key: SAME[key] for key in other}) } can be read. Pass a "
+            "checkpoint of the original Polygene."
+        )
+    return config
+
+
+def network_sizes(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Values of our `TransformerConfig`."""
+    sizes = {ours: config[theirs] for ours, theirs in SIZES.items()}
+    return sizes | {ours: config.get(theirs, default) for ours, (theirs, default) in RATES.items()}
+
+
+def make_config(n_tokens: int, length: int, sizes: TransformerConfig) -> dict[str, Any]:
+    """The content of ``config.json``; our attention has no dropout."""
+    plain = sizes.to_dict()
+    config = {"architectures": ["BertForMaskedLM"], "vocab_size": n_tokens, "max_position_embeddings": length} | SAME
+    config |= {theirs: plain[ours] for ours, theirs in SIZES.items()}
+    config |= {theirs: plain[ours] for ours, (theirs, _) in RATES.items()}
+    rest = {"attention_probs_dropout_prob": 0.0, "type_vocab_size": 2, "pad_token_id": 0, "tie_word_embeddings": True}
+    return config | rest
+
+
+def read_weights(folder: Path) -> dict[str, Tensor]:
+    """Read ``model.safetensors``, else ``pytorch_model.bin``, without unpickling code.
+
+    Raises
+    ------
+    FileNotFoundError
+        If neither is there.
+    ValueError
+        If the file cannot be read, or holds more than tensors.
+    """
+    path = next((folder / name for name in (WEIGHTS_FILE, PICKLED_FILE) if (folder / name).is_file()), None)
+    if path is None:
+        raise FileNotFoundError(
+            f"`folder`: there is neither {WEIGHTS_FILE} nor {PICKLED_FILE} in {folder}. Pass the folder of a checkpoint."
+        )
+    try:
+        if path.name == WEIGHTS_FILE:
+            return safetensors.torch.load_file(path)
+        tensors = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise ValueError(
+            f"`folder`: {path} is damaged, or holds more than tensors, and reading it could run foreign code. Pass a "
+            "checkpoint that save_pretrained() wrote."
+        ) from error
+    if not isinstance(tensors, Mapping) or not all(isinstance(value, Tensor) for value in tensors.values()):
+        raise ValueError(f"`folder`: {path} holds more than tensors by name. Pass the weights only.")
+    return dict(tensors)
+
+
+def import_weights(module: PolygeneModule, tensors: Mapping[str, Tensor]) -> None:
+    """Take over weights; the first token type, which is the only one in use, is added to the positions.
+
+    Raises
+    ------
+    ValueError
+        If a weight is missing, not known, or of another shape, or if the head is not tied to the words.
+    """
+    names = weight_names(module)
+    own = module.state_dict()
+    shapes = {theirs: tuple(own[ours].shape) for ours, theirs in names.items()}
+    n_types = tensors[TOKEN_TYPE].shape[:1] if TOKEN_TYPE in tensors else ()
+    _check_entries(tensors, shapes | {TOKEN_TYPE: (*n_types, module.config.n_hidden)})
+    untied = [a for a, b in TIED.items() if a in tensors and not torch.equal(tensors[a], tensors[b])]
+    if untied:
+        raise ValueError(
+            f"`folder`: {untied} differ from {[TIED[name] for name in untied]}, but our head is tied to the words. "
+            "Pass a checkpoint with tied word embeddings."
+        )
+    state = {ours: tensors[theirs].float() for ours, theirs in names.items()}
+    state["encoder.embeddings.position.weight"] = state["encoder.embeddings.position.weight"] + tensors[TOKEN_TYPE][0]
+    module.load_state_dict(own | state)
+
+
+def _check_entries(tensors: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Name every entry that is missing, not known, or of another shape."""
+    found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    problems = {
+        "missing": [name for name in shapes if name not in found],
+        "not known": [name for name in found if name not in {*shapes, *TIED, *BUFFERS}],
+        "of another shape": [
+            f"{name}: {found[name]} instead of {shape}"
+            for name, shape in shapes.items()
+            if name in found and found[name] != shape
+        ],
+    }
+    said = [f"{kind}: {shorten(names)}" for kind, names in problems.items() if names]
+    if said:
+        raise ValueError(
+            f"`folder`: the weights are not those that {CONFIG_FILE} describes. {'; '.join(said)}. Pass a checkpoint of "
+            "the original's GeneBertForMaskedLM (Hugging Face BERT with a masked-language head)."
+        )
+
+
+def write_weights(module: PolygeneModule, path: Path) -> None:
+    """Write ``model.safetensors``; token types are zeros, because the positions hold them."""
+    own = module.state_dict()
+    tensors = {theirs: own[ours].detach().cpu().contiguous() for ours, theirs in weight_names(module).items()}
+    tensors[TOKEN_TYPE] = torch.zeros(2, module.config.n_hidden)
+    safetensors.torch.save_file(tensors, path, metadata={"format": "pt"})

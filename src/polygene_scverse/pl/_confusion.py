@@ -1,0 +1,131 @@
+"""Heat map of a confusion matrix."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from matplotlib.axes import Axes
+
+from polygene_scverse.get import confusion as get_confusion
+from polygene_scverse.pl._finish import finish
+from polygene_scverse.pl._style import text_width
+
+MOST_NUMBERS = 16
+"""Categories up to which the numbers are written into the squares."""
+
+
+def confusion(
+    adata: AnnData,
+    phenotype: str,
+    *,
+    normalize: Literal["true", "pred", "all"] | None = "true",
+    cmap: str = "Blues",
+    ax: Axes | None = None,
+    show: bool | None = None,
+    save: bool | str | Path | None = None,
+) -> Axes | None:
+    """Draw recorded against predicted categories as a heat map.
+
+    Categories that are neither recorded nor predicted in these cells are left out; the number of cells stands behind
+    each recorded category.
+
+    Parameters
+    ----------
+    adata
+        Data with predictions from :func:`~polygene_scverse.tl.predict_phenotype`. Pass a subset, such as held-out
+        donors, for a figure that says how well new cells are predicted.
+    phenotype
+        A phenotype that was predicted and is recorded in ``obs``.
+    normalize
+        ``"true"`` divides by the number of cells of each recorded category, ``"pred"`` of each predicted one, ``"all"``
+        by the number of cells; None counts cells.
+    cmap
+        Colour map.
+    ax
+        Axes to draw into.
+    show
+        Whether to show the figure; by default as ``scanpy.settings.autoshow`` says.
+    save
+        Whether to save the figure to ``scanpy.settings.figdir``; a name is appended to the default one, a path with a
+        folder is taken as it is.
+
+    Returns
+    -------
+    Axes, None if the figure is shown.
+
+    Raises
+    ------
+    KeyError
+        If the phenotype was not predicted, or is not recorded.
+    ValueError
+        If `normalize` is something else, or no cell has a recorded value.
+
+    Examples
+    --------
+    >>> pgs.pl.confusion(adata, "cell_type")
+    """
+    matrix = get_confusion(adata, phenotype, normalize=normalize)
+    counts = get_confusion(adata, phenotype)
+    used = ((counts.sum(axis=0) + counts.sum(axis=1)) > 0).to_numpy()
+    if not used.any():
+        raise ValueError(
+            f"`phenotype`: no cell has a recorded value of {phenotype!r}, so there is nothing to compare with. Use "
+            "pgs.get.predictions(adata, phenotype) instead."
+        )
+    matrix, n_cells = matrix.loc[used, used], counts.sum(axis=1)[used]
+    rows = [f"{name} ({n:,})" for name, n in n_cells.items()]
+    ax = _new_axes(rows, list(matrix.columns)) if ax is None else ax
+    image = ax.imshow(matrix, cmap=cmap, vmin=0, vmax=1 if normalize in ("true", "pred") else None)
+    _label(ax, rows, list(matrix.columns))
+    ax.set_title(phenotype, fontsize=12)
+    if len(matrix) <= MOST_NUMBERS:
+        _write_numbers(ax, matrix, np.asarray(image.norm(matrix.to_numpy())))
+    words = {"true": "share of recorded cells", "pred": "share of predicted cells", "all": "share of all cells"}
+    bar = ax.figure.colorbar(image, ax=ax, shrink=0.6, aspect=25)
+    bar.set_label(words.get(normalize or "", "cells"), fontsize=9)
+    bar.ax.tick_params(labelsize=8)
+    return finish(ax, ax, "confusion", show, save)
+
+
+def _new_axes(rows: list[str], columns: list[str]) -> Axes:
+    """Axes that leave room for squares and labels."""
+    size = _font_size(len(rows))
+    squares = len(rows) * (0.42 if len(rows) <= MOST_NUMBERS else 0.18)
+    width = squares + text_width(rows, size) + 1.5
+    height = squares + 0.75 * text_width(columns, size) + 1.0
+    return plt.subplots(figsize=(width, height), layout="compressed")[1]
+
+
+def _font_size(n: int) -> int:
+    return 9 if n <= MOST_NUMBERS else 7
+
+
+def _label(ax: Axes, rows: list[str], columns: list[str]) -> None:
+    size = _font_size(len(rows))
+    ax.set_yticks(range(len(rows)), rows, fontsize=size)
+    slanted = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
+    upright = {"rotation": 90}
+    ax.set_xticks(range(len(columns)), columns, fontsize=size, **(slanted if len(rows) <= MOST_NUMBERS else upright))
+    ax.set_xlabel("predicted", fontsize=10)
+    ax.set_ylabel("recorded (cells)", fontsize=10)
+    ax.tick_params(length=0)
+    ax.spines[:].set_visible(False)
+    ax.set_xticks(np.arange(len(columns) + 1) - 0.5, minor=True)
+    ax.set_yticks(np.arange(len(rows) + 1) - 0.5, minor=True)
+    ax.grid(False)
+    ax.grid(which="minor", color="lightgrey", linewidth=0.5)
+    ax.tick_params(which="minor", length=0)
+
+
+def _write_numbers(ax: Axes, matrix: pd.DataFrame, shade: np.ndarray) -> None:
+    """Numbers, white on dark squares; nothing where they would be 0."""
+    whole = all(pd.api.types.is_integer_dtype(dtype) for dtype in matrix.dtypes)
+    for (i, j), value in np.ndenumerate(matrix.to_numpy()):
+        text = f"{value:,}" if whole else f"{value:.2f}"
+        if float(text.replace(",", "")) > 0:
+            ax.text(j, i, text, ha="center", va="center", fontsize=7, color="white" if shade[i, j] > 0.5 else "black")

@@ -1,0 +1,71 @@
+"""Colours that people with any colour vision can tell apart, and the space that labels take."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pandas as pd
+import scanpy as sc
+from anndata import AnnData
+from matplotlib import rcParams
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import TextPath
+
+from polygene_scverse._constants import prediction_key
+from polygene_scverse.get._lookup import predicted_phenotypes
+
+PETROFF_10 = (
+    "#3f90da",
+    "#ffa90e",
+    "#bd1f01",
+    "#94a4a2",
+    "#832db6",
+    "#a96b59",
+    "#e76300",
+    "#b9ac70",
+    "#717581",
+    "#92dadd",
+)
+"""Ten colours that were chosen by a survey and by models of colour vision (Petroff, arXiv:2107.02270)."""
+
+
+def palette(n: int) -> list[str]:
+    """So many colours: those above where they suffice, else scanpy's."""
+    for colors in (PETROFF_10, sc.pl.palettes.default_20, sc.pl.palettes.default_28, sc.pl.palettes.default_102):
+        if n <= len(colors):
+            return list(colors[:n])
+    return ["grey"] * n
+
+
+def note_colors(adata: AnnData, key: str) -> None:
+    """Note colours in uns for a categorical obs column that has none, as scanpy does.
+
+    A predicted category gets the colour of the recorded one.
+    """
+    if key not in adata.obs or not isinstance(adata.obs[key].dtype, pd.CategoricalDtype):
+        return
+    categories = [str(category) for category in adata.obs[key].cat.categories]
+    if len(adata.uns.get(f"{key}_colors", ())) >= len(categories):
+        return
+    taken = _recorded_colors(adata, key)
+    spare = iter([c for c in palette(len({*categories, *taken})) if c not in taken.values()])
+    adata.uns[f"{key}_colors"] = [taken.get(category) or next(spare, "grey") for category in categories]
+
+
+def _recorded_colors(adata: AnnData, key: str) -> dict[str, str]:
+    """Colour of each recorded category, if `key` is a prediction."""
+    recorded = {prediction_key(name): name for name in predicted_phenotypes(adata)}.get(key)
+    if recorded is None or recorded not in adata.obs:
+        return {}
+    note_colors(adata, recorded)
+    if f"{recorded}_colors" not in adata.uns:
+        return {}
+    return dict(zip(map(str, adata.obs[recorded].cat.categories), adata.uns[f"{recorded}_colors"], strict=False))
+
+
+def text_width(labels: Iterable[str], size: str | float) -> float:
+    """Width of the widest label, in inches."""
+    font = FontProperties(family=rcParams["font.family"], size=size)
+    points = font.get_size_in_points()
+    widths = [TextPath((0, 0), label, size=points, prop=font).get_extents().width for label in labels if label.strip()]
+    return max(widths, default=0.0) / 72

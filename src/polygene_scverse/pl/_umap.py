@@ -1,0 +1,118 @@
+"""UMAP of the embedding."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import scanpy as sc
+from anndata import AnnData
+from matplotlib import rcParams
+from matplotlib.axes import Axes
+from matplotlib.font_manager import FontProperties
+
+from polygene_scverse._constants import EMBEDDING_UMAP, prediction_key
+from polygene_scverse._validate import shorten
+from polygene_scverse.get._lookup import predicted_phenotypes, training_note
+from polygene_scverse.pl._finish import finish
+from polygene_scverse.pl._style import note_colors, text_width
+
+WIDEST = 24.0
+"""Width in inches up to which panels stand side by side."""
+
+
+def umap(
+    adata: AnnData,
+    *,
+    color: str | Sequence[str] | None = None,
+    basis: str = EMBEDDING_UMAP,
+    ax: Axes | None = None,
+    show: bool | None = None,
+    save: bool | str | Path | None = None,
+    **kwargs: Any,
+) -> Axes | list[Axes] | None:
+    """Draw the UMAP of the embedding, by :func:`scanpy.pl.embedding`.
+
+    Parameters
+    ----------
+    adata
+        Data with an embedding from :func:`~polygene_scverse.tl.embed`.
+    color
+        Obs columns or genes to colour by, a panel each. By default the predicted phenotypes, else the recorded ones
+        that the model was trained on.
+    basis
+        Entry of ``obsm`` to draw (n_obs x 2).
+    ax
+        Axes to draw into; for one panel only.
+    show
+        Whether to show the figure; by default as ``scanpy.settings.autoshow`` says.
+    save
+        Whether to save the figure to ``scanpy.settings.figdir``; a name is appended to the default one, a path with a
+        folder is taken as it is.
+    **kwargs
+        Passed to :func:`scanpy.pl.embedding`, e.g. ``ncols``, ``size``, ``legend_loc``, ``palette``, ``frameon``.
+
+    Returns
+    -------
+    Axes, a list of them for several panels; None if the figure is shown. Categories without colours get some in
+    ``uns["<column>_colors"]``, as in scanpy; a predicted category gets the colour of the recorded one.
+
+    Raises
+    ------
+    KeyError
+        If there is no such embedding, or a column or gene does not exist.
+    ValueError
+        If `ax` is passed for several panels.
+
+    Examples
+    --------
+    >>> pgs.pl.umap(adata, color=["cell_type", "polygene_cell_type"])
+    """
+    _check_basis(adata, basis)
+    adata = adata.copy() if adata.is_view else adata  # colours cannot be noted in a view
+    adata.strings_to_categoricals()  # as scanpy would
+    keys = _default_color(adata) if color is None else [color] if isinstance(color, str) else list(color)
+    if ax is not None and len(keys) > 1:
+        raise ValueError(f"`ax`: one was passed for the {len(keys)} panels {shorten(keys)}. Pass color= with one key.")
+    if "palette" not in kwargs:
+        for key in keys:
+            note_colors(adata, key)
+    if len(keys) > 1:
+        kwargs = _layout(adata, keys, kwargs.get("legend_fontsize")) | kwargs
+    drawn = sc.pl.embedding(
+        adata, basis, color=keys if len(keys) > 1 else next(iter(keys), None), ax=ax, show=False, **kwargs
+    )
+    panels = drawn if isinstance(drawn, list) else [drawn]
+    for panel in panels:
+        panel.set_xlabel(panel.get_xlabel().replace(EMBEDDING_UMAP, "Polygene UMAP "))
+        panel.set_ylabel(panel.get_ylabel().replace(EMBEDDING_UMAP, "Polygene UMAP "))
+    return finish(panels[0], drawn, "umap", show, save)
+
+
+def _check_basis(adata: AnnData, basis: str) -> None:
+    if basis in adata.obsm:
+        return
+    remedy = "Call pgs.tl.embed(adata) first, which computes it unless umap=False is passed."
+    raise KeyError(f"`basis`: adata.obsm has no {basis!r}, it has {shorten(adata.obsm)}. {remedy}")
+
+
+def _default_color(adata: AnnData) -> list[str]:
+    predicted = [prediction_key(name) for name in predicted_phenotypes(adata)]
+    return predicted or [name for name in training_note(adata).get("phenotypes", ()) if name in adata.obs]
+
+
+def _layout(adata: AnnData, keys: Sequence[str], fontsize: float | str | None) -> dict[str, Any]:
+    """Number of columns, and the space between them, so that no legend covers the next panel."""
+    fontsize = rcParams["legend.fontsize"] if fontsize is None else fontsize
+    em = FontProperties(size=fontsize).get_size_in_points() / 72
+    widths = [0.85]  # of a colour bar
+    for key in keys:
+        if key in adata.obs and isinstance(adata.obs[key].dtype, pd.CategoricalDtype):
+            labels = [str(category) for category in adata.obs[key].cat.categories]
+            n_columns = 1 if len(labels) <= 14 else 2 if len(labels) <= 30 else 3  # as scanpy does
+            widths.append(n_columns * (text_width(labels, fontsize) + 5 * em))
+    panel = rcParams["figure.figsize"][0]
+    ncols = min(len(keys), 4, max(1, int(WIDEST // (panel + max(widths)))))
+    return {"ncols": ncols, "wspace": max(widths) / panel if ncols > 1 else 0.0}

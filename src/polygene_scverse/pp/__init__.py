@@ -1,0 +1,5 @@
+"""Before training."""
+
+from polygene_scverse.pp._prepare import prepare
+
+__all__ = ["prepare"]

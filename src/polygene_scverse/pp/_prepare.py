@@ -1,0 +1,63 @@
+"""Gene ranking for a model."""
+
+from __future__ import annotations
+
+import numpy as np
+from anndata import AnnData
+
+from polygene_scverse._constants import RANK, UNS
+from polygene_scverse._validate import check_columns
+from polygene_scverse.data._binning import detect_scale
+from polygene_scverse.data._phenotypes import candidates
+from polygene_scverse.data._ranking import rank_genes
+from polygene_scverse.data._source import expression, iterate_rows, other_places, place
+
+
+def prepare(
+    adata: AnnData, *, layer: str | None = None, use_raw: bool = False, batch_key: str | None = None, seed: int = 0
+) -> None:
+    """Rank genes from most to least variable.
+
+    `tl.train` does this by itself, on the training cells only. Call it to fix the genes, for example over the batches
+    of an atlas.
+
+    Parameters
+    ----------
+    adata
+        Annotated data matrix with raw counts or log1p of counts per 10,000; which, is detected.
+    layer
+        Layer to read instead of ``X``.
+    use_raw
+        Whether to read ``adata.raw`` instead; its genes must be those of `adata`.
+    batch_key
+        Obs column of batches: genes that are highly variable in more of them come first.
+    seed
+        Seed of the draw of cells when there are more than 50,000.
+
+    Returns
+    -------
+    Nothing. Writes ``var["highly_variable_rank"]`` (0 for the most variable gene, NaN for genes that no cell expresses)
+    and ``uns["polygene"]["prepare"]``.
+
+    Raises
+    ------
+    ValueError
+        If expression is neither raw counts nor log1p of counts per 10,000, or gene names are not unique.
+    KeyError
+        If `layer` or `batch_key` does not exist.
+    """
+    x, var_names = expression(adata, layer, use_raw)
+    if len(var_names) != adata.n_vars:
+        raise ValueError(
+            f"`use_raw`: adata.raw has {len(var_names)} genes and adata {adata.n_vars}, so ranks cannot be written into "
+            "adata.var. Call it on adata.raw.to_adata()."
+        )
+    if batch_key is not None:
+        check_columns([batch_key], adata, "batch_key", candidates(adata.obs))
+    rows, where = np.arange(adata.n_obs), place(layer, use_raw)
+    scale = detect_scale((b.data for b in iterate_rows(x, rows)), where, other_places(adata, where))
+    batch = None if batch_key is None else adata.obs[batch_key]
+    ranks = rank_genes(x, var_names, rows, scale, batch=batch, seed=seed)
+    adata.var[RANK] = ranks.to_numpy()
+    note = {"scale": scale, "place": where, "batch_key": batch_key or "", "n_genes": int(ranks.notna().sum())}
+    adata.uns[UNS] = {**adata.uns.get(UNS, {}), "prepare": note}

@@ -1,0 +1,74 @@
+"""Which model belongs to an AnnData: the one passed, the one last trained on it, or the folder it was saved to."""
+
+from __future__ import annotations
+
+import weakref
+from pathlib import Path
+
+from anndata import AnnData
+from mudata import MuData
+
+from polygene_scverse._constants import UNS
+from polygene_scverse.model import Polygene
+
+_TRAINED: dict[int, tuple[weakref.ref, Polygene]] = {}
+
+
+def remember(data: AnnData | MuData, model: Polygene) -> None:
+    """Note which model was last trained on an object, for as long as the object lives."""
+    key = id(data)
+    _TRAINED[key] = (weakref.ref(data, lambda _: _TRAINED.pop(key, None)), model.without_data())
+
+
+def find(data: AnnData | MuData, model: Polygene | str | Path | None) -> Polygene:
+    """Find the model.
+
+    Parameters
+    ----------
+    data
+        The object to predict.
+    model
+        A model, a folder that one was saved to, or None for the model last trained on `data`.
+
+    Raises
+    ------
+    ValueError
+        If no model is known.
+    TypeError
+        If `model` is something else.
+    """
+    if isinstance(model, Polygene):
+        return model
+    if isinstance(model, (str, Path)):
+        return Polygene.load(model, adata=False)
+    if model is not None:
+        raise TypeError(f"`model`: found {type(model).__name__}. Pass a Polygene model or a folder it was saved to.")
+    known = _TRAINED.get(id(data))
+    if known is not None and known[0]() is data:
+        return known[1]
+    folder = data.uns.get(UNS, {}).get("train", {}).get("folder")
+    if folder and Path(folder).is_dir():
+        return Polygene.load(folder, adata=False)
+    raise ValueError(
+        "`model`: none was passed, none was trained on this object in this session, and it notes no folder. Call "
+        "pgs.tl.train(adata) first, or pass model= with a model or the folder it was saved to."
+    )
+
+
+def anndata_of(data: AnnData | MuData, mod: str) -> AnnData:
+    """The AnnData to work on: of a MuData the modality `mod`.
+
+    Raises
+    ------
+    KeyError
+        If there is no such modality.
+    TypeError
+        If `data` is neither.
+    """
+    if isinstance(data, MuData):
+        if mod not in data.mod:
+            raise KeyError(f"`mod`: {mod!r} is not among the modalities {list(data.mod)}. Pass one of them.")
+        return data.mod[mod]
+    if not isinstance(data, AnnData):
+        raise TypeError(f"`adata`: found {type(data).__name__}, but AnnData or MuData is needed.")
+    return data

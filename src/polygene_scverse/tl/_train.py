@@ -1,0 +1,196 @@
+"""Train on an AnnData with one call."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from mudata import MuData
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+
+from polygene_scverse._constants import RANK, UNS
+from polygene_scverse._validate import check_columns, shorten
+from polygene_scverse.data._binning import detect_scale
+from polygene_scverse.data._phenotypes import candidates, resolve_phenotypes
+from polygene_scverse.data._ranking import genes_by_rank, rank_genes
+from polygene_scverse.data._source import expression, iterate_rows, other_places, place
+from polygene_scverse.data._split import check_split, split_cells
+from polygene_scverse.model import Polygene
+from polygene_scverse.tl._models import anndata_of, remember
+
+Rows = Sequence[int] | NDArray[np.int64]
+Split = tuple[Rows, Rows]
+
+
+def train(
+    adata: AnnData | MuData,
+    *,
+    phenotypes: str | Sequence[str] | None = None,
+    group_key: str | None = None,
+    n_genes: int = 2000,
+    layer: str | None = None,
+    use_raw: bool = False,
+    mod: str = "rna",
+    validation_size: float = 0.1,
+    split: Split | None = None,
+    max_epochs: int | None = None,
+    seed: int = 0,
+    save_to: str | Path | None = None,
+    verbose: bool = True,
+    model_kwargs: Mapping[str, Any] | None = None,
+    **train_kwargs: Any,
+) -> Polygene:
+    """Train a model on cells with known phenotypes.
+
+    Genes are ranked and bins are cut on the training cells only; validation cells are not seen by either.
+
+    Parameters
+    ----------
+    adata
+        Annotated data matrix with raw counts or log1p of counts per 10,000; which, is detected.
+    phenotypes
+        Obs columns to learn. By default those with a usual name, such as ``cell_type``, ``tissue`` or ``disease``.
+        Missing values are welcome.
+    group_key
+        Obs column whose groups (donors, samples) are held out as a whole for validation, as new donors will be.
+    n_genes
+        Number of genes, the most variable first; ``var["highly_variable_rank"]`` decides if it is there.
+    layer
+        Layer to read instead of ``X``; stored with the model.
+    use_raw
+        Whether to read ``adata.raw`` instead; stored with the model.
+    mod
+        Modality to read, for MuData.
+    validation_size
+        Share of the cells, or groups, to hold out for the figures in ``history_``; 0 for none.
+    split
+        Row numbers of the training and of the validation cells, instead of a draw.
+    max_epochs
+        Number of passes over the training cells. By default so many that about 50,000 cells are seen.
+    seed
+        Seed of weights, split, order and masks: the same seed gives the same model on the same machine.
+    save_to
+        Folder to save the model to; noted in ``uns``, so that other verbs find it.
+    verbose
+        Whether to say what was decided and to show progress.
+    model_kwargs
+        Passed to :class:`~polygene_scverse.model.Polygene`, e.g. ``size``, ``n_bins``, ``binning``.
+    **train_kwargs
+        Passed to :meth:`~polygene_scverse.model.Polygene.train`, e.g. ``batch_size``, ``masking``, ``plan_kwargs``,
+        ``early_stopping``, ``accelerator``.
+
+    Returns
+    -------
+    The trained model. Writes ``uns["polygene"]["train"]`` and scvi-tools' identifiers ``uns["_scvi_*"]``.
+
+    Raises
+    ------
+    KeyError
+        If a named column, layer or modality does not exist.
+    ValueError
+        If no phenotype is found, if one has fewer than two categories, if expression is neither raw counts nor log1p of
+        counts per 10,000, or if a side of the split is empty.
+
+    Examples
+    --------
+    >>> import polygene_scverse as pgs
+    >>> adata = pgs.datasets.pbmc68k()
+    >>> model = pgs.tl.train(adata)
+    """
+    data = anndata_of(adata, mod)
+    if data.is_view:
+        raise ValueError("`adata`: found a view of another AnnData, which cannot be registered. Pass adata.copy().")
+    names = resolve_phenotypes(data.obs, phenotypes)
+    rows = _split(data, group_key, validation_size, split, seed)
+    genes, scale = _genes(data, rows[0], n_genes, layer, use_raw, seed)
+    setup, extra = (Polygene.setup_mudata, {"mod": mod}) if isinstance(adata, MuData) else (Polygene.setup_anndata, {})
+    setup(adata, phenotype_keys=names, layer=layer, use_raw=use_raw, **extra)
+    model = Polygene(adata, genes=genes, seed=seed, **(model_kwargs or {}))
+    if verbose:
+        _say(model, data, rows, scale, place(layer, use_raw), group_key)
+    model.train(
+        split=rows if len(rows[1]) else None,
+        validation_size=0.0,
+        group_key=group_key if len(rows[1]) else None,
+        max_epochs=max_epochs,
+        seed=seed,
+        enable_progress_bar=verbose,
+        **train_kwargs,
+    )
+    if save_to is not None:
+        model.save(save_to, overwrite=True)
+    note = _note(model, rows[1], scale, seed, "" if save_to is None else str(Path(save_to).absolute()))
+    adata.uns[UNS] = {**adata.uns.get(UNS, {}), "train": note}
+    remember(adata, model)
+    return model
+
+
+def _split(
+    data: AnnData, group_key: str | None, validation_size: float, split: Split | None, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    if group_key is not None:
+        check_columns([group_key], data, "group_key", candidates(data.obs))
+    groups: pd.Series | None = None if group_key is None else data.obs[group_key]
+    if split is None:
+        return split_cells(data.n_obs, validation_size=validation_size, groups=groups, seed=seed)
+    training, validation = (np.sort(np.asarray(side, dtype=np.int64)) for side in split)
+    check_split(training, validation, groups)
+    return training, validation
+
+
+def _genes(
+    data: AnnData, rows: np.ndarray, n_genes: int, layer: str | None, use_raw: bool, seed: int
+) -> tuple[list[str], str]:
+    """Genes by the ranks in var, else ranked on the training cells; and the scale of the data."""
+    x, var_names = expression(data, layer, use_raw)
+    where = place(layer, use_raw)
+    every = np.arange(data.n_obs)
+    scale = detect_scale((b.data for b in iterate_rows(x, every)), where, other_places(data, where))
+    var = data.raw.var if use_raw else data.var
+    ranks = var[RANK] if RANK in var else rank_genes(x, var_names, rows, scale, seed=seed)
+    return genes_by_rank(ranks, n_genes), scale
+
+
+def _say(
+    model: Polygene, data: AnnData, rows: tuple[np.ndarray, np.ndarray], scale: str, where: str, group_key: str | None
+) -> None:
+    """Say in a table what was decided."""
+    console, table = Console(), Table("decided", "", title="Polygene", show_header=False)
+    held_out = "cells" if group_key is None else f"cells of whole groups of {group_key!r}"
+    table.add_row("training cells", f"{len(rows[0]):,}; held out for validation: {len(rows[1]):,} {held_out}")
+    table.add_row("expression", f"{where}, read as {scale}")
+    table.add_row("genes", f"{model.layout.n_genes:,} of {data.n_vars:,}, in {model.layout.n_bins} expression bins")
+    for name, categories in model.categories.items():
+        known = int((model.codes(rows[0])[name] >= 0).sum())
+        text = f"{len(categories)} categories {shorten(categories, 4)}, known for {known:,} training cells"
+        table.add_row(f"phenotype {name}", text)
+    config = model.module.config
+    n_weights = sum(p.numel() for p in model.module.parameters())
+    text = f"{config.n_layers} layers, {config.n_hidden} hidden, {config.n_heads} heads: {n_weights:,} weights"
+    table.add_row("network", text)
+    console.print(table)
+
+
+def _note(model: Polygene, validation: np.ndarray, scale: str, seed: int, folder: str) -> dict[str, Any]:
+    """Plain values for ``uns``, which h5ad can hold."""
+    history = model.history_ or {}
+    return {
+        "phenotypes": list(model.layout.phenotype_names),
+        "categories": {name: list(categories) for name, categories in model.categories.items()},
+        "n_genes": model.layout.n_genes,
+        "n_bins": model.layout.n_bins,
+        "scale": scale,
+        "seed": seed,
+        "network": model.module.config.to_dict(),
+        "validation": validation,
+        "history": {name: table.iloc[:, 0].to_numpy(dtype=float) for name, table in history.items()},
+        "folder": folder,
+        "versions": {name: version(name) for name in ("polygene-scverse", "scvi-tools", "torch")},
+    }

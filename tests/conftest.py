@@ -1,0 +1,86 @@
+"""Cells to test with: simulated ones, those inside scanpy, and real ones where they are present."""
+
+import os
+from pathlib import Path
+from types import SimpleNamespace
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import pytest
+import scanpy as sc
+import scipy.sparse as sp
+from anndata import AnnData
+
+matplotlib.use("Agg")
+
+DATA = Path(os.environ.get("POLYGENE_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
+
+
+@pytest.fixture(scope="session")
+def shared_data():
+    """Folder of the real data sets."""
+    if not DATA.is_dir():
+        pytest.skip(f"no real data in {DATA}; set POLYGENE_TEST_DATA to their folder")
+    return DATA
+
+
+@pytest.fixture(scope="session")
+def original():
+    """What the original Polygene computed: ``tokens``, ``expected`` (arrays by name) and the paths of its files."""
+    folder = DATA.parent / "original"
+    if not folder.is_dir():
+        pytest.skip(f"no vectors of the original in {folder}; set POLYGENE_TEST_DATA to the folder beside it")
+    return SimpleNamespace(
+        tokens=dict(np.load(folder / "tokens.npz", allow_pickle=False)),
+        expected=dict(np.load(folder / "expected.npz", allow_pickle=False)),
+        cells=folder / "cells.h5ad",
+        vocabulary=folder / "phenotypic_vocab",
+        vocab_json=folder / "vocab.json",
+        checkpoint=folder / "checkpoint",
+    )
+
+
+@pytest.fixture(scope="session")
+def _simulated():
+    """300 cells x 60 genes of counts: a base rate per gene times what cell type, sex and donor do to it."""
+    rng = np.random.default_rng(0)
+    n_obs, n_vars = 300, 60
+    cell_type, sex, donor = rng.integers(0, 3, n_obs), rng.integers(0, 2, n_obs), np.arange(n_obs) % 6
+    log_rate = rng.normal(-0.5, 0.8, n_vars) + rng.normal(0.0, 0.4, (n_obs, 1))
+    for k in range(3):
+        log_rate[:, 10 * k : 10 * k + 10] += 2.0 * (cell_type == k)[:, None]
+    log_rate[:, 30:36] += 2.0 * sex[:, None]
+    log_rate += rng.normal(0.0, 0.3, (6, n_vars))[donor]
+    counts = rng.poisson(rng.gamma(2.0, np.exp(log_rate) / 2.0)).astype(np.float32)
+    obs = pd.DataFrame(
+        {
+            "cell_type": pd.Categorical(np.array(["B cell", "NK cell", "T cell"])[cell_type]),
+            "sex": pd.Categorical(np.array(["female", "male"])[sex], categories=["female", "male", "unknown"]),
+            "donor": pd.Categorical([f"donor{d}" for d in donor]),
+        },
+        index=[f"cell{i}" for i in range(n_obs)],
+    )
+    obs.iloc[rng.choice(n_obs, 12, replace=False), 0] = np.nan
+    obs.iloc[rng.choice(n_obs, 9, replace=False), 1] = "unknown"
+    return AnnData(sp.csr_matrix(counts), obs=obs, var=pd.DataFrame(index=[f"gene{i}" for i in range(n_vars)]))
+
+
+@pytest.fixture
+def simulated(_simulated):
+    """Counts that depend on ``cell_type`` (3, some missing), ``sex`` (2, some "unknown") and ``donor`` (6)."""
+    return _simulated.copy()
+
+
+@pytest.fixture(scope="session")
+def _pbmc():
+    reduced = sc.datasets.pbmc68k_reduced()
+    adata = reduced.raw.to_adata()
+    adata.X = sp.csr_matrix(adata.X)
+    return AnnData(adata.X, obs=reduced.obs, var=adata.var[[]], obsm={"X_umap": reduced.obsm["X_umap"]})
+
+
+@pytest.fixture
+def pbmc(_pbmc):
+    """700 blood cells x 765 genes, log1p of counts per 10,000, with ``bulk_labels`` (10) and ``phase`` (3)."""
+    return _pbmc.copy()

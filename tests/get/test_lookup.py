@@ -1,0 +1,64 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from polygene_scverse._constants import probability_key
+from polygene_scverse.data._phenotypes import categories_of, encode
+from polygene_scverse.get import _lookup
+
+
+def test_predicted_phenotypes(predicted):
+    assert _lookup.predicted_phenotypes(predicted) == ["cell_type", "age", "hidden"]
+    predicted.obs["polygene_other"] = 1  # not ours: has no confidence
+    assert _lookup.predicted_phenotypes(predicted) == ["cell_type", "age", "hidden"]
+
+
+def test_predicted_phenotype_is_accepted(predicted):
+    _lookup.check_predicted(predicted, "cell_type")
+    _lookup.check_predicted(predicted, "cell_type", where="obsm", key_of=probability_key)
+
+
+def test_phenotype_that_was_not_predicted(predicted):
+    text = r"no prediction of 'sex'.*obs\['polygene_sex'\] is not there. Predicted so far: \['cell_type', 'age', 'hidden'\]"
+    with pytest.raises(KeyError, match=text):
+        _lookup.check_predicted(predicted, "sex")
+
+
+def test_nothing_was_predicted(simulated):
+    with pytest.raises(KeyError, match=r"`phenotype`: .* Call pgs.tl.predict_phenotype\(adata\) first"):
+        _lookup.check_predicted(simulated, "sex")
+
+
+def test_model_categories(predicted):
+    assert _lookup.model_categories(predicted, "cell_type") == ["T", "B", "NK"]
+    assert _lookup.model_categories(predicted[:2], "cell_type") == ["T", "B", "NK"]
+    assert _lookup.model_categories(predicted, "age") == ["30", "40"]
+
+
+def test_training_note(predicted, simulated):
+    assert _lookup.training_note(predicted)["phenotypes"] == ["cell_type", "age"]
+    assert _lookup.training_note(simulated) == {}
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        ["a", None, "b", "NA", " a "],
+        [1, 2, 1],
+        [1.0, np.nan, 2.5],
+        [True, False],
+        pd.Categorical(["x", np.nan, "unknown"], categories=["unused", "x", "unknown"]),
+        pd.array(["a", pd.NA], dtype="string"),
+    ],
+    ids=["strings", "integers", "numbers", "truth", "categorical", "nullable"],
+)
+def test_labels_are_those_that_the_model_reads(values):
+    column = pd.Series(values, index=[f"cell{i}" for i in range(len(values))], name="p")
+    labels = _lookup.recorded_labels(column)
+    categories = sorted(labels.dropna().unique())
+    codes, unseen = encode(column, categories)
+    assert unseen == []
+    assert labels.index.equals(column.index)
+    assert [categories[c] if c >= 0 else None for c in codes] == [None if pd.isna(x) else x for x in labels]
+    if len(categories) > 1:
+        assert sorted(categories_of(column)) == categories

@@ -1,0 +1,57 @@
+import anndata
+import pandas as pd
+import pytest
+
+import polygene_scverse as pgs
+from polygene_scverse import get
+
+
+def test_columns(predicted):
+    table = get.predictions(predicted, "cell_type")
+    assert list(table) == ["recorded", "predicted", "confidence"]
+    assert table.index.equals(predicted.obs_names)
+    assert table["recorded"].astype(object).fillna("-").tolist() == ["T", "B", "T", "-", "-", "mast", "T"]
+    assert table["predicted"].tolist() == ["T", "B", "B", "T", "NK", "T", "T"]
+    assert table["confidence"].tolist() == pytest.approx([0.8] * 7)
+
+
+def test_recorded_and_predicted_can_be_compared(predicted):
+    table = get.predictions(predicted, "cell_type")
+    assert list(table["recorded"].cat.categories) == ["T", "B", "NK", "mast"]
+    right = table["recorded"] == table["predicted"]
+    assert right.tolist() == [True, True, False, False, False, False, True]
+
+
+def test_numbers_are_read_as_labels(predicted):
+    table = get.predictions(predicted, "age")
+    assert table["recorded"].astype(object).fillna("-").tolist() == ["30", "40", "-", "30", "40", "30", "30"]
+
+
+def test_phenotype_that_is_not_recorded(predicted):
+    table = get.predictions(predicted, "hidden")
+    assert list(table) == ["predicted", "confidence"]
+    assert table["predicted"].tolist() == ["yes", "no", "yes", "yes", "yes", "yes", "yes"]
+
+
+def test_adata_is_left_alone(predicted):
+    before = predicted.copy()
+    get.predictions(predicted, "cell_type")
+    pd.testing.assert_frame_equal(predicted.obs, before.obs)
+
+
+def test_phenotype_that_was_not_predicted(predicted):
+    with pytest.raises(KeyError, match=r"no prediction of 'sex' in adata.*pgs.tl.predict_phenotype\(adata\)"):
+        get.predictions(predicted, "sex")
+
+
+def test_reads_what_tl_writes(simulated, tmp_path):
+    pgs.tl.train(simulated, n_genes=20, max_epochs=2, verbose=False)
+    pgs.tl.predict_phenotype(simulated)
+    simulated.write_h5ad(tmp_path / "cells.h5ad")
+    for adata in (simulated, anndata.read_h5ad(tmp_path / "cells.h5ad")):
+        table = get.predictions(adata, "cell_type")
+        probabilities = get.probabilities(adata, "cell_type")
+        assert table["predicted"].tolist() == probabilities.idxmax(axis=1).tolist()
+        assert table["recorded"].notna().sum() == get.confusion(adata, "cell_type").to_numpy().sum() == 288
+        assert len(get.history(adata)) == 2
+        assert get.history(adata)["validation_loss"].notna().all()

@@ -1,0 +1,49 @@
+"""Write the notebooks from their scripts and execute them.
+
+A script ``NN_name.py`` next to this file is a notebook in text: ``# %% [markdown]`` starts a text cell, ``# %%`` a code
+cell.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+
+HERE = Path(__file__).parent
+
+
+def read_script(path: Path) -> nbformat.NotebookNode:
+    """Cells of a script."""
+    cells = []
+    for part in path.read_text().split("\n# %%")[1:]:
+        kind, _, body = part.partition("\n")
+        body = body.strip("\n")
+        if "[markdown]" in kind:
+            text = "\n".join(line.removeprefix("# ").removeprefix("#") for line in body.splitlines())
+            cells.append(nbformat.v4.new_markdown_cell(text))
+        else:
+            cells.append(nbformat.v4.new_code_cell(body))
+    for i, cell in enumerate(cells):
+        cell["id"] = f"cell-{i}"
+    return nbformat.v4.new_notebook(cells=cells)
+
+
+def main() -> None:
+    """Execute the notebooks named on the command line, or all."""
+    wanted = sys.argv[1:]
+    for script in sorted(HERE.glob("[0-9][0-9]_*.py")):
+        if wanted and script.stem not in wanted:
+            continue
+        notebook = read_script(script)
+        NotebookClient(
+            notebook, timeout=1200, kernel_name="python3", resources={"metadata": {"path": str(HERE)}}
+        ).execute()
+        nbformat.write(notebook, script.with_suffix(".ipynb"))
+        print(f"executed {script.stem}")
+
+
+if __name__ == "__main__":
+    main()
