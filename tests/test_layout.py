@@ -82,6 +82,12 @@ def test_from_vocabulary_names_absent_words():
         TokenLayout.from_vocabulary(words, {"sex": ["female", "male"]}, GENES, 3)
 
 
+def test_from_vocabulary_wants_the_special_words_first():
+    words = ["[MASK]", "[PAD]", *SPECIAL_TOKENS[2:], "[no_sex]", "[female]", "[male]"]
+    with pytest.raises(ValueError, match=r"`words`: the vocabulary begins with \['\[MASK\]', '\[PAD\]'"):
+        TokenLayout.from_vocabulary(words, {"sex": ["female", "male"]}, GENES, 3)
+
+
 def test_round_trip_through_plain_containers():
     plain = json.loads(json.dumps(LAYOUT.to_dict()))
     assert TokenLayout.from_dict(plain) == LAYOUT

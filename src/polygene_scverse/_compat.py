@@ -7,10 +7,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import rich.pretty  # noqa: F401 - scvi-tools uses it without importing it
 import torch
 
 MODEL_FILE = "model.pt"
 ADATA_FILE = "adata.h5ad"
+MDATA_FILE = "mdata.h5mu"
 SETUP_ARGS = "setup_args"
 FIELD_REGISTRIES = "field_registries"
 STATE_REGISTRY = "state_registry"

@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 
 import anndata as ad
+import h5py
 import numpy as np
 import pytest
 
@@ -12,7 +13,13 @@ from polygene_scverse._layout import TokenLayout
 from polygene_scverse.data._batch import make_batch
 from polygene_scverse.data._binning import detect_scale, digitize, make_edges
 from polygene_scverse.data._masking import show_all
-from polygene_scverse.data._original import CATEGORY_FILES, ORIGINAL_COLUMNS, read_vocabulary
+from polygene_scverse.data._original import (
+    CATEGORY_FILES,
+    ORIGINAL_COLUMNS,
+    read_genes,
+    read_vocabulary,
+    write_vocabulary,
+)
 from polygene_scverse.data._phenotypes import encode_all
 from polygene_scverse.data._ranking import genes_by_rank
 from polygene_scverse.data._source import expression, iterate_rows
@@ -181,3 +188,74 @@ def test_a_damaged_file_is_refused(text, message, folder):
     (folder / "sex_types.txt").write_text(text)
     with pytest.raises(ValueError, match=rf"`folder`: .*sex_types\.txt {message}"):
         read_vocabulary(folder)
+
+
+def test_a_written_vocabulary_is_read_again(folder, tmp_path):
+    words, categories = read_vocabulary(folder)
+    layout = TokenLayout.from_vocabulary(words, categories, ["g"], 10)
+    (tmp_path / "out").mkdir()
+    write_vocabulary(layout, tmp_path / "out")
+    assert read_vocabulary(tmp_path / "out") == (words, categories)
+
+
+def test_of_other_phenotypes_the_words_alone_are_written(tmp_path):
+    layout = TokenLayout.build({"phase": ["G1", "S"]}, ["g"], 3)
+    write_vocabulary(layout, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["vocab.txt"]
+    assert (tmp_path / "vocab.txt").read_text().splitlines() == list(layout.vocabulary[:-3])
+
+
+# genes
+
+
+def test_genes_of_the_original_s_cells(original):
+    assert read_genes(original.cells, N_GENES) == original.tokens["binned_gene_order"].tolist()
+
+
+def test_genes_of_an_h5ad_file_are_the_lowest_ranks(pbmc, tmp_path):
+    """The twin: shuffled ranks, some genes without one."""
+    ranks = np.random.default_rng(0).permutation(pbmc.n_vars).astype(float)
+    pbmc.var[RANK] = np.where(ranks < 500, ranks, np.nan)
+    pbmc.write_h5ad(tmp_path / "cells.h5ad")
+    expected = pbmc.var[RANK].nsmallest(17).index.tolist()
+    assert read_genes(tmp_path / "cells.h5ad", 17) == expected
+
+
+def test_only_var_of_an_h5ad_file_is_read(pbmc, tmp_path):
+    pbmc.var[RANK] = np.arange(pbmc.n_vars, dtype=float)
+    pbmc.write_h5ad(tmp_path / "cells.h5ad")
+    with h5py.File(tmp_path / "cells.h5ad", "a") as file:
+        for name in list(file):
+            if name != "var":
+                del file[name]
+    assert read_genes(tmp_path / "cells.h5ad", 3) == pbmc.var_names[:3].tolist()
+
+
+def test_genes_of_a_text_file_and_of_a_list(tmp_path):
+    (tmp_path / "genes.txt").write_text("B\nA \r\n\nC\n")
+    assert read_genes(str(tmp_path / "genes.txt"), 3) == ["B", "A", "C"]
+    assert read_genes(np.array(["B", "A", "C"]), 2) == ["B", "A"]
+
+
+def test_too_few_genes_are_refused(tmp_path):
+    (tmp_path / "genes.txt").write_text("B\nA\n")
+    with pytest.raises(ValueError, match=r"`genes`: found 2, \['B', 'A'\], but the checkpoint has 3 genes"):
+        read_genes(tmp_path / "genes.txt", 3)
+
+
+def test_a_gene_file_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"`genes`: there is no file .*genes\.txt"):
+        read_genes(tmp_path / "genes.txt", 3)
+
+
+def test_an_h5ad_file_without_ranks_is_refused(pbmc, tmp_path):
+    pbmc.var["n_counts"] = 1
+    pbmc.write_h5ad(tmp_path / "cells.h5ad")
+    with pytest.raises(KeyError, match=r"var\['highly_variable_rank'\] is not among the columns \['n_counts'\]"):
+        read_genes(tmp_path / "cells.h5ad", 3)
+
+
+def test_a_gene_file_of_another_kind_is_refused(tmp_path):
+    (tmp_path / "genes.txt.gz").write_bytes(b"\x1f\x8b\xff\xfe")
+    with pytest.raises(ValueError, match="is neither an h5ad file nor text"):
+        read_genes(tmp_path / "genes.txt.gz", 3)

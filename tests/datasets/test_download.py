@@ -6,12 +6,14 @@ import re
 import socket
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pooch
 import pytest
+import requests
 
-from polygene_scverse.datasets._download import CHUNK, cache_folder, download
+from polygene_scverse.datasets._download import CHUNK, _save, cache_folder, download
 from polygene_scverse.datasets._registry import Download
 
 BODY = np.random.default_rng(0).bytes(5 * CHUNK + 7)
@@ -93,14 +95,14 @@ def has_no_such_rest(server, part):
 
 
 @pytest.mark.parametrize(
-    ("trouble", "requests"),
+    ("trouble", "n_requests"),
     [(ignores_range, 1), (sends_another_part, 2), (has_changed_since, 2), (has_no_such_rest, 2)],
 )
-def test_starts_again_when_the_rest_cannot_be_had(get, server, part, trouble, requests):
+def test_starts_again_when_the_rest_cannot_be_had(get, server, part, trouble, n_requests):
     part.write_bytes(OTHER)  # would show up in the file, were it gone on with
     trouble(server, part)
     assert get().read_bytes() == BODY
-    assert len(server.asked) == requests
+    assert len(server.asked) == n_requests
 
 
 def test_resumes_a_file_that_has_not_changed_since(get, server, part):
@@ -109,11 +111,16 @@ def test_resumes_a_file_that_has_not_changed_since(get, server, part):
     assert server.asked == [(ADDRESS, f"bytes={2 * CHUNK}-")]
 
 
-def test_web_page(get, server, path, part):
+@pytest.mark.parametrize(
+    ("head", "shown"),
+    [("<title>\nDrive - Quota exceeded</title>", r" \('Drive - Quota exceeded'\)"), ("", "")],
+    ids=["title", "no title"],
+)
+def test_web_page(get, server, path, part, head, shown):
     server.content_type = "text/html; charset=utf-8"
-    server.files[ADDRESS] = b"<html><head><title>Google Drive - Quota exceeded</title></head></html>"
+    server.files[ADDRESS] = f"<html><head>{head}</head></html>".encode()
     server.ranges = False
-    message = r"sent a web page \('Google Drive - Quota exceeded'\) instead of the file.*save the file here: "
+    message = f"sent a web page{shown} instead of the file.*save the file here: "
     with pytest.raises(ConnectionError, match=message + re.escape(str(path)) + "$"):
         get()
     assert part.read_bytes() == BODY[: 2 * CHUNK]
@@ -172,6 +179,19 @@ def test_at_the_same_time(get, server):
     assert len(set(paths)) == 1
     assert paths[0].read_bytes() == BODY
     assert server.asked == [(ADDRESS, None)]
+
+
+def test_short_answer_that_raised_nothing(part):
+    """Older versions of urllib3 end without an error where the connection breaks."""
+    response = SimpleNamespace(headers={"Content-Length": "10"}, iter_content=lambda size: [b"1234", b"567"])
+    with pytest.raises(requests.ConnectionError, match="it ended after 7 of 10 bytes"):
+        _save(response, part, 0)
+    assert part.read_bytes() == b"1234567"
+
+
+def test_progress_is_shown(get, part, capsys):
+    get()
+    assert re.search(r"cells\.h5ad .*327\.7/327\.7 kB", capsys.readouterr().err)
 
 
 def test_empty_part(get, server, part):

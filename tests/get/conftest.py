@@ -3,6 +3,17 @@ import pandas as pd
 import pytest
 from anndata import AnnData
 
+import polygene_scverse as pgs
+
+
+@pytest.fixture(scope="session")
+def trained():
+    """Simulated cells, a tenth of them without a label, after training with validation in every second epoch."""
+    adata = pgs.datasets.simulate(80, 30, missing=0.1)
+    pgs.tl.train(adata, max_epochs=4, batch_size=64, verbose=False, check_val_every_n_epoch=2)
+    pgs.tl.predict_phenotype(adata)
+    return adata
+
 
 @pytest.fixture
 def predicted():

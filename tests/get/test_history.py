@@ -15,3 +15,10 @@ def test_table(predicted):
 def test_no_training(simulated):
     with pytest.raises(KeyError, match=r"`adata`: no training is noted.*Call pgs.tl.train\(adata\) first"):
         get.history(simulated)
+
+
+def test_metrics_stand_at_their_epoch(trained):
+    table = get.history(trained)
+    assert len(table) == 4
+    assert table["train_loss"].notna().all()
+    assert table.index[table["validation_loss"].notna()].tolist() == [1, 3]

@@ -308,8 +308,10 @@ def test_mudata_end_to_end(tmp_path):
     pd.testing.assert_frame_equal(predicted, expected.predict_phenotype()["cell_type"])
     np.testing.assert_array_equal(model.get_latent_representation(mdata), expected.get_latent_representation())
     model.save(tmp_path / "model", save_anndata=True)
-    for loaded in (Polygene.load(tmp_path / "model", adata=False), Polygene.load(tmp_path / "model", adata=mdata)):
+    for data in (False, mdata, None):
+        loaded = Polygene.load(tmp_path / "model", adata=data)
         pd.testing.assert_frame_equal(loaded.predict_phenotype(mdata)["cell_type"], predicted)
+    pd.testing.assert_frame_equal(loaded.predict_phenotype()["cell_type"], predicted)
     query = multimodal(n_obs=20, seed=3)
     assert model.predict_phenotype(query)["sex"].shape == (20, 2)
     pd.testing.assert_frame_equal(

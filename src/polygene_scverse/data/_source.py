@@ -99,9 +99,8 @@ def read_rows(x: Any, rows: NDArray[np.integer]) -> sp.csr_matrix:
         back = np.empty(len(rows), dtype=np.intp)
         back[order] = inverse
         block = block[back]
-    block = sp.csr_matrix(block, dtype=np.float32, copy=not sp.issparse(block))
+    block = sp.csr_matrix(block, dtype=np.float32)  # a copy of ours: rows were picked
     if not (block.data.all() and block.has_canonical_format):
-        block = block.copy()
         block.sum_duplicates()
         block.eliminate_zeros()
     return block

@@ -30,8 +30,8 @@ PARTIAL = (206, 412, 416)
 def download(entry: Download, *, cache: str | Path | None = None, base_url: str | None = None) -> Path:
     """Return a file of the registry from the cache, downloading it where it is not there yet.
 
-    What came of a broken download stays in ``<file>.part``, and the next call goes on from there. The sha256 of the file
-    is written to ``<file>.sha256`` when the file is first used, and compared at each later use. Processes that ask for
+    What came of a broken download stays in ``<file>.part``, and the next call goes on from there. The sha256 of the
+    file is written to ``<file>.sha256`` when it is first used, and compared at each later use. Processes that ask for
     the same file at the same time wait for one another.
 
     Parameters
@@ -39,7 +39,8 @@ def download(entry: Download, *, cache: str | Path | None = None, base_url: str 
     entry
         Which file.
     cache
-        Folder of the downloads; by default the environment variable ``POLYGENE_CACHE``, or else the user's cache folder.
+        Folder of the downloads; by default that of the environment variable ``POLYGENE_CACHE``, or else the cache
+        folder of the user.
     base_url
         Where to download from; by default where the file was published.
 
@@ -134,9 +135,9 @@ def _refuse_page(response: requests.Response, part: Path) -> None:
         return
     title = re.search(r"<title>(.*?)</title>", response.text, re.DOTALL | re.IGNORECASE)
     raise ConnectionError(
-        f"{response.url} sent a web page{f' ({title[1].strip()!r})' if title else ''} instead of the file, as Google Drive "
-        "does when it asks to confirm, or after too many downloads. Try again tomorrow; or open that address in a "
-        f"browser and save the file here: {part.with_suffix('')}"
+        f"{response.url} sent a web page{f' ({title[1].strip()!r})' if title else ''} instead of the file, as Google "
+        "Drive does when it asks to confirm, or after too many downloads. Try again tomorrow; or open that address in "
+        f"a browser and save the file here: {part.with_suffix('')}"
     )
 
 

@@ -26,7 +26,8 @@ def pretrained(name: str, *, cache: str | Path | None = None, base_url: str | No
     name
         ``"Polygene (2432)"`` or ``"Polygene (512)"``, as the original calls them; the number is that of the genes.
     cache
-        Folder of the downloads; by default the environment variable ``POLYGENE_CACHE``, or else the user's cache folder.
+        Folder of the downloads; by default that of the environment variable ``POLYGENE_CACHE``, or else the cache
+        folder of the user.
     base_url
         Where to download from; by default Google Drive, where the original published them.
 
@@ -78,6 +79,8 @@ def _unpack(path: Path, folder: Path, kind: str) -> None:
     with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
         unpacked = Path(scratch) / folder.name
         unpacked.mkdir()
-        filtered = {"filter": "data"} if kind == "tar" else {}  # of a zip, names that lead outside are left out
-        shutil.unpack_archive(path, unpacked, format=kind, **filtered)
+        if kind == "zip":
+            shutil.unpack_archive(path, unpacked, format="zip")  # leaves out names that lead outside
+        else:
+            shutil.unpack_archive(path, unpacked, format="tar", filter="data")
         unpacked.rename(folder)

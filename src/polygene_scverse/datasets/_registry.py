@@ -118,8 +118,8 @@ def _shard(i: int) -> Download:
         base_url=TABULA_SAPIENS_URL,
         address=file,
         licence="CC BY 4.0 (The Tabula Sapiens Consortium)",
-        citation="The Tabula Sapiens Consortium, The Tabula Sapiens: A multiple-organ, single-cell transcriptomic atlas "
-        "of humans, Science 376, eabl4896 (2022), https://doi.org/10.1126/science.abl4896",
+        citation="The Tabula Sapiens Consortium, The Tabula Sapiens: A multiple-organ, single-cell transcriptomic "
+        "atlas of humans, Science 376, eabl4896 (2022), https://doi.org/10.1126/science.abl4896",
     )
 
 

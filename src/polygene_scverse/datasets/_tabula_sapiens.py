@@ -23,7 +23,8 @@ def tabula_sapiens(
     shards
         Numbers of the files, from 0 to 47; by default all.
     cache
-        Folder of the downloads; by default the environment variable ``POLYGENE_CACHE``, or else the user's cache folder.
+        Folder of the downloads; by default that of the environment variable ``POLYGENE_CACHE``, or else the cache
+        folder of the user.
     base_url
         Where to download from; by default where the original published the files.
 

@@ -140,7 +140,8 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
     path = next((folder / name for name in (WEIGHTS_FILE, PICKLED_FILE) if (folder / name).is_file()), None)
     if path is None:
         raise FileNotFoundError(
-            f"`folder`: there is neither {WEIGHTS_FILE} nor {PICKLED_FILE} in {folder}. Pass the folder of a checkpoint."
+            f"`folder`: there is neither {WEIGHTS_FILE} nor {PICKLED_FILE} in {folder}. Pass the folder of a "
+            "checkpoint."
         )
     try:
         if path.name == WEIGHTS_FILE:
@@ -167,8 +168,8 @@ def import_weights(module: PolygeneModule, tensors: Mapping[str, Tensor]) -> Non
     names = weight_names(module)
     own = module.state_dict()
     shapes = {theirs: tuple(own[ours].shape) for ours, theirs in names.items()}
-    n_types = tensors[TOKEN_TYPE].shape[:1] if TOKEN_TYPE in tensors else ()
-    _check_entries(tensors, shapes | {TOKEN_TYPE: (*n_types, module.config.n_hidden)})
+    n_types = max([1, *tensors[TOKEN_TYPE].shape[:1]]) if TOKEN_TYPE in tensors else 1  # any number, row 0 is taken
+    _check_entries(tensors, shapes | {TOKEN_TYPE: (n_types, module.config.n_hidden)})
     untied = [a for a, b in TIED.items() if a in tensors and not torch.equal(tensors[a], tensors[b])]
     if untied:
         raise ValueError(
@@ -195,8 +196,8 @@ def _check_entries(tensors: Mapping[str, Tensor], shapes: Mapping[str, tuple[int
     said = [f"{kind}: {shorten(names)}" for kind, names in problems.items() if names]
     if said:
         raise ValueError(
-            f"`folder`: the weights are not those that {CONFIG_FILE} describes. {'; '.join(said)}. Pass a checkpoint of "
-            "the original's GeneBertForMaskedLM (Hugging Face BERT with a masked-language head)."
+            f"`folder`: the weights are not those that {CONFIG_FILE} describes. {'; '.join(said)}. Pass a checkpoint "
+            "of the original's GeneBertForMaskedLM (Hugging Face BERT with a masked-language head)."
         )
 
 

@@ -59,8 +59,9 @@ class CheckpointMixin:
         """Read a checkpoint of the original Polygene (``GeneBertForMaskedLM``), of any size.
 
         The result is an ordinary model without data: it predicts and embeds the cells it is given, saves, and is
-        fine-tuned after ``model.adata = adata``. It has no linear path. Its weights were trained with the original's
-        mask, which tells of a hidden gene whether it is expressed; ``mask_`` says so.
+        fine-tuned after ``model.adata = adata`` (large networks want a small ``plan_kwargs={"lr": 5e-5}``). It has no
+        linear path. Its weights were trained with the original's mask, which tells of a hidden gene whether it is
+        expressed; ``mask_`` says so.
 
         Parameters
         ----------
@@ -107,7 +108,8 @@ class CheckpointMixin:
         layout = TokenLayout.from_vocabulary(words, categories, read_genes(genes, n_genes), n_bins)
         edges = _edges(n_bins, threshold, config.get(EDGES_KEY))
         registry = _registry(cls, layout, {**ORIGINAL_COLUMNS, **_checked(columns)}, layer, use_raw)
-        model = cls(None, registry, layout=layout.to_dict(), binning=edges, linear_path=False, **network_sizes(config))
+        network = network_sizes(config)
+        model = cls(None, registry, layout=layout.to_dict(), binning=edges, linear_path=False, **network)  # type: ignore[call-arg]
         import_weights(model.module, read_weights(folder))
         model.module.eval()
         model.edges_, model.is_trained_, model.mask_ = edges, True, ORIGINAL_MASK
@@ -173,8 +175,8 @@ def _number_of_bins(n_tokens: int, n_words: int, n_bins: int | None) -> int:
         )
     if n_bins is not None and n_bins != left:
         raise ValueError(
-            f"`n_bins`: found {n_bins}, but the checkpoint has {n_tokens} tokens and {VOCABULARY_FILE} {n_words} words, "
-            f"which leaves {left} bins. Leave it out, or pass the vocabulary that belongs to the checkpoint."
+            f"`n_bins`: found {n_bins}, but the checkpoint has {n_tokens} tokens and {VOCABULARY_FILE} {n_words} "
+            f"words, which leaves {left} bins. Leave it out, or pass the vocabulary that belongs to the checkpoint."
         )
     return left
 

@@ -13,8 +13,10 @@ from mudata import MuData
 from numpy.typing import NDArray
 from torch import Tensor
 
-from polygene_scverse._validate import check_choice
+from polygene_scverse._validate import check_choice, check_columns
 from polygene_scverse.data._dataloader import BatchDataset, CellTable, LengthSampler
+from polygene_scverse.data._fields import warn_unseen
+from polygene_scverse.data._phenotypes import candidates, encode_all
 from polygene_scverse.data._source import BLOCK
 
 Batch = dict[str, Tensor]
@@ -57,6 +59,8 @@ class InferenceMixin:
         ------
         ValueError
             If a phenotype is not the model's, if no gene matches, or if expression has the wrong scale.
+        KeyError
+            If a phenotype that is `given` is not an obs column.
         """
         names = self._phenotypes(phenotypes, "phenotypes")
         shown = np.isin(self.layout.phenotype_names, self._phenotypes(given, "given") if given is not None else [])
@@ -107,6 +111,8 @@ class InferenceMixin:
         ------
         ValueError
             As for `predict_phenotype`, and if `pooling` is unknown.
+        KeyError
+            As for `predict_phenotype`.
         """
         check_choice(pooling, ("phenotypes", "genes", "cls", *self.layout.phenotype_names), "pooling")
         shown = np.isin(self.layout.phenotype_names, self._phenotypes(given, "given") if given is not None else [])
@@ -148,8 +154,8 @@ class InferenceMixin:
         adata = self.adata if adata is None else adata
         if adata is None:
             raise ValueError("`adata`: the model was loaded without data. Pass the cells.")
-        n_obs = self._anndata(adata).n_obs
-        rows = np.arange(n_obs) if indices is None else np.arange(n_obs)[np.asarray(indices)]
+        rows = self._rows(adata, indices)
+        self._check_evidence(adata, rows, shown)
         results: list[NDArray[np.float32]] = []
         training = self.module.training
         self.module.eval()
@@ -163,6 +169,23 @@ class InferenceMixin:
         finally:
             self.module.train(training)
         return adata, rows, results
+
+    def _rows(self, adata: AnnData | MuData, indices: Sequence[int] | None) -> NDArray[np.int64]:
+        rows = np.arange(self._anndata(adata).n_obs)
+        if indices is None:
+            return rows
+        if not len(indices):
+            raise ValueError(
+                "`indices`: found none, but at least one cell is needed. Pass row numbers, or None for all."
+            )
+        return rows[np.asarray(indices)]
+
+    def _check_evidence(self, adata: AnnData | MuData, rows: NDArray[np.int64], shown: NDArray[np.bool_]) -> None:
+        """The columns that are shown must be there; says which of their labels the model does not know."""
+        columns = {column: known for (column, known), s in zip(self._columns.items(), shown, strict=True) if s}
+        data = self._anndata(adata)
+        check_columns(list(columns), data, "given", candidates(data.obs))
+        warn_unseen(encode_all(data.obs.iloc[rows], columns)[1])
 
     def _blocks(self, adata: Any, rows: NDArray[np.int64]) -> Iterator[tuple[int, CellTable]]:
         tokenizer = self._tokenizer(adata, rows)

@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any, Self
 
 import anndata
+import mudata
 import pandas as pd
 from anndata import AnnData
 from mudata import MuData
+from scvi.model.base import BaseModelClass
 
-from polygene_scverse._compat import ADATA_FILE, MODEL_FILE, check_plain_file, plain
+from polygene_scverse._compat import ADATA_FILE, MDATA_FILE, MODEL_FILE, check_plain_file, plain
 
 
 class SavingMixin:
@@ -61,7 +63,7 @@ class SavingMixin:
         dir_path
             The folder.
         adata
-            Data to attach; genes are matched by name. None takes the AnnData saved with the model, if there is one.
+            Data to attach; genes are matched by name. None takes the data saved with the model, if there are any.
             A model without data predicts any data it is given.
         prefix
             Prefix of the saved files.
@@ -76,15 +78,74 @@ class SavingMixin:
             If the file holds more than tensors and plain values.
         """
         folder = Path(dir_path)
-        check_plain_file(folder / f"{prefix or ''}{MODEL_FILE}")
+        check_plain_file(_model_file(dir_path, prefix))
         model = super().load(str(folder), adata=False, prefix=prefix, **kwargs)
         model.history_ = None if model.history_ is None else _history(model.history_)
-        saved = folder / f"{prefix or ''}{ADATA_FILE}"
-        if adata is None and saved.is_file():
-            adata = anndata.read_h5ad(saved)
+        if adata is None:
+            adata = _saved_data(folder, prefix or "")
         if isinstance(adata, (AnnData, MuData)):
             model.adata = adata
         return model
+
+    @staticmethod
+    def load_registry(dir_path: str | Path, prefix: str | None = None) -> dict[str, Any]:
+        """Registry of a saved model.
+
+        Parameters
+        ----------
+        dir_path
+            The folder.
+        prefix
+            Prefix of the saved files.
+
+        Raises
+        ------
+        FileNotFoundError, ValueError
+            As for `load`.
+        """
+        check_plain_file(_model_file(dir_path, prefix))
+        return BaseModelClass.load_registry(str(dir_path), prefix)
+
+    @staticmethod
+    def view_setup_args(dir_path: str | Path, prefix: str | None = None) -> None:
+        """Print the arguments that a saved model was set up with.
+
+        Parameters
+        ----------
+        dir_path
+            The folder.
+        prefix
+            Prefix of the saved files.
+
+        Raises
+        ------
+        FileNotFoundError, ValueError
+            As for `load`.
+        """
+        check_plain_file(_model_file(dir_path, prefix))
+        BaseModelClass.view_setup_args(str(dir_path), prefix)
+
+    @classmethod
+    def convert_legacy_save(cls, *args: Any, **kwargs: Any) -> None:
+        """Part of the scvi-tools interface; there are no models of Polygene in that old format.
+
+        Raises
+        ------
+        NotImplementedError
+            Always: such files are read by unpickling.
+        """
+        raise NotImplementedError("No version of Polygene wrote scvi-tools' old format. Pass the folder to load().")
+
+
+def _model_file(dir_path: str | Path, prefix: str | None) -> Path:
+    return Path(dir_path) / f"{prefix or ''}{MODEL_FILE}"
+
+
+def _saved_data(folder: Path, prefix: str) -> AnnData | MuData | None:
+    for name, read in ((ADATA_FILE, anndata.read_h5ad), (MDATA_FILE, mudata.read_h5mu)):
+        if (folder / f"{prefix}{name}").is_file():
+            return read(folder / f"{prefix}{name}")
+    return None
 
 
 def _history(saved: dict[str, dict[str, list]]) -> dict[str, pd.DataFrame]:

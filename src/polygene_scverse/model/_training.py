@@ -45,6 +45,7 @@ class TrainingMixin:
 
     edges_: list[float] | None
     mask_: str = LEAK_FREE
+    is_trained_: bool
     _training_plan_cls = PolygeneTrainingPlan
     _data_splitter_cls = CellSplitter
     _train_runner_cls = TrainRunner
@@ -111,6 +112,8 @@ class TrainingMixin:
         self._warn_of_mask()
         plan = self._training_plan_cls(self.module, **(plan_kwargs or {}))
         trainer_kwargs = _trainer_defaults(trainer_kwargs, early_stopping and validation is not None)
+        if validation is None:
+            trainer_kwargs["limit_val_batches"] = 0
         with seeded(seed), warnings.catch_warnings(), _quiet_lightning():
             warnings.filterwarnings("ignore", message=".*does not have many workers.*")
             warnings.filterwarnings("ignore", message=".*early_stopping was automatically disabled.*")
@@ -123,15 +126,19 @@ class TrainingMixin:
                 **trainer_kwargs,
             )
             self.module.train()  # a trained model is in eval mode, and Lightning keeps the mode it finds
-            runner()
+            trained, self.is_trained_ = self.is_trained_, self.is_trained_ and self.history_ is not None
+            try:  # scvi-tools prolongs the history of a trained model, but imported weights have none
+                runner()
+            finally:
+                self.is_trained_ = self.is_trained_ or trained
         self.mask_ = LEAK_FREE
 
     def _warn_of_mask(self) -> None:
         if self.mask_ == ORIGINAL_MASK:
             warnings.warn(
-                "The weights come from the original, whose mask tells of a hidden gene whether it is expressed. Here "
-                "targets are hidden without that: the loss of genes begins higher and must be learned anew. Phenotypes "
-                "are not affected.",
+                "The weights come from the original, whose mask tells of a hidden gene whether it is expressed. This "
+                "training does not tell: what the weights know of genes must be learned anew, and their loss begins "
+                "high. Prediction of phenotypes is not concerned.",
                 UserWarning,
                 stacklevel=3,
             )

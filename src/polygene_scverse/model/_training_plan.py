@@ -47,11 +47,10 @@ class PolygeneTrainingPlan(TrainingPlan):
         schedule: str = "linear",
         linear_lr: float = 0.3,
         linear_decay: float = 0.001,
-        **kwargs: Any,
     ) -> None:
         if schedule not in ("linear", "cosine", "constant"):
             raise ValueError(f"`schedule`: found {schedule!r}, but it must be 'linear', 'cosine' or 'constant'.")
-        super().__init__(module, lr=lr, weight_decay=weight_decay, eps=1e-8, **kwargs)
+        super().__init__(module, lr=lr, weight_decay=weight_decay, eps=1e-8)
         self.warmup, self.schedule = warmup, schedule
         self.linear_lr, self.linear_decay = linear_lr, linear_decay
         self._sums: Tensor | None = None

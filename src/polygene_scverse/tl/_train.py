@@ -180,7 +180,8 @@ def _say(
 
 def _note(model: Polygene, validation: np.ndarray, scale: str, seed: int, folder: str) -> dict[str, Any]:
     """Plain values for ``uns``, which h5ad can hold."""
-    history = model.history_ or {}
+    # aligned by epoch: a metric may be computed in some epochs only
+    history = pd.DataFrame({name: table.iloc[:, 0] for name, table in (model.history_ or {}).items()})
     return {
         "phenotypes": list(model.layout.phenotype_names),
         "categories": {name: list(categories) for name, categories in model.categories.items()},
@@ -190,7 +191,7 @@ def _note(model: Polygene, validation: np.ndarray, scale: str, seed: int, folder
         "seed": seed,
         "network": model.module.config.to_dict(),
         "validation": validation,
-        "history": {name: table.iloc[:, 0].to_numpy(dtype=float) for name, table in history.items()},
+        "history": {name: history[name].to_numpy(dtype=float) for name in history},
         "folder": folder,
         "versions": {name: version(name) for name in ("polygene-scverse", "scvi-tools", "torch")},
     }
