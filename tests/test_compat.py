@@ -72,7 +72,9 @@ def test_what_plain_returns_is_read_without_unpickling_code(tmp_path):
 
 
 def test_absent_file_is_refused(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"`dir_path`: there is no model.pt in .* Pass a folder written by save"):
+    with pytest.raises(
+        FileNotFoundError, match=r"`dir_path`: there is no model.pt in .* Pass a folder written by save"
+    ):
         check_plain_file(tmp_path / "model.pt")
 
 

@@ -83,8 +83,8 @@ def test_cells_of_like_length_are_together():
 def test_shuffled_batches_are_not_sorted_by_length():
     batches = orders(LengthSampler(LENGTHS, 16, shuffle=True))
     mean = np.array([LENGTHS[rows].mean() for rows in batches])
-    assert abs(np.corrcoef(mean, np.arange(len(mean)))[0, 1]) < 0.4
     assert len(batches) > 2 * WINDOW
+    assert 0.3 < (np.diff(mean) > 0).mean() < 0.7
 
 
 def test_unshuffled_batches_begin_with_the_longest():

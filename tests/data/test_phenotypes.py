@@ -141,11 +141,22 @@ def test_of_several_aliases_the_first_that_can_be_used_is_taken():
         (["a", None] * 20, False),
         ([f"cell{i}" for i in range(40)], False),
         (np.linspace(0, 1, 40), False),
+        (np.tile(np.linspace(0, 1, 150), 5), False),
         ([1, 2] * 20, True),
         ([True, False] * 20, True),
         ([True, None, False, True] * 10, True),
     ],
-    ids=["two", "one", "one and none", "identifiers", "measurements", "int", "bool", "bool with none"],
+    ids=[
+        "two",
+        "one",
+        "one and none",
+        "identifiers",
+        "measurements",
+        "repeated measurements",
+        "int",
+        "bool",
+        "bool with none",
+    ],
 )
 def test_looks_like_phenotype(values, looks):
     assert looks_like_phenotype(pd.Series(values)) == looks

@@ -216,9 +216,13 @@ def test_absent_files_are_named(tmp_path):
         ({"hidden_size": None, "vocab_size": None}, r"config.json does not say \['hidden_size', 'vocab_size'\]"),
         ({"hidden_act": "relu"}, r"says \{'hidden_act': 'relu'\}, but only \{'hidden_act': 'gelu'\} can be read"),
         ({"model_type": "roberta"}, r"says \{'model_type': 'roberta'\}"),
+        (
+            {"is_decoder": True, "add_cross_attention": True},
+            r"says \{'is_decoder': True, 'add_cross_attention': True\}",
+        ),
         ({"position_embedding_type": "relative_key"}, r"says \{'position_embedding_type': 'relative_key'\}"),
     ],
-    ids=["sizes absent", "activation", "another model", "relative positions"],
+    ids=["sizes absent", "activation", "another model", "decoder", "relative positions"],
 )
 def test_another_network_is_refused(change, match, tmp_path):
     config = make_config(LAYOUT.n_tokens, LAYOUT.length, SIZES) | change

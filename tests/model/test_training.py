@@ -1,38 +1,17 @@
-"""Training: what it decides, what it leaves alone, and that it learns."""
+"""Training: that it learns, what its arguments do, and how it goes on."""
 
 import logging
-import os
 
 import lightning.pytorch as pl
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 
 from polygene_scverse.data._masking import MaskingRates
 from polygene_scverse.data._tokens import Cells
-from polygene_scverse.datasets import simulate
-from polygene_scverse.model import Polygene
 from polygene_scverse.model._training import CELL_VISITS, default_max_epochs, gene_scale
 
-SMALL = {"n_hidden": 16, "n_layers": 1, "n_heads": 2, "n_intermediate": 16}
 QUIET = {"max_epochs": 1, "enable_progress_bar": False}
-
-
-def cells(n_obs=60, n_vars=40, **kwargs):
-    return simulate(n_obs, n_vars, **kwargs)
-
-
-def model_of(adata=None, phenotypes=("cell_type", "sex"), **kwargs):
-    adata = cells() if adata is None else adata
-    Polygene.setup_anndata(adata, phenotype_keys=list(phenotypes))
-    return Polygene(adata, genes=list(adata.var_names), **{**SMALL, **kwargs})
-
-
-def trained(adata=None, model_kwargs=None, **kwargs):
-    model = model_of(adata, **(model_kwargs or {}))
-    model.train(**{**QUIET, **kwargs})
-    return model
 
 
 def weights(model):
@@ -56,7 +35,7 @@ class Recorder(pl.Callback):
 # learning
 
 
-def test_it_learns():
+def test_it_learns(cells, model_of):
     adata = cells(400, 60, effect=2.0)
     model = model_of(adata, n_genes=60)
     model.train(max_epochs=10, enable_progress_bar=False, validation_size=0.25)
@@ -72,18 +51,18 @@ def test_it_learns():
     [{"n_bins": 2}, {"n_bins": 4, "binning": [0, 0.5, 1, 2]}, {"n_bins": 6, "binning": "original"}, {"n_layers": 0}],
     ids=["binary", "edges", "original", "linear path alone"],
 )
-def test_encodings_train(kwargs):
+def test_encodings_train(trained, kwargs):
     model = trained(model_kwargs=kwargs)
     assert np.isfinite(model.history_["validation_loss"].to_numpy(dtype=float)).all()
     assert len(model.edges_) == kwargs.get("n_bins", 10)
     np.testing.assert_allclose(model.predict_phenotype()["sex"].sum(1), 1, rtol=1e-5)
 
 
-def test_given_edges_are_used():
+def test_given_edges_are_used(trained):
     assert trained(model_kwargs={"n_bins": 3, "binning": [0, 1.5, 7]}).edges_ == [0, 1.5, 7]
 
 
-def test_quantile_edges_see_the_training_cells_only():
+def test_quantile_edges_see_the_training_cells_only(cells, trained):
     adata = cells()
     rows = np.arange(0, 60, 2)
     model = trained(adata, split=(rows, rows + 1))
@@ -92,14 +71,14 @@ def test_quantile_edges_see_the_training_cells_only():
     np.testing.assert_allclose(model.edges_[2:], np.quantile(x[x > 0], np.linspace(0, 1, 10)[1:-1]), rtol=1e-5)
 
 
-def test_wrong_edges_are_refused_and_leave_the_model_as_it_was():
+def test_wrong_edges_are_refused_and_leave_the_model_as_it_was(model_of):
     model = model_of(n_bins=4, binning=[0, 2, 1, 3])
-    with pytest.raises(ValueError, match="`binning`: found the edges .*, but n_bins=4 lower edges are needed"):
+    with pytest.raises(ValueError, match=r"`binning`: found the edges .*, but n_bins=4 lower edges are needed"):
         model.train(**QUIET)
     assert model.edges_ is None
 
 
-def test_a_refused_training_leaves_no_edges_behind():
+def test_a_refused_training_leaves_no_edges_behind(cells, model_of, trained):
     adata, fresh = cells(), trained()
     good, bad = adata.X.copy(), adata.X.copy()
     bad.data[0] = -1
@@ -116,7 +95,9 @@ def test_a_refused_training_leaves_no_edges_behind():
 def test_gene_scale_by_hand():
     x = np.array([[0, 2.0, 0], [3.0, 1.0, 0], [0, 0, 0], [1.0, 0.5, 0]], dtype=np.float32)
     rows, genes = np.nonzero(x)
-    table = Cells(np.concatenate([[0], np.cumsum((x > 0).sum(1))]), genes.astype(np.int32), np.ones(5, np.int16), x[rows, genes])
+    table = Cells(
+        np.concatenate([[0], np.cumsum((x > 0).sum(1))]), genes.astype(np.int32), np.ones(5, np.int16), x[rows, genes]
+    )
     np.testing.assert_allclose(gene_scale(table, 3), 0.1 / np.maximum(x.std(0), 0.01), rtol=1e-5)
 
 
@@ -126,96 +107,29 @@ def test_default_epochs_by_hand(n_cells, epochs):
     assert default_max_epochs(n_cells) == epochs
 
 
-def test_default_epochs_reach_the_trainer(monkeypatch):
+def test_default_epochs_reach_the_trainer(cells, trained, monkeypatch):
     monkeypatch.setattr("polygene_scverse.model._training.CELL_VISITS", 324)
     model = trained(max_epochs=None)
     assert len(model.history_["train_loss"]) == 6  # of 54 training cells
 
 
-# seeds
-
-
-def test_the_same_seed_gives_bit_identical_weights():
-    a, b, c = (weights(trained(model_kwargs={"dropout": 0.3}, max_epochs=2, seed=seed)) for seed in (3, 3, 4))
-    assert same(a, b)
-    assert not same(a, c)
-
-
-def test_a_seed_is_not_disturbed_by_the_global_state():
-    a = weights(trained(model_kwargs={"dropout": 0.3}))
-    torch.rand(7)
-    np.random.rand(3)  # noqa: NPY002
-    assert same(a, weights(trained(model_kwargs={"dropout": 0.3})))
-
-
-# what is left alone
-
-
-def test_global_state_is_as_before(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.pytorch.utilities.rank_zero")]
-    state = lambda: (  # noqa: E731
-        torch.get_num_threads(),
-        torch.is_grad_enabled(),
-        torch.are_deterministic_algorithms_enabled(),
-        [log.level for log in loggers],
-        dict(os.environ),
-    )
-    before, rng, numpy_rng = state(), torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
-    model = model_of()
-    model.train(max_epochs=1)
-    model.predict_phenotype()
-    model.get_latent_representation()
-    assert state() == before
-    assert torch.equal(torch.get_rng_state(), rng)
-    np.testing.assert_array_equal(np.random.get_state()[1], numpy_rng)  # noqa: NPY002
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_the_callers_arguments_are_as_before():
-    callbacks, plan, loader, masking = [Recorder()], {"lr": 0.01}, {"num_workers": 0}, {"expressed": 0.2}
-    trained(callbacks=callbacks, plan_kwargs=plan, loader_kwargs=loader, masking=masking)
-    assert (len(callbacks), plan, loader, masking) == (1, {"lr": 0.01}, {"num_workers": 0}, {"expressed": 0.2})
-
-
-def test_the_data_are_as_before():
-    adata = cells(missing=0.1)
-    expected = adata.copy()
-    model = trained(adata)
-    model.predict_phenotype()
-    np.testing.assert_array_equal(adata.X.toarray(), expected.X.toarray())
-    pd.testing.assert_frame_equal(adata.obs, expected.obs)
-    pd.testing.assert_frame_equal(adata.var, expected.var)
-    assert set(adata.uns) - set(expected.uns) == {"_scvi_uuid", "_scvi_manager_uuid"}
-    assert not adata.layers
-    assert set(adata.obsm) == set(expected.obsm)
-
-
-def test_a_model_is_trained_in_training_mode_and_left_in_evaluation_mode():
-    seen, model = Recorder(), trained()
-    assert not model.module.training
-    model.train(callbacks=[seen], **QUIET)
-    assert seen.mode
-    assert not model.module.training
-
-
 # arguments
 
 
-def test_validation_is_a_share_of_the_cells():
+def test_validation_is_a_share_of_the_cells(trained):
     model = trained(validation_size=0.25)
     assert (len(model.train_indices), len(model.validation_indices)) == (45, 15)
     assert sorted([*model.train_indices, *model.validation_indices]) == list(range(60))
 
 
-def test_no_validation():
+def test_no_validation(trained):
     model = trained(validation_size=0, early_stopping=True)
     assert not [key for key in model.history_ if "validation" in key]
     assert np.isfinite(model.history_["train_loss"].to_numpy(dtype=float)).all()
     assert len(model.train_indices) == 60
 
 
-def test_groups_are_held_out_whole():
+def test_groups_are_held_out_whole(cells, trained):
     adata = cells()
     model = trained(adata, group_key="donor", validation_size=0.3)
     held_out = set(adata.obs["donor"].iloc[model.validation_indices])
@@ -223,12 +137,12 @@ def test_groups_are_held_out_whole():
     assert not held_out & set(adata.obs["donor"].iloc[model.train_indices])
 
 
-def test_unknown_group_is_refused():
+def test_unknown_group_is_refused(trained):
     with pytest.raises(KeyError, match=r"`group_key`: \['patient'\] not among the columns of adata.obs"):
         trained(group_key="patient")
 
 
-def test_split_is_taken():
+def test_split_is_taken(trained):
     model = trained(split=([5, 3, 1], [0, 2]))
     assert (list(model.train_indices), list(model.validation_indices)) == ([1, 3, 5], [0, 2])
 
@@ -238,12 +152,12 @@ def test_split_is_taken():
     [(([], [1]), "`split`: found 0 training and 1"), (([1, 2], [2]), "`split`: 1 cells are on both sides")],
     ids=["empty side", "shared cell"],
 )
-def test_a_split_that_cannot_be_is_refused(split, match):
+def test_a_split_that_cannot_be_is_refused(trained, split, match):
     with pytest.raises(ValueError, match=match):
         trained(split=split)
 
 
-def test_a_split_that_shares_a_donor_is_refused():
+def test_a_split_that_shares_a_donor_is_refused(cells, trained):
     adata = cells()
     first = np.flatnonzero(adata.obs["donor"] == "donor_0")
     with pytest.raises(ValueError, match=r"`split`: the groups \['donor_0'\] are on both sides"):
@@ -251,31 +165,31 @@ def test_a_split_that_shares_a_donor_is_refused():
 
 
 @pytest.mark.parametrize("masking", [MaskingRates(expressed=0.0), {"expressed": 0.0}], ids=["rates", "mapping"])
-def test_masking_reaches_the_feed(masking):
+def test_masking_reaches_the_feed(trained, masking):
     model = trained(masking=masking)
     assert model.history_["gene_loss_train"].iloc[0, 0] == 0
 
 
-def test_unknown_masking_is_refused():
+def test_unknown_masking_is_refused(trained):
     with pytest.raises(ValueError, match="`expressed`: found 2"):
         trained(masking={"expressed": 2})
 
 
-def test_trainer_arguments_reach_the_trainer():
+def test_trainer_arguments_reach_the_trainer(trained):
     seen = Recorder()
     trained(callbacks=[seen], max_epochs=3, limit_train_batches=2, gradient_clip_val=0.5, accelerator="cpu", devices=1)
     assert seen.epochs == 3
     assert (seen.trainer.num_training_batches, seen.trainer.gradient_clip_val) == (2, 0.5)
 
 
-def test_defaults_of_the_trainer():
+def test_defaults_of_the_trainer(trained):
     seen = Recorder()
     trained(callbacks=[seen])
     assert seen.trainer.gradient_clip_val == 1.0
     assert seen.trainer.check_val_every_n_epoch == 1
 
 
-def test_plan_arguments_reach_the_plan():
+def test_plan_arguments_reach_the_plan(model_of, trained):
     model = trained(plan_kwargs={"lr": 0.0, "linear_lr": 0.0})
     untrained = model_of()
     untrained.module.gene_scale.copy_(model.module.gene_scale)
@@ -283,23 +197,23 @@ def test_plan_arguments_reach_the_plan():
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_workers_change_nothing(workers):
+def test_workers_change_nothing(trained, workers):
     model = trained(loader_kwargs={"num_workers": workers} | ({"multiprocessing_context": "fork"} if workers else {}))
     assert same(weights(model), weights(trained()))
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 1000])
-def test_any_batch_size(batch_size):
+def test_any_batch_size(trained, batch_size):
     model = trained(batch_size=batch_size)
     assert np.isfinite(model.history_["train_loss"].to_numpy(dtype=float)).all()
 
 
-def test_batch_size_zero_is_refused():
+def test_batch_size_zero_is_refused(trained):
     with pytest.raises(ValueError, match="`batch_size`: found 0"):
         trained(batch_size=0)
 
 
-def test_early_stopping_stops():
+def test_early_stopping_stops(trained):
     model = trained(
         max_epochs=20,
         early_stopping=True,
@@ -309,57 +223,25 @@ def test_early_stopping_stops():
     assert len(model.history_["validation_loss"]) == 3
 
 
-def test_without_early_stopping_it_goes_on():
+def test_without_early_stopping_it_goes_on(trained):
     model = trained(max_epochs=8, plan_kwargs={"lr": 0.0, "linear_lr": 0.0})
     assert len(model.history_["validation_loss"]) == 8
 
 
-def test_mixed_precision_gives_a_finite_loss():
+def test_mixed_precision_gives_a_finite_loss(trained):
     model = trained(precision="bf16-mixed")
     for table in model.history_.values():
         assert np.isfinite(table.to_numpy(dtype=float)).all()
     assert all(p.dtype == torch.float32 for p in model.module.parameters())
 
 
-def test_max_genes_is_reported(caplog):
+def test_max_genes_is_reported(cells, trained, caplog):
     with caplog.at_level(logging.INFO, logger="polygene_scverse"):
         trained(masking={"max_genes": 3})
     assert "cells express more than max_genes=3 genes" in caplog.text
 
 
-def test_max_genes_is_silent_where_it_does_not_bite(caplog):
+def test_max_genes_is_silent_where_it_does_not_bite(trained, caplog):
     with caplog.at_level(logging.INFO, logger="polygene_scverse"):
         trained()
     assert "max_genes" not in caplog.text
-
-
-# going on
-
-
-def test_going_on_keeps_edges_and_scales():
-    adata = cells()
-    model = trained(adata, split=(np.arange(20), np.arange(20, 30)))
-    edges, scale, before = list(model.edges_), model.module.gene_scale.clone(), weights(model)
-    model.train(split=(np.arange(30, 50), np.arange(20, 30)), **QUIET)
-    assert model.edges_ == edges
-    assert torch.equal(model.module.gene_scale, scale)
-    assert not same(weights(model), before)
-    assert len(model.history_["train_loss"]) == 2
-
-
-def test_unknown_labels_train():
-    adata = cells(missing=0.5)
-    adata.obs["sex"] = adata.obs["sex"].cat.add_categories("unknown").fillna("unknown")
-    model = trained(adata)
-    assert model.categories["sex"] == ["sex_0", "sex_1"]
-    assert np.isfinite(model.history_["train_loss"].to_numpy(dtype=float)).all()
-
-
-def test_cells_with_nothing_expressed_train():
-    adata = cells()
-    x = adata.X.toarray()
-    x[:10] = 0
-    adata.X = x
-    model = trained(adata, batch_size=3)
-    assert np.isfinite(model.history_["train_loss"].to_numpy(dtype=float)).all()
-    assert np.isfinite(model.predict_phenotype()["sex"].to_numpy()).all()

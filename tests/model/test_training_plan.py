@@ -27,7 +27,9 @@ class Rates(pl.Callback):
 
     def on_train_batch_start(self, trainer, *_):
         self.rates.append(trainer.optimizers[0].param_groups[0]["lr"])
-        self.groups = [{k: g[k] for k in ("lr", "weight_decay", "initial_lr", "eps")} for g in trainer.optimizers[0].param_groups]
+        self.groups = [
+            {k: g[k] for k in ("lr", "weight_decay", "initial_lr", "eps")} for g in trainer.optimizers[0].param_groups
+        ]
 
 
 def trained(adata=None, phenotypes=("cell_type", "sex"), loss=None, n_bins=5, **kwargs):
@@ -61,7 +63,9 @@ def test_schedule_is_hugging_faces(schedule, expected):
         oracle.step()
     assert len(seen.rates) == 20
     np.testing.assert_allclose(seen.rates[5:], rates[5:], rtol=1e-6, atol=1e-12)
-    np.testing.assert_allclose(seen.rates[:5], [0.002, 0.004, 0.006, 0.008, 0.01])  # theirs loses a step: it begins at 0
+    np.testing.assert_allclose(
+        seen.rates[:5], [0.002, 0.004, 0.006, 0.008, 0.01]
+    )  # theirs loses a step: it begins at 0
 
 
 def test_matrices_decay_and_biases_do_not():
@@ -159,6 +163,8 @@ def test_scores_without_a_known_label_or_a_target():
     model = trained(adata, masking=NOTHING_HIDDEN)
     assert last(model, "validation_loss") == pytest.approx(3.0 * last(model, "phenotype_loss_validation"), rel=1e-5)
     assert np.isfinite(last(model, "cell_type_accuracy_validation"))
+    for key in ("sex_accuracy", "sex_macro_f1", "gene_accuracy", "gene_accuracy_expressed"):
+        assert np.isnan(last(model, f"{key}_validation"))
 
 
 @pytest.mark.parametrize("name", ["cell.type", "gene", "items", "train loss"])

@@ -133,6 +133,8 @@ class Polygene(CheckpointMixin, SavingMixin, TrainingMixin, InferenceMixin, Base
             Layer that holds raw counts or log1p of counts per 10,000; by default ``X``.
         use_raw
             Whether to read ``adata.raw`` instead.
+        **kwargs
+            Passed to scvi-tools' data manager; ``load`` uses it.
 
         Raises
         ------
@@ -178,6 +180,8 @@ class Polygene(CheckpointMixin, SavingMixin, TrainingMixin, InferenceMixin, Base
             As in `setup_anndata`.
         mod
             The modality that holds gene expression.
+        **kwargs
+            As in `setup_anndata`.
 
         Raises
         ------
@@ -275,7 +279,7 @@ class Polygene(CheckpointMixin, SavingMixin, TrainingMixin, InferenceMixin, Base
     def _tokenizer(
         self, data: AnnData | MuData, rows: NDArray[np.int64], edges: NDArray[np.float64] | None = None
     ) -> Tokenizer:
-        """Match genes by name and detect the scale; says which genes are unmeasured. Edges are the model's by default."""
+        """Match genes by name and detect the scale; says which genes are unmeasured. Edges: by default its own."""
         _, var_names, _ = self._expression(data)
         scale = self._scale(data, rows)
         edges = np.array(self.edges_) if edges is None else edges
@@ -284,7 +288,8 @@ class Polygene(CheckpointMixin, SavingMixin, TrainingMixin, InferenceMixin, Base
             absent = [gene for gene, m in zip(self.layout.genes, tokenizer.measured, strict=True) if not m]
             warnings.warn(
                 f"{n_absent} of the model's {self.layout.n_genes} genes are unmeasured in these data: "
-                f"{shorten(absent, 5)}. They are left out, which is not the same as not expressed; accuracy may suffer.",
+                f"{shorten(absent, 5)}. They are left out, which is not the same as not expressed; accuracy may "
+                "suffer.",
                 UserWarning,
                 stacklevel=4,
             )

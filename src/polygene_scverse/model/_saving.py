@@ -44,7 +44,13 @@ class SavingMixin:
         return [(name, plain(value)) for name, value in saved]
 
     def get_var_names(self, legacy_mudata_format: bool = False) -> Any:
-        """Gene names of the data the model was set up with."""
+        """Gene names of the data the model was set up with.
+
+        Parameters
+        ----------
+        legacy_mudata_format
+            Part of the scvi-tools interface: whether to give one list for all modalities.
+        """
         return plain(super().get_var_names(legacy_mudata_format))
 
     @classmethod
@@ -128,6 +134,11 @@ class SavingMixin:
     @classmethod
     def convert_legacy_save(cls, *args: Any, **kwargs: Any) -> None:
         """Part of the scvi-tools interface; there are no models of Polygene in that old format.
+
+        Parameters
+        ----------
+        *args, **kwargs
+            Not used.
 
         Raises
         ------

@@ -17,8 +17,9 @@ from polygene_scverse._compat import seeded
 from polygene_scverse._validate import check_columns
 from polygene_scverse.data._binning import make_edges
 from polygene_scverse.data._dataloader import CellSplitter, CellTable
+from polygene_scverse.data._fields import warn_unseen
 from polygene_scverse.data._masking import MaskingRates
-from polygene_scverse.data._phenotypes import candidates
+from polygene_scverse.data._phenotypes import candidates, encode_all
 from polygene_scverse.data._split import check_split, split_cells
 from polygene_scverse.data._tokens import Cells
 from polygene_scverse.model._training_plan import PolygeneTrainingPlan
@@ -165,6 +166,7 @@ class TrainingMixin:
         first = self.edges_ is None
         edges = np.array([0.0, np.nextafter(0.0, 1.0)] if first else self.edges_)  # at first any value is expressed
         table = self._table(self.adata, rows, self._tokenizer(self.adata, rows, edges))
+        warn_unseen(encode_all(self._anndata(self.adata).obs.iloc[rows], self.categories)[1])
         if first:
             edges = make_edges(self.binning_, self.layout.n_bins, table.cells.values)
             table = CellTable(table.cells.rebin(edges), table.codes, table.ids, table.layout, table.measured)

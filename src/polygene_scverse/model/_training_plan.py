@@ -163,6 +163,20 @@ class PolygeneTrainingPlan(TrainingPlan):
         scores["gene_accuracy_expressed"].update((of_expressed == bins)[expressed].float())
 
 
+class _OfKnown:
+    """A score over no known label is not a number, where torchmetrics says 0."""
+
+    def compute(self) -> Tensor:
+        score = super().compute()
+        return score if (self.tp + self.fn).any() else torch.full_like(score, torch.nan)
+
+
+class _Accuracy(_OfKnown, MulticlassAccuracy): ...
+
+
+class _MacroF1(_OfKnown, MulticlassF1Score): ...
+
+
 def score_name(phenotype: str, score: str) -> str:
     """How a score of a phenotype is called in the history; the names of gene scores are taken."""
     return f"{'phenotype_' if phenotype == 'gene' else ''}{phenotype}_{score}"
@@ -173,6 +187,6 @@ def _validation_metrics(module: PolygeneModule) -> dict[str, Metric]:
     metrics: dict[str, Metric] = {}
     for slot in module.layout.phenotypes:
         n = len(slot.categories)
-        metrics[score_name(slot.name, "accuracy")] = MulticlassAccuracy(n, average="micro", ignore_index=-1)
-        metrics[score_name(slot.name, "macro_f1")] = MulticlassF1Score(n, average="macro", ignore_index=-1)
+        metrics[score_name(slot.name, "accuracy")] = _Accuracy(n, average="micro", ignore_index=-1)
+        metrics[score_name(slot.name, "macro_f1")] = _MacroF1(n, average="macro", ignore_index=-1)
     return metrics | {name: MeanMetric(nan_strategy="ignore") for name in ("gene_accuracy", "gene_accuracy_expressed")}

@@ -1,0 +1,205 @@
+"""The walls of the house: who imports whom, how large files are, and that tests mirror the source."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import polygene_scverse
+
+PACKAGE = "polygene_scverse"
+SOURCE = Path(polygene_scverse.__file__).parent
+TESTS = Path(__file__).parent
+FILES = sorted(SOURCE.rglob("*.py"))
+IDS = [str(path.relative_to(SOURCE)) for path in FILES]
+
+LAYER_0 = {"_constants", "_layout", "_validate", "_compat"}
+ARROWS = {
+    "_constants": set(),
+    "_layout": set(),
+    "_validate": {"_constants"},
+    "_compat": {"_constants"},
+    "data": {"_constants", "_layout", "_validate"},
+    "module": {"_constants", "_layout"},
+    "metrics": set(),
+    "datasets": {"_constants", "_validate"},
+    "model": {"module", "data", *LAYER_0},
+    "pp": {"data", *LAYER_0} - {"_compat"},  # that one imports torch
+    "get": {"metrics", "_constants", "_validate"},
+    "pl": {"get", "_constants", "_validate"},
+    "tl": {"model", "data", "metrics", "get", "pp", *LAYER_0},
+    "__init__": {"datasets", "get", "metrics", "model", "module", "pl", "pp", "tl"},
+}
+"""Which rooms a room may import, besides itself."""
+
+HEAVY = {
+    *{"torch", "lightning", "scvi", "torchmetrics", "safetensors", "transformers"},
+    *{"anndata", "mudata", "scanpy", "h5py", "sklearn", "matplotlib", "pooch", "requests"},
+}
+HEAVY_OF = {
+    "_constants": set(),
+    "_layout": set(),
+    "_validate": {"anndata"},
+    "_compat": {"torch"},
+    "data": {"torch", "lightning", "scvi", "anndata", "mudata", "scanpy", "h5py"},
+    "module": {"torch", "scvi"},
+    "metrics": {"sklearn"},
+    "datasets": {"anndata", "scanpy", "pooch", "requests"},
+    "model": {"torch", "lightning", "scvi", "torchmetrics", "safetensors", "anndata", "mudata"},
+    "pp": {"anndata", "mudata"},
+    "get": {"anndata", "mudata"},
+    "pl": {"anndata", "mudata", "matplotlib", "scanpy"},
+    "tl": {"anndata", "mudata", "scanpy"},
+    "__init__": set(),
+}
+"""Which of the heavy packages a room may import."""
+
+TORCH_IN_DATA = {"_dataloader", "_fields"}
+LARGEST = {"_polygene": 350}
+"""Lines of a file; 250 where nothing is said."""
+TESTS_OF_THE_WHOLE = {"test_api", "test_layers"}
+
+
+def room_of(path):
+    """The room, or layer-0 file, that a source file belongs to."""
+    return path.relative_to(SOURCE).parts[0].removesuffix(".py")
+
+
+def imports_of(path):
+    """Full names of all that a file imports, wherever in the file."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: a relative import"
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def roots(names):
+    return {name.split(".")[0] for name in names}
+
+
+def neighbours(path):
+    """Rooms of ours that a file imports from."""
+    parts = (name.split(".") for name in imports_of(path))
+    return {part[1] for part in parts if part[0] == PACKAGE and len(part) > 1}
+
+
+def test_every_room_has_its_arrows():
+    assert {room_of(path) for path in FILES} == set(ARROWS) == set(HEAVY_OF)
+
+
+@pytest.mark.parametrize("path", FILES, ids=IDS)
+def test_imports_follow_the_arrows(path):
+    room = room_of(path)
+    assert neighbours(path) - {room} <= ARROWS[room]
+
+
+@pytest.mark.parametrize("path", FILES, ids=IDS)
+def test_heavy_packages_stay_in_their_rooms(path):
+    assert roots(imports_of(path)) & HEAVY <= HEAVY_OF[room_of(path)]
+
+
+def test_only_model_imports_the_models_of_scvi():
+    users = {room_of(p) for p in FILES for name in imports_of(p) if name.startswith(("scvi.model", "scvi.train"))}
+    assert users == {"model"}
+
+
+def test_private_names_of_scvi_are_not_imported():
+    private = {
+        (room_of(path), name)
+        for path in FILES
+        for name in imports_of(path)
+        if name.startswith("scvi.") and any(part.startswith("_") for part in name.split("."))
+    }
+    assert {room for room, _ in private} <= {"_compat"}
+
+
+def test_most_of_data_is_numpy():
+    files = [path for path in FILES if room_of(path) == "data"]
+    heavy = {path.stem for path in files if roots(imports_of(path)) & {"torch", "lightning", "scvi"}}
+    assert heavy == TORCH_IN_DATA
+
+
+def test_no_file_imports_itself_in_a_circle():
+    graph = {}
+    for path in FILES:
+        names = {name.removeprefix(f"{PACKAGE}.") for name in imports_of(path) if name.startswith(f"{PACKAGE}.")}
+        graph[path] = {other for other in FILES for name in names if other != path and _is(other, name)}
+    done, open_ = set(), []
+
+    def visit(path):
+        assert path not in open_, " -> ".join(str(p.relative_to(SOURCE)) for p in [*open_, path])
+        if path not in done:
+            open_.append(path)
+            for other in graph[path]:
+                visit(other)
+            done.add(open_.pop())
+
+    for path in FILES:
+        visit(path)
+
+
+def _is(path, name):
+    """Whether a dotted name, which may end with something inside a file, is a file."""
+    module = ".".join(path.relative_to(SOURCE).with_suffix("").parts).removesuffix(".__init__")
+    return module != "__init__" and (name == module or name.rpartition(".")[0] == module)
+
+
+LIGHT = {
+    "metrics": ("torch", "scvi", "lightning", "anndata"),
+    "get": ("torch", "scvi", "lightning"),
+    "pp": ("torch", "scvi", "lightning"),
+    "datasets": ("torch", "scvi", "lightning"),
+    "pl": ("torch", "scvi", "lightning"),
+}
+IMPORT_ALONE = """
+import importlib, sys, types
+package = types.ModuleType("polygene_scverse")
+package.__path__ = [sys.argv[1]]  # its __init__ imports every room, so it is left out
+sys.modules["polygene_scverse"] = package
+for argument in sys.argv[2:]:
+    room, *heavy = argument.split(",")
+    importlib.import_module(f"polygene_scverse.{room}")
+    found = [name for name in heavy if name in sys.modules]
+    assert not found, f"{room} imports {found}"
+"""
+
+
+def test_light_rooms_import_nothing_heavy_even_by_way_of_others():
+    arguments = [",".join([room, *heavy]) for room, heavy in LIGHT.items()]
+    command = [sys.executable, "-W", "ignore", "-c", IMPORT_ALONE, str(SOURCE), *arguments]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize("path", FILES, ids=IDS)
+def test_files_are_small(path):
+    assert len(path.read_text().splitlines()) <= LARGEST.get(path.stem, 250)
+
+
+@pytest.mark.parametrize(
+    "path", [p for p in FILES if p.stem != "__init__"], ids=[i for i in IDS if "__init__" not in i]
+)
+def test_every_file_has_its_tests(path):
+    folder = TESTS / path.relative_to(SOURCE).parent
+    assert (folder / f"test{path.stem if path.stem.startswith('_') else '_' + path.stem}.py").is_file()
+
+
+def test_every_test_has_its_file():
+    """``test_masking_chances.py`` belongs to ``_masking.py`` too."""
+    rooms = {room for room in ARROWS if (SOURCE / room).is_dir()}
+    tests = [path for path in TESTS.rglob("test_*.py") if path.stem not in TESTS_OF_THE_WHOLE]
+    lost = []
+    for path in tests:
+        folder = path.relative_to(TESTS).parent
+        if folder.parts and folder.parts[0] not in rooms:
+            continue
+        stems = {source.stem for source in (SOURCE / folder).glob("*.py")}
+        if not any(path.stem == f"test{stem}" or path.stem.startswith(f"test{stem}_") for stem in stems):
+            lost.append(str(path.relative_to(TESTS)))
+    assert not lost
