@@ -23,11 +23,11 @@ from typing import Any
 import _dense
 import numpy as np
 import torch
-from _machine import GIB, describe, matmul_rate, peak_memory
+from _machine import GIB, matmul_rate, peak_memory
+from _report import report
 from _simulate import PHENOTYPES, check_density, simulate_cells, sparse_cells
 from anndata import AnnData
 from rich.console import Console
-from rich.table import Table
 
 from polygene_scverse._layout import TokenLayout
 from polygene_scverse.data._binning import original_edges
@@ -211,25 +211,6 @@ def feed_rows(cells: Cells, density: float, repeats: int) -> list[dict]:
     ]
 
 
-def cell_text(value: Any) -> str:
-    if not isinstance(value, float):
-        return "" if value is None else str(value)
-    return "–" if np.isnan(value) else f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
-
-
-def report(rows: list[dict], command: str, output: Path) -> None:
-    """Print the table and write it, with the machine."""
-    table, lines = Table(*COLUMNS, title="Speed"), [f"Printed by `{command}` on this machine:", ""]
-    texts = [[cell_text(row.get(column, float("nan"))) for column in COLUMNS] for row in rows]
-    for text in texts:
-        table.add_row(*text)
-    Console().print(table)
-    lines += [f"* {name}: {value}" for name, value in describe().items()]
-    lines += ["", *(f"| {' | '.join(text)} |" for text in [COLUMNS, ["---"] * len(COLUMNS), *texts])]
-    output.parent.mkdir(exist_ok=True)
-    output.write_text("\n".join(lines) + "\n")
-
-
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--genes", type=int, nargs="+", choices=GENES, default=[2432])
@@ -264,7 +245,7 @@ def main() -> None:
         rows += feed_rows(cells, densities[n_genes], arguments.repeats)
     sparse = sparse_cells()
     rows += feed_rows(Cells(sparse, sparse.n_vars), 0.05, arguments.repeats)
-    report(rows, "python " + " ".join(["benchmarks/speed.py", *sys.argv[1:]]), arguments.output)
+    report("Speed", COLUMNS, rows, "python " + " ".join(["benchmarks/speed.py", *sys.argv[1:]]), arguments.output)
 
 
 if __name__ == "__main__":

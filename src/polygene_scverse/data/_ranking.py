@@ -12,6 +12,7 @@ from anndata import AnnData
 from numpy.typing import NDArray
 
 from polygene_scverse._constants import RANK, TARGET_SUM
+from polygene_scverse._threads import threads_kept
 from polygene_scverse.data._binning import Scale
 from polygene_scverse.data._source import iterate_rows
 
@@ -54,16 +55,17 @@ def rank_genes(
     data = AnnData(sp.vstack(list(iterate_rows(x, rows)), format="csr"), var=pd.DataFrame(index=var_names))
     n_cells = np.bincount(data.X.indices, minlength=len(var_names))
     if scale == "counts":
-        sc.pp.normalize_total(data, target_sum=TARGET_SUM)
-        sc.pp.log1p(data)
+        with threads_kept():
+            sc.pp.normalize_total(data, target_sum=TARGET_SUM)
+            sc.pp.log1p(data)
     keys = ["dispersions_norm"]
     if batch is not None:
         data.obs["batch"] = pd.Categorical(batch.iloc[rows].astype(str).to_numpy())
         keys = ["highly_variable_nbatches", *keys]
     expressed = data[:, n_cells > 0].copy()
-    sc.pp.highly_variable_genes(
-        expressed, n_top_genes=max(1, expressed.n_vars // 5), batch_key=None if batch is None else "batch"
-    )
+    n_top_genes, batch_key = max(1, expressed.n_vars // 5), None if batch is None else "batch"
+    with threads_kept():
+        sc.pp.highly_variable_genes(expressed, n_top_genes=n_top_genes, batch_key=batch_key)
     order = expressed.var[keys].fillna(-np.inf).sort_values(keys, ascending=False, kind="stable").index
     return pd.Series(np.arange(len(order), dtype=float), index=order).reindex(var_names).rename(RANK)
 

@@ -9,6 +9,7 @@ from anndata import AnnData
 from mudata import MuData
 
 from polygene_scverse._constants import EMBEDDING, EMBEDDING_UMAP, PACKAGE
+from polygene_scverse._threads import threads_kept
 from polygene_scverse.model import Polygene
 from polygene_scverse.tl._models import anndata_of, find
 
@@ -67,8 +68,9 @@ def embed(
     if umap:
         graph = f"{PACKAGE}_neighbors"
         bare = AnnData(obs=data.obs[[]].copy(), obsm={key_added: data.obsm[key_added]})
-        sc.pp.neighbors(bare, use_rep=key_added, n_neighbors=min(n_neighbors, data.n_obs - 1), random_state=seed)
-        sc.tl.umap(bare, random_state=seed)
+        with threads_kept():
+            sc.pp.neighbors(bare, use_rep=key_added, n_neighbors=min(n_neighbors, data.n_obs - 1), random_state=seed)
+            sc.tl.umap(bare, random_state=seed)
         data.obsm[EMBEDDING_UMAP if key_added == EMBEDDING else f"{key_added}_umap"] = bare.obsm["X_umap"]
         for part in ("distances", "connectivities"):
             data.obsp[f"{PACKAGE}_{part}"] = bare.obsp[part]

@@ -1,0 +1,24 @@
+"""Thread settings are borrowed, and given back.
+
+scanpy's compiled loops set the number of OpenMP threads of the whole process, and leave it so. Torch then runs more threads
+than it was told to; where several processes share a machine they wait for each other in busy loops, 20 times slower.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from threadpoolctl import ThreadpoolController
+
+
+@contextmanager
+def threads_kept() -> Iterator[None]:
+    """Give every thread pool its number of threads back at the end."""
+    before = {(lib["filepath"], lib["prefix"]): lib["num_threads"] for lib in ThreadpoolController().info()}
+    try:
+        yield
+    finally:
+        for lib in ThreadpoolController().lib_controllers:
+            if (n := before.get((lib.filepath, lib.prefix))) is not None and lib.num_threads != n:
+                lib.set_num_threads(n)
