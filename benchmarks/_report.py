@@ -11,6 +11,8 @@ from _machine import describe
 from rich.console import Console
 from rich.table import Table
 
+_WIDTH = 150  # columns of the screen that a table needs; a narrower one wraps lines
+
 
 def cell_text(value: Any) -> str:
     """Three figures, more for large numbers; a dash for NaN."""
@@ -36,11 +38,11 @@ def report(title: str, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]
         The markdown file.
     """
     texts = [[cell_text(row.get(column, float("nan"))) for column in columns] for row in rows]
-    console = Console()
+    console = Console() if Console().width >= _WIDTH else Console(width=_WIDTH)
     table = Table(*columns, title=title)
     for text in texts:
         table.add_row(*text)
-    console.print(table, width=max(console.width, 150))
+    console.print(table)
     lines = [f"Printed by `{command}` on this machine:", "", *(f"* {k}: {v}" for k, v in describe().items()), ""]
     lines += [f"| {' | '.join(text)} |" for text in [columns, ["---"] * len(columns), *texts]]
     output.parent.mkdir(parents=True, exist_ok=True)

@@ -82,7 +82,7 @@ def embedding_rows(task: Task, model: pgs.model.Polygene) -> list[dict]:
     train_x, test_x = _rivals.features(task)
     pca = PCA(50, random_state=0).fit(train_x)
     spaces = {"50 PCs": (pca.transform(train_x), pca.transform(test_x))}
-    for pooling in ("phenotypes", "genes", "cls"):
+    for pooling in ("decision", "phenotypes", "genes", "cls"):
         spaces[f"Polygene, {pooling}"] = tuple(
             model.get_latent_representation(side, pooling=pooling) for side in (task.train, task.test)
         )

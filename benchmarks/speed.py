@@ -1,8 +1,8 @@
 """Speed and memory of our step beside a dense Hugging Face BERT that is fed as the original feeds it.
 
-    python benchmarks/speed.py                      # 2432 genes, network 64/12/4, and the data feed: some minutes
+    python benchmarks/speed.py --quick              # 2432 genes, network 64/12/4, and the data feed: some minutes
     python benchmarks/speed.py --genes 512 --network 768/12/12
-    python benchmarks/speed.py --all                # every row; about half an hour
+    python benchmarks/speed.py --all                # every row; under an hour
 
 Same simulated cells, same network, one run: the two sides alternate, and a ratio is the median of the repeats'
 ratios. Batches are made beforehand, except in the rows of the data feed. Both sides have dropout 0.1 and AdamW; gene
@@ -216,9 +216,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--genes", type=int, nargs="+", choices=GENES, default=[2432])
     parser.add_argument("--network", nargs="+", choices=list(NETWORKS), default=["64/12/4"])
     parser.add_argument("--repeats", type=int, default=5, help="at most; slow rows have fewer, but three")
-    parser.add_argument(
-        "--quick", action="store_true", help="three repeats, of the default rows unless others are named"
-    )
+    parser.add_argument("--quick", action="store_true", help="three repeats")
     parser.add_argument("--all", action="store_true", help="every row")
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "speed.md")
     arguments = parser.parse_args()

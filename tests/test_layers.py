@@ -15,13 +15,14 @@ TESTS = Path(__file__).parent
 FILES = sorted(SOURCE.rglob("*.py"))
 IDS = [str(path.relative_to(SOURCE)) for path in FILES]
 
-LAYER_0 = {"_constants", "_layout", "_validate", "_compat"}
+LAYER_0 = {"_constants", "_layout", "_validate", "_threads", "_compat"}
 ARROWS = {
     "_constants": set(),
     "_layout": set(),
     "_validate": {"_constants"},
+    "_threads": set(),
     "_compat": {"_constants"},
-    "data": {"_constants", "_layout", "_validate"},
+    "data": {"_constants", "_layout", "_validate", "_threads"},
     "module": {"_constants", "_layout"},
     "metrics": set(),
     "datasets": {"_constants", "_validate"},
@@ -42,6 +43,7 @@ HEAVY_OF = {
     "_constants": set(),
     "_layout": set(),
     "_validate": {"anndata"},
+    "_threads": set(),
     "_compat": {"torch"},
     "data": {"torch", "lightning", "scvi", "anndata", "mudata", "scanpy", "h5py"},
     "module": {"torch", "scvi"},

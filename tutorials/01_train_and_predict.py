@@ -16,8 +16,8 @@ adata = pgs.datasets.pbmc68k()
 adata
 
 # %% [markdown]
-# `X` may hold raw counts or log-normalised values; which, is detected. Phenotype columns with a usual name are found by
-# themselves; name others with `phenotypes=[...]`. Say which cells belong together with `group_key="donor"`, if there are
+# `X` may hold raw counts or log-normalised values; which, is detected. Phenotype columns with a usual name are found
+# by themselves; name others with `phenotypes=[...]`. Say which cells belong together with `group_key="donor"`, if there are
 # several donors: whole donors are then held out. Here there is one donor, so single cells are.
 
 # %%

@@ -1,7 +1,7 @@
 """Thread settings are borrowed, and given back.
 
-scanpy's compiled loops set the number of OpenMP threads of the whole process, and leave it so. Torch then runs more threads
-than it was told to; where several processes share a machine they wait for each other in busy loops, 20 times slower.
+scanpy's compiled loops set the number of OpenMP threads of the whole process, and leave it so. Torch then runs more
+threads than it was told to; where several processes share a machine they wait for each other in busy loops.
 """
 
 from __future__ import annotations

@@ -54,7 +54,7 @@ def trained():
 def trained_model():
     """A model trained on 80 cells, with 36 of the 40 genes of `query`. Tests leave it as it is."""
     adata = _cells(80, missing=0.1, effect=2.0)
-    kwargs = {"genes": list(adata.var_names[:36]), "n_layers": 2}
+    kwargs = {"genes": list(adata.var_names[:36]), "n_layers": 2, "dropout": 0.3}
     return _trained(adata, kwargs, max_epochs=6, plan_kwargs={"lr": 0.01})
 
 

@@ -9,7 +9,7 @@ import torch
 
 from polygene_scverse.data._masking import MaskingRates
 from polygene_scverse.data._tokens import Cells
-from polygene_scverse.model._training import CELL_VISITS, default_max_epochs, gene_scale
+from polygene_scverse.model._training import default_max_epochs, gene_scale
 
 QUIET = {"max_epochs": 1, "enable_progress_bar": False}
 
@@ -101,13 +101,18 @@ def test_gene_scale_by_hand():
     np.testing.assert_allclose(gene_scale(table, 3), 0.1 / np.maximum(x.std(0), 0.01), rtol=1e-5)
 
 
-@pytest.mark.parametrize(("n_cells", "epochs"), [(1, 60), (1000, 50), (4000, 12), (10**6, 4)])
-def test_default_epochs_by_hand(n_cells, epochs):
-    assert CELL_VISITS == 50_000
-    assert default_max_epochs(n_cells) == epochs
+@pytest.mark.parametrize(
+    ("n_cells", "n_expressed", "epochs"),
+    [(100, 5, 10), (100, 20, 5), (1, 1, 60), (10_000, 1, 4)],
+    ids=["by cells", "by genes", "at most", "at least"],
+)
+def test_default_epochs_by_hand(monkeypatch, n_cells, n_expressed, epochs):
+    monkeypatch.setattr("polygene_scverse.model._training.CELL_VISITS", 1000)
+    monkeypatch.setattr("polygene_scverse.model._training.GENE_VISITS", 10_000)
+    assert default_max_epochs(np.full(n_cells, n_expressed)) == epochs
 
 
-def test_default_epochs_reach_the_trainer(cells, trained, monkeypatch):
+def test_default_epochs_reach_the_trainer(monkeypatch, trained):
     monkeypatch.setattr("polygene_scverse.model._training.CELL_VISITS", 324)
     model = trained(max_epochs=None)
     assert len(model.history_["train_loss"]) == 6  # of 54 training cells

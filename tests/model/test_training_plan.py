@@ -73,6 +73,7 @@ def test_matrices_decay_and_biases_do_not():
     plan = {"lr": 0.01, "weight_decay": 0.5, "linear_lr": 0.2, "linear_decay": 0.3}
     model = trained(max_epochs=1, callbacks=[seen], plan_kwargs=plan)
     assert [(g["initial_lr"], g["weight_decay"]) for g in seen.groups] == [(0.01, 0.5), (0.01, 0.0), (0.2, 0.3)]
+    assert [g["eps"] for g in seen.groups] == [1e-8, 1e-8, 1.0]
     optimizer = model.trainer.optimizers[0]
     groups = [{id(p) for p in group["params"]} for group in optimizer.param_groups]
     for name, p in model.module.named_parameters():

@@ -72,7 +72,8 @@ def test_global_state_is_as_before(model_of, tmp_path, monkeypatch):
 
 def test_the_callers_arguments_are_as_before(trained):
     callbacks, plan, loader, masking = [Recorder()], {"lr": 0.01}, {"num_workers": 0}, {"expressed": 0.2}
-    trained(callbacks=callbacks, plan_kwargs=plan, loader_kwargs=loader, masking=masking)
+    arguments = {"callbacks": callbacks, "plan_kwargs": plan, "loader_kwargs": loader, "masking": masking}
+    trained(**arguments, early_stopping=True, enable_progress_bar=True)
     assert (len(callbacks), plan, loader, masking) == (1, {"lr": 0.01}, {"num_workers": 0}, {"expressed": 0.2})
 
 

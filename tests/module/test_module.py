@@ -1,5 +1,7 @@
 """The module on ragged batches, and its linear path against a matrix product and scikit-learn."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -101,6 +103,11 @@ def test_seed_decides_the_first_weights_and_nothing_else_changes(kit):
     assert torch.equal(before, torch.get_rng_state())
     assert all(torch.equal(a[name], b[name]) for name in a)
     assert not torch.equal(a["encoder.embeddings.word.weight"], c["encoder.embeddings.word.weight"])
+
+
+def test_first_weights_have_the_spread_asked_for(kit):
+    weight = PolygeneModule(kit.layout, replace(kit.sizes, init_std=0.1)).encoder.embeddings.word.weight
+    assert weight.std().item() == pytest.approx(0.1, rel=0.15)
 
 
 def test_sampling_is_refused(kit):

@@ -29,16 +29,23 @@ logger = logging.getLogger(__name__)
 Rows = Sequence[int] | NDArray[np.int64]
 Split = tuple[Rows, Rows]
 
-CELL_VISITS = 50_000
-"""Cells seen in a training of default length, counting repeats."""
+CELL_VISITS, GENE_VISITS = 50_000, 6_000_000
+"""Cells, and expressed genes of them, seen in a training of default length, counting repeats."""
 LEAST_EPOCHS, MOST_EPOCHS = 4, 60
 LEAK_FREE, ORIGINAL_MASK = "leak-free", "original"
 """Which genes the weights expect to see: no target, or, as the original shows them, the expressed ones among them."""
 
 
-def default_max_epochs(n_cells: int) -> int:
-    """Epochs after which about `CELL_VISITS` cells were seen, between 4 and 60."""
-    return int(np.clip(round(CELL_VISITS / max(n_cells, 1)), LEAST_EPOCHS, MOST_EPOCHS))
+def default_max_epochs(lengths: NDArray[np.integer]) -> int:
+    """Epochs after which about `CELL_VISITS` cells or `GENE_VISITS` genes were seen, between 4 and 60.
+
+    Parameters
+    ----------
+    lengths
+        Number of expressed genes of each training cell; shape (n_cells,).
+    """
+    epochs = min(CELL_VISITS / max(len(lengths), 1), GENE_VISITS / max(int(lengths.sum()), 1))
+    return int(np.clip(round(epochs), LEAST_EPOCHS, MOST_EPOCHS))
 
 
 class TrainingMixin:
@@ -71,7 +78,8 @@ class TrainingMixin:
         Parameters
         ----------
         max_epochs
-            Number of passes over the training cells. By default so many that about 50,000 cells are seen.
+            Number of passes over the training cells. By default so many that about 50,000 cells, or 6 million of
+            their expressed genes, are seen.
         batch_size
             Cells per step, over all processes.
         group_key
@@ -123,7 +131,7 @@ class TrainingMixin:
                 self,
                 training_plan=plan,
                 data_splitter=splitter,
-                max_epochs=default_max_epochs(len(train)) if max_epochs is None else max_epochs,
+                max_epochs=default_max_epochs(train.cells.lengths) if max_epochs is None else max_epochs,
                 **trainer_kwargs,
             )
             self.module.train()  # a trained model is in eval mode, and Lightning keeps the mode it finds

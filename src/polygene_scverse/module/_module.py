@@ -35,7 +35,7 @@ class LossConfig:
         Share of a phenotype's target spread over all its categories.
     """
 
-    phenotype_weight: float = 3.0
+    phenotype_weight: float = 10.0
     bin_width: float = 0.5
     label_smoothing: float = 0.0
 
@@ -199,6 +199,22 @@ class PolygeneModule(BaseModuleClass):
     def predict(self, tokens: Tensor, positions: Tensor, key_mask: Tensor, values: Tensor) -> list[Tensor]:
         """Logits of each phenotype; P times (B, categories)."""
         return self.generative(**self.inference(tokens, positions, key_mask, values))["phenotype_logits"]
+
+    @auto_move_data
+    def decision_states(self, tokens: Tensor, positions: Tensor, key_mask: Tensor, values: Tensor) -> Tensor:
+        """State that each phenotype is predicted from, the linear path's part added; shape (B, P, H).
+
+        The linear path adds to logits, not to states. Its part is the shortest vector whose product with the
+        categories' embeddings gives these logits, up to a constant that no softmax sees.
+        """
+        outputs = self.inference(tokens, positions, key_mask, values)
+        states = self.head.transform(outputs["hidden"][:, : self.layout.n_phenotypes])  # (B, P, H)
+        words = self.encoder.embeddings.word.weight[self.category_ids].split(self.n_categories)
+        parts = zip(words, outputs["linear"].split(self.n_categories, dim=1), strict=True)
+        added = [
+            (linear - linear.mean(1, keepdim=True)) @ torch.linalg.pinv(word - word.mean(0)).T for word, linear in parts
+        ]  # P times (B, H)
+        return states + torch.stack(added, dim=1)
 
     @auto_move_data
     def states(self, tokens: Tensor, positions: Tensor, key_mask: Tensor, asked: Sequence[int] | None = None) -> Tensor:

@@ -49,8 +49,8 @@ def prepare(
     x, var_names = expression(adata, layer, use_raw)
     if len(var_names) != adata.n_vars:
         raise ValueError(
-            f"`use_raw`: adata.raw has {len(var_names)} genes and adata {adata.n_vars}, so ranks cannot be written into "
-            "adata.var. Call it on adata.raw.to_adata()."
+            f"`use_raw`: adata.raw has {len(var_names)} genes and adata {adata.n_vars}, so ranks cannot be written "
+            "into adata.var. Call it on adata.raw.to_adata()."
         )
     if batch_key is not None:
         check_columns([batch_key], adata, "batch_key", candidates(adata.obs))

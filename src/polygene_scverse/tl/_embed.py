@@ -17,7 +17,7 @@ from polygene_scverse.tl._models import anndata_of, find
 def embed(
     adata: AnnData | MuData,
     *,
-    pooling: str = "phenotypes",
+    pooling: str = "decision",
     umap: bool = True,
     n_neighbors: int = 15,
     key_added: str = EMBEDDING,
@@ -35,7 +35,8 @@ def embed(
     adata
         Cells to embed; genes are matched by name.
     pooling
-        ``"phenotypes"`` is the mean over phenotype slots, which the training shapes most; ``"genes"`` the mean over
+        ``"decision"`` is the mean over phenotypes of the state that each is predicted from, which the training shapes
+        most; ``"phenotypes"`` is the same before the last step, ``"genes"`` the mean over
         expressed genes, ``"cls"`` the first slot; the name of a phenotype takes its slot alone.
     umap
         Whether to compute neighbours and a UMAP of the embedding, by scanpy.

@@ -47,8 +47,8 @@ def predict_phenotype(
     Nothing. Writes for each phenotype the most probable category ``obs["polygene_<phenotype>"]``, its probability
     ``obs["polygene_<phenotype>_confidence"]``, the probabilities of all categories
     ``obsm["polygene_<phenotype>_proba"]`` (n_obs x n_categories), their names ``uns["polygene"]["predict"]`` (read both
-    with ``pgs.get.probabilities``), and, where ``uns`` has colours of the recorded column with the same categories, the same
-    colours for the predicted one.
+    with ``pgs.get.probabilities``), and, where ``uns`` has colours of the recorded categories, the same for the
+    predicted ones.
 
     Raises
     ------
@@ -71,6 +71,10 @@ def predict_phenotype(
 
 
 def _keep_colors(data: AnnData, name: str, categories: list[str]) -> None:
+    """Give a predicted category the colour of the recorded one."""
     colors = data.uns.get(f"{name}_colors")
-    if colors is not None and name in data.obs and list(data.obs[name].astype("category").cat.categories) == categories:
-        data.uns[f"{prediction_key(name)}_colors"] = list(colors)
+    if colors is None or name not in data.obs:
+        return
+    recorded = dict(zip(data.obs[name].astype("category").cat.categories.astype(str), colors, strict=False))
+    if set(categories) <= set(recorded):
+        data.uns[f"{prediction_key(name)}_colors"] = [recorded[category] for category in categories]

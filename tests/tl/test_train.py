@@ -1,0 +1,125 @@
+import re
+
+import anndata as ad
+import mudata as md
+import numpy as np
+import pytest
+
+import polygene_scverse as pgs
+from polygene_scverse.data._ranking import rank_genes
+
+
+def test_phenotypes_are_found_and_everything_is_noted(cells, small):
+    before = cells.copy()
+    model = pgs.tl.train(cells, **small)
+    note = cells.uns["polygene"]["train"]
+    assert note["phenotypes"] == list(model.layout.phenotype_names) == ["sex", "cell_type"]
+    assert note["scale"] == "counts"
+    assert note["n_genes"] == model.layout.n_genes == cells.n_vars
+    assert len(note["history"]["train_loss"]) == 2
+    np.testing.assert_array_equal(note["validation"], model.validation_indices)
+    new = set(cells.uns) - set(before.uns)
+    assert new == {"polygene", "_scvi_uuid", "_scvi_manager_uuid"}
+    assert (cells.X != before.X).nnz == 0
+    assert cells.obs.equals(before.obs)
+    assert cells.var.equals(before.var)
+
+
+def test_the_summary_says_what_was_decided(cells, small, capsys):
+    pgs.tl.train(cells, phenotypes="cell_type", group_key="donor", **{**small, "verbose": True})
+    said = capsys.readouterr().out
+    for word in ("counts", "cell_type", "donor", str(cells.n_vars), "layers"):
+        assert word in said
+
+
+def test_whole_groups_are_held_out_and_genes_ranked_on_the_others(cells, small):
+    model = pgs.tl.train(cells, phenotypes="cell_type", group_key="donor", n_genes=20, **small)
+    donors = cells.obs["donor"].astype(str)
+    train, held_out = donors.iloc[model.train_indices], donors.iloc[model.validation_indices]
+    assert len(held_out)
+    assert not set(train) & set(held_out)
+    ranks = rank_genes(cells.X, cells.var_names, np.asarray(model.train_indices), "counts")
+    assert model.genes == list(ranks.sort_values().index[:20])
+
+
+def test_ranks_in_var_decide(cells, small):
+    cells.var["highly_variable_rank"] = np.arange(cells.n_vars)[::-1].astype(float)
+    model = pgs.tl.train(cells, phenotypes="cell_type", n_genes=5, **small)
+    assert model.genes == list(cells.var_names[::-1][:5])
+
+
+def test_a_given_split_is_kept(cells, small):
+    split = np.arange(0, 200), np.arange(200, cells.n_obs)
+    model = pgs.tl.train(cells, phenotypes="cell_type", split=split, **small)
+    np.testing.assert_array_equal(model.train_indices, split[0])
+    np.testing.assert_array_equal(model.validation_indices, split[1])
+
+
+def test_a_group_on_both_sides_is_refused(cells, small):
+    split = np.arange(0, 200), np.arange(200, cells.n_obs)  # donors take turns
+    with pytest.raises(ValueError, match=r"`split`: the groups .* are on both sides"):
+        pgs.tl.train(cells, phenotypes="cell_type", split=split, group_key="donor", **small)
+
+
+def test_without_validation_there_is_none(cells, small):
+    model = pgs.tl.train(cells, phenotypes="cell_type", validation_size=0, **small)
+    assert "validation_loss" not in model.history_
+    assert len(model.train_indices) == cells.n_obs
+
+
+def test_the_note_survives_a_file(trained, tmp_path):
+    cells, _ = trained
+    cells.write_h5ad(tmp_path / "cells.h5ad")
+    read = ad.read_h5ad(tmp_path / "cells.h5ad")
+    note, before = read.uns["polygene"]["train"], cells.uns["polygene"]["train"]
+    assert list(note["phenotypes"]) == before["phenotypes"]
+    np.testing.assert_allclose(note["history"]["train_loss"], before["history"]["train_loss"])
+
+
+def test_one_modality_of_mudata(cells, small):
+    other = cells[:, :3].copy()
+    other.var_names = ["protein1", "protein2", "protein3"]
+    with md.set_options(pull_on_update=False):
+        data = md.MuData({"rna": cells, "other": other})
+    model = pgs.tl.train(data, phenotypes="cell_type", **small)
+    pgs.tl.predict_phenotype(data)
+    assert "polygene_cell_type" in data.mod["rna"].obs
+    assert model.layout.n_genes == cells.n_vars
+
+
+ERRORS = {
+    "no phenotype": (
+        {},
+        lambda a: a.obs.drop(columns=["cell_type", "sex"], inplace=True),
+        ValueError,
+        "none was named",
+    ),
+    "unknown column": ({"phenotypes": "celltype"}, None, KeyError, r"'celltype'.*cell_type"),
+    "group": ({"group_key": "batch"}, None, KeyError, r"`group_key`: \['batch'\] not among"),
+    "layer": ({"layer": "counts"}, None, KeyError, r"`layer`: 'counts' is not among"),
+    "raw": ({"use_raw": True}, None, ValueError, r"`use_raw`: found True, but adata.raw is empty"),
+    "negative": ({}, lambda a: a.X.data.__setitem__(0, -1.0), ValueError, r"negative values \(lowest -1\)"),
+    "nan": ({}, lambda a: a.X.data.__setitem__(0, np.nan), ValueError, r"values of adata.X are NaN"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "spoil", "error", "match"), ERRORS.values(), ids=ERRORS)
+def test_bad_input(cells, small, arguments, spoil, error, match):
+    cells.X = cells.X.astype(np.float32)
+    if spoil is not None:
+        spoil(cells)
+    with pytest.raises(error, match=match):
+        pgs.tl.train(cells, **arguments, **small)
+
+
+def test_scaled_data_with_usable_raw_names_it(cells, small):
+    cells.raw = cells.copy()
+    cells.X = cells.X.toarray() - 1.0
+    with pytest.raises(ValueError, match=re.escape("Pass unscaled data, here for example by use_raw=True")):
+        pgs.tl.train(cells, **small)
+    assert pgs.tl.train(cells, use_raw=True, **small).is_trained
+
+
+def test_a_view_is_refused(cells, small):
+    with pytest.raises(ValueError, match=r"found a view.*Pass adata.copy\(\)"):
+        pgs.tl.train(cells[:50], **small)
