@@ -17,8 +17,8 @@ adata
 
 # %% [markdown]
 # `X` may hold raw counts or log-normalised values; which, is detected. Phenotype columns with a usual name are found
-# by themselves; name others with `phenotypes=[...]`. Say which cells belong together with `group_key="donor"`, if there are
-# several donors: whole donors are then held out. Here there is one donor, so single cells are.
+# by themselves; name others with `phenotypes=[...]`. If there are several donors, say so with `group_key="donor"`:
+# whole donors are then held out. Here there is one donor, so single cells are.
 
 # %%
 model = pgs.tl.train(adata, validation_size=0.2, enable_progress_bar=False)

@@ -45,7 +45,7 @@ class PolygeneTrainingPlan(TrainingPlan):
         weight_decay: float = 0.01,
         warmup: float = 0.1,
         schedule: str = "linear",
-        linear_lr: float = 0.3,
+        linear_lr: float = 1.0,
         linear_decay: float = 0.001,
     ) -> None:
         if schedule not in ("linear", "cosine", "constant"):
