@@ -44,7 +44,7 @@ NETWORKS = {
     "768/12/12": TransformerConfig(n_hidden=768, n_layers=12, n_heads=12, n_intermediate=3072, dropout=0.1),
 }
 GENES = (512, 2432)
-BATCH_SIZE = {"64/12/4": 32, "768/12/12": 16}
+BATCH_SIZE = {"64/12/4": 8, "768/12/12": 16}
 DENSE_BATCH_SIZE = {("64/12/4", 512): 8, ("64/12/4", 2432): 2, ("768/12/12", 512): 4, ("768/12/12", 2432): 1}
 N_BATCHES = 4
 SECONDS_PER_ROW, LEAST_REPEATS = 300, 3
