@@ -31,13 +31,13 @@ Split = tuple[Rows, Rows]
 
 CELL_VISITS, GENE_VISITS = 50_000, 6_000_000
 """Cells, and expressed genes of them, seen in a training of default length, counting repeats."""
-LEAST_EPOCHS, MOST_EPOCHS = 4, 60
+LEAST_EPOCHS, MOST_EPOCHS = 4, 20
 LEAK_FREE, ORIGINAL_MASK = "leak-free", "original"
 """Which genes the weights expect to see: no target, or, as the original shows them, the expressed ones among them."""
 
 
 def default_max_epochs(lengths: NDArray[np.integer]) -> int:
-    """Epochs after which about `CELL_VISITS` cells or `GENE_VISITS` genes were seen, between 4 and 60.
+    """Epochs after which about `CELL_VISITS` cells or `GENE_VISITS` genes were seen, between 4 and 20.
 
     Parameters
     ----------

@@ -39,7 +39,7 @@ class TransformerConfig:
     n_layers: int = 2
     n_heads: int = 2
     n_intermediate: int = 128
-    dropout: float = 0.0
+    dropout: float = 0.1
     layer_norm_eps: float = 1e-12
     init_std: float = 0.02
 
