@@ -55,7 +55,7 @@ pgs.pl.umap(adata, color=["bulk_labels", "polygene_bulk_labels", "polygene_bulk_
 # Genes of other data are matched by name. Genes that they lack are left out, which is not the same as "not expressed".
 
 # %%
-query = adata[model.validation_indices, ::2].copy()
+query = held_out.copy()[:, ::2].copy()
 pgs.tl.predict_phenotype(query, model=model)
 (query.obs["polygene_bulk_labels"] == query.obs["bulk_labels"]).mean()
 

@@ -122,8 +122,7 @@ def train(
         group_key=group_key if len(rows[1]) else None,
         max_epochs=max_epochs,
         seed=seed,
-        enable_progress_bar=verbose,
-        **train_kwargs,
+        **({"enable_progress_bar": verbose} | train_kwargs),
     )
     if save_to is not None:
         model.save(save_to, overwrite=True)
