@@ -92,8 +92,10 @@ def test_embeddings_are_pooled_states(model, query):
     batch = _inference.BatchDataset(model._table(query, rows))[(0, rows)]
     with torch.inference_mode():
         states = model.module.states(*(batch[name] for name in _inference.INPUTS[:3])).numpy()
+        decision = model.module.decision_states(*(batch[name] for name in _inference.INPUTS)).numpy()
     n, genes = model.layout.n_special, batch["key_mask"].numpy()[:, model.layout.n_special :]
     expected = {
+        "decision": decision.mean(1),
         "cls": states[:, 0],
         "cell_type": states[:, 1],
         "sex": states[:, 2],

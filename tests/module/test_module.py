@@ -41,6 +41,19 @@ def test_linear_path_equals_a_dense_matrix_product(kit):
     np.testing.assert_allclose(linear.detach(), expected, rtol=1e-4, atol=1e-5)
 
 
+def test_decision_states_hold_the_shortest_vector_that_gives_the_linear_path(kit):
+    module, batch = kit.random_module(), kit.train_batch()
+    arrays = module._get_inference_input(batch)
+    with torch.no_grad():
+        outputs = module.inference(**arrays)
+        added = module.decision_states(**arrays) - module.head.transform(outputs["hidden"][:, :2])
+        word = module.encoder.embeddings.word.weight.numpy()
+    for i, (slot, linear) in enumerate(zip(kit.layout.phenotypes, outputs["linear"].split([3, 4], 1), strict=True)):
+        words, wanted = word[list(slot.ids)], linear.numpy().T  # (categories, H), (categories, B)
+        expected = np.linalg.lstsq(words - words.mean(0), wanted - wanted.mean(0), rcond=1e-5)[0]
+        np.testing.assert_allclose(added[:, i].T, expected, rtol=1e-3, atol=1e-3)
+
+
 def test_linear_path_is_zero_at_first(kit):
     batch = kit.train_batch()
     with_path = PolygeneModule(kit.layout, kit.sizes, seed=3).eval()
