@@ -1,6 +1,10 @@
 """Cells to test with: simulated ones, those inside scanpy, and real ones where they are present."""
 
 import os
+
+os.environ.setdefault("NUMBA_NUM_THREADS", "1")  # compiled loops beside torch's threads: both would spin
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 from pathlib import Path
 from types import SimpleNamespace
 
