@@ -16,6 +16,9 @@ PHENOTYPE_FIELD: Final = "phenotypes"
 UNKNOWN: Final = -1
 """Code of a phenotype value that is missing."""
 
+BALANCE: Final = 0.5
+"""A category is chosen by probability / (share of the training cells) ** BALANCE."""
+
 TARGET_SUM: Final = 1e4
 """Counts per cell after normalisation."""
 

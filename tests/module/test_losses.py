@@ -127,16 +127,9 @@ def test_phenotype_loss_equals_scikit_learn():
     assert phenotype_loss(logits, codes).mean().item() == pytest.approx(expected)
 
 
-def test_weights_are_weights_of_cells():
-    logits, codes, weights = logits_of(13, 5), codes_of(5, 13), torch.tensor([1.0, 0.5, 3.0, 0.0, 2.0])
-    loss = phenotype_loss(logits, codes, weights=weights)
-    expected = log_loss(codes, logits.double().softmax(1), labels=range(5), sample_weight=weights[codes])
-    assert (loss.sum() / weights[codes].sum()).item() == pytest.approx(expected, rel=1e-5)
-
-
 def test_unknown_phenotypes_have_no_loss_and_a_zero_gradient():
     logits = logits_of(13, 5).requires_grad_()
-    loss = phenotype_loss(logits, torch.full((13,), -1), smoothing=0.1, weights=torch.ones(5))
+    loss = phenotype_loss(logits, torch.full((13,), -1), smoothing=0.1)
     loss.sum().backward()
     assert torch.equal(loss, torch.zeros(13))
     assert torch.equal(logits.grad, torch.zeros(13, 5))

@@ -9,12 +9,23 @@ def test_predictions_are_those_of_the_model(trained):
     cells, model = trained
     order = cells.obs_names.copy()
     pgs.tl.predict_phenotype(cells)
-    for name, table in model.predict_phenotype().items():
-        np.testing.assert_array_equal(cells.obs[f"polygene_{name}"].astype(str), table.idxmax(axis=1))
-        np.testing.assert_allclose(cells.obs[f"polygene_{name}_confidence"], table.max(axis=1), rtol=1e-6)
+    tables = model.predict_phenotype()
+    chosen = model.decide(tables)
+    for name, table in tables.items():
+        np.testing.assert_array_equal(cells.obs[f"polygene_{name}"].astype(str), chosen[name].astype(str))
+        confidence = [table.loc[cell, category] for cell, category in chosen[name].items()]
+        np.testing.assert_allclose(cells.obs[f"polygene_{name}_confidence"], confidence, rtol=1e-6)
         np.testing.assert_allclose(cells.obsm[f"polygene_{name}_proba"], table, rtol=1e-6)
         assert cells.uns["polygene"]["predict"][name] == list(table.columns)
     assert cells.obs_names.equals(order)
+
+
+def test_balance_is_noted_and_used(trained):
+    cells, model = trained
+    pgs.tl.predict_phenotype(cells, balance=0.0)
+    assert cells.uns["polygene"]["balance"] == 0.0
+    for name, table in model.predict_phenotype().items():
+        np.testing.assert_array_equal(cells.obs[f"polygene_{name}"].astype(str), table.idxmax(axis=1))
 
 
 def test_one_phenotype_keeps_the_note_of_the_other(trained):

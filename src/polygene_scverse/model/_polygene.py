@@ -25,6 +25,7 @@ from polygene_scverse.data._ranking import genes_by_rank, rank_genes
 from polygene_scverse.data._source import expression, iterate_rows, other_places, place
 from polygene_scverse.data._tokens import Tokenizer
 from polygene_scverse.model._checkpoint import CheckpointMixin
+from polygene_scverse.model._decision import DecisionMixin
 from polygene_scverse.model._inference import InferenceMixin
 from polygene_scverse.model._saving import SavingMixin
 from polygene_scverse.model._training import TrainingMixin
@@ -32,7 +33,7 @@ from polygene_scverse.module import LossConfig, PolygeneModule
 from polygene_scverse.module._transformer import resolve_config
 
 
-class Polygene(CheckpointMixin, SavingMixin, TrainingMixin, InferenceMixin, BaseModelClass):
+class Polygene(CheckpointMixin, SavingMixin, TrainingMixin, DecisionMixin, InferenceMixin, BaseModelClass):
     """Masked transformer over binned gene expression and phenotypes.
 
     Other than scvi-tools' own models it reads raw counts and log1p data alike, matches genes of new data by name,

@@ -21,7 +21,7 @@ from polygene_scverse.data._fields import warn_unseen
 from polygene_scverse.data._masking import MaskingRates
 from polygene_scverse.data._phenotypes import candidates, encode_all
 from polygene_scverse.data._split import check_split, split_cells
-from polygene_scverse.data._tokens import Cells
+from polygene_scverse.data._statistics import category_counts, gene_scale
 from polygene_scverse.model._training_plan import PolygeneTrainingPlan
 
 logger = logging.getLogger(__name__)
@@ -114,6 +114,7 @@ class TrainingMixin:
         rates = masking if isinstance(masking, MaskingRates) else MaskingRates(**(masking or {}))
         train_rows, validation_rows = self._split(group_key, validation_size, split, seed)
         train = self._training_table(train_rows, rates)
+        self.module.category_counts.copy_(torch.from_numpy(category_counts(train.codes, self.module.n_categories)))
         validation = self._table(self.adata, validation_rows) if len(validation_rows) else None
         splitter = self._data_splitter_cls(
             train, validation, rates, batch_size=batch_size, seed=seed, **(loader_kwargs or {})
@@ -185,19 +186,6 @@ class TrainingMixin:
                 "%d cells express more than max_genes=%d genes; a draw of them is shown.", n_cut, rates.max_genes
             )
         return table
-
-
-def gene_scale(cells: Cells, n_genes: int) -> NDArray[np.float32]:
-    """Factor of each gene in the linear path: a tenth of the inverse standard deviation over cells; shape (n_genes,).
-
-    As in a standardised logistic regression, without centring, which would make zeros dense. Genes that hardly vary
-    are not blown up.
-    """
-    n = max(len(cells), 1)
-    mean = np.bincount(cells.genes, weights=cells.values, minlength=n_genes) / n
-    square = np.bincount(cells.genes, weights=cells.values.astype(np.float64) ** 2, minlength=n_genes) / n
-    deviation = np.sqrt(np.maximum(square - mean**2, 0.0))
-    return (0.1 / np.maximum(deviation, 0.01)).astype(np.float32)
 
 
 def _trainer_defaults(kwargs: Mapping[str, Any], early_stopping: bool) -> dict[str, Any]:

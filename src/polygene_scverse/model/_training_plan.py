@@ -12,6 +12,7 @@ from torch import Tensor
 from torchmetrics import MeanMetric, Metric
 from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 
+from polygene_scverse._constants import BALANCE
 from polygene_scverse.module import PolygeneModule
 
 Batch = dict[str, Tensor]
@@ -150,11 +151,12 @@ class PolygeneTrainingPlan(TrainingPlan):
         return dict(zip(self.score_names, self.score_list, strict=True))
 
     def _update_scores(self, batch: Batch, logits: dict[str, Any]) -> None:
-        scores = self.val_scores
+        scores, shares = self.val_scores, self.module.log_shares()
         for i, name in enumerate(self.module.layout.phenotype_names):
             codes = batch["phenotypes"][:, i]
+            decided = (logits["phenotype_logits"][i] - BALANCE * shares[i]).argmax(-1)
             for score in ("accuracy", "macro_f1"):
-                scores[score_name(name, score)].update(logits["phenotype_logits"][i], codes)
+                scores[score_name(name, score)].update(decided, codes)
         bins = batch["target_bins"]
         known, expressed = bins >= 0, bins > 0
         gene_logits = logits["gene_logits"]

@@ -62,7 +62,7 @@ def bin_loss(logits: Tensor, bins: Tensor, smoothed: Tensor, zero_offset: Tensor
     return loss * known
 
 
-def phenotype_loss(logits: Tensor, codes: Tensor, smoothing: float = 0.0, weights: Tensor | None = None) -> Tensor:
+def phenotype_loss(logits: Tensor, codes: Tensor, smoothing: float = 0.0) -> Tensor:
     """Cross-entropy of one phenotype with label smoothing over its categories.
 
     Parameters
@@ -73,10 +73,6 @@ def phenotype_loss(logits: Tensor, codes: Tensor, smoothing: float = 0.0, weight
         True category, -1 where unknown (loss 0); shape (n_cells,).
     smoothing
         Share of the target spread over all categories.
-    weights
-        Weight of a *cell* of each category; shape (n_categories,).
     """
     loss = F.cross_entropy(logits, codes.clamp(min=0), reduction="none", label_smoothing=smoothing)
-    if weights is not None:
-        loss = loss * weights[codes.clamp(min=0)]
     return loss * (codes >= 0)

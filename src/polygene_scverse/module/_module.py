@@ -79,7 +79,7 @@ class PolygeneModule(BaseModuleClass):
         n_all = sum(self.n_categories)
         self.bag = nn.Parameter(torch.zeros(layout.n_genes, n_all)) if linear_path else None
         self.register_buffer("gene_scale", torch.ones(layout.n_genes))
-        self.register_buffer("category_weights", torch.ones(n_all))
+        self.register_buffer("category_counts", torch.zeros(n_all))  # of training cells; 0 throughout: not known
         self.register_buffer(
             "smoothed_bins", ordinal_targets(layout.n_bins, self.loss_config.bin_width), persistent=False
         )
@@ -152,9 +152,8 @@ class PolygeneModule(BaseModuleClass):
         bins, codes = tensors["target_bins"], _asked_codes(tensors)
         offset = tensors["zero_offset"][:, None]
         parts = [bin_loss(generative_outputs["gene_logits"], bins, self.smoothed_bins, offset).sum(1)]
-        weights, smoothing = self.category_weights.split(self.n_categories), self.loss_config.label_smoothing
         for i, logits in enumerate(generative_outputs["phenotype_logits"]):
-            parts.append(phenotype_loss(logits, codes[:, i], smoothing, weights[i]))
+            parts.append(phenotype_loss(logits, codes[:, i], self.loss_config.label_smoothing))
         return torch.stack(parts, dim=1)
 
     def count_targets(self, tensors: dict[str, Tensor]) -> Tensor:
@@ -192,6 +191,10 @@ class PolygeneModule(BaseModuleClass):
         """Logits of the expression bins; shape (..., n_bins)."""
         first = self.layout.first_bin_id
         return self.head(transformed, self.encoder.embeddings.word.weight, slice(first, first + self.layout.n_bins))
+
+    def log_shares(self) -> list[Tensor]:
+        """Log of each category's share of the training cells; all equal if not known; P times (categories,)."""
+        return [c.clamp(min=1.0).log().log_softmax(0) for c in self.category_counts.split(self.n_categories)]
 
     # uses
 
