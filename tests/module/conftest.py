@@ -44,6 +44,7 @@ def random_module(std=0.3, layout=LAYOUT, seed=0, **loss):
         for name, p in module.named_parameters():
             p.copy_(std * torch.randn(p.shape, generator=generator) + float("norm" in name and "weight" in name))
     module.gene_scale.copy_(torch.rand(layout.n_genes, generator=generator) + 0.5)
+    module.category_scale.copy_(torch.rand(len(module.category_scale), generator=generator) + 0.5)
     return module.eval()
 
 

@@ -37,7 +37,8 @@ def test_linear_path_equals_a_dense_matrix_product(kit):
     module, cells, codes = kit.random_module(), kit.random_cells(), kit.random_codes()
     batch = kit.torch_batch(cells, show_all(cells, codes), codes)
     linear = module.linear_logits(batch["positions"], batch["key_mask"], batch["values"])
-    expected = dense_values(cells) @ (module.gene_scale[:, None] * module.bag).detach().numpy()
+    matrix = (module.gene_scale[:, None] * module.bag * module.category_scale).detach().numpy()
+    expected = dense_values(cells) @ matrix
     np.testing.assert_allclose(linear.detach(), expected, rtol=1e-4, atol=1e-5)
 
 
@@ -52,6 +53,19 @@ def test_decision_states_hold_the_shortest_vector_that_gives_the_linear_path(kit
         words, wanted = word[list(slot.ids)], linear.numpy().T  # (categories, H), (categories, B)
         expected = np.linalg.lstsq(words - words.mean(0), wanted - wanted.mean(0), rcond=1e-5)[0]
         np.testing.assert_allclose(added[:, i].T, expected, rtol=1e-3, atol=1e-3)
+
+
+def test_scale_of_categories_is_noted_before_the_linear_path_is_trained_and_then_stays(kit):
+    module = PolygeneModule(kit.layout, kit.sizes)
+    counts, scale = torch.arange(7.0), torch.rand(7)
+    module.note_counts(counts, scale)
+    assert torch.equal(module.category_counts, counts)
+    assert torch.equal(module.category_scale, scale)
+    with torch.no_grad():
+        module.bag[0, 0] = 1.0
+    module.note_counts(2 * counts, 2 * scale)
+    assert torch.equal(module.category_counts, 2 * counts)
+    assert torch.equal(module.category_scale, scale)
 
 
 def test_linear_path_is_zero_at_first(kit):

@@ -79,6 +79,7 @@ class PolygeneModule(BaseModuleClass):
         n_all = sum(self.n_categories)
         self.bag = nn.Parameter(torch.zeros(layout.n_genes, n_all)) if linear_path else None
         self.register_buffer("gene_scale", torch.ones(layout.n_genes))
+        self.register_buffer("category_scale", torch.ones(n_all))
         self.register_buffer("category_counts", torch.zeros(n_all))  # of training cells; 0 throughout: not known
         self.register_buffer(
             "smoothed_bins", ordinal_targets(layout.n_bins, self.loss_config.bin_width), persistent=False
@@ -145,7 +146,8 @@ class PolygeneModule(BaseModuleClass):
             "phenotype_loss": of_phenotypes.mean().detach(),
             "loss_sums": parts.sum(0).detach(),
         }
-        return LossOutput(loss=per_cell.mean(), reconstruction_loss=per_cell, extra_metrics=metrics)
+        loss = per_cell.sum() / max(len(per_cell), 1)  # a process may have no cell of the last batch
+        return LossOutput(loss=loss, reconstruction_loss=per_cell, extra_metrics=metrics)
 
     def loss_parts(self, tensors: dict[str, Tensor], generative_outputs: dict[str, Any]) -> Tensor:
         """Per cell the summed loss of its gene targets, and the loss of each phenotype; shape (B, 1 + P)."""
@@ -176,7 +178,7 @@ class PolygeneModule(BaseModuleClass):
         s = self.layout.n_special
         genes = (positions[:, s : s + values.shape[1]] - self.layout.first_gene_position).clamp(min=0)  # (B, K - s)
         weights = values * self.gene_scale[genes] * key_mask[:, s:]
-        return F.embedding_bag(genes, self.bag, per_sample_weights=weights, mode="sum")
+        return F.embedding_bag(genes, self.bag, per_sample_weights=weights, mode="sum") * self.category_scale
 
     def split_logits(self, transformed: Tensor, linear: Tensor) -> list[Tensor]:
         """Logits of each phenotype from the transformed states of its slot, (B, P, H)."""
@@ -191,6 +193,12 @@ class PolygeneModule(BaseModuleClass):
         """Logits of the expression bins; shape (..., n_bins)."""
         first = self.layout.first_bin_id
         return self.head(transformed, self.encoder.embeddings.word.weight, slice(first, first + self.layout.n_bins))
+
+    def note_counts(self, counts: Tensor, scale: Tensor) -> None:
+        """Note the training cells of each category, and the factors of an untrained linear path; (C,) each."""
+        self.category_counts.copy_(counts)
+        if self.bag is not None and not self.bag.any():
+            self.category_scale.copy_(scale)
 
     def log_shares(self) -> list[Tensor]:
         """Log of each category's share of the training cells; all equal if not known; P times (categories,)."""
