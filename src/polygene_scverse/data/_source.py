@@ -15,6 +15,8 @@ from polygene_scverse._validate import check_not_empty, check_unique_names
 
 BLOCK = 8192
 """Rows that are read at a time."""
+LARGEST_GAP = 8
+"""Rows of a file that are rather read in vain than jumped over."""
 
 
 def expression(adata: AnnData, layer: str | None = None, use_raw: bool = False) -> tuple[Any, pd.Index]:
@@ -95,15 +97,25 @@ def read_rows(x: Any, rows: NDArray[np.integer]) -> sp.csr_matrix:
     else:  # a file is read in its own order
         order = np.argsort(rows, kind="stable")
         unique, inverse = np.unique(rows[order], return_inverse=True)
-        block = x[unique]
         back = np.empty(len(rows), dtype=np.intp)
         back[order] = inverse
-        block = block[back]
+        block = _read_runs(x, unique)[back]
     block = sp.csr_matrix(block, dtype=np.float32)  # a copy of ours: rows were picked
     if not (block.data.all() and block.has_canonical_format):
         block.sum_duplicates()
         block.eliminate_zeros()
     return block
+
+
+def _read_runs(x: Any, rows: NDArray[np.integer]) -> Any:
+    """Ascending rows of a file, neighbours in one go: this is many times faster than row by row."""
+    if not len(rows):
+        return x[rows]
+    parts = []
+    for run in np.split(rows, np.flatnonzero(np.diff(rows) > LARGEST_GAP) + 1):
+        part = x[int(run[0]) : int(run[-1]) + 1]
+        parts.append(part if len(run) == part.shape[0] else part[run - run[0]])
+    return parts[0] if len(parts) == 1 else sp.vstack(parts, "csr") if sp.issparse(parts[0]) else np.vstack(parts)
 
 
 def iterate_rows(x: Any, rows: NDArray[np.integer], block: int = BLOCK) -> Iterator[sp.csr_matrix]:

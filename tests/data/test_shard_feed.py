@@ -1,0 +1,82 @@
+import numpy as np
+import pytest
+
+from polygene_scverse._layout import TokenLayout
+from polygene_scverse.data import _shard_feed
+from polygene_scverse.data._shard_feed import ShardFeed
+from polygene_scverse.data._shard_survey import tokenizers_of
+from polygene_scverse.data._shards import ShardSet
+
+COLUMNS = {"cell_type": ["B cell", "NK cell", "T cell"], "sex": ["female", "male"]}
+EDGES = np.array([0.0, 1e-9, 5.0, 6.0])
+IDS = np.setdiff1d(np.arange(300), np.arange(0, 300, 7))
+
+
+@pytest.fixture
+def feed(simulated, write_files):
+    """Training cells of three files of which the second lacks two genes of the model."""
+    paths = write_files(simulated, change=lambda i, part: part[:, 4:].copy() if i == 1 else part)
+    shards = ShardSet.open(paths, list(COLUMNS))
+    genes = list(simulated.var_names[2:30])
+    layout = TokenLayout.build(COLUMNS, genes, 4)
+    return ShardFeed(shards, IDS, layout, COLUMNS, tokenizers_of(shards, genes, "counts", EDGES))
+
+
+def test_a_buffer_is_read(feed, simulated):
+    at = np.array([0, 5, 100, 120, 121, 200, 256])
+    part = feed.read(at)
+    np.testing.assert_array_equal(part.ids, IDS[at])
+    np.testing.assert_array_equal(part.codes[:, 0], simulated.obs["cell_type"].cat.codes.iloc[IDS[at]])
+    lacking = (IDS[at] >= 120) & (IDS[at] < 170)
+    assert lacking.any()
+    np.testing.assert_array_equal(part.measured[part.kinds].all(1), ~lacking)
+    np.testing.assert_array_equal(part.measured[part.kinds][lacking].sum(1), 26)
+    expressed = (simulated.X[IDS[at]].toarray()[:, 2:30] > 0) & part.measured[part.kinds]
+    np.testing.assert_array_equal(part.lengths, expressed.sum(1))
+
+
+def test_cells_are_taken_of_a_buffer(feed):
+    part = feed.read(np.arange(100, 140))
+    rows = np.array([30, 0, 7])
+    taken = part.take(rows)
+    np.testing.assert_array_equal(taken.ids, part.ids[rows])
+    np.testing.assert_array_equal(taken.kinds, part.kinds[rows])
+    np.testing.assert_array_equal(taken.cells.values, part.cells.take(rows).values)
+
+
+def test_a_set_that_fits_is_one_buffer(feed):
+    (only,) = feed.buffers(len(IDS), np.random.default_rng(0))
+    np.testing.assert_array_equal(only, np.arange(len(IDS)))
+
+
+@pytest.mark.parametrize("size", [16, 50, 256])
+def test_buffers_hold_every_cell_once(size, feed, monkeypatch):
+    monkeypatch.setattr(_shard_feed, "BLOCK_CELLS", 10)
+    buffers = feed.buffers(size, np.random.default_rng(0))
+    assert [len(buffer) for buffer in buffers[:-1]] == [size] * (len(IDS) // size)
+    np.testing.assert_array_equal(np.sort(np.concatenate(buffers)), np.arange(len(IDS)))
+    assert all((np.diff(buffer) > 0).all() for buffer in buffers)
+
+
+def test_buffers_are_blocks_of_all_files(feed, monkeypatch):
+    monkeypatch.setattr(_shard_feed, "BLOCK_CELLS", 5)
+    first = feed.buffers(100, np.random.default_rng(0))[0]
+    files = np.searchsorted(feed.shards.starts, IDS[first], side="right") - 1
+    assert set(files) == {0, 1, 2}
+    n_runs = (np.diff(first) > 1).sum() + 1
+    assert 8 <= n_runs <= 21  # blocks of 5, some of them neighbours
+
+
+def test_blocks_stay_within_a_file(feed, monkeypatch):
+    monkeypatch.setattr(_shard_feed, "BLOCK_CELLS", 1000)
+    buffers = feed.buffers(200, np.random.default_rng(0))
+    starts = {int(IDS[buffer[0]]) for buffer in buffers}
+    assert len(buffers) == 2
+    assert starts & {1, 120, 121, 170, 171}
+
+
+def test_the_generator_decides(feed, monkeypatch):
+    monkeypatch.setattr(_shard_feed, "BLOCK_CELLS", 5)
+    a, b, c = (feed.buffers(64, np.random.default_rng(seed))[0] for seed in (0, 0, 1))
+    np.testing.assert_array_equal(a, b)
+    assert not np.array_equal(a, c)

@@ -1,0 +1,147 @@
+"""The oracle is the model of the same cells in memory."""
+
+import numpy as np
+import pytest
+import torch
+
+from polygene_scverse.data import _shard_feed
+from polygene_scverse.data._masking import MaskingRates
+from polygene_scverse.data._shards import ShardSet
+from polygene_scverse.model import Polygene
+from polygene_scverse.model._fingerprint import cells_digest
+from polygene_scverse.model._shards import ShardPolygene
+
+SMALL = {"n_hidden": 16, "n_layers": 1, "n_heads": 2, "n_intermediate": 16}
+KEYS = ["cell_type", "sex"]
+SPLIT = np.arange(0, 240), np.arange(240, 300)
+
+
+def in_memory(adata, genes, **kwargs):
+    Polygene.setup_anndata(adata, phenotype_keys=KEYS)
+    return Polygene(adata, genes=genes, **SMALL, **kwargs)
+
+
+def of_files(paths, genes, buffer_cells=1000, **kwargs):
+    shards = ShardSet.open(paths, KEYS, "donor")
+    return ShardPolygene.of_files(shards, KEYS, genes, "counts", buffer_cells, **SMALL, **kwargs)
+
+
+def train(model, **kwargs):
+    model.train(**{"max_epochs": 1, "split": SPLIT, "enable_progress_bar": False, **kwargs})
+    return model
+
+
+def assert_same_weights(a, b):
+    a, b = a.module.state_dict(), b.module.state_dict()
+    assert a.keys() == b.keys()
+    for name in a:
+        assert torch.equal(a[name], b[name]), name
+
+
+BINNINGS = {
+    "quantile": {},
+    "original": {"binning": "original", "n_bins": 5},
+    "given": {"binning": [0.0, 5.0, 6.0], "n_bins": 3},
+    "binary": {"n_bins": 2},
+}
+
+
+@pytest.mark.parametrize("binning", BINNINGS.values(), ids=BINNINGS)
+def test_a_set_that_fits_is_trained_as_in_memory(binning, simulated, write_files):
+    """To the last bit."""
+    genes = list(simulated.var_names[5:45])
+    theirs = train(in_memory(simulated, genes, **binning), max_epochs=2)
+    ours = train(of_files(write_files(simulated), genes, **binning), max_epochs=2)
+    assert ours.edges_ == theirs.edges_
+    assert ours.categories == theirs.categories
+    assert_same_weights(ours, theirs)
+    assert ours.history_.keys() == theirs.history_.keys()
+    for name, table in theirs.history_.items():
+        np.testing.assert_array_equal(ours.history_[name], table, err_msg=name)
+
+
+def test_the_result_is_an_ordinary_model(simulated, write_files, tmp_path):
+    genes = list(simulated.var_names[5:45])
+    model = train(of_files(write_files(simulated), genes)).without_data()
+    assert type(model) is Polygene
+    assert model.adata is None
+    model.save(tmp_path / "model")
+    loaded = Polygene.load(tmp_path / "model", adata=False)
+    expected = train(in_memory(simulated, genes)).predict_phenotype()["cell_type"]
+    for found in (model, loaded):
+        np.testing.assert_array_equal(found.predict_phenotype(simulated)["cell_type"], expected)
+    with pytest.raises(ValueError, match=r"loaded without data\. Pass the cells"):
+        model.predict_phenotype()
+
+
+def test_the_registry_says_what_that_of_all_cells_says(simulated, write_files):
+    ours = of_files(write_files(simulated), ["gene1"]).registry
+    Polygene.setup_anndata(simulated, phenotype_keys=KEYS)
+    theirs = Polygene(simulated, genes=["gene1"], **SMALL).registry
+    for field in theirs["field_registries"]:
+        assert ours["field_registries"][field] == theirs["field_registries"][field], field
+    assert ours["setup_args"] == theirs["setup_args"]
+
+
+def test_several_buffers_train_the_same_in_any_number_of_workers(simulated, write_files, monkeypatch):
+    monkeypatch.setattr(_shard_feed, "BLOCK_CELLS", 10)
+    paths, genes = write_files(simulated), list(simulated.var_names)
+    models = [train(of_files(paths, genes, 50), loader_kwargs={"num_workers": n}) for n in (0, 2)]
+    assert_same_weights(*models)
+    other = train(of_files(paths, genes, 50), seed=1)
+    assert not torch.equal(other.module.bag, models[0].module.bag)
+
+
+def test_one_buffer_of_all_files_decides_the_edges(simulated, write_files, monkeypatch):
+    """Near those of all cells."""
+    monkeypatch.setattr(_shard_feed, "BLOCK_CELLS", 10)
+    genes = list(simulated.var_names)
+    of_all = train(in_memory(simulated, genes)).edges_
+    edges = train(of_files(write_files(simulated), genes, 120)).edges_
+    assert edges != of_all
+    np.testing.assert_allclose(edges, of_all, atol=0.2)
+
+
+def test_a_training_with_other_buffers_is_another_one(simulated, write_files):
+    """It does not go on where the first was interrupted: the order of cells differs."""
+    paths, words = write_files(simulated), []
+    for buffer_cells in (64, 64, 128):
+        model = of_files(paths, list(simulated.var_names), buffer_cells)
+        words.append(cells_digest(model._training_table(SPLIT[0], MaskingRates())))
+    assert words[0] == words[1] != words[2]
+    assert words[0].endswith("buffers of 64")
+
+
+def test_trained_edges_are_kept(simulated, write_files):
+    model = train(of_files(write_files(simulated), list(simulated.var_names)))
+    edges = list(model.edges_)
+    train(model, split=(np.arange(100), np.arange(240, 300)))
+    assert model.edges_ == edges
+
+
+def test_genes_that_a_file_lacks_are_said_and_scaled_by_the_cells_that_have_them(simulated, write_files):
+    """Its scale is that of training on the other files alone."""
+    genes = list(simulated.var_names[:20])
+    paths = write_files(simulated, change=lambda i, part: part[:, 3:].copy() if i == 1 else part)
+    model = of_files(paths, genes)
+    with pytest.warns(
+        UserWarning, match=r"Some of the 20 genes are unmeasured in 1 of 3 files: \['shard_1.h5ad lacks 3'\]"
+    ):
+        train(model)
+    others = of_files([paths[0], paths[2]], genes)
+    train(others, split=(np.arange(190), np.arange(190, 250)))
+    np.testing.assert_allclose(model.module.gene_scale[:3], others.module.gene_scale[:3], rtol=1e-5)
+
+
+def test_default_length_of_training(simulated, write_files):
+    """As many epochs as in memory, though lengths are known of one buffer only."""
+    genes, kwargs = list(simulated.var_names), {"max_epochs": None, "limit_train_batches": 1}
+    ours, theirs = of_files(write_files(simulated), genes, 50), in_memory(simulated, genes)
+    n_epochs = [len(train(model, **kwargs).history_["train_loss"]) for model in (ours, theirs)]
+    assert n_epochs[0] == n_epochs[1] > 1
+
+
+def test_a_phenotype_with_one_category(simulated, write_files):
+    simulated.obs["sex"] = "male"
+    with pytest.raises(ValueError, match=r"obs\['sex'\] has one category only, 'male'"):
+        of_files(write_files(simulated), ["gene1"])
