@@ -223,7 +223,7 @@ def test_splitter_divides_batches_among_processes(table):
     parts = []
     for rank in (0, 1):
         splitter = splitter_of(table)
-        splitter.trainer = SimpleNamespace(global_rank=rank, world_size=2)
+        splitter.trainer = SimpleNamespace(global_rank=rank, world_size=2, accumulate_grad_batches=1)
         parts.append([batch["rows"] for batch in splitter.train_dataloader()])
     for rows, a, b in zip(whole, *parts, strict=True):
         np.testing.assert_array_equal(rows[0::2], a)
@@ -232,5 +232,5 @@ def test_splitter_divides_batches_among_processes(table):
 
 def test_loader_arguments_are_passed_on(table):
     splitter = splitter_of(table, num_workers=1, persistent_workers=True)
-    for loader in (splitter.train_dataloader(), splitter.val_dataloader()):
+    for loader in (splitter.train_dataloader().loader, splitter.val_dataloader()):
         assert (loader.num_workers, loader.persistent_workers) == (1, True)

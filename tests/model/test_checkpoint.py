@@ -9,8 +9,9 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.sparse as sp
 import torch
-from transformers import BertForMaskedLM
+from transformers import BertConfig, BertForMaskedLM
 
 from polygene_scverse.data._original import read_vocabulary
 from polygene_scverse.model import Polygene
@@ -116,6 +117,27 @@ def test_pickled_weights_give_the_same_model(theirs, labelled, tmp_path):
     pickled = Polygene.from_original(tmp_path, vocabulary=theirs.folder, genes=genes, threshold=threshold)
     expected = theirs.read(genes).module.state_dict()
     assert all(tensor.equal(expected[name]) for name, tensor in pickled.module.state_dict().items())
+
+
+@pytest.mark.parametrize("n_genes", [512, 2432])
+def test_the_published_sizes_are_read(n_genes, theirs, tmp_path):
+    """As many genes as the published models have; few hidden units."""
+    config = BertConfig(**theirs.bert.config.to_dict() | {"max_position_embeddings": n_genes + 8})
+    with torch.random.fork_rng():
+        torch.manual_seed(n_genes)
+        bert = BertForMaskedLM(config).eval()
+    bert.save_pretrained(tmp_path)
+    genes = [f"gene{i}" for i in range(n_genes)]
+    threshold = theirs.edges[1] if theirs.n_bins == 2 else None
+    model = Polygene.from_original(tmp_path, vocabulary=theirs.folder, genes=[*genes, "one more"], threshold=threshold)
+    assert model.genes == genes
+    values = np.random.default_rng(0).uniform(0.1, 6, (3, n_genes)) * (np.arange(n_genes) % 7 == 0)
+    adata = ad.AnnData(values.astype(np.float32), var=pd.DataFrame(index=genes))
+    ids, mask = theirs.sentences(ad.AnnData(sp.csr_matrix(adata.X), var=adata.var), genes)
+    states, logits = theirs.states(ids, mask, bert)
+    check_predictions(model, adata, logits, theirs.words, theirs.categories)
+    embedded = model.get_latent_representation(adata, pooling="cls")
+    np.testing.assert_allclose(embedded, states[:, 0], rtol=0, atol=1e-5)
 
 
 # how genes, columns and layer are named

@@ -112,8 +112,8 @@ def test_out_and_in_again_the_logits_are_equal(imported, theirs, labelled, tmp_p
     for ours, expected in zip(theirs.states(ids, mask, bert.eval()), theirs.states(ids, mask), strict=True):
         torch.testing.assert_close(ours, expected, rtol=0, atol=1e-5)
     assert read_vocabulary(tmp_path / "out") == read_vocabulary(theirs.folder)
-    again = Polygene.from_original(tmp_path / "out", vocabulary=tmp_path / "out", genes=tmp_path / "out" / "genes.txt")
-    assert (again.layout, again.edges_) == (imported.layout, imported.edges_)
+    again = Polygene.from_original(tmp_path / "out")
+    assert (again.layout, again.edges_, again.mask_) == (imported.layout, imported.edges_, "original")
     pd.testing.assert_frame_equal(again.predict_phenotype(labelled)["age"], imported.predict_phenotype(labelled)["age"])
 
 
@@ -137,6 +137,57 @@ def test_an_ordinary_model_is_read_by_transformers(trained, tmp_path):
     for slot, name in enumerate(("cell_type", "sex"), start=1):
         expected = logits[:, slot, list(model.layout.slot(name).ids)].softmax(-1)
         np.testing.assert_allclose(model.predict_phenotype(indices=range(10))[name], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("n_bins", [2, 7], ids=["binary", "binned"])
+def test_an_ordinary_model_is_read_again(n_bins, cells, trained, tmp_path):
+    """With phenotypes that the original does not have, labels that look alike, and no leak in its mask."""
+    adata = cells(n_obs=60)
+    adata.obs["cell_type"] = adata.obs["cell_type"].cat.rename_categories({"cell_type_0": "CD4+/CD25 T"})
+    model = trained(adata, {"linear_path": False, "n_bins": n_bins}, validation_size=0)  # and so not calibrated
+    model.to_original(tmp_path / "out")
+    again = Polygene.from_original(tmp_path / "out")
+    assert (again.layout, again.edges_, again.mask_) == (model.layout, model.edges_, "leak-free")
+    assert again.registry["setup_args"]["phenotype_keys"] == ["cell_type", "sex"]
+    for name, table in model.predict_phenotype(given="sex").items():
+        pd.testing.assert_frame_equal(again.predict_phenotype(adata, given="sex")[name], table)
+    again.adata = adata
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        again.train(max_epochs=1, **QUIET)
+
+
+def test_an_exported_model_needs_its_words(trained, tmp_path):
+    trained(model_kwargs={"linear_path": False}).to_original(tmp_path / "out")
+    (tmp_path / "out" / "vocab.txt").unlink()
+    with pytest.raises(FileNotFoundError, match=r"`vocabulary`: there is no vocab.txt in .*out"):
+        Polygene.from_original(tmp_path / "out")
+
+
+@pytest.mark.parametrize("slots", [[{"name": "sex"}] * 2, ["age", "sex"]], ids=["part", "name"])
+def test_a_damaged_note_of_the_phenotypes_is_refused(slots, trained, tmp_path):
+    trained(model_kwargs={"linear_path": False}).to_original(tmp_path / "out")
+    path = tmp_path / "out" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"polygene_phenotypes": slots}))
+    with pytest.raises(ValueError, match=r"`folder`: polygene_phenotypes in config\.json is damaged: "):
+        Polygene.from_original(tmp_path / "out")
+
+
+def test_bins_that_ties_left_empty_come_back(imported, tmp_path):
+    n_bins = imported.layout.n_bins
+    imported.edges_ = [0.0, *[0.5] * (n_bins - 1)]
+    imported.to_original(tmp_path / "out")
+    assert Polygene.from_original(tmp_path / "out").edges_ == imported.edges_
+
+
+def test_phenotypes_of_a_fine_tuned_model_are_still_the_original_s(imported, labelled, tmp_path):
+    imported.adata = labelled
+    with pytest.warns(UserWarning, match="original"):
+        imported.train(max_epochs=1, validation_size=0, **QUIET)
+    imported.to_original(tmp_path / "out")
+    again = Polygene.from_original(tmp_path / "out")
+    assert (again.layout, again.mask_) == (imported.layout, "leak-free")
+    pd.testing.assert_frame_equal(again.predict_phenotype(labelled)["age"], imported.predict_phenotype()["age"])
 
 
 def test_a_linear_path_is_left_out_only_when_asked(trained, tmp_path):

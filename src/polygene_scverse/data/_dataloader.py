@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from polygene_scverse._layout import TokenLayout
 from polygene_scverse.data._batch import make_batch
 from polygene_scverse.data._masking import MaskingRates, draw, show_all
+from polygene_scverse.data._steps import StepLoader, split_step
 from polygene_scverse.data._tokens import Cells
 
 WINDOW = 16
@@ -49,6 +50,11 @@ class CellTable:
 
     def __len__(self) -> int:
         return len(self.cells)
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Number of expressed genes of each cell; shape (n_cells,)."""
+        return self.cells.lengths
 
 
 class BatchDataset(Dataset):
@@ -103,20 +109,23 @@ class LengthSampler(Sampler[BatchKey]):
 
     Shuffled: the cells are shuffled, cut into windows of some batches, sorted by length within a window, and the
     batches shuffled. Not shuffled: longest cells first, so that the largest batch is met at once.
-    Batches are cut over all processes and then split, so that each process has cells of the same lengths.
+    Batches are cut over all processes and then split, so that each process has cells of the same lengths. With `parts`
+    the cells of a step of the optimiser come in so many batches; which cells make a step does not depend on it.
 
     Parameters
     ----------
     lengths
         Length of each cell; shape (n_cells,).
     batch_size
-        Cells per batch, over all processes.
+        Cells per step, over all processes and parts.
     shuffle
         Whether to shuffle, anew in each epoch.
     seed
         Seed of the shuffles.
     rank, n_ranks
         This process and the number of processes.
+    parts
+        Batches that make a step; near the end of an epoch some may be empty.
     """
 
     def __init__(
@@ -128,22 +137,25 @@ class LengthSampler(Sampler[BatchKey]):
         seed: int = 0,
         rank: int = 0,
         n_ranks: int = 1,
+        parts: int = 1,
     ) -> None:
         if batch_size < 1:
             raise ValueError(f"`batch_size`: found {batch_size}, but it must be at least 1.")
         self.lengths, self.batch_size, self.shuffle, self.seed = lengths, batch_size, shuffle, seed
-        self.rank, self.n_ranks, self.epoch = rank, n_ranks, 0
+        self.rank, self.n_ranks, self.parts, self.epoch, self.first = rank, n_ranks, parts, 0, 0
 
     def __len__(self) -> int:
-        return -(-len(self.lengths) // self.batch_size)
+        return self.parts * -(-len(self.lengths) // self.batch_size)
 
-    def set_epoch(self, epoch: int) -> None:
-        """Shuffle as in this epoch; Lightning calls it."""
-        self.epoch = epoch
+    def set_epoch(self, epoch: int, first: int = 0) -> None:
+        """Shuffle as in this epoch, and begin with its step number `first`."""
+        self.epoch, self.first = epoch, first
 
     def __iter__(self) -> Iterator[BatchKey]:
-        for rows in self.batches():
-            yield self.epoch, rows[self.rank :: self.n_ranks]
+        epoch = self.epoch
+        for rows in self.batches()[self.first :]:
+            for of_part in split_step(rows, self.rank, self.n_ranks, self.parts):
+                yield epoch, of_part
 
     def batches(self) -> list[NDArray[np.int64]]:
         """Row numbers of the batches of this epoch, over all processes."""
@@ -176,7 +188,7 @@ class CellSplitter(pl.LightningDataModule):
     rates
         How much is hidden.
     batch_size
-        Cells per batch, over all processes.
+        Cells per step of the optimiser, over all processes and accumulated batches.
     seed
         Seed of order and draws.
     loader_kwargs
@@ -199,24 +211,30 @@ class CellSplitter(pl.LightningDataModule):
         self.train_idx = train.ids
         self.val_idx = None if validation is None else validation.ids
         self.n_train, self.n_val = len(train), 0 if validation is None else len(validation)
+        self.start = (0, 0)  # epoch to begin with, and how many of its steps were done before
 
     def _ranks(self) -> dict[str, Any]:
         trainer = self.trainer
         return {} if trainer is None else {"rank": trainer.global_rank, "n_ranks": trainer.world_size}
 
-    def train_dataloader(self) -> DataLoader:
+    @property
+    def parts(self) -> int:
+        """Batches that make a step of the optimiser."""
+        return 1 if self.trainer is None else self.trainer.accumulate_grad_batches
+
+    def train_dataloader(self) -> StepLoader:
         """Shuffled batches with fresh draws in each epoch."""
-        sampler = LengthSampler(
-            self.train.cells.lengths, self.batch_size, shuffle=True, seed=self.seed, **self._ranks()
-        )
-        return make_loader(BatchDataset(self.train, self.rates, seed=self.seed), sampler, **self.loader_kwargs)
+        kwargs = {"shuffle": True, "seed": self.seed, "parts": self.parts, **self._ranks()}
+        sampler = LengthSampler(self.train.cells.lengths, self.batch_size, **kwargs)
+        loader = make_loader(BatchDataset(self.train, self.rates, seed=self.seed), sampler, **self.loader_kwargs)
+        return StepLoader(loader, self.parts, self.start)
 
     def val_dataloader(self) -> DataLoader | list[Any]:
         """Batches with the same draws each time: no gene is dropped, every phenotype is hidden."""
         if self.validation is None:
             return []
         rates = replace(self.rates, gene_dropout=0.0, hide_all=1.0)
-        sampler = LengthSampler(self.validation.cells.lengths, self.batch_size, **self._ranks())
+        sampler = LengthSampler(self.validation.cells.lengths, -(-self.batch_size // self.parts), **self._ranks())
         dataset = BatchDataset(self.validation, rates, seed=self.seed, fixed_epoch=0)
         return make_loader(dataset, sampler, **self.loader_kwargs)
 

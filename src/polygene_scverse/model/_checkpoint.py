@@ -21,6 +21,7 @@ from polygene_scverse.data._original import (
     VOCABULARY_FILE,
     read_genes,
     read_vocabulary,
+    read_words,
     write_lines,
     write_vocabulary,
 )
@@ -36,8 +37,8 @@ from polygene_scverse.model._bert import (
 )
 from polygene_scverse.model._training import ORIGINAL_MASK
 
-EDGES_KEY = "bin_edges"
-"""Entry of ``config.json`` that holds the bin edges; checkpoints of the original have none."""
+EDGES_KEY, MASK_KEY, PHENOTYPES_KEY = "bin_edges", "polygene_mask", "polygene_phenotypes"
+"""Entries of ``config.json`` that only ours has: bin edges, the mask of the training, slots of other phenotypes."""
 
 
 class CheckpointMixin:
@@ -48,8 +49,8 @@ class CheckpointMixin:
         cls,
         folder: str | Path,
         *,
-        vocabulary: str | Path,
-        genes: str | Path | Sequence[str],
+        vocabulary: str | Path | None = None,
+        genes: str | Path | Sequence[str] | None = None,
         n_bins: int | None = None,
         threshold: float | None = None,
         columns: Mapping[str, str] | None = None,
@@ -69,23 +70,25 @@ class CheckpointMixin:
             Folder with ``config.json`` and ``model.safetensors`` (or ``pytorch_model.bin``, which is read without
             unpickling code).
         vocabulary
-            Folder with ``vocab.txt`` and the five lists of categories.
+            Folder with ``vocab.txt`` and the five lists of categories; by default `folder`, where `to_original` writes
+            them. A checkpoint that it wrote for other phenotypes needs ``vocab.txt`` alone.
         genes
             The genes, most variable first, as many as the checkpoint has or more: a list, a text file with a name on
-            each line, or an h5ad file whose ``var["highly_variable_rank"]`` orders them.
+            each line, or an h5ad file whose ``var["highly_variable_rank"]`` orders them. By default the ``genes.txt``
+            that `to_original` writes into `folder`.
         n_bins
             Number of expression bins, to be checked; it follows from the size of the vocabulary.
         threshold
             With two bins, the value (log1p of counts per 10,000) from which on a gene is expressed.
         columns
-            Obs columns of phenotypes that are not read from the original's: sex, tissue, cell_type, development_stage
-            (as age) and disease.
+            Obs columns of phenotypes that are not read from the usual ones: for the original sex, tissue, cell_type,
+            development_stage (as age) and disease.
         layer, use_raw
             Where expression is read from, as in `setup_anndata`.
 
         Returns
         -------
-        The model, on the CPU. Phenotypes are called sex, tissue, cell_type, age and disease.
+        The model, on the CPU. Phenotypes of the original are called sex, tissue, cell_type, age and disease.
 
         Raises
         ------
@@ -102,17 +105,15 @@ class CheckpointMixin:
         """
         folder = Path(folder)
         config = read_config(folder)
-        words, categories = read_vocabulary(vocabulary)
-        n_bins = _number_of_bins(config["vocab_size"], len(words), n_bins)
-        n_genes = _number_of_genes(config["max_position_embeddings"], len(categories) + 3)
-        layout = TokenLayout.from_vocabulary(words, categories, read_genes(genes, n_genes), n_bins)
-        edges = _edges(n_bins, threshold, config.get(EDGES_KEY))
-        registry = _registry(cls, layout, {**ORIGINAL_COLUMNS, **_checked(columns)}, layer, use_raw)
+        genes = folder / GENES_FILE if genes is None else genes
+        layout, usual = _layout(config, vocabulary or folder, genes, n_bins)
+        edges = _edges(layout.n_bins, threshold, config.get(EDGES_KEY))
+        registry = _registry(cls, layout, {**usual, **_checked(columns, layout)}, layer, use_raw)
         network = network_sizes(config)
         model = cls(None, registry, layout=layout.to_dict(), binning=edges, linear_path=False, **network)  # type: ignore[call-arg]
         import_weights(model.module, read_weights(folder))
         model.module.eval()
-        model.edges_, model.is_trained_, model.mask_ = edges, True, ORIGINAL_MASK
+        model.edges_, model.is_trained_, model.mask_ = edges, True, config.get(MASK_KEY, ORIGINAL_MASK)
         return model
 
     def to_original(self, folder: str | Path, *, overwrite: bool = False, drop_linear_path: bool = False) -> None:
@@ -120,7 +121,7 @@ class CheckpointMixin:
 
         Written are ``config.json`` (with the bin edges), ``model.safetensors``, ``vocab.txt``, ``genes.txt`` and, where
         the phenotypes are the original's, the five lists of categories. Such a folder is read back by
-        ``from_original(folder, vocabulary=folder, genes=folder / "genes.txt")``.
+        ``from_original(folder)``. Calibration, and which phenotypes are ordered, are left out: ``save`` keeps them.
 
         Parameters
         ----------
@@ -150,11 +151,36 @@ class CheckpointMixin:
             raise ValueError(f"`folder`: {folder} exists. Pass overwrite=True, or another folder.")
         folder.mkdir(parents=True, exist_ok=True)
         config = make_config(self.layout.n_tokens, self.layout.length, self.module.config)
-        config[EDGES_KEY] = list(self.edges_)
+        config |= {EDGES_KEY: list(self.edges_), MASK_KEY: self.mask_}
+        if self.layout.phenotype_names != tuple(ORIGINAL_COLUMNS):
+            slots = zip(self.layout.to_dict()["phenotypes"], self._columns, strict=True)
+            config[PHENOTYPES_KEY] = [{**slot, "column": column} for slot, column in slots]
         (folder / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
         write_weights(self.module, folder / WEIGHTS_FILE)
         write_vocabulary(self.layout, folder)
         write_lines(folder / GENES_FILE, self.genes)
+
+
+def _layout(
+    config: Mapping[str, Any], vocabulary: str | Path, genes: str | Path | Sequence[str], n_bins: int | None
+) -> tuple[TokenLayout, dict[str, str]]:
+    """The sentence, and the obs column of each phenotype: the original's, or as `to_original` noted them."""
+    slots = config.get(PHENOTYPES_KEY)
+    if slots is None:
+        words, categories = read_vocabulary(vocabulary)
+    else:
+        words = read_words(vocabulary)
+    n_bins = _number_of_bins(config["vocab_size"], len(words), n_bins)
+    n_special = (len(categories) if slots is None else len(slots)) + 3
+    genes = read_genes(genes, _number_of_genes(config["max_position_embeddings"], n_special))
+    if slots is None:
+        return TokenLayout.from_vocabulary(words, categories, genes, n_bins), ORIGINAL_COLUMNS
+    bins = {"n_bins": n_bins, "first_bin_id": len(words), "vocabulary": [*words, *map(str, range(n_bins))]}
+    try:
+        columns = {slot["name"]: slot["column"] for slot in slots}
+        return TokenLayout.from_dict({"phenotypes": slots, "genes": genes, **bins}), columns
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"`folder`: {PHENOTYPES_KEY} in {CONFIG_FILE} is damaged: {error!r}. Export anew.") from error
 
 
 def _number_of_genes(length: int, n_special: int) -> int:
@@ -184,21 +210,23 @@ def _number_of_bins(n_tokens: int, n_words: int, n_bins: int | None) -> int:
 def _edges(n_bins: int, threshold: float | None, saved: Sequence[float] | None) -> list[float]:
     """Lower edges: those in the checkpoint, else the original's."""
     if n_bins == 2 and threshold is not None:
-        saved = [0.0, threshold]
-    elif threshold is not None:
+        return make_edges([0.0, threshold], n_bins, np.zeros(0)).tolist()
+    if threshold is not None:
         raise ValueError(f"`threshold`: found {threshold}, but the checkpoint has {n_bins} bins, not 2. Leave it out.")
-    elif n_bins == 2 and saved is None:
+    if n_bins == 2 and saved is None:
         raise ValueError(
             "`threshold`: the checkpoint has two bins and does not say from which value on a gene is expressed. Pass "
             "the threshold it was trained with."
         )
+    if saved is not None and len(saved) == n_bins and saved[0] == 0 and sorted(saved) == list(saved):
+        return list(saved)  # quantiles of data with ties may be equal
     return make_edges("original" if saved is None else saved, n_bins, np.zeros(0)).tolist()
 
 
-def _checked(columns: Mapping[str, str] | None) -> dict[str, str]:
+def _checked(columns: Mapping[str, str] | None, layout: TokenLayout) -> dict[str, str]:
     columns = dict(columns or {})
     for name in columns:
-        check_choice(name, tuple(ORIGINAL_COLUMNS), "columns")
+        check_choice(name, layout.phenotype_names, "columns")
     return columns
 
 
@@ -211,11 +239,12 @@ def _registry(
     categories = {columns[slot.name]: list(slot.categories) for slot in layout.phenotypes}
     if len(categories) < len(keys):
         raise ValueError(f"`columns`: two phenotypes have the same obs column in {keys}. Pass one for each.")
-    args = cls._get_setup_method_args(cls=cls, adata=None, phenotype_keys=keys, layer=layer, use_raw=use_raw)
+    said = {"phenotype_keys": keys, "layer": layer, "use_raw": use_raw, "ordered": None}
+    args = cls._get_setup_method_args(cls=cls, adata=None, **said)
     return registry_without_data(
         AnnDataManager(setup_method_args=args).registry,
         [
             (ExpressionField(layer, use_raw), {"n_obs": 0, "n_vars": len(genes), "column_names": genes}),
-            (PhenotypeField(keys), {"categories": categories, "unseen": {}}),
+            (PhenotypeField(keys), {"categories": categories, "unseen": {}, "ordered": {}}),
         ],
     )

@@ -16,6 +16,8 @@ from polygene_scverse._constants import BALANCE
 from polygene_scverse.module import PolygeneModule
 
 Batch = dict[str, Tensor]
+SUMS = "polygene_sums"
+"""Entry of a checkpoint."""
 
 
 class PolygeneTrainingPlan(TrainingPlan):
@@ -87,22 +89,26 @@ class PolygeneTrainingPlan(TrainingPlan):
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
-    def _loss(self, batch: Batch) -> tuple[dict[str, Any], LossOutput]:
+    def _loss(self, batch: Batch, denominators: Tensor | None = None) -> tuple[dict[str, Any], LossOutput]:
         module = self.module
         outputs = module.inference(**module._get_inference_input(batch))
         logits = module.generative(**module._get_generative_input(batch, outputs))
-        return logits, module.loss(batch, outputs, logits, denominators=self._denominators(batch))
+        return logits, module.loss(batch, outputs, logits, denominators=denominators)
 
     def _denominators(self, batch: Batch) -> Tensor | None:
-        """Targets and known values of an average process, so that averaged gradients are those of the global mean."""
+        """Targets and known values of an average batch of the step, over all processes and accumulated batches.
+
+        Gradients are averaged over both. With these denominators the average is the gradient of the mean of the step.
+        """
+        counts = batch.get("denominators")
         if self.trainer.world_size == 1:
-            return None
-        counts = self.module.count_targets(batch).to(torch.float32)
-        return self.trainer.strategy.reduce(counts, reduce_op="mean").clamp(min=1e-8)
+            return counts
+        counts = self.module.count_targets(batch).float() if counts is None else counts
+        return self.trainer.strategy.reduce(counts.clone(), reduce_op="mean")  # in place
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of a batch."""
-        _, output = self._loss(batch)
+        _, output = self._loss(batch, self._denominators(batch))
         self._add(batch, output)
         return output.loss
 
@@ -133,6 +139,16 @@ class PolygeneTrainingPlan(TrainingPlan):
         sums = torch.stack([output.extra_metrics["loss_sums"], self.module.count_targets(batch).float()])  # (2, 1 + P)
         self._sums = sums if self._sums is None else self._sums + sums
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the sums of an epoch that is not over."""
+        if self._sums is not None:
+            checkpoint[SUMS] = self.trainer.strategy.reduce(self._sums.clone(), reduce_op="sum").cpu()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Go on with the sums; one process has them, for they are added over processes."""
+        sums = checkpoint.get(SUMS)
+        self._sums = None if sums is None else sums.to(self.device) * (self.trainer.global_rank == 0)
+
     def _log_losses(self, mode: str, total: str) -> None:
         if self._sums is None:
             return
@@ -140,9 +156,10 @@ class PolygeneTrainingPlan(TrainingPlan):
         means = sums[0] / sums[1].clamp(min=1)
         gene, phenotype = means[0], means[1:].mean()
         loss = gene + self.module.loss_config.phenotype_weight * phenotype
-        self.log(total, loss, prog_bar=True)
-        self.log(f"gene_loss_{mode}", gene)
-        self.log(f"phenotype_loss_{mode}", phenotype)
+        several = self.trainer.world_size > 1  # all have the same values; Lightning wants to be told
+        self.log(total, loss, prog_bar=True, sync_dist=several)
+        self.log(f"gene_loss_{mode}", gene, sync_dist=several)
+        self.log(f"phenotype_loss_{mode}", phenotype, sync_dist=several)
         self._sums = None
 
     @property
@@ -151,6 +168,8 @@ class PolygeneTrainingPlan(TrainingPlan):
         return dict(zip(self.score_names, self.score_list, strict=True))
 
     def _update_scores(self, batch: Batch, logits: dict[str, Any]) -> None:
+        if not len(batch["phenotypes"]):  # a process may have no cell of the last batch
+            return
         scores, shares = self.val_scores, self.module.log_shares()
         for i, name in enumerate(self.module.layout.phenotype_names):
             codes = batch["phenotypes"][:, i]
