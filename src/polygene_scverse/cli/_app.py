@@ -1,0 +1,84 @@
+"""The command line: `polygene train`, `evaluate`, `predict`, `embed`, `import-original`.
+
+Nothing heavy is imported before a command runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import import_module
+from importlib.metadata import version
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from polygene_scverse.cli._options import add_command
+from polygene_scverse.cli._settings import IGNORED, EmbedSettings, EvaluateSettings, ImportSettings, PredictSettings
+from polygene_scverse.cli._train_settings import TrainSettings
+
+MANY_WORDS = "--sequence_types"
+"""Option of the original that takes all the words that follow."""
+
+
+class Commands(TyperGroup):
+    """The commands; they take the list of phenotypes as the original's do."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the command line."""
+        return super().parse_args(ctx, join_words(args))
+
+
+def join_words(args: Sequence[str]) -> list[str]:
+    """``--sequence_types sex tissue`` becomes ``--sequence_types sex,tissue``; the next option ends the words."""
+    joined: list[str] = []
+    taking = False
+    for arg in args:
+        taking = taking and not arg.startswith("-")
+        if taking and joined[-1] != MANY_WORDS:
+            joined[-1] += f",{arg}"
+        else:
+            joined.append(arg)
+        taking = taking or arg == MANY_WORDS
+    return joined
+
+
+app = typer.Typer(
+    cls=Commands,
+    name="polygene",
+    help="Ask single cells what they are. Exit codes: 0 done, 1 unexpected error, 2 something you can mend.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+
+
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(version("polygene-scverse"))
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    wanted: Annotated[
+        bool, typer.Option("--version", help="Say the version.", callback=_say_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Ask single cells what they are. Exit codes: 0 done, 1 unexpected error, 2 something you can mend."""
+
+
+def _later(module: str, name: str) -> Any:
+    """A function that is imported when it is called."""
+
+    def run(settings: Any) -> None:
+        getattr(import_module(f"polygene_scverse.cli.{module}"), name)(settings)
+
+    return run
+
+
+add_command(app, "train", TrainSettings, _later("_train", "train"))
+add_command(app, "evaluate", EvaluateSettings, _later("_evaluate", "evaluate"), ignored=IGNORED)
+add_command(app, "predict", PredictSettings, _later("_predict", "predict"))
+add_command(app, "embed", EmbedSettings, _later("_predict", "embed"))
+add_command(app, "import-original", ImportSettings, _later("_import_original", "import_original"))

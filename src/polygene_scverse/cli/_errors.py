@@ -1,0 +1,81 @@
+"""Exit codes: 0 done, 1 something unexpected, 2 something the user can mend, 130 and 143 stopped from outside."""
+
+from __future__ import annotations
+
+import traceback
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import typer
+
+UNEXPECTED, USER, INTERRUPTED, TERMINATED = 1, 2, 130, 143
+PACKAGE_FOLDER = Path(__file__).parents[1]
+OF_USERS = (ValueError, KeyError, TypeError, ImportError, RuntimeError)
+
+
+class UserError(Exception):
+    """Something that the user can mend; its text says how."""
+
+
+@contextmanager
+def exits(*, debug: bool = False) -> Iterator[None]:
+    """Turn errors into a line on the standard error stream and an exit code, and warnings into lines.
+
+    Parameters
+    ----------
+    debug
+        Whether to let errors through, so that the traceback is seen.
+
+    Raises
+    ------
+    typer.Exit
+        With the exit code.
+    """
+    with warnings.catch_warnings():
+        warnings.showwarning = _say_warning
+        try:
+            yield
+        except typer.Exit:
+            raise
+        except KeyboardInterrupt as stop:
+            _say("Interrupted.", stop)
+            raise typer.Exit(INTERRUPTED) from None
+        except SystemExit as stop:  # Lightning's answer to SIGTERM, which would count as success
+            _say("Stopped by a signal.", stop)
+            raise typer.Exit(TERMINATED) from None
+        except Exception as error:
+            if debug:
+                raise
+            if is_of_user(error):
+                _say(f"Error: {text_of(error)}", error)
+                raise typer.Exit(USER) from None
+            _say(f"Unexpected {type(error).__name__}: {text_of(error)}", error)
+            typer.echo("Run the command again with --debug to see where it happened.", err=True)
+            raise typer.Exit(UNEXPECTED) from None
+
+
+def is_of_user(error: BaseException) -> bool:
+    """Whether an error is about what the user passed: our own checks raise it, or the file system."""
+    if isinstance(error, (UserError, OSError)):
+        return True
+    frames = traceback.extract_tb(error.__traceback__)
+    ours = bool(frames) and Path(frames[-1].filename).is_relative_to(PACKAGE_FOLDER)
+    return isinstance(error, OF_USERS) and ours
+
+
+def text_of(error: BaseException) -> str:
+    """The text of an error; that of a KeyError would stand in quotes."""
+    return str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+
+
+def _say(text: str, error: BaseException) -> None:
+    """A line for an error, and one for each of its notes."""
+    for line in (text, *getattr(error, "__notes__", ())):
+        typer.echo(line, err=True)
+
+
+def _say_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
+    typer.echo(f"Warning: {message}", err=True)

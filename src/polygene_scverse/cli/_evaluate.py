@@ -1,0 +1,115 @@
+"""`polygene evaluate`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from polygene_scverse.cli._cells import check_folder, find_files, read_cells, split_list
+from polygene_scverse.cli._errors import UserError
+from polygene_scverse.cli._models import read_model
+from polygene_scverse.cli._settings import EvaluateSettings, needed
+from polygene_scverse.cli._train_arguments import said
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from polygene_scverse.model import Polygene
+    from polygene_scverse.model._scoring import TokenCounts
+
+
+def evaluate(s: EvaluateSettings) -> None:
+    """Score hidden words of all files together, and write tables and figures."""
+    _, output = needed(s, "model", "output")
+    files = find_files(s.paths, s.data)
+    masking = _masking(s)
+    model = read_model(s, files)
+    from polygene_scverse.model._training import ORIGINAL_MASK
+
+    names = split_list(s.phenotypes)
+    if unknown := [name for name in names or [] if name not in model.layout.phenotype_names]:
+        raise UserError(f"--phenotypes: {unknown} are not among the model's {list(model.layout.phenotype_names)}.")
+    check_folder(output, overwrite=bool(s.overwrite))
+    if model.mask_ == ORIGINAL_MASK:
+        typer.echo("The weights come from the original: its mask shows which hidden genes are expressed.", err=True)
+    counts = score_files(model, files, masking=masking, balance=s.balance, seed=s.seed, batch_size=s.batch_size)
+    scores = write_scores(counts, model.mask_, output, figures=s.figures is not False, phenotypes=names)
+    if s.logger is not None:
+        from polygene_scverse.model._loggers import make_logger
+
+        logger = make_logger(s.logger, s.log_dir or output / "logs", s.project or "polygene")
+        logger.log_metrics(_flat(scores), step=0)
+        logger.finalize("success")
+    typer.echo(scores.to_string(index=False, float_format="{:.4f}".format))
+    typer.echo(f"Scores and confusion matrices are in {output}.")
+
+
+def score_files(model: Polygene, files: Sequence[Path], **arguments: Any) -> TokenCounts:
+    """Counts of hidden words of all files, one after the other; expression stays on disk where it can."""
+    from polygene_scverse.model._scoring import TokenCounts
+
+    arguments = said(arguments)
+    return TokenCounts.total([model.count_hidden_tokens(read_cells(path, backed=True), **arguments) for path in files])
+
+
+def write_scores(
+    counts: TokenCounts, mask: str, folder: Path, *, figures: bool, phenotypes: Sequence[str] | None = None
+) -> pd.DataFrame:
+    """Write ``scores.csv`` and the confusion matrices of genes and phenotypes; returns the scores."""
+    from polygene_scverse.tl._score_tokens import note_of, score_table
+
+    folder.mkdir(parents=True, exist_ok=True)
+    scores = score_table(counts)
+    scores.to_csv(folder / "scores.csv", index=False)
+    names = list(counts.phenotypes) if phenotypes is None else list(phenotypes)
+    for name in (None, *names):
+        file = folder / ("confusion_genes" if name is None else f"confusion_phenotype_{_plain(name)}")
+        matrix = counts.genes if name is None else counts.phenotypes[name]
+        matrix.to_csv(file.with_name(f"{file.name}.csv"))
+        if figures and matrix.to_numpy().any():
+            _draw(note_of(counts, scores, mask), name, file.with_name(f"{file.name}.png"))
+    return scores
+
+
+def _draw(note: dict[str, Any], name: str | None, path: Path) -> None:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from anndata import AnnData
+
+    from polygene_scverse import pl
+    from polygene_scverse._constants import TOKENS, UNS
+
+    pl.token_confusion(AnnData(uns={UNS: {TOKENS: note}}), name, show=False, save=path.absolute())
+
+
+def _masking(s: EvaluateSettings) -> dict[str, Any] | str | None:
+    """How much is hidden: as in training, as in the original, or as said."""
+    from dataclasses import asdict
+
+    from polygene_scverse.data._rates import ORIGINAL_RATES, resolve_rates
+
+    if s.mask_genes is None and s.mask_phenotypes is None:
+        return s.masking
+    resolve_rates(s.masking)
+    values = {"expressed": s.mask_genes, "not_expressed": s.mask_genes, "hide_each": s.mask_phenotypes}
+    return asdict(ORIGINAL_RATES) | said(values)
+
+
+def _plain(name: str) -> str:
+    """A name as part of a file name."""
+    return re.sub(r"[^\w.-]+", "_", name)
+
+
+def _flat(scores: pd.DataFrame) -> dict[str, float]:
+    """A number for each score, as loggers want them."""
+    kinds = ("accuracy", "precision", "recall", "f1")
+    return {
+        "_".join(filter(None, (row["words"], row["of"].replace(" ", "_"), kind))): float(row[kind])
+        for row in scores.to_dict("records")
+        for kind in kinds
+    }

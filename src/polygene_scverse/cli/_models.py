@@ -1,0 +1,79 @@
+"""The model that a command uses."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from polygene_scverse.cli._errors import UserError
+from polygene_scverse.cli._settings import ModelSettings
+from polygene_scverse.cli._train_arguments import device_of
+
+if TYPE_CHECKING:
+    from polygene_scverse.model import Polygene
+
+
+def read_model(s: ModelSettings, files: Sequence[Path] = ()) -> Polygene:
+    """Read a saved model, or a checkpoint of the original.
+
+    Parameters
+    ----------
+    s
+        Settings that name it.
+    files
+        Files of cells; the first one orders the genes of a checkpoint where nothing else does.
+
+    Raises
+    ------
+    UserError
+        If the folder holds neither, or a checkpoint is named without its vocabulary.
+    """
+    from polygene_scverse.model import Polygene
+
+    folder = s.model
+    if folder is None:
+        raise UserError("--model is needed: the folder of a saved model. See --help.")
+    if not folder.is_dir():
+        raise UserError(f"--model: there is no folder {folder}. Name the folder that a model was saved to.")
+    device = device_of(s.device)
+    if (folder / "model.pt").is_file():
+        one = {"device": device["devices"][0]} if "devices" in device else {}
+        accelerator = {"accelerator": device["accelerator"]} if device else {}
+        with quiet_scvi():
+            return Polygene.load(folder, adata=False, **accelerator, **one)
+    if not (folder / "config.json").is_file():
+        raise UserError(f"--model: {folder} holds neither a saved model (model.pt) nor a checkpoint (config.json).")
+    if s.vocabulary is None:
+        raise UserError(f"--vocabulary is needed: {folder} is a checkpoint of the original, without its words.")
+    genes = s.genes if s.genes is not None else str(files[0])
+    model = Polygene.from_original(folder, vocabulary=s.vocabulary, genes=genes, threshold=_threshold(s, folder))
+    if device.get("accelerator") == "gpu":
+        model.to_device(f"cuda:{device['devices'][0]}" if "devices" in device else "cuda")
+    return model
+
+
+@contextmanager
+def quiet_scvi() -> Iterator[None]:
+    """Keep scvi-tools from saying of a file on this machine that it is "already downloaded"."""
+    logger = logging.getLogger("scvi")
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def _threshold(s: ModelSettings, folder: Path) -> float | None:
+    """The threshold of two bins; the original's command always names one, and with more bins it means nothing."""
+    import json
+
+    from polygene_scverse.data._original import read_vocabulary
+
+    if s.threshold is None or s.vocabulary is None:
+        return None
+    n_tokens = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("vocab_size", 0)
+    return s.threshold if n_tokens - len(read_vocabulary(s.vocabulary)[0]) == 2 else None

@@ -1,0 +1,75 @@
+"""`polygene predict` and `polygene embed`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from polygene_scverse.cli._cells import find_files, plan_outputs, read_cells, split_list, write_cells
+from polygene_scverse.cli._models import read_model
+from polygene_scverse.cli._settings import EmbedSettings, PredictSettings, needed
+from polygene_scverse.cli._train_arguments import said
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from anndata import AnnData
+
+    from polygene_scverse.model import Polygene
+
+TABLES = {".csv": ",", ".tsv": "\t"}
+
+
+def predict(s: PredictSettings) -> None:
+    """Predict the phenotypes of cells."""
+
+    def run(adata: AnnData, model: Polygene) -> pd.DataFrame:
+        from polygene_scverse import tl
+        from polygene_scverse._constants import confidence_key, prediction_key
+
+        names = split_list(s.phenotypes) or list(model.layout.phenotype_names)
+        arguments = said({"balance": s.balance, "given": split_list(s.given), "batch_size": s.batch_size})
+        tl.predict_phenotype(adata, model=model, phenotypes=names, **arguments)
+        return adata.obs[[key(name) for name in names for key in (prediction_key, confidence_key)]]
+
+    _each_file(s, run)
+
+
+def embed(s: EmbedSettings) -> None:
+    """Embed cells."""
+
+    def run(adata: AnnData, model: Polygene) -> pd.DataFrame:
+        import pandas as pd
+
+        from polygene_scverse import tl
+        from polygene_scverse._constants import EMBEDDING, EMBEDDING_UMAP
+
+        arguments = {"pooling": s.pooling, "umap": s.umap, "n_neighbors": s.n_neighbors, "seed": s.seed}
+        tl.embed(adata, model=model, **said({**arguments, "batch_size": s.batch_size}))
+        parts = {"dim": adata.obsm[EMBEDDING]} | ({} if s.umap is False else {"umap": adata.obsm[EMBEDDING_UMAP]})
+        columns = {f"{name}_{i}": part[:, i] for name, part in parts.items() for i in range(part.shape[1])}
+        return pd.DataFrame(columns, index=adata.obs_names)
+
+    _each_file(s, run)
+
+
+def _each_file(s: PredictSettings | EmbedSettings, run: Any) -> None:
+    """Read each file, add to it, and write it under another name."""
+    _, output = needed(s, "model", "output")
+    files = find_files(s.paths, s.data)
+    targets = plan_outputs(files, output, s.format, overwrite=bool(s.overwrite))
+    model = read_model(s, files)
+    for source, target in zip(files, targets, strict=True):
+        adata = read_cells(source, backed=True)
+        table = run(adata, model)
+        write_result(adata, table, source, target)
+        typer.echo(f"{adata.n_obs:,} cells: {target}")
+
+
+def write_result(adata: AnnData, table: pd.DataFrame, source: Path, target: Path) -> None:
+    """Write the table alone, or the cells with it."""
+    if target.suffix in TABLES:
+        table.to_csv(target, sep=TABLES[target.suffix], index_label="cell")
+    else:
+        write_cells(adata, source, target)

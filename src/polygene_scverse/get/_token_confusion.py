@@ -1,0 +1,75 @@
+"""Which hidden word is taken for which."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+
+from polygene_scverse._constants import TOKENS, UNS
+from polygene_scverse._validate import check_choice
+
+
+def token_confusion(
+    adata: AnnData,
+    phenotype: str | None = None,
+    *,
+    normalize: Literal["true", "pred", "all"] | None = None,
+    key: str = TOKENS,
+) -> pd.DataFrame:
+    """Hidden against guessed words.
+
+    Parameters
+    ----------
+    adata
+        Data with scores from :func:`~polygene_scverse.tl.score_tokens`.
+    phenotype
+        A phenotype; None for the expression bins of hidden genes.
+    normalize
+        ``"true"`` divides by the number of times that each word was hidden, ``"pred"`` that it was guessed, ``"all"``
+        by the number of hidden words; None counts them. Where there is nothing to divide by, the share is 0.
+    key
+        Entry of ``uns["polygene"]`` to read.
+
+    Returns
+    -------
+    Table with hidden words in rows and guessed ones in columns (n_words x n_words).
+
+    Raises
+    ------
+    KeyError
+        If no scores are there, or the phenotype was not scored.
+    ValueError
+        If `normalize` is something else.
+
+    Examples
+    --------
+    >>> pgs.get.token_confusion(adata).to_csv("bins.csv")
+    """
+    check_choice(normalize, (None, "true", "pred", "all"), "normalize")
+    note = adata.uns.get(UNS, {}).get(key)
+    if note is None:
+        raise KeyError(
+            f"`key`: no scores of hidden words in adata, adata.uns[{UNS!r}][{key!r}] is not there. Call "
+            "pgs.tl.score_tokens(adata) first."
+        )
+    if phenotype is not None and phenotype not in note["phenotypes"]:
+        raise KeyError(
+            f"`phenotype`: {phenotype!r} is not among the scored {list(note['phenotypes'])}. Pass one of them, or None "
+            "for genes."
+        )
+    counts = np.array(note["genes"] if phenotype is None else note["phenotypes"][phenotype])
+    names = [f"bin {b}" for b in range(len(counts))] if phenotype is None else list(note["categories"][phenotype])
+    return pd.DataFrame(
+        _normalized(counts, normalize), index=pd.Index(names, name="hidden"), columns=pd.Index(names, name="guessed")
+    )
+
+
+def _normalized(counts: np.ndarray, normalize: str | None) -> np.ndarray:
+    if normalize is None:
+        return counts
+    axis = {"true": 1, "pred": 0, "all": None}[normalize]
+    total = counts.sum(axis=axis, keepdims=True)
+    return np.divide(counts, total, out=np.zeros(counts.shape), where=total > 0)

@@ -1,0 +1,67 @@
+"""Scores that follow from confusion matrices alone, so that no single answer has to be kept."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+
+def confusion_scores(matrices: Sequence[ArrayLike], *, classes: Sequence[int] | None = None) -> dict[str, float]:
+    """Accuracy and macro-averaged precision, recall and F1 of one or more confusion matrices.
+
+    Several matrices are scored together as one with these blocks on its diagonal: an answer of one question is never
+    taken for one of another.
+
+    Parameters
+    ----------
+    matrices
+        Counts with true classes in rows and predicted ones in columns; each of shape (n_classes, n_classes).
+    classes
+        Classes that are scored, numbered through all matrices; all by default. Precision still counts the answers of
+        the others, as scikit-learn's `labels` does.
+
+    Returns
+    -------
+    ``n``, the answers whose true class is scored, and ``n_classes``, the classes that occur, as truth or as prediction;
+    ``accuracy``, the share of right ones among the n; ``precision``, ``recall`` and ``f1``, means over the classes that
+    occur, 0 for a class where there is nothing to divide by. NaN where nothing is scored.
+
+    Raises
+    ------
+    ValueError
+        If a matrix is not square.
+
+    Examples
+    --------
+    >>> confusion_scores([[[3, 1], [0, 4]]])["accuracy"]
+    0.875
+    """
+    blocks = [np.asarray(matrix, dtype=np.float64) for matrix in matrices]
+    for block in blocks:
+        if block.ndim != 2 or block.shape[0] != block.shape[1]:
+            raise ValueError(f"`matrices`: found the shape {block.shape}, but rows and columns are the same classes.")
+    right, true, predicted = (
+        np.concatenate([np.zeros(0), *parts])
+        for parts in ([b.diagonal() for b in blocks], [b.sum(1) for b in blocks], [b.sum(0) for b in blocks])
+    )
+    chosen = np.zeros(len(right), dtype=bool)
+    chosen[slice(None) if classes is None else np.asarray(classes, dtype=np.intp)] = True
+    chosen &= true + predicted > 0
+    right, true, predicted = right[chosen], true[chosen], predicted[chosen]
+    return {
+        "n": float(true.sum()),
+        "n_classes": float(chosen.sum()),
+        "accuracy": float(right.sum() / true.sum()) if true.sum() else float("nan"),
+        "precision": _mean(right, predicted),
+        "recall": _mean(right, true),
+        "f1": _mean(2 * right, true + predicted),
+    }
+
+
+def _mean(part: NDArray[np.float64], whole: NDArray[np.float64]) -> float:
+    """Mean share over the classes, 0 where there is nothing to divide by; NaN without classes."""
+    if not len(part):
+        return float("nan")
+    return float(np.divide(part, whole, out=np.zeros_like(part), where=whole > 0).mean())

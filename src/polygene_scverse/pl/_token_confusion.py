@@ -1,0 +1,89 @@
+"""Heat map of hidden against guessed words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import pandas as pd
+from anndata import AnnData
+from matplotlib.axes import Axes
+
+from polygene_scverse._constants import TOKENS
+from polygene_scverse.get import token_confusion as get_token_confusion
+from polygene_scverse.pl._confusion import draw_matrix
+from polygene_scverse.pl._finish import finish
+
+
+def token_confusion(
+    adata: AnnData,
+    phenotype: str | None = None,
+    *,
+    normalize: Literal["true", "pred", "all"] | None = "true",
+    key: str = TOKENS,
+    cmap: str = "Blues",
+    ax: Axes | None = None,
+    show: bool | None = None,
+    save: bool | str | Path | None = None,
+) -> Axes | None:
+    """Draw hidden against guessed words as a heat map.
+
+    Words that were neither hidden nor guessed are left out; behind each stands how often it was hidden.
+
+    Parameters
+    ----------
+    adata
+        Data with scores from :func:`~polygene_scverse.tl.score_tokens`.
+    phenotype
+        A phenotype; None for the expression bins of hidden genes.
+    normalize
+        ``"true"`` divides by the number of times that each word was hidden, ``"pred"`` that it was guessed, ``"all"``
+        by the number of hidden words; None counts them.
+    key
+        Entry of ``uns["polygene"]`` to read.
+    cmap
+        Colour map.
+    ax
+        Axes to draw into.
+    show
+        Whether to show the figure; by default as ``scanpy.settings.autoshow`` says.
+    save
+        Whether to save the figure to ``scanpy.settings.figdir``; a name is appended to the default one, a path with a
+        folder is taken as it is.
+
+    Returns
+    -------
+    Axes, None if the figure is shown.
+
+    Raises
+    ------
+    KeyError
+        If no scores are there, or the phenotype was not scored.
+    ValueError
+        If `normalize` is something else, or no such word was hidden.
+
+    Examples
+    --------
+    >>> pgs.pl.token_confusion(adata, "cell_type")
+    """
+    matrix = get_token_confusion(adata, phenotype, normalize=normalize, key=key)
+    counts = get_token_confusion(adata, phenotype, key=key)
+    used = ((counts.sum(axis=0) + counts.sum(axis=1)) > 0).to_numpy()
+    what = "hidden genes" if phenotype is None else phenotype
+    if not used.any():
+        raise ValueError(
+            f"`phenotype`: no word of {what!r} was hidden where it is known, so that there is nothing to draw. Score "
+            "cells that have recorded values."
+        )
+    matrix, n_hidden = matrix.loc[used, used], counts.sum(axis=1)[used]
+    matrix.index = pd.Index([f"{name} ({n:,})" for name, n in n_hidden.items()])
+    words = {"true": "share of hidden words", "pred": "share of guesses", "all": "share of all hidden words"}
+    ax = draw_matrix(
+        matrix,
+        ax=ax,
+        cmap=cmap,
+        vmax=1 if normalize in ("true", "pred") else None,
+        title=what,
+        labels=("guessed", "hidden (words)", words.get(normalize or "", "hidden words")),
+    )
+    return finish(ax, ax, "token_confusion", show, save)

@@ -1,0 +1,98 @@
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import typer
+
+from polygene_scverse._validate import check_choice, check_columns
+from polygene_scverse.cli._errors import UserError, exits, is_of_user, text_of
+from polygene_scverse.datasets import simulate
+
+
+def ours():
+    check_choice("x", ("a", "b"), "argument")
+
+
+def a_missing_column():
+    check_columns(["celltype"], simulate(20, 20), "phenotypes", ["cell_type"])
+
+
+def theirs():
+    np.zeros(3).reshape(2, 2)
+
+
+def no_file():
+    Path("no/such/file").read_text()
+
+
+def said():
+    raise UserError("mend it")
+
+
+@pytest.mark.parametrize(
+    ("function", "code", "start"),
+    [
+        (ours, 2, "Error: `argument`: found 'x'"),
+        (a_missing_column, 2, "Error: `phenotypes`: ['celltype'] not among"),
+        (no_file, 2, "Error: [Errno 2]"),
+        (said, 2, "Error: mend it"),
+        (theirs, 1, "Unexpected ValueError: cannot reshape"),
+    ],
+    ids=["our check", "our KeyError", "file system", "the command's own", "somebody else's"],
+)
+def test_codes_and_words(capsys, function, code, start):
+    with pytest.raises(typer.Exit, match=str(code)) as end, exits():
+        function()
+    assert end.value.exit_code == code
+    found = capsys.readouterr()
+    assert found.err.startswith(start)
+    assert ("--debug" in found.err) == (code == 1)
+    assert "Traceback" not in found.err + found.out
+
+
+@pytest.mark.parametrize(
+    ("stop", "code", "text"),
+    [(KeyboardInterrupt, 130, "Interrupted."), (SystemExit, 143, "Stopped by a signal.")],
+    ids=["Ctrl-C", "SIGTERM"],
+)
+@pytest.mark.parametrize("debug", [False, True], ids=["plain", "debug"])
+def test_what_is_stopped_from_outside_is_no_success(capsys, stop, code, text, debug):
+    error = stop()
+    error.add_note("Go on with --resume.")
+    with pytest.raises(typer.Exit, match=str(code)) as end, exits(debug=debug):
+        raise error
+    assert end.value.exit_code == code
+    assert capsys.readouterr().err == f"{text}\nGo on with --resume.\n"
+
+
+def test_debug_lets_errors_through():
+    with pytest.raises(ValueError, match="cannot reshape"), exits(debug=True):
+        theirs()
+
+
+def test_no_error():
+    with exits():
+        done = True
+    assert done
+
+
+def test_an_exit_is_an_exit():
+    with pytest.raises(typer.Exit, match="3"), exits():
+        raise typer.Exit(3)
+
+
+def test_warnings_are_lines(capsys):
+    before = warnings.showwarning
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        with exits():
+            warnings.warn("look at this", UserWarning, stacklevel=1)
+    assert capsys.readouterr().err == "Warning: look at this\n"
+    assert warnings.showwarning is before
+
+
+def test_the_text_of_a_key_error_has_no_quotes():
+    assert text_of(KeyError("`x`: is not there")) == "`x`: is not there"
+    assert text_of(KeyError()) == ""
+    assert not is_of_user(KeyError("x"))  # never raised, so nobody knows where

@@ -1,0 +1,89 @@
+"""`polygene predict` and `polygene embed`: the files hold what the verbs write."""
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+
+import polygene_scverse as pgs
+
+
+@pytest.fixture
+def predicted(shards, model_folder):
+    """Cells of a file with what the verb writes."""
+    adata = ad.read_h5ad(shards / "s_1.h5ad")
+    pgs.tl.predict_phenotype(adata, model=model_folder)
+    return adata
+
+
+def test_predictions_in_a_new_file(polygene, shards, model_folder, predicted, tmp_path):
+    out = tmp_path / "out.h5ad"
+    before = (shards / "s_1.h5ad").read_bytes()
+    said = polygene("predict", shards / "s_1.h5ad", "--model", model_folder, "-o", out).said
+    assert "50 cells" in said
+    found = ad.read_h5ad(out)
+    pd.testing.assert_frame_equal(found.obs, predicted.obs)
+    for name in ("cell_type", "sex"):
+        pd.testing.assert_frame_equal(pgs.get.probabilities(found, name), pgs.get.probabilities(predicted, name))
+    np.testing.assert_array_equal(found.X.toarray(), predicted.X.toarray())
+    assert (shards / "s_1.h5ad").read_bytes() == before
+
+
+def test_several_files_as_tables(polygene, shards, model_folder, predicted, tmp_path):
+    flags = ["--model", model_folder, "-o", tmp_path / "out", "--format", "csv", "--phenotypes", "sex"]
+    polygene("predict", f"{shards}/s_{{0..1}}.h5ad", *flags)
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["s_0.csv", "s_1.csv"]
+    table = pd.read_csv(tmp_path / "out" / "s_1.csv", index_col="cell")
+    assert list(table) == ["polygene_sex", "polygene_sex_confidence"]
+    assert list(table["polygene_sex"]) == list(predicted.obs["polygene_sex"])
+    assert list(table.index) == list(predicted.obs_names)
+
+
+def test_evidence_and_balance(polygene, shards, model_folder, tmp_path):
+    adata = ad.read_h5ad(shards / "s_1.h5ad")
+    pgs.tl.predict_phenotype(adata, model=model_folder, phenotypes="sex", given="cell_type", balance=0.0)
+    flags = ["--given", "cell_type", "--balance", "0", "--phenotypes", "sex", "--batch-size", "7"]
+    polygene("predict", shards / "s_1.h5ad", "--model", model_folder, "-o", tmp_path / "a.tsv", *flags)
+    table = pd.read_csv(tmp_path / "a.tsv", sep="\t")
+    np.testing.assert_allclose(table["polygene_sex_confidence"], adata.obs["polygene_sex_confidence"], rtol=1e-5)
+
+
+def test_embedding(polygene, shards, model_folder, tmp_path):
+    adata = ad.read_h5ad(shards / "s_1.h5ad")
+    pgs.tl.embed(adata, model=model_folder, pooling="genes", umap=False)
+    common = [shards / "s_1.h5ad", "--model", model_folder, "--pooling", "genes", "--no-umap"]
+    polygene("embed", *common, "-o", tmp_path / "a.h5ad")
+    polygene("embed", *common, "-o", tmp_path / "a.csv")
+    np.testing.assert_array_equal(ad.read_h5ad(tmp_path / "a.h5ad").obsm["X_polygene"], adata.obsm["X_polygene"])
+    table = pd.read_csv(tmp_path / "a.csv", index_col="cell")
+    assert list(table) == [f"dim_{i}" for i in range(16)]
+    np.testing.assert_allclose(table, adata.obsm["X_polygene"], rtol=1e-5)
+
+
+@pytest.mark.slow
+def test_embedding_with_umap(polygene, shards, model_folder, tmp_path):
+    flags = ["--model", model_folder, "--n-neighbors", "5", "--seed", "1"]
+    polygene("embed", shards / "s_2.h5ad", *flags, "-o", tmp_path / "a.h5ad")
+    found = ad.read_h5ad(tmp_path / "a.h5ad")
+    assert found.obsm["X_polygene_umap"].shape == (40, 2)
+    assert "polygene_connectivities" in found.obsp
+
+
+@pytest.mark.parametrize("command", ["predict", "embed"])
+def test_the_input_is_not_overwritten(polygene, shards, model_folder, command):
+    path = shards / "s_0.h5ad"
+    said = polygene(command, path, "-m", model_folder, "-o", path, "--overwrite", code=2).said
+    assert "is an input, which is not overwritten" in said
+
+
+@pytest.mark.parametrize(
+    ("flags", "match"),
+    [
+        (["nix.h5ad", "-m", "m", "-o", "a.h5ad"], "no file matches 'nix.h5ad'"),
+        (["-m", "m", "-o", "a.h5ad"], "no cells: name h5ad files"),
+        (["a.h5ad"], "needed, and not given: model, output"),
+    ],
+    ids=["file", "no file", "nothing"],
+)
+def test_what_cannot_be(polygene, flags, match):
+    assert match in polygene("predict", *flags, code=2).said
