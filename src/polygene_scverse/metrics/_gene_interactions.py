@@ -1,0 +1,83 @@
+"""How alike the states of genes are."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.linalg import cholesky, solve_triangular
+from sklearn.covariance import ledoit_wolf_shrinkage, shrunk_covariance
+from sklearn.metrics import euclidean_distances
+
+Metric = Literal["cosine", "mahalanobis"]
+LEAST_SHRINKAGE = 1e-3
+"""Of two states alone the estimated shrinkage is 0, which leaves no inverse."""
+
+
+def gene_interactions(
+    states: ArrayLike, *, metric: Metric = "cosine", covariance: ArrayLike | None = None
+) -> NDArray[np.float64]:
+    """Compare the states of all pairs of genes.
+
+    Parameters
+    ----------
+    states
+        State of each gene; shape (n_genes, n_hidden).
+    metric
+        ``"cosine"`` similarity, from -1 to 1, or ``"mahalanobis"`` distance, from 0 on.
+    covariance
+        Covariance for Mahalanobis distances, of full rank; shape (n_hidden, n_hidden). By default
+        `gene_covariance` of `states`.
+
+    Returns
+    -------
+    Symmetric; shape (n_genes, n_genes).
+
+    Raises
+    ------
+    ValueError
+        If `metric` is something else.
+
+    Examples
+    --------
+    >>> gene_interactions([[1.0, 0.0], [0.0, 2.0]]).tolist()
+    [[1.0, 0.0], [0.0, 1.0]]
+    """
+    x = np.asarray(states, dtype=np.float64)
+    if metric == "cosine":
+        x = x / np.linalg.norm(x, axis=1, keepdims=True).clip(min=np.finfo(np.float64).tiny)
+        return (x @ x.T).clip(-1.0, 1.0)  # (n_genes, n_genes)
+    if metric != "mahalanobis":
+        raise ValueError(f"`metric`: found {metric!r}, but it must be 'cosine' or 'mahalanobis'. Pass one of them.")
+    if covariance is None:
+        covariance = gene_covariance(x)
+    root = cholesky(np.asarray(covariance, dtype=np.float64), lower=True)
+    return euclidean_distances(solve_triangular(root, x.T, lower=True).T)  # (n_genes, n_genes)
+
+
+def gene_covariance(states: ArrayLike) -> NDArray[np.float64]:
+    """Covariance of states over genes, shrunk towards a multiple of the unit matrix, so that it can be inverted.
+
+    States that a layer normalisation has centred lie in a plane, and there may be fewer genes than hidden units:
+    the plain covariance has no inverse then.
+
+    Parameters
+    ----------
+    states
+        State of each gene; shape (n_genes, n_hidden).
+
+    Returns
+    -------
+    Shape (n_hidden, n_hidden); the unit matrix where there are fewer than two different states.
+
+    References
+    ----------
+    Ledoit and Wolf: A well-conditioned estimator for large-dimensional covariance matrices. Journal of Multivariate
+    Analysis 88 (2004).
+    """
+    x = np.asarray(states, dtype=np.float64)
+    if len(x) < 2 or not np.ptp(x, axis=0).any():
+        return np.eye(x.shape[1])
+    shrinkage = max(ledoit_wolf_shrinkage(x), LEAST_SHRINKAGE)
+    return shrunk_covariance(np.cov(x, rowvar=False, bias=True), shrinkage=shrinkage)
