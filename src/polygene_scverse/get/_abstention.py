@@ -1,0 +1,57 @@
+"""Errors that are left when unsure cells are not answered."""
+
+from __future__ import annotations
+
+import pandas as pd
+from anndata import AnnData
+
+from polygene_scverse._constants import UNASSIGNED, confidence_key, prediction_key
+from polygene_scverse.get._lookup import check_predicted, model_categories, recorded_codes
+from polygene_scverse.metrics import risk_coverage
+
+
+def abstention(adata: AnnData, phenotype: str) -> pd.DataFrame:
+    """Share of cells that are answered and of wrong answers, for each threshold of confidence.
+
+    It helps to choose `min_confidence` of :func:`~polygene_scverse.tl.predict_phenotype`.
+
+    Parameters
+    ----------
+    adata
+        Data with predictions from :func:`~polygene_scverse.tl.predict_phenotype`, every cell answered. Pass a subset,
+        such as held-out donors, for figures that hold for new cells.
+    phenotype
+        A phenotype that was predicted and is recorded in ``obs``.
+
+    Returns
+    -------
+    Table with a row per threshold, from the highest down: ``min_confidence``; ``answered``, the share of the cells with
+    at least this confidence; ``error``, the share of these whose chosen category is not the recorded one. Cells without
+    a recorded value, or with one that the model does not know, are left out.
+
+    Raises
+    ------
+    KeyError
+        If the phenotype was not predicted, or is not recorded.
+    ValueError
+        If cells were left unassigned: their answers are not known.
+
+    Examples
+    --------
+    >>> table = pgs.get.abstention(adata[held_out], "cell_type")
+    >>> table[table["error"] <= 0.05].iloc[-1]
+    """
+    check_predicted(adata, phenotype)
+    labels = adata.obs[prediction_key(phenotype)].astype(object)
+    if n := int((labels == UNASSIGNED).sum()):
+        raise ValueError(
+            f"`adata`: {n} cells are {UNASSIGNED!r}, so that what they would have been is not known. Call "
+            "pgs.tl.predict_phenotype(adata) without `min_confidence` first."
+        )
+    categories = model_categories(adata, phenotype)
+    curve = risk_coverage(
+        recorded_codes(adata, phenotype, categories),
+        pd.Categorical(labels, categories=categories).codes,
+        adata.obs[confidence_key(phenotype)],
+    )
+    return pd.DataFrame(curve).set_axis(["min_confidence", "answered", "error"], axis=1)

@@ -1,0 +1,60 @@
+"""Categories that the true one is among."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+
+from polygene_scverse._constants import prediction_key, set_key
+from polygene_scverse.get._lookup import check_predicted, model_categories
+
+
+def prediction_sets(adata: AnnData, phenotype: str) -> pd.DataFrame:
+    """Prediction set of each cell.
+
+    Parameters
+    ----------
+    adata
+        Data with prediction sets from ``pgs.tl.predict_phenotype(adata, coverage=0.9)``.
+    phenotype
+        A phenotype whose sets were predicted.
+
+    Returns
+    -------
+    Table with a row per cell (n_obs x 3): ``predicted``, the chosen category; ``categories``, the list of those in the
+    set, in the order of the model's; ``size``, how many they are. A set of size 0 says that no category is as probable
+    as those of the cells the model was calibrated on.
+
+    Raises
+    ------
+    KeyError
+        If no sets of the phenotype were predicted.
+    ValueError
+        If the names of the categories were lost from ``uns``, as in a concatenation.
+
+    Examples
+    --------
+    >>> pgs.tl.predict_phenotype(adata, coverage=0.9)
+    >>> pgs.get.prediction_sets(adata, "cell_type")["size"].value_counts()
+    """
+    if prediction_key(phenotype) in adata.obs and set_key(phenotype) not in adata.obsm:
+        raise KeyError(
+            f"`phenotype`: {phenotype!r} was predicted without sets, adata.obsm[{set_key(phenotype)!r}] is not there. "
+            "Call pgs.tl.predict_phenotype(adata, coverage=0.9)."
+        )
+    check_predicted(adata, phenotype, where="obsm", key_of=set_key)
+    inside = np.asarray(adata.obsm[set_key(phenotype)], dtype=bool)  # (n_obs, n_categories)
+    names = model_categories(adata, phenotype)
+    if len(names) != inside.shape[1]:
+        raise ValueError(
+            f"`adata`: adata.obsm[{set_key(phenotype)!r}] has {inside.shape[1]} columns, but {len(names)} categories "
+            "are known: their names in adata.uns['polygene']['predict'] were lost, as in a concatenation. Call "
+            "pgs.tl.predict_phenotype(adata, coverage=..., model=model) again."
+        )
+    columns = {
+        "predicted": adata.obs[prediction_key(phenotype)],
+        "categories": [[names[code] for code in np.flatnonzero(row)] for row in inside],
+        "size": inside.sum(axis=1),
+    }
+    return pd.DataFrame(columns, index=adata.obs_names)

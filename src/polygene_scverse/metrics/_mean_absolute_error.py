@@ -1,0 +1,44 @@
+"""How far expected values are from the true ones."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike
+from sklearn.metrics import mean_absolute_error as _mean_absolute_error
+
+from polygene_scverse.metrics._known import known_probabilities
+
+
+def mean_absolute_error(true: ArrayLike, probabilities: ArrayLike, values: ArrayLike) -> float:
+    """Mean distance between the value of the true category and the expected one, for categories that are numbers.
+
+    Parameters
+    ----------
+    true
+        True codes, -1 where unknown; shape (n_obs,).
+    probabilities
+        Probability of each category; shape (n_obs, n_categories).
+    values
+        Number that each category stands for; shape (n_categories,).
+
+    Returns
+    -------
+    In the unit of `values`, such as years. NaN if no cell is known.
+
+    Raises
+    ------
+    ValueError
+        If there is not one row per cell, a code has no column, or there is not one value per category.
+
+    Examples
+    --------
+    >>> mean_absolute_error([0, 1], [[1.0, 0.0], [0.5, 0.5]], [20, 40])
+    5.0
+    """
+    true, probabilities = known_probabilities(true, probabilities)
+    values = np.asarray(values, dtype=np.float64)
+    if values.shape != probabilities.shape[1:]:
+        raise ValueError(
+            f"`values`: found shape {values.shape} for {probabilities.shape[1]} categories. Pass one value for each."
+        )
+    return float(_mean_absolute_error(values[true], probabilities @ values)) if len(true) else float("nan")

@@ -1,0 +1,64 @@
+"""How novel cells are, into obs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from anndata import AnnData
+from mudata import MuData
+
+from polygene_scverse._constants import NOVELTY, UNS
+from polygene_scverse.model import Polygene
+from polygene_scverse.tl._models import anndata_of, find
+
+
+def novelty(
+    adata: AnnData | MuData,
+    *,
+    phenotype: str | None = None,
+    model: Polygene | str | Path | None = None,
+    mod: str = "rna",
+    batch_size: int = 64,
+) -> None:
+    """Say of each cell how unlike the training cells it is: it may be of no category that the model knows.
+
+    Cells of a new kind that looks much like a known one are not found, and cells of new donors or protocols look more
+    novel than those of the training's; see :meth:`~polygene_scverse.model.Polygene.novelty` for what is measured.
+
+    Parameters
+    ----------
+    adata
+        Cells; genes are matched by name, unmeasured ones count as average.
+    phenotype
+        Whose categories are the known ones. By default the cell type, if a phenotype has one of the usual names of it,
+        else the first phenotype.
+    model
+        A model, or the folder it was saved to. By default the one last trained on `adata`.
+    mod
+        Modality to read and write, for MuData.
+    batch_size
+        Cells per step.
+
+    Returns
+    -------
+    Nothing. Writes ``obs["polygene_novelty"]``, from 0 to 1: the share of the cells held out in training that look less
+    novel. A value of 0.95 is reached by 5 % of cells like those. The phenotype is noted in
+    ``uns["polygene"]["novelty"]``.
+
+    Raises
+    ------
+    ValueError
+        If no model is found, the phenotype is not the model's, no gene matches, or expression has the wrong scale; and
+        if the model was trained on very few cells or comes from the original.
+
+    Examples
+    --------
+    >>> pgs.tl.novelty(adata)
+    >>> adata[adata.obs["polygene_novelty"] > 0.99]
+    """
+    data = anndata_of(adata, mod)
+    trained = find(adata, model)
+    name = trained.reference_phenotype if phenotype is None else phenotype
+    table = trained.novelty(data, phenotype=name, batch_size=batch_size)
+    data.obs[NOVELTY] = table["novelty"].to_numpy()
+    data.uns[UNS] = {**data.uns.get(UNS, {}), "novelty": {"phenotype": name}}

@@ -1,0 +1,229 @@
+"""Temperatures: scikit-learn and torch as oracles, what they are fitted on, and that they are saved and used."""
+
+import logging
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from sklearn.linear_model import LogisticRegression
+
+from polygene_scverse.metrics import ece, nll
+from polygene_scverse.model import Polygene
+from polygene_scverse.model._calibration import LEAST_CELLS, fit_temperature, in_words
+
+logging.getLogger("scvi").setLevel(logging.WARNING)
+
+
+def simulated_logits(n, k, temperature, seed=0):
+    """Logits that are too large by a known factor, and codes drawn from what they should be."""
+    rng = np.random.default_rng(seed)
+    true = rng.normal(0, 2, (n, k))
+    p = np.exp(true) / np.exp(true).sum(1, keepdims=True)
+    codes = (rng.random((n, 1)) > p.cumsum(1)).sum(1).clip(max=k - 1)
+    return true * temperature, codes
+
+
+@pytest.fixture(scope="module")
+def groups():
+    """Arguments of a training on 240 cells that holds out two of six donors."""
+    return {"max_epochs": 2, "group_key": "donor", "validation_size": 0.34, "enable_progress_bar": False}
+
+
+@pytest.mark.parametrize("temperature", [0.4, 1.0, 3.0], ids=str)
+@pytest.mark.parametrize("k", [2, 7], ids=str)
+def test_known_temperature(temperature, k):
+    logits, codes = simulated_logits(20_000, k, temperature)
+    assert fit_temperature(logits, codes) == pytest.approx(temperature, rel=0.03)
+
+
+def test_is_the_slope_of_logistic_regression():
+    logits, codes = simulated_logits(5000, 2, 2.5)
+    slope = LogisticRegression(C=1e6, fit_intercept=False).fit(logits[:, 1:] - logits[:, :1], codes).coef_[0, 0]
+    assert fit_temperature(logits, codes) == pytest.approx(1 / slope, rel=0.002)
+
+
+def test_is_the_minimum_by_autograd():
+    logits, codes = simulated_logits(60, 4, 2.0)
+    inverse = torch.tensor(1 / fit_temperature(logits, codes), dtype=torch.float64, requires_grad=True)
+    likelihood = torch.nn.functional.cross_entropy(
+        torch.from_numpy(logits) * inverse, torch.from_numpy(codes), reduction="sum"
+    )
+    loss = likelihood - torch.distributions.Normal(1.0, 1.0).log_prob(inverse)
+    loss.backward()
+    assert inverse.grad.item() == pytest.approx(0.0, abs=1e-3)
+
+
+def test_all_right_does_not_make_certain():
+    logits = np.tile([5.0, 0.0], (300, 1))
+    assert 0.5 < fit_temperature(logits, np.zeros(300, dtype=int)) < 1.0
+
+
+def test_calibration_lowers_the_errors():
+    logits, codes = simulated_logits(4000, 5, 4.0)
+    t = fit_temperature(logits, codes)
+    before, after = (torch.from_numpy(logits / x).softmax(-1).numpy() for x in (1.0, t))
+    assert ece(codes, after) < 0.03 < 0.1 < ece(codes, before)
+    assert nll(codes, after) < nll(codes, before)
+
+
+def test_fitted_on_held_out_groups(cells, trained, groups):
+    model = trained(cells(240), **groups)
+    held_out = model.validation_indices
+    names = set(model.adata.obs["donor"].iloc[held_out])
+    for name, codes in model.codes(held_out).items():
+        entry = model.calibration_[name]
+        assert (entry["n_cells"], entry["n_groups"]) == (int((codes >= 0).sum()), len(names))
+        assert (entry["cells"], entry["group_key"], entry["fitted"]) == ("held-out", "donor", True)
+        assert f"{len(names)} whole groups of 'donor'" in entry["words"]
+    assert not names & set(model.adata.obs["donor"].iloc[model.train_indices])
+
+
+def test_figures_are_those_of_the_held_out_cells(cells, trained, groups):
+    model = trained(cells(240, missing=0.2), **groups)
+    tables = model.predict_phenotype(indices=model.validation_indices)
+    for name, codes in model.codes(model.validation_indices).items():
+        entry, known = model.calibration_[name], codes >= 0
+        assert entry["temperature"] != 1.0
+        assert entry["ece_after"] == pytest.approx(ece(codes, tables[name]))
+        assert entry["nll_after"] == pytest.approx(nll(codes, tables[name]))
+        logits = np.log(tables[name].to_numpy()[known].astype(float)) * entry["temperature"]
+        assert fit_temperature(logits, codes[known]) == pytest.approx(entry["temperature"], rel=1e-3)
+        raw = torch.from_numpy(logits).softmax(-1).numpy()
+        assert entry["nll_before"] == pytest.approx(nll(codes[known], raw), rel=1e-4)
+        assert entry["nll_after"] <= entry["nll_before"]
+
+
+def test_held_out_cells_without_groups(cells, trained):
+    model = trained(cells(200), validation_size=0.5)
+    entry = model.calibration_["sex"]
+    assert (entry["n_groups"], entry["group_key"], entry["n_cells"]) == (0, "", 100)
+    assert "100 held-out cells; " in entry["words"]
+    assert "cells of the same groups (donors) may be in training" in entry["words"]
+
+
+@pytest.mark.parametrize("size", [0.0, 0.1], ids=["none held out", "few held out"])
+def test_too_few_cells_leave_the_temperature(cells, trained, size):
+    model = trained(cells(60), validation_size=size)
+    n = round(60 * size)
+    for name in model.categories:
+        entry = model.calibration_[name]
+        assert (entry["temperature"], entry["fitted"], entry["n_cells"]) == (1.0, False, n)
+        assert entry["words"].startswith(f"temperature 1, not fitted: {n} held-out cells have a known category")
+        assert model.temperature(name) == 1.0
+
+
+def test_words_of_one_group():
+    figures = {"ece_before": 0.1, "ece_after": 0.05, "temperature": 1.5, "fitted": True, "cells": "held-out"}
+    words = in_words(figures | {"n_cells": 70, "n_groups": 1, "group_key": "donor"})
+    assert words == (
+        "temperature 1.50, fitted on 70 held-out cells of 1 whole group of 'donor'; expected calibration error 0.100 "
+        "before, 0.050 after; one group says little about others"
+    )
+
+
+def test_validation_cells_do_not_touch_the_weights(cells, model_of):
+    """Other labels, and other expression, of the validation cells: the weights are the same to the last bit."""
+    split = np.arange(100), np.arange(100, 200)
+    states, temperatures = [], []
+    for changed in (False, True):
+        adata = cells(200)
+        if changed:
+            rng = np.random.default_rng(0)
+            for name in ("cell_type", "sex"):
+                order = np.r_[split[0], rng.permutation(split[1])]
+                adata.obs[name] = adata.obs[name].array[order]
+            adata.X = adata.X[np.r_[split[0], rng.permutation(split[1])]]
+        model = model_of(adata)
+        model.train(max_epochs=2, split=split, enable_progress_bar=False)
+        states.append(model.module.state_dict())
+        temperatures.append(model.temperature("cell_type"))
+    for name, value in states[0].items():
+        assert torch.equal(value, states[1][name]), name
+    assert temperatures[0] != temperatures[1]
+
+
+def test_a_second_training_calibrates_anew(cells, model_of):
+    model = model_of(cells(200))
+    model.train(max_epochs=1, validation_size=0.5, enable_progress_bar=False)
+    assert model.calibration_["sex"]["fitted"]
+    model.train(max_epochs=1, validation_size=0.0, enable_progress_bar=False)
+    assert model.temperature("sex") == 1.0
+    assert len(model.conformal_["sex"]["codes"]) == 0
+
+
+def test_prediction_uses_the_temperature(trained_model, query):
+    model = trained_model.without_data()
+    before = model.predict_phenotype(query)["cell_type"].to_numpy().astype(float)
+    t = model.temperature("cell_type")
+    model.calibration_ = {"cell_type": {"temperature": 3.0}}
+    expected = before ** (t / 3)
+    expected /= expected.sum(1, keepdims=True)
+    np.testing.assert_allclose(model.predict_phenotype(query)["cell_type"], expected, rtol=1e-4)
+
+
+def test_other_cells(cells, trained_model):
+    model, other = trained_model.without_data(), cells(90, seed=3)
+    model.calibration_, model.conformal_ = {}, {}
+    result = model.calibrate(other, group_key="donor")
+    raw = model.without_data()
+    raw.calibration_ = {}
+    for name, table in raw.predict_phenotype(other).items():
+        codes = other.obs[name].cat.codes.to_numpy()
+        expected = fit_temperature(np.log(table.to_numpy()), codes)
+        assert model.temperature(name) == pytest.approx(expected, rel=1e-3)
+        assert result.loc[name, "temperature"] == model.temperature(name)
+        assert result.loc[name, "n_groups"] == other.obs["donor"].nunique()
+        assert "90 given cells of" in result.loc[name, "words"]
+
+
+def test_one_phenotype_of_some_cells(cells, trained_model):
+    model, other = trained_model.without_data(), cells(90, seed=3)
+    model.calibration_, model.conformal_ = {}, {}
+    model.calibrate(other, phenotypes="sex", indices=range(LEAST_CELLS + 1))
+    assert set(model.calibration_) == {"sex"}
+    assert model.calibration_["sex"]["n_cells"] == LEAST_CELLS + 1
+
+
+def test_phenotypes_without_labels_are_left(cells, trained_model):
+    model, other = trained_model.without_data(), cells(60, seed=3)
+    model.calibration_, model.conformal_ = {}, {}
+    del other.obs["sex"]
+    assert list(model.calibrate(other).index) == ["cell_type"]
+
+
+def test_a_copy_without_data_follows(cells, trained):
+    model = trained(cells(60))
+    copy = model.without_data()
+    model.calibrate(cells(90, seed=3))
+    assert copy.temperature("cell_type") == model.temperature("cell_type") != 1.0
+
+
+def test_saved_with_the_model(cells, trained, tmp_path, query):
+    model = trained(cells(200), validation_size=0.5)
+    model.save(tmp_path / "model")
+    loaded = Polygene.load(tmp_path / "model", adata=False)
+    assert loaded.calibration_ == model.calibration_
+    for name, table in model.predict_phenotype(query).items():
+        pd.testing.assert_frame_equal(loaded.predict_phenotype(query)[name], table, check_exact=True)
+
+
+def test_warns_of_training_cells(cells, trained):
+    model = trained(cells(60))
+    with pytest.warns(UserWarning, match="`adata`: 54 of the 60 cells were trained on"):
+        model.calibrate()
+    model.calibrate(indices=model.validation_indices)
+
+
+def test_no_labels(cells, trained_model):
+    other = cells(20)
+    del other.obs["sex"], other.obs["cell_type"]
+    with pytest.raises(
+        ValueError, match=r"`adata`: none of the 20 cells has a known category of \['cell_type', 'sex'\]"
+    ):
+        trained_model.calibrate(other)
+
+
+def test_unknown_group(cells, trained_model):
+    with pytest.raises(KeyError, match=r"`group_key`: \['patient'\] not among the columns of adata.obs"):
+        trained_model.calibrate(cells(20), group_key="patient")

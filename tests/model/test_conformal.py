@@ -1,0 +1,178 @@
+"""Prediction sets: thresholds by numpy's quantile and by MAPIE, coverage of simulated cells."""
+
+import copy
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from polygene_scverse.model import Polygene
+from polygene_scverse.model._conformal import least_probability, of_true_category, softmax
+
+
+@pytest.fixture
+def model(trained_model):
+    """A copy whose calibration may be changed."""
+    return copy.copy(trained_model)
+
+
+def drawn(n, n_categories=3, seed=0, concentration=1.0):
+    """Codes drawn from their probabilities: cells of a calibrated model."""
+    rng = np.random.default_rng(seed)
+    p = rng.dirichlet([concentration] * n_categories, n)
+    return p, (rng.random((n, 1)) > p.cumsum(1)).sum(1).clip(max=n_categories - 1)
+
+
+def calibrated_on(model, probabilities, codes, phenotype="cell_type"):
+    model.conformal_ = {phenotype: of_true_category(np.log(probabilities), codes, 1.0)}
+    return model
+
+
+def table(model, rows, phenotype="cell_type"):
+    return {phenotype: pd.DataFrame(np.asarray(rows, dtype=np.float32), columns=model.categories[phenotype])}
+
+
+@pytest.mark.parametrize("n", [9, 10, 53, 200], ids=str)
+@pytest.mark.parametrize("coverage", [0.5, 0.8, 0.9], ids=str)
+def test_threshold_is_the_corrected_quantile(n, coverage):
+    of_true = np.random.default_rng(n).random(n)
+    level = np.ceil(np.round((n + 1) * coverage, 9)) / n
+    expected = 1 - np.quantile(1 - of_true, min(level, 1.0), method="inverted_cdf")
+    assert least_probability(of_true, coverage) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("n", "rank"), [(8, 0), (9, 1), (18, 1), (19, 2)], ids=str)
+def test_threshold_by_hand(n, rank):
+    expected = 0.0 if rank == 0 else rank / 100
+    assert least_probability(np.arange(n, 0, -1) / 100, 0.9) == expected
+
+
+@pytest.mark.parametrize(("n", "coverage", "k"), [(53, 0.9, 3), (200, 0.8, 5), (40, 0.95, 4)], ids=str)
+def test_sets_are_those_of_mapie(n, coverage, k):
+    classification = pytest.importorskip("mapie.classification", reason="MAPIE is not installed")
+    from sklearn.base import BaseEstimator, ClassifierMixin
+
+    class Fixed(ClassifierMixin, BaseEstimator):
+        def fit(self, X, y):
+            self.classes_ = np.arange(k)
+            return self
+
+        def predict_proba(self, X):
+            return X
+
+        def predict(self, X):
+            return X.argmax(1)
+
+    p, codes = drawn(n, k)
+    codes[:k] = range(k)
+    new = drawn(300, k, seed=1)[0]
+    rival = classification.SplitConformalClassifier(Fixed().fit(p, codes), confidence_level=coverage)
+    expected = rival.conformalize(p, codes).predict_set(new)[1][:, :, 0]
+    np.testing.assert_array_equal(new >= least_probability(p[np.arange(n), codes], coverage), expected)
+
+
+@pytest.mark.parametrize("coverage", [0.7, 0.9], ids=str)
+@pytest.mark.parametrize("by_category", [False, True], ids=["of all", "by category"])
+def test_coverage_of_exchangeable_cells(model, coverage, by_category):
+    p, codes = drawn(6000)
+    calibrated_on(model, p[:3000], codes[:3000])
+    sets = model.prediction_sets(table(model, p[3000:]), coverage=coverage, by_category=by_category)["cell_type"]
+    held = sets.to_numpy()[np.arange(3000), codes[3000:]]
+    assert held.mean() == pytest.approx(coverage, abs=0.03)
+    if by_category:
+        assert [held[codes[3000:] == c].mean() for c in range(3)] == pytest.approx([coverage] * 3, abs=0.03)
+
+
+def test_by_category_covers_the_rare_one(model):
+    """A model that gives too little to a rare category covers it only if asked to."""
+    p, codes = drawn(8000)
+    keep = (codes != 2) | (np.random.default_rng(2).random(8000) < 0.15)
+    p, codes = p[keep] * [1.0, 1.0, 0.2], codes[keep]
+    p, half = p / p.sum(1, keepdims=True), len(codes) // 2
+    calibrated_on(model, p[:half], codes[:half])
+    rare = codes[half:] == 2
+    held = {
+        by_category: model.prediction_sets(table(model, p[half:]), coverage=0.9, by_category=by_category)["cell_type"]
+        .to_numpy()[rare, 2]
+        .mean()
+        for by_category in (False, True)
+    }
+    assert held[False] < 0.8
+    assert held[True] == pytest.approx(0.9, abs=0.05)
+
+
+def test_a_set_may_be_empty(model):
+    p = np.tile([0.8, 0.1, 0.1], (99, 1))
+    calibrated_on(model, p, np.zeros(99, dtype=int))
+    sets = model.prediction_sets(table(model, [[0.9, 0.05, 0.05], [0.4, 0.3, 0.3]]))["cell_type"]
+    assert sets.to_numpy().tolist() == [[True, False, False], [False, False, False]]
+
+
+def test_own_calibration_cells_are_covered_to_the_last_digit(trained_model, cells, model_of):
+    """Probabilities of calibration are those of prediction: the cell at the threshold is in its own set."""
+    model = model_of(cells(150))
+    model.train(max_epochs=1, enable_progress_bar=False, validation_size=0.5)
+    rows = model.validation_indices
+    for coverage in (0.5, 0.8, 0.9):
+        sets = model.prediction_sets(model.predict_phenotype(indices=rows), coverage=coverage)
+        for name, codes in model.codes(rows).items():
+            held = sets[name].to_numpy()[np.arange(len(rows)), codes][codes >= 0]
+            assert held.sum() == np.ceil(round((len(held) + 1) * coverage, 9))
+
+
+def test_too_few_cells_hold_every_category(model):
+    p, codes = drawn(8)
+    calibrated_on(model, p, codes)
+    with pytest.warns(UserWarning, match="`coverage`: 0.9 needs 9 calibration cells, but 8 with a known 'cell_type'"):
+        sets = model.prediction_sets(table(model, [[1.0, 0.0, 0.0]]))["cell_type"]
+    assert sets.to_numpy().all()
+
+
+def test_without_calibration(model):
+    model.conformal_ = {}
+    with pytest.warns(UserWarning, match="but 0 with a known 'sex' were held out: every set holds all categories"):
+        sets = model.prediction_sets({"sex": pd.DataFrame([[1.0, 0.0]], columns=model.categories["sex"])})["sex"]
+    assert sets.to_numpy().all()
+
+
+def test_categories_with_few_cells_take_the_threshold_of_all(model):
+    p, codes = drawn(300)
+    p, codes = p[codes < 2], codes[codes < 2]
+    codes[:8] = 2
+    calibrated_on(model, p, codes)
+    names = model.categories["cell_type"]
+    rows = table(model, drawn(500, seed=1)[0])
+    with pytest.warns(UserWarning, match=rf"needs 9 calibration cells of each category.*fewer of \['{names[2]}'\]"):
+        sets = model.prediction_sets(rows, by_category=True)["cell_type"]
+    of_all = model.prediction_sets(rows)["cell_type"]
+    assert sets[names[2]].equals(of_all[names[2]])
+    assert not sets[names[0]].equals(of_all[names[0]])
+
+
+def test_softmax_is_that_of_torch():
+    logits = np.random.default_rng(0).normal(size=(7, 5)).astype(np.float32)
+    np.testing.assert_array_equal(softmax(logits, 1.0), torch.softmax(torch.from_numpy(logits), -1))
+    np.testing.assert_allclose(softmax(logits, 2.0), torch.softmax(torch.from_numpy(logits / 2), -1), rtol=1e-6)
+
+
+def test_saved_with_the_model(model, tmp_path):
+    p, codes = drawn(99)
+    calibrated_on(model, p, codes)
+    model.save(tmp_path / "model")
+    loaded = Polygene.load(tmp_path / "model", adata=False)
+    rows = table(model, drawn(50, seed=1)[0])
+    before, after = (m.prediction_sets(rows, by_category=True) for m in (model, loaded))
+    pd.testing.assert_frame_equal(before["cell_type"], after["cell_type"])
+    assert before["cell_type"].to_numpy().any()
+
+
+@pytest.mark.parametrize("coverage", [0.0, 1.0, 90, float("nan")], ids=str)
+def test_refuses_a_coverage_out_of_range(model, coverage):
+    with pytest.raises(ValueError, match=r"`coverage`: found .* must be above 0 and below 1"):
+        model.prediction_sets(table(model, [[1.0, 0.0, 0.0]]), coverage=coverage)
+
+
+def test_refuses_other_columns(model):
+    with pytest.raises(ValueError, match=r"`probabilities`: the columns of 'sex' are \['a', 'b'\], but the model's"):
+        model.prediction_sets({"sex": pd.DataFrame([[0.5, 0.5]], columns=["a", "b"])})

@@ -1,0 +1,171 @@
+"""Novelty: scikit-learn and scipy as oracles, a kind of cells that training has not seen, and what is saved."""
+
+import copy
+
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.sparse as sp
+from scipy.stats import entropy as entropy_of_scipy
+from scipy.stats import percentileofscore
+from sklearn.decomposition import PCA
+from sklearn.metrics import roc_auc_score
+
+from polygene_scverse.datasets import simulate
+from polygene_scverse.model import Polygene
+from polygene_scverse.model._novelty import entropy, matrix, rank, unexplained
+
+SMALL = {"n_hidden": 16, "n_layers": 1, "n_heads": 2, "n_intermediate": 16}
+
+
+@pytest.fixture(scope="module")
+def split():
+    """A model of 400 cells, and 240 other cells of which the last 40 express what training has not seen."""
+    adata = simulate(640, 150, effect=2.0)
+    train, novel = adata[:400].copy(), adata[400:].copy()
+    x = novel.X.toarray()
+    x[200:, 100:140] += np.random.default_rng(0).poisson(4, (40, 40))
+    novel.X = sp.csr_matrix(x)
+    Polygene.setup_anndata(train, phenotype_keys=["cell_type", "sex"])
+    model = Polygene(train, genes=list(train.var_names), **SMALL)
+    model.train(max_epochs=2, validation_size=0.3, enable_progress_bar=False)
+    return model, novel
+
+
+@pytest.fixture
+def model(split):
+    return split[0]
+
+
+@pytest.fixture
+def novel(split):
+    return split[1]
+
+
+def test_new_cells_are_found(model, novel):
+    table = model.novelty(novel)
+    new = np.arange(240) >= 200
+    assert roc_auc_score(new, table["novelty"]) > 0.9
+    assert roc_auc_score(new, table["unexplained"]) > 0.9
+    assert table.index.equals(novel.obs_names)
+    assert table.min().min() > 0
+    assert table.max().max() < 1
+
+
+def test_other_cells_of_the_kind_are_not_novel(model, novel):
+    share = (model.novelty(novel, indices=range(200))["novelty"] > 0.8).mean()
+    assert share == pytest.approx(0.2, abs=0.1)
+
+
+def test_held_out_cells_are_evenly_spread(cells, trained):
+    """On the cells that it is measured against, the rank is uniform."""
+    model = trained(cells(240), validation_size=0.4)
+    table = model.novelty(indices=model.validation_indices)
+    expected = (np.arange(96) + 1.0) / 97
+    np.testing.assert_allclose(np.sort(table["unsure"]), expected, atol=0.02)
+    np.testing.assert_allclose(np.sort(table["unexplained"]), expected, atol=0.02)
+    np.testing.assert_allclose(np.sort(table["novelty"]), expected, atol=0.03)
+
+
+def test_is_the_rank_of_the_higher_sign(model, novel):
+    table = model.novelty(novel, phenotype="sex")
+    order = table[["unsure", "unexplained"]].max(axis=1).argsort(kind="stable")
+    assert (np.diff(table["novelty"].to_numpy()[order]) >= 0).all()
+
+
+def expected_squares(model, x, measured=None):
+    """By scikit-learn's components and dense arrays."""
+    x_train = log_cp10k(model.adata[model.train_indices].X.toarray())
+    pca = PCA(model.novelty_["components"].shape[0], svd_solver="full").fit(x_train)
+    left = (x_train - pca.inverse_transform(pca.transform(x_train))).var(axis=0)
+    measured = np.ones(x.shape[1], dtype=bool) if measured is None else measured
+    filled = np.where(measured, x, pca.mean_)
+    squares = (filled - pca.inverse_transform(pca.transform(filled))) ** 2 / (left + 0.01)
+    return squares[:, measured].mean(axis=1)
+
+
+def log_cp10k(x):
+    return np.log1p(1e4 * x / x.sum(1, keepdims=True))
+
+
+def test_unexplained_as_scikit_learn(cells, trained):
+    model = trained(cells(150), validation_size=0.2)
+    rows = model.validation_indices
+    table = model._table(model.adata, rows)
+    expected = expected_squares(model, log_cp10k(model.adata.X[rows].toarray()))
+    np.testing.assert_allclose(unexplained(table.cells, model.novelty_), expected, rtol=0.02)
+
+
+def test_unmeasured_genes_count_as_average(cells, trained):
+    model = trained(cells(150), validation_size=0.2)
+    table = model._table(model.adata, np.arange(5))
+    measured = np.arange(40) >= 10
+    expected = expected_squares(model, matrix(table.cells, 40).toarray(), measured)
+    kept = table.cells.genes >= 10
+    indptr = np.r_[0, np.cumsum(kept)][table.cells.indptr]
+    part = type(table.cells)(indptr, table.cells.genes[kept], table.cells.bins[kept], table.cells.values[kept])
+    np.testing.assert_allclose(unexplained(part, model.novelty_, measured), expected, rtol=0.02)
+
+
+def test_entropy_as_scipy():
+    logits = np.random.default_rng(0).normal(0, 3, (7, 5))
+    expected = entropy_of_scipy(np.exp(logits), axis=1)
+    np.testing.assert_allclose(entropy(logits), expected)
+    np.testing.assert_allclose(entropy(logits + 100), expected)
+
+
+def test_rank_as_scipy():
+    known, values = [1.0, 2.0, 2.0, 5.0], np.array([0.0, 2.0, 3.0, 9.0])
+    expected = [(percentileofscore(known, v, "mean") / 100 * 4 + 0.5) / 5 for v in values]
+    np.testing.assert_allclose(rank(values, np.array(known)), expected)
+
+
+def test_the_phenotype_may_be_named(model, novel):
+    by_default = model.novelty(novel)
+    assert by_default.equals(model.novelty(novel, phenotype="cell_type"))
+    assert not by_default.equals(model.novelty(novel, phenotype="sex"))
+
+
+def test_without_a_cell_type_the_first_counts(cells, trained):
+    adata = cells(60)
+    adata.obs["kind"] = adata.obs["cell_type"]
+    model = trained(adata, {"phenotypes": ("donor", "kind")})
+    assert model.reference_phenotype == "donor"
+
+
+def test_without_held_out_cells(cells, trained):
+    model = trained(cells(60), validation_size=0.0)
+    values = model.novelty()["unexplained"].to_numpy()
+    np.testing.assert_allclose(np.sort(values), (np.arange(60) + 1) / 61, atol=0.02)
+
+
+def test_indices_and_batches_change_nothing(model, novel):
+    table = model.novelty(novel)
+    some = model.novelty(novel, indices=[7, 3, 100], batch_size=2)
+    pd.testing.assert_frame_equal(some, table.iloc[[7, 3, 100]], atol=0.02)
+
+
+def test_saved_with_the_model(model, novel, tmp_path):
+    model.save(tmp_path / "model")
+    loaded = Polygene.load(tmp_path / "model", adata=False)
+    pd.testing.assert_frame_equal(loaded.novelty(novel), model.novelty(novel))
+    pd.testing.assert_frame_equal(model.without_data().novelty(novel), model.novelty(novel))
+
+
+def test_few_genes_and_cells(cells, model_of):
+    adata = cells(12)
+    model = model_of(adata, genes=list(adata.var_names[:2]))
+    model.train(max_epochs=1, enable_progress_bar=False)
+    assert model.novelty()["novelty"].between(0, 1).all()
+
+
+def test_nothing_to_compare_with(model, novel):
+    model = copy.copy(model)
+    model.novelty_ = {}
+    with pytest.raises(ValueError, match="`model`: it holds no training cells to compare with"):
+        model.novelty(novel)
+
+
+def test_unknown_phenotype(model, novel):
+    with pytest.raises(ValueError, match="`phenotype`: found 'age', but it must be one of"):
+        model.novelty(novel, phenotype="age")
