@@ -62,3 +62,13 @@ def test_labels_are_those_that_the_model_reads(values):
     assert [categories[c] if c >= 0 else None for c in codes] == [None if pd.isna(x) else x for x in labels]
     if len(categories) > 1:
         assert sorted(categories_of(column)) == categories
+
+
+def test_recorded_codes(predicted):
+    assert _lookup.recorded_codes(predicted, "cell_type", ["T", "B", "NK"]).tolist() == [0, 1, 0, -1, -1, -1, 0]
+
+
+def test_scored_phenotypes(predicted):
+    assert _lookup.scored_phenotypes(predicted, None) == ["cell_type", "age"]  # "hidden" is not recorded
+    assert _lookup.scored_phenotypes(predicted, "age") == ["age"]
+    assert _lookup.scored_phenotypes(predicted, ("age", "cell_type")) == ["age", "cell_type"]

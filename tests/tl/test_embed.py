@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import torch
 
 import polygene_scverse as pgs
 
@@ -22,6 +23,33 @@ def test_without_umap_only_the_embedding_is_written(trained):
     pgs.tl.embed(cells, umap=False, key_added="Z", pooling="genes")
     assert (set(cells.obsm) - {"Z"}, set(cells.obsp), set(cells.uns)) == keys
     np.testing.assert_array_equal(cells.obsm["Z"], model.get_latent_representation(pooling="genes"))
+
+
+@pytest.mark.parametrize("pooling", ["cls", "sex", "genes"])
+def test_embeddings_of_the_original_s_analyses(pooling, trained):
+    """States of the first slot, of a phenotype's slot, and the mean of the expressed genes', from the dense sentence."""
+    cells, model = trained
+    some = cells[:40].copy()
+    layout, table = model.layout, model._table(some, np.arange(40))
+    ids = np.full((40, layout.length), layout.first_bin_id)
+    ids[:, layout.special_positions] = layout.special_tokens
+    ids[np.repeat(np.arange(40), table.cells.lengths), layout.first_gene_position + table.cells.genes] += (
+        table.cells.bins
+    )
+    ids = torch.from_numpy(ids)
+    seen = ids != layout.first_bin_id
+    with torch.no_grad():
+        states = model.module.states(ids, torch.arange(layout.length).expand_as(ids), seen).numpy()
+    genes = seen.numpy()[:, layout.first_gene_position : -1, None]
+    expected = {
+        "cls": states[:, 0],
+        "sex": states[:, 1 + layout.phenotype_names.index("sex")],
+        "genes": (states[:, layout.first_gene_position : -1] * genes).sum(1) / genes.sum(1),
+    }
+    pgs.tl.embed(some, pooling=pooling, key_added="Z", model=model)
+    np.testing.assert_allclose(some.obsm["Z"], expected[pooling], atol=1e-5)
+    assert some.obsm["Z_umap"].shape == (40, 2)
+    assert np.isfinite(some.obsm["Z_umap"]).all()
 
 
 def test_the_recorded_label_does_not_leak(trained):

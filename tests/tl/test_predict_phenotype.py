@@ -57,3 +57,72 @@ def test_everything_written_survives_a_file(trained, tmp_path):
 def test_a_phenotype_the_model_does_not_know(trained):
     with pytest.raises(ValueError, match=r"`phenotypes`: found 'age', but it must be one of"):
         pgs.tl.predict_phenotype(trained[0], phenotypes="age")
+
+
+def test_sets_are_those_of_the_model(trained, tmp_path):
+    cells, model = trained
+    model.calibrate(indices=model.validation_indices)
+    pgs.tl.predict_phenotype(cells, coverage=0.8)
+    sets = model.prediction_sets(model.predict_phenotype(), coverage=0.8)
+    for name, table in sets.items():
+        np.testing.assert_array_equal(cells.obsm[f"polygene_{name}_set"], table)
+        assert cells.uns["polygene"]["coverage"][name] == 0.8
+    cells.write_h5ad(tmp_path / "cells.h5ad")
+    read = ad.read_h5ad(tmp_path / "cells.h5ad")
+    np.testing.assert_array_equal(read.obsm["polygene_sex_set"], cells.obsm["polygene_sex_set"])
+    assert pgs.get.prediction_sets(read, "sex")["categories"].tolist() == [
+        [category for category in table.columns if table.loc[cell, category]]
+        for table in [sets["sex"]]
+        for cell in table.index
+    ]
+
+
+def test_sets_by_category(trained):
+    cells, model = trained
+    pgs.tl.predict_phenotype(cells, phenotypes="sex", coverage=0.7, by_category=True)
+    tables = model.predict_phenotype(phenotypes="sex")
+    expected = model.prediction_sets(tables, coverage=0.7, by_category=True)["sex"]
+    np.testing.assert_array_equal(cells.obsm["polygene_sex_set"], expected)
+
+
+def test_a_prediction_without_coverage_drops_old_sets(trained):
+    cells, _ = trained
+    pgs.tl.predict_phenotype(cells, coverage=0.7)
+    pgs.tl.predict_phenotype(cells, phenotypes="sex")
+    assert "polygene_sex_set" not in cells.obsm
+    assert "polygene_cell_type_set" in cells.obsm
+    assert set(cells.uns["polygene"]["coverage"]) == {"cell_type"}
+
+
+def test_unassigned_only_when_asked(trained, tmp_path):
+    cells, _ = trained
+    pgs.tl.predict_phenotype(cells)
+    answered = cells.obs["polygene_cell_type"].copy()
+    assert "unassigned" not in answered.cat.categories
+    least = float(cells.obs["polygene_cell_type_confidence"].median())
+    cells.uns["cell_type_colors"] = ["#000000", "#ffffff", "#888888"]
+    pgs.tl.predict_phenotype(cells, min_confidence=least)
+    unsure = cells.obs["polygene_cell_type_confidence"] < least
+    assert 0 < unsure.sum() < cells.n_obs
+    assert (cells.obs["polygene_cell_type"][unsure] == "unassigned").all()
+    assert (cells.obs["polygene_cell_type"].astype(str)[~unsure] == answered.astype(str)[~unsure]).all()
+    assert cells.uns["polygene_cell_type_colors"][-1] == "#d3d3d3"
+    assert pgs.get.confusion(cells, "cell_type").to_numpy().sum() == (~unsure & cells.obs["cell_type"].notna()).sum()
+    cells.write_h5ad(tmp_path / "cells.h5ad")
+    assert (ad.read_h5ad(tmp_path / "cells.h5ad").obs["polygene_cell_type"] == cells.obs["polygene_cell_type"]).all()
+
+
+def test_what_it_was_calibrated_on_is_noted(trained):
+    cells, model = trained
+    pgs.tl.predict_phenotype(cells)
+    notes = cells.uns["polygene"]["calibration"]
+    assert notes == {name: entry["words"] for name, entry in model.calibration_.items()}
+    bare = model.without_data()
+    bare.calibration_ = {}
+    pgs.tl.predict_phenotype(cells, phenotypes="sex", model=bare)
+    assert cells.uns["polygene"]["calibration"]["sex"].startswith("temperature 1, not fitted: the model was not")
+
+
+def test_refuses_a_confidence_out_of_range(trained):
+    with pytest.raises(ValueError, match="`min_confidence`: found 50, but it is a share"):
+        pgs.tl.predict_phenotype(trained[0], min_confidence=50)

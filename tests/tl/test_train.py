@@ -1,6 +1,7 @@
 import re
 
 import anndata as ad
+import lightning.pytorch as pl
 import mudata as md
 import numpy as np
 import pytest
@@ -123,3 +124,32 @@ def test_scaled_data_with_usable_raw_names_it(cells, small):
 def test_a_view_is_refused(cells, small):
     with pytest.raises(ValueError, match=r"found a view.*Pass adata.copy\(\)"):
         pgs.tl.train(cells[:50], **small)
+
+
+def test_ordered_phenotypes(cells, small, tmp_path):
+    """In memory and from a file: the expected age stands in obs."""
+    cells.obs["age"] = np.array(["5-year-old stage", "34-year-old stage", "80 year-old and over stage"])[
+        np.arange(cells.n_obs) % 3
+    ]
+    cells.write_h5ad(tmp_path / "cells.h5ad")
+    for data in (cells, tmp_path / "cells.h5ad"):
+        model = pgs.tl.train(data, phenotypes=["age", "sex"], ordered=["age"], **{**small, "max_epochs": 1})
+        pgs.tl.predict_phenotype(cells, model=model)
+        values = [{"5": 5, "3": 34, "8": 80}[label[0]] for label in model.categories["age"]]
+        np.testing.assert_allclose(
+            cells.obs["polygene_age_expected"], cells.obsm["polygene_age_proba"] @ values, rtol=1e-5
+        )
+        assert "polygene_sex_expected" not in cells.obs
+
+
+def test_after_an_interruption_other_verbs_find_what_was_learned(cells, small):
+    class Interrupt(pl.Callback):
+        def on_train_epoch_start(self, trainer, plan):
+            if trainer.current_epoch == 1:
+                raise RuntimeError("no more")
+
+    with pytest.raises(RuntimeError, match="no more"):
+        pgs.tl.train(cells, phenotypes=["cell_type", "sex"], callbacks=[Interrupt()], **small)
+    assert "polygene" not in cells.uns
+    pgs.tl.predict_phenotype(cells)
+    assert "polygene_sex" in cells.obs

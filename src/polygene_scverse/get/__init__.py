@@ -1,8 +1,27 @@
 """Read what the verbs of `tl` wrote into AnnData, as tables."""
 
+from polygene_scverse.get._abstention import abstention
+from polygene_scverse.get._audit import audit
 from polygene_scverse.get._confusion import confusion
+from polygene_scverse.get._evaluation import evaluation
+from polygene_scverse.get._gene_interactions import gene_interactions
 from polygene_scverse.get._history import history
+from polygene_scverse.get._prediction_sets import prediction_sets
 from polygene_scverse.get._predictions import predictions
 from polygene_scverse.get._probabilities import probabilities
+from polygene_scverse.get._reliability import reliability
+from polygene_scverse.get._token_confusion import token_confusion
 
-__all__ = ["confusion", "history", "predictions", "probabilities"]
+__all__ = [
+    "abstention",
+    "audit",
+    "confusion",
+    "evaluation",
+    "gene_interactions",
+    "history",
+    "prediction_sets",
+    "predictions",
+    "probabilities",
+    "reliability",
+    "token_confusion",
+]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from anndata import AnnData
+from numpy.typing import NDArray
 
 from polygene_scverse._constants import PACKAGE, UNS, confidence_key, prediction_key
 from polygene_scverse._validate import label_of, shorten
@@ -56,3 +57,39 @@ def recorded_labels(column: pd.Series) -> pd.Series:
     positions, values = pd.factorize(column)
     names = np.array([*map(label_of, values), None], dtype=object)
     return pd.Series(names[positions], index=column.index, name=column.name, dtype=object)  # -1 is the last name
+
+
+def recorded_codes(adata: AnnData, phenotype: str, categories: list[str]) -> NDArray[np.int64]:
+    """Codes of the recorded labels among the model's categories, -1 where missing or not known; shape (n_obs,).
+
+    Raises
+    ------
+    KeyError
+        If the phenotype is not recorded.
+    """
+    if phenotype not in adata.obs:
+        raise KeyError(
+            f"`phenotype`: {phenotype!r} is predicted but not recorded, adata.obs[{phenotype!r}] is not there, so that "
+            "there is nothing to compare with. Use pgs.get.predictions(adata, phenotype) instead."
+        )
+    return pd.Categorical(recorded_labels(adata.obs[phenotype]), categories=categories).codes.astype(np.int64)
+
+
+def scored_phenotypes(adata: AnnData, phenotypes: str | Sequence[str] | None) -> list[str]:
+    """The phenotypes asked for, by default all that are predicted and recorded.
+
+    Raises
+    ------
+    KeyError
+        If there is none.
+    """
+    if phenotypes is not None:
+        return [phenotypes] if isinstance(phenotypes, str) else list(phenotypes)
+    predicted = predicted_phenotypes(adata)
+    found = [name for name in predicted if name in adata.obs]
+    if not found:
+        raise KeyError(
+            f"`phenotypes`: of the predicted ones, {shorten(predicted)}, none is recorded in adata.obs, so that there "
+            "is nothing to compare with. Call pgs.tl.predict_phenotype(adata) on cells whose phenotypes are recorded."
+        )
+    return found

@@ -78,18 +78,50 @@ def confusion(
             "pgs.get.predictions(adata, phenotype) instead."
         )
     matrix, n_cells = matrix.loc[used, used], counts.sum(axis=1)[used]
-    rows = [f"{name} ({n:,})" for name, n in n_cells.items()]
-    ax = _new_axes(rows, list(matrix.columns)) if ax is None else ax
-    image = ax.imshow(matrix, cmap=cmap, vmin=0, vmax=1 if normalize in ("true", "pred") else None)
-    _label(ax, rows, list(matrix.columns))
-    ax.set_title(phenotype, fontsize=12)
+    matrix.index = pd.Index([f"{name} ({n:,})" for name, n in n_cells.items()])
+    words = {"true": "share of recorded cells", "pred": "share of predicted cells", "all": "share of all cells"}
+    ax = draw_matrix(
+        matrix,
+        ax=ax,
+        cmap=cmap,
+        vmax=1 if normalize in ("true", "pred") else None,
+        title=phenotype,
+        labels=("predicted", "recorded (cells)", words.get(normalize or "", "cells")),
+    )
+    return finish(ax, ax, "confusion", show, save)
+
+
+def draw_matrix(
+    matrix: pd.DataFrame, *, ax: Axes | None, cmap: str, vmax: float | None, title: str, labels: tuple[str, str, str]
+) -> Axes:
+    """Draw a confusion matrix as a heat map; into new axes of a fitting size where `ax` is None.
+
+    Parameters
+    ----------
+    matrix
+        What is drawn; its names are written beside the squares.
+    ax
+        Axes to draw into.
+    cmap
+        Colour map.
+    vmax
+        Value of the darkest colour; by default the largest one.
+    title
+        Title of the axes.
+    labels
+        Labels of columns, of rows and of the colour bar.
+    """
+    rows, columns = list(matrix.index), list(matrix.columns)
+    ax = _new_axes(rows, columns) if ax is None else ax
+    image = ax.imshow(matrix, cmap=cmap, vmin=0, vmax=vmax)
+    _label(ax, rows, columns, labels)
+    ax.set_title(title, fontsize=12)
     if len(matrix) <= MOST_NUMBERS:
         _write_numbers(ax, matrix, np.asarray(image.norm(matrix.to_numpy())))
-    words = {"true": "share of recorded cells", "pred": "share of predicted cells", "all": "share of all cells"}
     bar = ax.figure.colorbar(image, ax=ax, shrink=0.6, aspect=25)
-    bar.set_label(words.get(normalize or "", "cells"), fontsize=9)
+    bar.set_label(labels[2], fontsize=9)
     bar.ax.tick_params(labelsize=8)
-    return finish(ax, ax, "confusion", show, save)
+    return ax
 
 
 def _new_axes(rows: list[str], columns: list[str]) -> Axes:
@@ -105,14 +137,14 @@ def _font_size(n: int) -> int:
     return 9 if n <= MOST_NUMBERS else 7
 
 
-def _label(ax: Axes, rows: list[str], columns: list[str]) -> None:
+def _label(ax: Axes, rows: list[str], columns: list[str], labels: tuple[str, str, str]) -> None:
     size = _font_size(len(rows))
     ax.set_yticks(range(len(rows)), rows, fontsize=size)
     slanted = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
     upright = {"rotation": 90}
     ax.set_xticks(range(len(columns)), columns, fontsize=size, **(slanted if len(rows) <= MOST_NUMBERS else upright))
-    ax.set_xlabel("predicted", fontsize=10)
-    ax.set_ylabel("recorded (cells)", fontsize=10)
+    ax.set_xlabel(labels[0], fontsize=10)
+    ax.set_ylabel(labels[1], fontsize=10)
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
     ax.set_xticks(np.arange(len(columns) + 1) - 0.5, minor=True)

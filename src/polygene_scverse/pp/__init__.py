@@ -1,5 +1,6 @@
 """Before training."""
 
+from polygene_scverse.pp._confounding import confounding
 from polygene_scverse.pp._prepare import prepare
 
-__all__ = ["prepare"]
+__all__ = ["confounding", "prepare"]

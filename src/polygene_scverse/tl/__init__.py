@@ -1,7 +1,27 @@
 """Train, predict, embed: the verbs that write into AnnData."""
 
+from polygene_scverse.tl._audit import audit
 from polygene_scverse.tl._embed import embed
+from polygene_scverse.tl._estimate_cost import estimate_cost
+from polygene_scverse.tl._evaluate import evaluate
+from polygene_scverse.tl._fill_phenotype import fill_phenotype
+from polygene_scverse.tl._gene_interactions import gene_interactions
+from polygene_scverse.tl._joint_phenotype import joint_phenotype
+from polygene_scverse.tl._novelty import novelty
 from polygene_scverse.tl._predict_phenotype import predict_phenotype
+from polygene_scverse.tl._score_tokens import score_tokens
 from polygene_scverse.tl._train import train
 
-__all__ = ["embed", "predict_phenotype", "train"]
+__all__ = [
+    "audit",
+    "embed",
+    "estimate_cost",
+    "evaluate",
+    "fill_phenotype",
+    "gene_interactions",
+    "joint_phenotype",
+    "novelty",
+    "predict_phenotype",
+    "score_tokens",
+    "train",
+]

@@ -6,12 +6,26 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from anndata import AnnData
 from mudata import MuData
 
-from polygene_scverse._constants import BALANCE, UNS, confidence_key, prediction_key, probability_key
+from polygene_scverse._constants import (
+    BALANCE,
+    UNASSIGNED,
+    UNS,
+    confidence_key,
+    expected_key,
+    prediction_key,
+    probability_key,
+    set_key,
+)
+from polygene_scverse._validate import check_fraction
 from polygene_scverse.model import Polygene
 from polygene_scverse.tl._models import anndata_of, find
+
+NOT_CALIBRATED = "temperature 1, not fitted: the model was not calibrated; Polygene.calibrate does it"
+GREY = "#d3d3d3"
 
 
 def predict_phenotype(
@@ -20,6 +34,9 @@ def predict_phenotype(
     phenotypes: str | Sequence[str] | None = None,
     given: str | Sequence[str] | None = None,
     balance: float = BALANCE,
+    coverage: float | None = None,
+    by_category: bool = False,
+    min_confidence: float | None = None,
     model: Polygene | str | Path | None = None,
     mod: str = "rna",
     batch_size: int = 64,
@@ -39,6 +56,14 @@ def predict_phenotype(
     balance
         How a category is chosen: by probability / (share of the training cells) ** `balance`. 0 takes the most probable
         one; the default finds more of the rare ones at little cost of accuracy. Probabilities do not depend on it.
+    coverage
+        Share of the cells, such as 0.9, whose true category shall be in their prediction set. By default no sets are
+        made. The promise holds for cells that are drawn like those the model was calibrated on: see
+        ``uns["polygene"]["calibration"]``, and :meth:`~polygene_scverse.model.Polygene.prediction_sets`.
+    by_category
+        Whether the sets shall keep the promise for the cells of each category, not only for all together.
+    min_confidence
+        Cells with a lower confidence become "unassigned" instead of a category. By default every cell gets one.
     model
         A model, or the folder it was saved to. By default the one last trained on `adata`.
     mod
@@ -51,28 +76,61 @@ def predict_phenotype(
     Nothing. Writes for each phenotype the chosen category ``obs["polygene_<phenotype>"]``, its probability
     ``obs["polygene_<phenotype>_confidence"]``, the probabilities of all categories
     ``obsm["polygene_<phenotype>_proba"]`` (n_obs x n_categories), their names ``uns["polygene"]["predict"]`` (read both
-    with ``pgs.get.probabilities``), `balance` as ``uns["polygene"]["balance"]``, and, where ``uns`` has colours of the
-    recorded categories, the same for the predicted ones.
+    with ``pgs.get.probabilities``), `balance` as ``uns["polygene"]["balance"]``, what the probabilities were calibrated
+    on in words as ``uns["polygene"]["calibration"]``, and, where ``uns`` has colours of the recorded categories, the
+    same for the predicted ones. For ordered phenotypes whose categories are numbers also their mean weighted by the
+    probabilities, ``obs["polygene_<phenotype>_expected"]``. With `coverage` also the prediction sets
+    ``obsm["polygene_<phenotype>_set"]`` (n_obs x n_categories, True where a category is in the set; read with
+    ``pgs.get.prediction_sets``) and `coverage` as ``uns["polygene"]["coverage"]``.
 
     Raises
     ------
     ValueError
-        If no model is found, if `balance` is not between 0 and 1, if a phenotype is not the model's, if no gene
-        matches, or if expression has the wrong scale.
+        If no model is found, if `balance`, `coverage` or `min_confidence` is not between 0 and 1, if a phenotype is not
+        the model's, if no gene matches, or if expression has the wrong scale.
     """
     data = anndata_of(adata, mod)
     trained = find(adata, model)
-    noted = dict(data.uns.get(UNS, {}).get("predict", {}))
+    if min_confidence is not None:
+        check_fraction(min_confidence, "min_confidence")
     tables = trained.predict_phenotype(data, phenotypes=phenotypes, given=given, batch_size=batch_size)
     chosen = trained.decide(tables, balance=balance)
+    sets = {}
+    if coverage is not None:
+        sets = trained.prediction_sets(tables, coverage=coverage, by_category=by_category)
+    before = data.uns.get(UNS, {})
+    notes: dict[str, dict] = {key: dict(before.get(key, {})) for key in ("predict", "calibration", "coverage")}
     for name, table in tables.items():
-        codes = chosen[name].cat.codes.to_numpy()
-        data.obs[prediction_key(name)] = chosen[name].array
-        data.obs[confidence_key(name)] = table.to_numpy()[np.arange(len(codes)), codes]
-        data.obsm[probability_key(name)] = table.to_numpy()
-        noted[name] = list(table.columns)
-        _keep_colors(data, name, list(table.columns))
-    data.uns[UNS] = {**data.uns.get(UNS, {}), "predict": noted, "balance": balance}
+        _write(data, name, table, chosen[name].array, min_confidence)
+        _write_set(data, name, sets.get(name))
+        notes["predict"][name] = list(table.columns)
+        notes["calibration"][name] = trained.calibration_.get(name, {}).get("words", NOT_CALIBRATED)
+        notes["coverage"].pop(name, None)
+        if name in sets:
+            notes["coverage"][name] = coverage
+    for column, values in trained.expected_value(tables).items():
+        data.obs[expected_key(str(column))] = values.to_numpy()
+    data.uns[UNS] = {**before, **notes, "balance": balance}
+
+
+def _write(data: AnnData, name: str, table: pd.DataFrame, chosen: pd.Categorical, min_confidence: float | None) -> None:
+    """Chosen category, confidence and probabilities of one phenotype."""
+    confidence = table.to_numpy()[np.arange(len(chosen)), chosen.codes]
+    if min_confidence is not None:
+        chosen = chosen.add_categories([UNASSIGNED])
+        chosen[confidence < min_confidence] = UNASSIGNED
+    data.obs[prediction_key(name)] = chosen
+    data.obs[confidence_key(name)] = confidence
+    data.obsm[probability_key(name)] = table.to_numpy()
+    _keep_colors(data, name, list(chosen.categories))
+
+
+def _write_set(data: AnnData, name: str, table: pd.DataFrame | None) -> None:
+    """Prediction sets of one phenotype; those of an earlier prediction are dropped."""
+    if table is not None:
+        data.obsm[set_key(name)] = table.to_numpy()
+    elif set_key(name) in data.obsm:
+        del data.obsm[set_key(name)]
 
 
 def _keep_colors(data: AnnData, name: str, categories: list[str]) -> None:
@@ -81,5 +139,6 @@ def _keep_colors(data: AnnData, name: str, categories: list[str]) -> None:
     if colors is None or name not in data.obs:
         return
     recorded = dict(zip(data.obs[name].astype("category").cat.categories.astype(str), colors, strict=False))
+    recorded[UNASSIGNED] = GREY
     if set(categories) <= set(recorded):
         data.uns[f"{prediction_key(name)}_colors"] = [recorded[category] for category in categories]

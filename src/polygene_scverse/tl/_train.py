@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,21 +19,27 @@ from rich.table import Table
 from polygene_scverse._constants import RANK, UNS
 from polygene_scverse._validate import check_columns, shorten
 from polygene_scverse.data._binning import detect_scale
+from polygene_scverse.data._ordered import Ordered
 from polygene_scverse.data._phenotypes import candidates, resolve_phenotypes
 from polygene_scverse.data._ranking import genes_by_rank, rank_genes
+from polygene_scverse.data._shard_files import Paths
+from polygene_scverse.data._shards import ShardSet
 from polygene_scverse.data._source import expression, iterate_rows, other_places, place
 from polygene_scverse.data._split import check_split, split_cells
 from polygene_scverse.model import Polygene
+from polygene_scverse.tl._confounded import note_confounding
 from polygene_scverse.tl._models import anndata_of, remember
+from polygene_scverse.tl._train_shards import held_out_share, train_shards
 
 Rows = Sequence[int] | NDArray[np.int64]
 Split = tuple[Rows, Rows]
 
 
 def train(
-    adata: AnnData | MuData,
+    adata: AnnData | MuData | Paths,
     *,
     phenotypes: str | Sequence[str] | None = None,
+    ordered: Ordered = None,
     group_key: str | None = None,
     n_genes: int = 2000,
     layer: str | None = None,
@@ -51,15 +58,26 @@ def train(
 
     Genes are ranked and bins are cut on the training cells only; validation cells are not seen by either.
 
+    Paths in place of AnnData train on files that need not fit into memory. They are read once to check expression and
+    to rank genes by mean and variance over all training cells, then in each epoch in buffers of blocks of cells from
+    all files. Genes are matched by name; a gene that a file lacks is unmeasured in its cells, not zero. Bin edges come
+    from the cells of one buffer, at most 10,000 held-out cells are looked at, and where a buffer holds all training
+    cells the result is that of training in memory.
+
     Parameters
     ----------
     adata
-        Annotated data matrix with raw counts or log1p of counts per 10,000; which, is detected.
+        Annotated data matrix with raw counts or log1p of counts per 10,000; which, is detected. Or h5ad files or zarr
+        stores: a path, a pattern such as ``"shard_{0..46}.h5ad"`` or ``"shards/*.h5ad"``, or a list of them.
     phenotypes
         Obs columns to learn. By default those with a usual name, such as ``cell_type``, ``tissue`` or ``disease``.
         Missing values are welcome.
+    ordered
+        Phenotypes whose categories have an order, such as ages: a list of names, or a mapping from names to categories
+        in order. By default ordered categoricals; see :meth:`~polygene_scverse.model.Polygene.setup_anndata`.
     group_key
         Obs column whose groups (donors, samples) are held out as a whole for validation, as new donors will be.
+        Warns of phenotypes that it alone determines, see :func:`~polygene_scverse.pp.confounding`.
     n_genes
         Number of genes, the most variable first; ``var["highly_variable_rank"]`` decides if it is there.
     layer
@@ -73,7 +91,7 @@ def train(
     split
         Row numbers of the training and of the validation cells, instead of a draw.
     max_epochs
-        Number of passes over the training cells. By default so many that about 50,000 cells, or 6 million of
+        Number of passes over the training cells. By default so many that about 30,000 cells, or 4 million of
         their expressed genes, are seen.
     seed
         Seed of weights, split, order and masks: the same seed gives the same model on the same machine.
@@ -85,16 +103,20 @@ def train(
         Passed to :class:`~polygene_scverse.model.Polygene`, e.g. ``size``, ``n_bins``, ``binning``.
     **train_kwargs
         Passed to :meth:`~polygene_scverse.model.Polygene.train`, e.g. ``batch_size``, ``masking``, ``plan_kwargs``,
-        ``early_stopping``, ``accelerator``.
+        ``early_stopping``, ``accelerator``, ``checkpoints``. With files ``buffer_cells`` (65,536): cells that are
+        shuffled together; two buffers are in memory at a time, about 10 bytes for each expressed gene.
 
     Returns
     -------
-    The trained model. Writes ``uns["polygene"]["train"]`` and scvi-tools' identifiers ``uns["_scvi_*"]``.
+    The trained model. Writes ``uns["polygene"]["train"]`` and scvi-tools' identifiers ``uns["_scvi_*"]``. A model
+    trained on files holds no data, and nothing is written into them.
 
     Raises
     ------
     KeyError
         If a named column, layer or modality does not exist.
+    FileNotFoundError
+        If a file is not there, or none matches a pattern.
     ValueError
         If no phenotype is found, if one has fewer than two categories, if expression is neither raw counts nor log1p of
         counts per 10,000, or if a side of the split is empty.
@@ -104,7 +126,24 @@ def train(
     >>> import polygene_scverse as pgs
     >>> adata = pgs.datasets.pbmc68k()
     >>> model = pgs.tl.train(adata)
+    >>> model = pgs.tl.train("shard_{0..46}.h5ad", group_key="donor")
     """
+    if not isinstance(adata, (AnnData, MuData)):
+        shards = ShardSet.open(adata, phenotypes, group_key, layer, use_raw)
+        rows = _split(shards, group_key, held_out_share(shards.n_obs, validation_size, group_key), split, seed)
+        model = train_shards(
+            shards,
+            rows,
+            phenotypes,
+            n_genes,
+            group_key=group_key,
+            say=partial(_say, shards, rows, shards.place, group_key) if verbose else None,
+            model_kwargs={"seed": seed, "ordered": ordered, **(model_kwargs or {})},
+            train_kwargs={"max_epochs": max_epochs, "seed": seed, "enable_progress_bar": verbose} | train_kwargs,
+        )
+        if save_to is not None:
+            model.save(save_to, overwrite=True)
+        return model
     data = anndata_of(adata, mod)
     if data.is_view:
         raise ValueError("`adata`: found a view of another AnnData, which cannot be registered. Pass adata.copy().")
@@ -112,28 +151,36 @@ def train(
     rows = _split(data, group_key, validation_size, split, seed)
     genes, scale = _genes(data, rows[0], n_genes, layer, use_raw, seed)
     setup, extra = (Polygene.setup_mudata, {"mod": mod}) if isinstance(adata, MuData) else (Polygene.setup_anndata, {})
-    setup(adata, phenotype_keys=names, layer=layer, use_raw=use_raw, **extra)
+    setup(adata, phenotype_keys=names, layer=layer, use_raw=use_raw, ordered=ordered, **extra)
     model = Polygene(adata, genes=genes, seed=seed, **(model_kwargs or {}))
+    confounded = note_confounding(model, data, names, group_key)
     if verbose:
-        _say(model, data, rows, scale, place(layer, use_raw), group_key)
-    model.train(
-        split=rows if len(rows[1]) else None,
-        validation_size=0.0,
-        group_key=group_key if len(rows[1]) else None,
-        max_epochs=max_epochs,
-        seed=seed,
-        **({"enable_progress_bar": verbose} | train_kwargs),
-    )
+        _say(data, rows, place(layer, use_raw), group_key, model, scale)
+    try:
+        model.train(
+            split=rows if len(rows[1]) else None,
+            validation_size=0.0,
+            group_key=group_key if len(rows[1]) else None,
+            max_epochs=max_epochs,
+            seed=seed,
+            **({"enable_progress_bar": verbose} | train_kwargs),
+        )
+    finally:  # after an interruption other verbs find what was learned so far
+        if model.is_trained_:
+            remember(adata, model)
     if save_to is not None:
         model.save(save_to, overwrite=True)
+    if verbose:
+        for name, entry in model.calibration_.items():
+            Console().print(f"{name}: {entry['words']}", markup=False, highlight=False)
     note = _note(model, rows[1], scale, seed, "" if save_to is None else str(Path(save_to).absolute()))
+    note |= {"confounding": confounded} if len(confounded) else {}
     adata.uns[UNS] = {**adata.uns.get(UNS, {}), "train": note}
-    remember(adata, model)
     return model
 
 
 def _split(
-    data: AnnData, group_key: str | None, validation_size: float, split: Split | None, seed: int
+    data: AnnData | ShardSet, group_key: str | None, validation_size: float, split: Split | None, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
     if group_key is not None:
         check_columns([group_key], data, "group_key", candidates(data.obs))
@@ -159,7 +206,12 @@ def _genes(
 
 
 def _say(
-    model: Polygene, data: AnnData, rows: tuple[np.ndarray, np.ndarray], scale: str, where: str, group_key: str | None
+    data: AnnData | ShardSet,
+    rows: tuple[np.ndarray, np.ndarray],
+    where: str,
+    group_key: str | None,
+    model: Polygene,
+    scale: str,
 ) -> None:
     """Say in a table what was decided."""
     console, table = Console(), Table("decided", "", title="Polygene", show_header=False)

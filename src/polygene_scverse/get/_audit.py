@@ -1,0 +1,52 @@
+"""Samples whose records the expression contradicts."""
+
+from __future__ import annotations
+
+import pandas as pd
+from anndata import AnnData
+
+from polygene_scverse._constants import UNS, audit_key
+from polygene_scverse._validate import check_choice
+
+
+def audit(adata: AnnData, *, phenotype: str | None = None) -> pd.DataFrame:
+    """Samples, or cells, and how well their expression fits what is recorded.
+
+    Parameters
+    ----------
+    adata
+        Data that :func:`~polygene_scverse.tl.audit` was called with.
+    phenotype
+        Return the cells of one phenotype instead of samples.
+
+    Returns
+    -------
+    A copy of the table of :func:`~polygene_scverse.tl.audit`, a row per sample and phenotype; what it says in words is
+    in ``attrs["words"]``. With `phenotype` a row per cell with a recorded category, most contradicted first, and the
+    columns ``recorded`` and ``probability``.
+
+    Raises
+    ------
+    KeyError
+        If no audit is noted.
+    ValueError
+        If the phenotype was not audited.
+
+    Examples
+    --------
+    >>> pgs.get.audit(adata).query("flagged and reliable")
+    >>> pgs.get.audit(adata, phenotype="cell_type").head()
+    """
+    note = adata.uns.get(UNS, {}).get("audit")
+    if note is None:
+        raise KeyError(
+            "`adata`: no audit is noted, adata.uns['polygene']['audit'] is not there. Call pgs.tl.audit(adata, "
+            "sample_key=...) first."
+        )
+    if phenotype is None:
+        table = note["table"].reset_index(drop=True)
+        table.attrs["words"] = [str(sentence) for sentence in note["words"]]
+        return table
+    check_choice(phenotype, [str(name) for name in note["phenotypes"]], "phenotype")
+    columns = {"recorded": adata.obs[phenotype], "probability": adata.obs[audit_key(phenotype)]}
+    return pd.DataFrame(columns).dropna(subset="probability").sort_values("probability", kind="stable")

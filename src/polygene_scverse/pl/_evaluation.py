@@ -1,0 +1,129 @@
+"""Scores of the model beside those of its rivals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from matplotlib.axes import Axes
+
+from polygene_scverse._validate import check_choice
+from polygene_scverse.get import evaluation as get_evaluation
+from polygene_scverse.pl._finish import finish
+from polygene_scverse.pl._style import PETROFF_10, text_width
+
+OURS = "Polygene"
+TITLES = {
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "macro_f1": "macro-F1",
+    "macro_f1_10": "macro-F1 (≥ 10 cells)",
+    "ece": "ECE (lower is better)",
+    "nll": "NLL (lower is better)",
+}
+COLORS = {"ours": PETROFF_10[0], "worse": PETROFF_10[2], "other": "#555555", "group": "#bbbbbb"}
+
+
+def evaluation(
+    adata: AnnData,
+    *,
+    phenotypes: str | Sequence[str] | None = None,
+    scores: str | Sequence[str] = ("macro_f1", "accuracy", "ece", "nll"),
+    by_group: bool = True,
+    show: bool | None = None,
+    save: bool | str | Path | None = None,
+) -> list[Axes] | None:
+    """Draw the scores of the model and its rivals with their intervals.
+
+    A row of panels per phenotype, a panel per score. Ours is blue with a band over its interval; a rival is red where
+    it is better than ours by more than chance (paired, see :func:`~polygene_scverse.tl.evaluate`), else grey. Small
+    marks are the scores in single test groups.
+
+    Parameters
+    ----------
+    adata
+        Data that :func:`~polygene_scverse.tl.evaluate` was called with.
+    phenotypes
+        Phenotypes to draw; all that were evaluated by default.
+    scores
+        Scores to draw, of ``"accuracy"``, ``"balanced_accuracy"``, ``"macro_f1"``, ``"macro_f1_10"``, ``"ece"`` and
+        ``"nll"``.
+    by_group
+        Whether to mark the scores in single test groups, where there are any.
+    show
+        Whether to show the figure; by default as ``scanpy.settings.autoshow`` says.
+    save
+        Whether to save the figure to ``scanpy.settings.figdir``; a name is appended to the default one, a path with a
+        folder is taken as it is.
+
+    Returns
+    -------
+    A list of axes, row after row; None if the figure is shown.
+
+    Raises
+    ------
+    KeyError
+        If no evaluation is noted.
+    ValueError
+        If a phenotype was not evaluated, or a score is unknown.
+
+    Examples
+    --------
+    >>> pgs.pl.evaluation(adata, phenotypes="cell_type")
+    """
+    table = get_evaluation(adata)
+    found = list(dict.fromkeys(table["phenotype"]))
+    names = found if phenotypes is None else [phenotypes] if isinstance(phenotypes, str) else list(phenotypes)
+    chosen = [scores] if isinstance(scores, str) else list(scores)
+    for name in names:
+        check_choice(name, found, "phenotypes")
+    for score in chosen:
+        check_choice(score, list(TITLES), "scores")
+    has_groups = by_group and bool(adata.uns["polygene"]["evaluate"]["group_key"])
+    groups = get_evaluation(adata, by_group=True) if has_groups else None
+    grid = _new_axes(table[table["phenotype"].isin(names)], len(names), len(chosen))
+    for ax, score in zip(grid[0], chosen, strict=True):
+        ax.set_title(TITLES[score], fontsize=10)
+    for name, row in zip(names, grid, strict=True):
+        of_phenotype = table[table["phenotype"] == name]
+        methods = list(dict.fromkeys(of_phenotype["method"]))[::-1]  # the first at the top
+        for score, ax in zip(chosen, row, strict=True):
+            _draw(ax, of_phenotype[of_phenotype["score"] == score].set_index("method").loc[methods])
+            if groups is not None:
+                at = (groups["phenotype"] == name) & (groups["score"] == score) & groups["method"].isin(methods)
+                _mark_groups(ax, groups[at], methods)
+            ax.tick_params(labelleft=ax is row[0], labelsize=8)
+        row[0].set_ylabel(name, fontsize=11)
+    axes = list(grid.flat)
+    return finish(axes[0], axes, "evaluation", show, save)
+
+
+def _new_axes(table: pd.DataFrame, n_rows: int, n_columns: int) -> np.ndarray:
+    """Axes that leave room for the names of the methods."""
+    methods = table["method"].unique()
+    size = (2.1 * n_columns + text_width(methods, 8) + 0.5, n_rows * (0.24 * len(methods) + 0.5) + 0.3)
+    return plt.subplots(n_rows, n_columns, figsize=size, squeeze=False, sharey="row", layout="constrained")[1]
+
+
+def _draw(ax: Axes, table: pd.DataFrame) -> None:
+    """A point with its interval per method."""
+    for y, (method, row) in enumerate(table.iterrows()):
+        color = COLORS["ours" if method == OURS else "worse" if row["verdict"] == "worse" else "other"]
+        ax.plot([row["low"], row["high"]], [y, y], color=color, linewidth=1.8, solid_capstyle="butt", zorder=3)
+        ax.plot(row["value"], y, "o", color=color, markersize=5, zorder=4)
+        if method == OURS:
+            ax.axvspan(row["low"], row["high"], color=color, alpha=0.12, linewidth=0)
+    ax.set_yticks(range(len(table)), table.index)
+    ax.set_ylim(-0.6, len(table) - 0.4)
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.grid(axis="x", color="lightgrey", linewidth=0.5)
+    ax.set_axisbelow(True)
+
+
+def _mark_groups(ax: Axes, groups: pd.DataFrame, methods: Sequence[str]) -> None:
+    heights = [methods.index(method) - 0.28 for method in groups["method"]]
+    ax.plot(groups["value"], heights, "|", color=COLORS["group"], markersize=4, zorder=2)

@@ -1,0 +1,123 @@
+"""How far donors or batches alone determine phenotypes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from numpy.typing import NDArray
+
+from polygene_scverse._validate import check_columns, label_of, shorten
+from polygene_scverse.data._phenotypes import candidates, categories_of, encode, resolve_phenotypes
+
+FEW_GROUPS = 3
+"""Groups of a category below which a model can hardly tell it from their peculiarities."""
+
+
+def confounding(adata: AnnData, *, group_key: str, phenotypes: str | Sequence[str] | None = None) -> pd.DataFrame:
+    """Report how far the group of a cell (donor, batch) alone determines its phenotypes.
+
+    What is constant within groups (sex, age, disease of a donor) has as many independent examples as there are groups,
+    however many the cells; and a model may learn the donors in its place. Look at this before training, and score such
+    phenotypes on held-out groups, see :func:`~polygene_scverse.tl.evaluate`.
+
+    Parameters
+    ----------
+    adata
+        The cells.
+    group_key
+        Obs column of donors, samples or batches. Cells without a group are left out.
+    phenotypes
+        Obs columns to look at. By default those with a usual name.
+
+    Returns
+    -------
+    A row per phenotype (its name is the index) and the columns ``n_cells`` and ``n_groups`` with a recorded value,
+    ``n_categories``; ``theils_u``, the share of the phenotype's entropy that the group tells (mutual information over
+    entropy; 0 nothing, 1 all); ``constant``, whether each group has one category; ``fewest_groups``, the number of
+    groups of the category that has fewest; ``in_one_group``, the categories that one group alone has, separated by
+    ``"; "``; and ``words``, what follows from these, empty if nothing does. Nothing is written.
+
+    Raises
+    ------
+    KeyError
+        If a column does not exist.
+    ValueError
+        If a phenotype has fewer than two categories, or none is found.
+
+    References
+    ----------
+    Theil: On the estimation of relationships involving qualitative variables. American Journal of Sociology 1970.
+
+    Examples
+    --------
+    >>> pgs.pp.confounding(adata, group_key="donor", phenotypes=["sex", "disease"])
+    """
+    names = resolve_phenotypes(adata.obs, phenotypes)
+    check_columns([group_key], adata, "group_key", candidates(adata.obs))
+    groups = pd.factorize(adata.obs[group_key].map(label_of))[0]
+    rows = [_describe(adata.obs[name], groups, group_key) for name in names]
+    return pd.DataFrame(rows, index=pd.Index(names, name="phenotype"))
+
+
+def _describe(column: pd.Series, groups: NDArray[np.integer], group_key: str) -> dict[str, Any]:
+    """The row of a phenotype."""
+    categories = categories_of(column)
+    codes = encode(column, categories)[0]
+    known = (codes >= 0) & (groups >= 0)
+    table = np.zeros((len(categories), groups.max(initial=-1) + 1))
+    np.add.at(table, (codes[known], groups[known]), 1)  # cells by category and group
+    n_groups_of = (table > 0).sum(axis=1)
+    used = int((table.sum(axis=0) > 0).sum())
+    alone = [name for name, n in zip(categories, n_groups_of, strict=True) if n == 1]
+    row: dict[str, Any] = {
+        "n_cells": int(known.sum()),
+        "n_groups": used,
+        "n_categories": len(categories),
+        "theils_u": theils_u(table),
+        "constant": bool(((table > 0).sum(axis=0) <= 1).all()) and used > 1,
+        "fewest_groups": int(n_groups_of.min()),
+        "in_one_group": "; ".join(alone),
+    }
+    return row | {"words": _in_words(row, alone, group_key)}
+
+
+def theils_u(table: NDArray[np.floating]) -> float:
+    """Share of the entropy of the rows that the column tells; NaN if the rows have none.
+
+    Parameters
+    ----------
+    table
+        Number of cells by row and column.
+    """
+    total = table.sum()
+    of_rows = table.sum(axis=1) / max(total, 1)
+    within = np.divide(table, table.sum(axis=0), out=np.zeros_like(table), where=table > 0)  # of rows in a column
+    entropy = -_sum_p_log(of_rows, of_rows)
+    if entropy <= 0:
+        return float("nan")
+    return float(1 + _sum_p_log(table / total, within) / entropy)
+
+
+def _sum_p_log(weights: NDArray[np.floating], p: NDArray[np.floating]) -> float:
+    return float((weights * np.log(np.where(p > 0, p, 1.0))).sum())
+
+
+def _in_words(row: dict[str, Any], alone: Sequence[str], group_key: str) -> str:
+    """What follows from a row; empty if nothing does."""
+    if row["n_groups"] < 2:
+        return f"all cells are of one {group_key}, so that nothing can be said of new ones"
+    words = []
+    if row["constant"]:
+        words.append(
+            f"constant within each {group_key}, so that there are {row['n_groups']} independent examples, not "
+            f"{row['n_cells']:,}"
+        )
+        if row["fewest_groups"] < FEW_GROUPS:
+            words.append(f"a category has {row['fewest_groups']} of them: too few to tell it from its {group_key}")
+    elif alone:
+        words.append(f"{shorten(alone, 4)} in one {group_key} only")
+    return "; ".join(words)

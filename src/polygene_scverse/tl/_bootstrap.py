@@ -1,0 +1,144 @@
+"""Scores of several methods on the same cells, with paired bootstrap intervals.
+
+Every score is a function of sums over cells (how many are right, of each category how many there are, are predicted and
+are hit, how far confidence is from accuracy by bin of confidence, the log-likelihood). A bootstrap sample weighs the
+cells, so that its scores come from one matrix product.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+SCORES = ("accuracy", "balanced_accuracy", "macro_f1", "macro_f1_10", "ece", "nll")
+LOWER_IS_BETTER = ("ece", "nll")
+LEAST_GROUPS = 5
+"""Test groups from which on groups are resampled, not cells within them."""
+LEAST_CELLS, N_BINS, BLOCK = 10, 15, 50
+
+
+def sums_by_cell(codes: NDArray[np.integer], probabilities: Floats, predicted: NDArray[np.integer]) -> sp.csr_matrix:
+    """What a cell adds to each of the sums; shape (n_cells, 3 + 3 n_categories + 15).
+
+    Parameters
+    ----------
+    codes
+        True category of each cell; shape (n_cells,).
+    probabilities
+        Of each category; shape (n_cells, n_categories).
+    predicted
+        Category that the method decides for; shape (n_cells,).
+    """
+    n, k = probabilities.shape
+    cells = np.arange(n)
+    confidence, first = probabilities.max(axis=1), probabilities.argmax(axis=1)
+    bins = np.digitize(confidence, np.linspace(0, 1, N_BINS + 1)[1:-1])
+    of_true = probabilities[cells, codes].clip(min=np.finfo(np.float64).eps)
+    hit = predicted == codes
+    parts = [
+        np.stack([np.ones(n), hit, -np.log(of_true)], axis=1),
+        _one_hot(codes, k),
+        _one_hot(predicted, k),
+        _one_hot(codes, k).multiply(hit[:, None]),
+        sp.csr_matrix((confidence - (first == codes), (cells, bins)), shape=(n, N_BINS)),
+    ]
+    return sp.hstack(parts, format="csr")
+
+
+def scores_of(sums: Floats, large: NDArray[np.bool_]) -> Floats:
+    """Scores from sums over cells; shape (..., 6), in the order of `SCORES`.
+
+    Parameters
+    ----------
+    sums
+        Weighted sums of the rows of `sums_by_cell`; shape (..., 3 + 3 n_categories + 15).
+    large
+        Categories that count in the macro-F1 over categories with at least ten cells; shape (n_categories,).
+    """
+    k = len(large)
+    n, right, loss = np.moveaxis(sums[..., :3], -1, 0)
+    true, predicted, hit = (sums[..., 3 + i * k : 3 + (i + 1) * k] for i in range(3))
+    gaps = sums[..., 3 + 3 * k :]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        recall, f1 = hit / true, 2 * hit / (true + predicted)
+        columns = [
+            right / n,
+            _mean(recall, true > 0),
+            _mean(f1, true + predicted > 0),
+            _mean(f1, (true > 0) & large),
+            np.abs(gaps).sum(axis=-1) / n,
+            loss / n,
+        ]
+    return np.stack(columns, axis=-1)
+
+
+def bootstrap(
+    sums: Mapping[str, sp.csr_matrix], groups: NDArray[np.integer], large: NDArray[np.bool_], n: int, seed: int
+) -> dict[str, Floats]:
+    """Scores of each method in bootstrap samples that are the same for all.
+
+    Groups are drawn with replacement where there are five or more, else cells within each group.
+
+    Parameters
+    ----------
+    sums
+        Of each method, from `sums_by_cell`.
+    groups
+        Group of each cell; shape (n_cells,).
+    large
+        As for `scores_of`.
+    n
+        Number of samples.
+    seed
+        Seed of the draws.
+
+    Returns
+    -------
+    For each method shape (n, 6).
+    """
+    rng = np.random.default_rng(seed)
+    names, members = np.unique(groups, return_inverse=True)
+    by_group = len(names) >= LEAST_GROUPS
+    if by_group:
+        to_groups = _one_hot(members, len(names)).T.tocsr()
+        sums = {name: (to_groups @ table).tocsr() for name, table in sums.items()}
+        members = np.zeros(len(names), dtype=np.int64)  # groups are the members of one stratum
+    results: dict[str, list[Floats]] = {name: [np.empty((0, len(SCORES)))] for name in sums}
+    for start in range(0, n, BLOCK):
+        weights = draw_weights(members, min(BLOCK, n - start), rng)
+        for name, table in sums.items():
+            results[name].append(scores_of(np.asarray(weights @ table), large))
+    return {name: np.concatenate(parts) for name, parts in results.items()}
+
+
+def draw_weights(strata: NDArray[np.integer], n: int, rng: np.random.Generator) -> Floats:
+    """How often each unit is drawn, with replacement within its stratum; shape (n, n_units)."""
+    weights = np.zeros((n, len(strata)))
+    for stratum in np.unique(strata):
+        at = np.flatnonzero(strata == stratum)
+        weights[:, at] = rng.multinomial(len(at), np.full(len(at), 1 / len(at)), size=n)
+    return weights
+
+
+def interval(samples: Floats, share: float = 0.95) -> tuple[Floats, Floats]:
+    """Ends of the percentile interval, NaN where there is no sample; shape (n_scores,) each."""
+    ends = np.full((2, samples.shape[1]), np.nan)
+    there = ~np.isnan(samples).all(axis=0)
+    if there.any():
+        ends[:, there] = np.nanquantile(samples[:, there], [(1 - share) / 2, (1 + share) / 2], axis=0)
+    return ends[0], ends[1]
+
+
+def _one_hot(codes: NDArray[np.integer], k: int) -> sp.csr_matrix:
+    n = len(codes)
+    return sp.csr_matrix((np.ones(n), (np.arange(n), codes)), shape=(n, k))
+
+
+def _mean(values: Floats, counted: NDArray[np.bool_]) -> Floats:
+    """Mean over the last axis of the values that count; NaN if none does."""
+    return np.where(counted, values, 0.0).sum(axis=-1) / counted.sum(axis=-1)

@@ -1,0 +1,108 @@
+"""Blanks of obs columns, filled in new columns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from mudata import MuData
+
+from polygene_scverse._constants import BALANCE, UNS, filled_key, filled_probability_key
+from polygene_scverse._validate import check_choice, check_columns
+from polygene_scverse.data._phenotypes import candidates
+from polygene_scverse.get._lookup import recorded_labels
+from polygene_scverse.model import Polygene
+from polygene_scverse.tl._models import anndata_of, find
+
+
+def fill_phenotype(
+    adata: AnnData | MuData,
+    *,
+    phenotypes: str | Sequence[str] | None = None,
+    given: str | Sequence[str] | None = None,
+    balance: float = BALANCE,
+    model: Polygene | str | Path | None = None,
+    mod: str = "rna",
+    batch_size: int = 64,
+) -> None:
+    """Fill the blanks of recorded phenotypes; what is recorded stays.
+
+    The other recorded phenotypes of a cell are shown to the model as evidence, each where it is known.
+
+    Parameters
+    ----------
+    adata
+        Cells some of whose phenotypes are missing; genes are matched by name.
+    phenotypes
+        Phenotypes to fill; all of the model by default. A column that is not in obs is all blank.
+    given
+        Phenotypes to show as evidence for the others, ``[]`` for none. By default all of the model that are in obs.
+    balance
+        How a category is chosen, as in :func:`~polygene_scverse.tl.predict_phenotype`.
+    model
+        A model, or the folder it was saved to. By default the one last trained on `adata`.
+    mod
+        Modality to read and write, for MuData.
+    batch_size
+        Cells per step.
+
+    Returns
+    -------
+    Nothing. Writes for each phenotype ``obs["polygene_<phenotype>_filled"]``, the recorded category or, where none is
+    recorded, the chosen one, as a categorical; ``obs["polygene_<phenotype>_filled_probability"]``, the probability of
+    the chosen one, NaN where the category is recorded; and ``uns["polygene"]["fill"]``, the phenotypes shown for each.
+
+    Raises
+    ------
+    ValueError
+        If no model is found, if a phenotype is not the model's, if no gene matches, or if expression has the wrong
+        scale.
+    KeyError
+        If a phenotype that is `given` is not an obs column.
+
+    Examples
+    --------
+    >>> pgs.tl.fill_phenotype(adata, phenotypes="sex")
+    >>> adata.obs.loc[adata.obs["sex"].isna(), ["polygene_sex_filled", "polygene_sex_filled_probability"]]
+    """
+    data = anndata_of(adata, mod)
+    trained = find(adata, model)
+    names = (
+        [phenotypes] if isinstance(phenotypes, str) else list(trained.categories if phenotypes is None else phenotypes)
+    )
+    evidence = [given] if isinstance(given, str) else [n for n in trained.categories if n in data.obs]
+    evidence = evidence if given is None or isinstance(given, str) else list(given)
+    for argument, asked in (("phenotypes", names), ("given", evidence)):
+        for name in asked:
+            check_choice(name, list(trained.categories), argument)
+    check_columns(evidence, data, "given", candidates(data.obs))
+    noted = dict(data.uns.get(UNS, {}).get("fill", {}))
+    for name in names:
+        shown = [other for other in evidence if other != name]
+        labels, probability = _fill(trained, data, name, shown, balance, batch_size)
+        data.obs[filled_key(name)] = labels
+        data.obs[filled_probability_key(name)] = probability
+        noted[name] = shown
+    data.uns[UNS] = {**data.uns.get(UNS, {}), "fill": noted}
+
+
+def _fill(
+    model: Polygene, data: AnnData, name: str, shown: list[str], balance: float, batch_size: int
+) -> tuple[pd.Categorical, np.ndarray]:
+    """Category of each cell, and its probability where it is not recorded; shape (n_obs,) each."""
+    blank = pd.Series(None, index=data.obs_names, dtype=object)
+    labels = recorded_labels(data.obs[name]) if name in data.obs else blank
+    probability = np.full(data.n_obs, np.nan)
+    rows = np.flatnonzero(labels.isna())
+    if len(rows):
+        tables = model.predict_phenotype(
+            data, phenotypes=name, indices=rows.tolist(), given=shown, batch_size=batch_size
+        )
+        chosen = model.decide(tables, balance=balance)[name]
+        labels.iloc[rows] = chosen.astype(object).to_numpy()
+        probability[rows] = tables[name].to_numpy()[np.arange(len(rows)), chosen.cat.codes]
+    known = model.categories[name]
+    return pd.Categorical(labels, categories=[*known, *sorted(set(labels) - set(known))]), probability

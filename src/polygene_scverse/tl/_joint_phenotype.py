@@ -1,0 +1,103 @@
+"""The best combination of several phenotypes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from mudata import MuData
+
+from polygene_scverse._constants import JOINT, UNS
+from polygene_scverse.model import Polygene
+from polygene_scverse.model._evidence import MOST_COMBINATIONS
+from polygene_scverse.tl._models import anndata_of, find
+
+MOST_VALUES = 20_000_000
+"""Probabilities that are held at a time."""
+
+
+def joint_phenotype(
+    adata: AnnData | MuData,
+    *,
+    phenotypes: Sequence[str],
+    given: str | Sequence[str] | None = None,
+    key_added: str = JOINT,
+    model: Polygene | str | Path | None = None,
+    mod: str = "rna",
+    batch_size: int = 64,
+) -> None:
+    """Predict several phenotypes together, so that they fit each other.
+
+    Predicted one by one, phenotypes that depend on each other can make a combination that does not exist. Here the
+    probability of a combination is that of the first phenotype times that of the second when the first is shown, and so
+    on, the mean over all orders of the phenotypes.
+
+    Parameters
+    ----------
+    adata
+        Cells to predict; genes are matched by name.
+    phenotypes
+        Two or more phenotypes of the model, with at most 5,000 combinations of categories. The first takes as many
+        passes through the network as the others have combinations, and so on.
+    given
+        Other phenotypes to show as evidence, in the cells where they are known.
+    key_added
+        Obs column to write, and beginning of the others.
+    model
+        A model, or the folder it was saved to. By default the one last trained on `adata`.
+    mod
+        Modality to read and write, for MuData.
+    batch_size
+        Cells per step.
+
+    Returns
+    -------
+    Nothing. Writes ``obs["polygene_joint"]``, the most probable combination such as ``"T cell | female"``;
+    ``obs["polygene_joint_probability"]``, its probability; ``obs["polygene_joint_impossible"]``, the probability of all
+    combinations with two categories that no training cell had together, so that a high value says that the cell is
+    unlike the training cells or the model unsure; ``obs["polygene_joint_flagged"]``, whether the most probable
+    combination is one of these; and ``uns["polygene"]["joint"]``, the phenotypes of each column.
+
+    Raises
+    ------
+    ValueError
+        If no model is found, if there are fewer than two phenotypes, if one is not the model's, named twice or also
+        `given`, if there are too many combinations, if no gene matches, or if expression has the wrong scale.
+    KeyError
+        If a phenotype that is `given` is not an obs column.
+
+    Examples
+    --------
+    >>> pgs.tl.joint_phenotype(adata, phenotypes=["cell_type", "tissue"])
+    """
+    data = anndata_of(adata, mod)
+    trained = find(adata, model)
+    names = list(phenotypes) if not isinstance(phenotypes, str) else [phenotypes]
+    impossible = ~trained.seen_together(names).ravel()
+    block = max(1, MOST_VALUES // min(len(impossible), MOST_COMBINATIONS))
+    best, probability, mass = [], [], []
+    for start in range(0, data.n_obs, block):
+        rows = np.arange(start, min(start + block, data.n_obs))
+        values = trained.joint_phenotype(data, phenotypes=names, indices=rows, given=given, batch_size=batch_size)
+        values = values.reshape(len(rows), -1)  # (n_rows, n_combinations)
+        best.append(values.argmax(axis=1))
+        probability.append(values.max(axis=1))
+        mass.append(values[:, impossible].sum(axis=1))
+    chosen = np.concatenate(best)
+    data.obs[key_added] = _labels(chosen, [trained.categories[name] for name in names])
+    data.obs[f"{key_added}_probability"] = np.concatenate(probability)
+    data.obs[f"{key_added}_impossible"] = np.concatenate(mass)
+    data.obs[f"{key_added}_flagged"] = impossible[chosen]
+    noted = {**data.uns.get(UNS, {}).get("joint", {}), key_added: names}
+    data.uns[UNS] = {**data.uns.get(UNS, {}), "joint": noted}
+
+
+def _labels(chosen: np.ndarray, categories: Sequence[Sequence[str]]) -> pd.Categorical[str]:
+    """Combinations that occur, in the order of the model's categories."""
+    used, codes = np.unique(chosen, return_inverse=True)
+    parts = np.unravel_index(used, [len(names) for names in categories])
+    texts = [" | ".join(names[c] for names, c in zip(categories, row, strict=True)) for row in zip(*parts, strict=True)]
+    return pd.Categorical.from_codes(codes, categories=pd.Index(texts))

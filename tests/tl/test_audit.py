@@ -1,0 +1,181 @@
+import re
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+
+import polygene_scverse as pgs
+from polygene_scverse.tl import _audit
+from polygene_scverse.tl._folds import Labels
+
+
+@pytest.fixture
+def samples(cells):
+    """Six donors with a control and a treated sample each; treatment raises ten genes much."""
+    rng = np.random.default_rng(0)
+    treated = rng.integers(0, 2, cells.n_obs)
+    counts = cells.X.toarray()
+    counts[treated == 1, 40:50] += rng.poisson(6, (treated.sum(), 10))
+    cells.X = type(cells.X)(counts)
+    cells.obs["condition"] = pd.Categorical(np.array(["control", "treated"])[treated])
+    cells.obs["sample"] = cells.obs["donor"].astype(str) + "_" + cells.obs["condition"].astype(str)
+    return cells
+
+
+@pytest.fixture
+def swapped(samples):
+    """The samples of donor 3 are swapped."""
+    other = {"donor3_control": "treated", "donor3_treated": "control"}
+    recorded = samples.obs["condition"].astype(str)
+    samples.obs["condition"] = samples.obs["sample"].map(other).fillna(recorded).astype("category")
+    return samples
+
+
+ARGUMENTS = {"sample_key": "sample", "group_key": "donor", "n_folds": 3, "max_epochs": 6}
+
+
+def kwargs_of(small):
+    return {**{k: v for k, v in small.items() if k != "max_epochs"}, "plan_kwargs": {"lr": 0.01}, "batch_size": 32}
+
+
+def test_swapped_samples_are_found(swapped, small, tmp_path, capsys):
+    before = swapped.obs.copy()
+    table = pgs.tl.audit(swapped, phenotypes=["condition", "cell_type"], train_kwargs=kwargs_of(small), **ARGUMENTS)
+    assert list(table["sample"][:2].sort_values()) == ["donor3_control", "donor3_treated"]
+    assert table["flagged"].tolist() == [True] * 2 + [False] * 10
+    assert table["reliable"].all()
+    assert (table["phenotype"] == "condition").all()  # cell types vary within samples
+    assert table["score"].is_monotonic_increasing
+    rows = table.set_index("sample")
+    assert rows.loc["donor3_control", ["recorded", "suggested"]].tolist() == ["treated", "control"]
+    agree = rows[rows["score"] > 0]
+    assert len(agree) > 6
+    assert (agree["recorded"] == agree["suggested"]).all()
+    assert (rows["n_cells"] == swapped.obs["sample"].value_counts()[rows.index]).all()
+    assert (rows["share"][:2] > 0.5).all()
+    assert "donor3_control is recorded as 'treated', its expression says 'control'" in capsys.readouterr().out
+    assert set(swapped.obs) - set(before) == {"polygene_audit_condition", "polygene_audit_cell_type"}
+    assert swapped.obs[before.columns].equals(before)
+    wrong = swapped.obs["donor"] == "donor3"
+    of_cells = swapped.obs["polygene_audit_condition"]
+    assert of_cells[wrong].mean() < 0.4 < 0.6 < of_cells[~wrong].mean()
+    assert swapped.obs["polygene_audit_cell_type"].isna().equals(swapped.obs["cell_type"].isna())
+    swapped.write_h5ad(tmp_path / "cells.h5ad")
+    pd.testing.assert_frame_equal(pgs.get.audit(ad.read_h5ad(tmp_path / "cells.h5ad")), table)
+
+
+def test_cells_are_judged_by_a_model_that_has_not_seen_their_group(samples, small):
+    """One donor has cells that no model can know: a model that had seen them would give them their label."""
+    table = pgs.tl.audit(samples, phenotypes="condition", train_kwargs=kwargs_of(small), **ARGUMENTS)
+    assert not table["flagged"].any()
+    obs = samples.obs.copy()
+    samples.obs.loc[samples.obs["donor"] == "donor2", "condition"] = "control"
+    pgs.tl.audit(samples, phenotypes="condition", train_kwargs=kwargs_of(small), **ARGUMENTS)
+    lied = (samples.obs["donor"] == "donor2") & (obs["condition"] == "treated")
+    assert samples.obs.loc[lied, "polygene_audit_condition"].max() < 0.5
+
+
+def test_a_model_from_elsewhere(trained):
+    cells, model = trained
+    query = cells[:60].copy()
+    query.obs["cell_type"] = query.obs["cell_type"].astype(object)
+    query.obs.loc[query.obs_names[:2], "cell_type"] = "mast cell"
+    table = pgs.tl.audit(query, phenotypes="cell_type", model=model)
+    assert table.empty
+    proba = model.predict_phenotype(cells)["cell_type"]
+    found = query.obs["polygene_audit_cell_type"]
+    known = query.obs["cell_type"].isin(proba.columns)
+    assert found.notna().equals(known)
+    expected = [proba.loc[cell, label] for cell, label in query.obs.loc[known, "cell_type"].items()]
+    np.testing.assert_allclose(found[known], expected, rtol=1e-5)
+    assert query.uns["polygene"]["audit"]["words"] == ["Cells only: pass sample_key= to judge samples."]
+
+
+def test_scores_are_mean_log_likelihood_ratios(trained):
+    """By hand: probability over share of the training cells, recorded against the other sex."""
+    cells, model = trained
+    cells.obs["sample"] = np.where(cells.obs["sex"] == "female", "f", "m")
+    cells.obs.loc[cells.obs["sex"] == "unknown", "sample"] = "f"
+    table = pgs.tl.audit(cells, phenotypes="sex", sample_key="sample", model=model).set_index("sample")
+    proba = model.predict_phenotype()["sex"]
+    shares = np.exp(model.module.log_shares()[model.layout.phenotype_names.index("sex")].numpy())
+    ratios = np.log(proba["female"] / shares[0]) - np.log(proba["male"] / shares[1])
+    female, male = ratios[cells.obs["sex"] == "female"], ratios[cells.obs["sex"] == "male"]
+    assert table.loc["f", "score"] == pytest.approx(female.mean(), rel=1e-4)
+    assert table.loc["m", "score"] == pytest.approx(-male.mean(), rel=1e-4)
+    assert table.loc["f", "share"] == pytest.approx((female < 0).mean())
+    assert table.loc["f", "n_cells"] == len(female)
+
+
+def judged(n_wrong, lean=0.0):
+    """Nine samples of four cells; the likelihood speaks against the first ones, and leans to the second category."""
+    codes, samples = np.repeat(np.arange(9) % 2, 4), np.repeat(np.arange(9), 4)
+    likelihood = np.stack([codes == 0, codes == 1], axis=1) * 2.0
+    wrong = samples < n_wrong
+    likelihood[wrong] = likelihood[wrong, ::-1]
+    likelihood[:, 1] += lean
+    names = np.char.add("s", samples.astype(str))
+    rows = _audit._judge("sex", Labels(["f", "m"], codes), likelihood, samples, names)
+    return pd.DataFrame(rows)
+
+
+@pytest.mark.parametrize(("n_wrong", "reliable"), [(0, True), (3, True), (4, False)], ids=["none", "some", "many"])
+def test_many_flags_mean_nothing(n_wrong, reliable):
+    table = judged(n_wrong)
+    assert table["flagged"].tolist() == [True] * n_wrong + [False] * (9 - n_wrong)
+    assert (table["score"] < 0).tolist() == table["flagged"].tolist()
+    assert table["reliable"].tolist() == [reliable] * 9
+    words = _audit.say(table, "sample")
+    if not reliable:
+        (line,) = words
+        assert re.fullmatch("sex: 4 of 9 samples are flagged: .* flags mean nothing.", line)
+    elif n_wrong:
+        assert words[0] == "sex: s0 is recorded as 'f', its expression says 'm' (100% of 4 cells, score -2.00)."
+        assert len(words) == 3
+    else:
+        assert words == ["sex: the expression of all 9 samples agrees with the record."]
+
+
+@pytest.mark.parametrize("lean", [-3.0, 3.0], ids=["first", "second"])
+def test_a_model_that_leans_to_one_category_is_righted(lean):
+    """By their likelihood alone, all samples of the other category would be flagged."""
+    expected, table = judged(1), judged(1, lean)
+    assert table["flagged"].tolist() == [True] + [False] * 8
+    np.testing.assert_allclose(table["score"], expected["score"])
+    np.testing.assert_allclose(table["share"], expected["share"])
+
+
+def test_the_middle_between_samples():
+    ratios, recorded = np.array([9.0, 1.0, 2.0, 3.0, -4.0, -6.0]), np.array([0, 0, 0, 0, 1, 1])
+    assert _audit._offset(ratios, recorded, 0, 1) == (2 - 5) / 2  # the sample's own 9 has no part in it
+    assert _audit._offset(-ratios, recorded, 0, 1) == 0  # not told apart
+    assert _audit._offset(ratios, recorded, 0, 2) == 0  # nobody is recorded so
+    assert _audit._offset(ratios[[0, 4, 5]], recorded[[0, 4, 5]], 0, 1) == 0  # the only one of its kind
+
+
+def test_nothing_is_constant_within_samples():
+    assert _audit.say(pd.DataFrame(), "sample") == [
+        "No phenotype is constant within 'sample': cells are judged, samples are not."
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "match"),
+    [
+        ({"sample_key": "batch"}, KeyError, r"`sample_key`: \['batch'\]"),
+        ({"group_key": "batch"}, KeyError, r"`group_key`: \['batch'\]"),
+        ({"group_key": "donor", "n_folds": 9}, ValueError, "`split`: found 9 folds for 6 groups of 'donor'"),
+    ],
+    ids=["sample", "group", "folds"],
+)
+def test_bad_arguments(cells, arguments, error, match):
+    with pytest.raises(error, match=match):
+        pgs.tl.audit(cells, phenotypes="sex", **arguments)
+
+
+def test_a_phenotype_that_the_model_does_not_have(trained):
+    cells, model = trained
+    cells.obs["disease"] = np.resize(["flu", "healthy"], cells.n_obs)
+    with pytest.raises(ValueError, match="`phenotypes`: found 'disease', but it must be one of"):
+        pgs.tl.audit(cells, phenotypes="disease", model=model)

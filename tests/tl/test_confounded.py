@@ -1,0 +1,55 @@
+import warnings
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+
+import polygene_scverse as pgs
+
+
+@pytest.fixture
+def confounded(cells):
+    """A disease of each donor, and a cell type of one."""
+    donor = cells.obs["donor"].cat.codes.to_numpy()
+    cells.obs["disease"] = np.array(["flu", "healthy"])[donor % 2]
+    label = cells.obs["cell_type"].astype(object)
+    label.iloc[np.flatnonzero(donor == 4)[:5]] = "mast cell"
+    cells.obs["cell_type"] = label
+    return cells
+
+
+def test_one_warning_that_is_noted_and_saved(confounded, small, tmp_path):
+    with pytest.warns(UserWarning, match="`group_key`: what 'donor' determines") as caught:
+        model = pgs.tl.train(
+            confounded,
+            phenotypes=["cell_type", "sex", "disease"],
+            group_key="donor",
+            save_to=tmp_path / "model",
+            **small,
+        )
+    (text,) = [str(w.message) for w in caught if "`group_key`" in str(w.message)]
+    assert "cell_type: ['mast cell'] in one donor only." in text
+    assert "disease: constant within each donor, so that there are 6 independent examples, not 300." in text
+    assert "sex" not in text
+    report = pgs.pp.confounding(confounded, group_key="donor", phenotypes=["cell_type", "sex", "disease"])
+    pd.testing.assert_frame_equal(confounded.uns["polygene"]["train"]["confounding"], report)
+    for other in (model, model.without_data(), pgs.model.Polygene.load(tmp_path / "model", adata=False)):
+        assert other.confounding_["group_key"] == "donor"
+        assert other.confounding_["phenotypes"] == report.to_dict(orient="index")
+    confounded.write_h5ad(tmp_path / "cells.h5ad")
+    read = ad.read_h5ad(tmp_path / "cells.h5ad").uns["polygene"]["train"]["confounding"]
+    pd.testing.assert_frame_equal(read, report, check_index_type=False)
+
+
+def test_no_warning_where_there_is_no_reason(cells, small):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model = pgs.tl.train(cells, phenotypes=["cell_type", "sex"], group_key="donor", **small)
+    assert set(model.confounding_["phenotypes"]) == {"cell_type", "sex"}
+
+
+def test_without_groups_nothing_is_said(confounded, small):
+    model = pgs.tl.train(confounded, phenotypes=["cell_type", "disease"], **small)
+    assert model.confounding_ is None
+    assert "confounding" not in confounded.uns["polygene"]["train"]
