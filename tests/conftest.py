@@ -5,6 +5,8 @@ import os
 os.environ.setdefault("NUMBA_NUM_THREADS", "1")  # compiled loops beside torch's threads: both would spin
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import warnings
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -88,3 +90,20 @@ def _pbmc():
 def pbmc(_pbmc):
     """700 blood cells x 765 genes, log1p of counts per 10,000, with ``bulk_labels`` (10) and ``phase`` (3)."""
     return _pbmc.copy()
+
+
+@pytest.fixture
+def write_files(tmp_path):
+    """A function that writes cells as files of 120, 50 and 130 cells, and returns their paths."""
+
+    def write(adata, cuts=(0, 120, 170, 300), suffix="h5ad", change=lambda i, part: part):
+        paths = []
+        for i, (start, stop) in enumerate(pairwise(cuts)):
+            part = change(i, adata[start:stop].copy())
+            paths.append(tmp_path / f"shard_{i}.{suffix}")
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", message="Writing zarr v2 data")
+                part.write_h5ad(paths[-1]) if suffix == "h5ad" else part.write_zarr(paths[-1])
+        return paths
+
+    return write

@@ -7,6 +7,12 @@ def test_result_keys():
     assert c.confidence_key("cell_type") == "polygene_cell_type_confidence"
     assert c.probability_key("cell_type") == "polygene_cell_type_proba"
     assert c.EMBEDDING == "X_polygene"
+    assert c.JOINT == "polygene_joint"
+    assert c.filled_key("sex") == "polygene_sex_filled"
+    assert c.filled_probability_key("sex") == "polygene_sex_filled_probability"
+    assert c.audit_key("sex") == "polygene_audit_sex"
+    assert c.gene_states_key(c.GENE_INTERACTIONS) == "polygene_gene_interactions_states"
+    assert c.gene_cells_key(c.GENE_INTERACTIONS) == "polygene_gene_interactions_n_cells"
 
 
 def test_aliases_cover_the_names_of_cellxgene_and_belong_to_one_phenotype():
@@ -19,3 +25,9 @@ def test_missing_words_are_in_lower_case():
     """They are compared with labels in lower case."""
     assert {"", "unknown", "na"} <= c.MISSING_WORDS
     assert all(word == word.lower().strip() for word in c.MISSING_WORDS)
+
+
+def test_keys_of_what_is_written_when_asked():
+    assert c.set_key("cell_type") == "polygene_cell_type_set"
+    assert c.expected_key("age") == "polygene_age_expected"
+    assert c.NOVELTY == "polygene_novelty"

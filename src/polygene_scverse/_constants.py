@@ -9,9 +9,20 @@ UNS: Final = "polygene"
 RANK: Final = "highly_variable_rank"
 EMBEDDING: Final = "X_polygene"
 EMBEDDING_UMAP: Final = "X_polygene_umap"
+NOVELTY: Final = "polygene_novelty"
+"""Column of ``obs`` that says how unlike the training cells a cell is."""
 
 X_FIELD: Final = "X"
 PHENOTYPE_FIELD: Final = "phenotypes"
+
+TOKENS: Final = "tokens"
+"""Entry of ``uns["polygene"]`` that holds the scores of hidden words."""
+
+JOINT: Final = "polygene_joint"
+"""Column of ``obs`` that holds the best combination of several phenotypes."""
+
+GENE_INTERACTIONS: Final = "gene_interactions"
+"""Entry of ``uns["polygene"]`` that says what the contextual states of genes are of."""
 
 UNKNOWN: Final = -1
 """Code of a phenotype value that is missing."""
@@ -37,6 +48,10 @@ PHENOTYPE_ALIASES: Final[dict[str, tuple[str, ...]]] = {
 """Obs columns that are taken as a phenotype when none is named; of each row the first one present."""
 
 
+UNASSIGNED: Final = "unassigned"
+"""Category of a predicted phenotype where the model was asked not to guess."""
+
+
 def prediction_key(phenotype: str) -> str:
     """Column of ``obs`` that holds the predicted category of `phenotype`."""
     return f"{PACKAGE}_{phenotype}"
@@ -50,3 +65,38 @@ def confidence_key(phenotype: str) -> str:
 def probability_key(phenotype: str) -> str:
     """Entry of ``obsm`` that holds the probability of each category."""
     return f"{PACKAGE}_{phenotype}_proba"
+
+
+def expected_key(phenotype: str) -> str:
+    """Column of ``obs`` that holds the expected value of an ordered phenotype whose categories are numbers."""
+    return f"{PACKAGE}_{phenotype}_expected"
+
+
+def set_key(phenotype: str) -> str:
+    """Entry of ``obsm`` that says of each category whether it is in the prediction set."""
+    return f"{PACKAGE}_{phenotype}_set"
+
+
+def gene_states_key(key: str) -> str:
+    """Entry of ``varm`` that holds the mean state of each gene in each context."""
+    return f"{PACKAGE}_{key}_states"
+
+
+def gene_cells_key(key: str) -> str:
+    """Entry of ``varm`` that holds the number of cells of each context that express a gene."""
+    return f"{PACKAGE}_{key}_n_cells"
+
+
+def filled_key(phenotype: str) -> str:
+    """Column of ``obs`` that holds the recorded category, or the predicted one where none is recorded."""
+    return f"{PACKAGE}_{phenotype}_filled"
+
+
+def filled_probability_key(phenotype: str) -> str:
+    """Column of ``obs`` that holds the probability of a category that was filled in."""
+    return f"{PACKAGE}_{phenotype}_filled_probability"
+
+
+def audit_key(phenotype: str) -> str:
+    """Column of ``obs`` that holds the probability of the recorded category."""
+    return f"{PACKAGE}_audit_{phenotype}"

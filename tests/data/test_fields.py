@@ -29,7 +29,7 @@ def state(manager, field):
 def test_registration(simulated):
     obs, x = simulated.obs.copy(), simulated.X.copy()
     manager = register(simulated)
-    assert state(manager, PHENOTYPE_FIELD) == {"categories": CATEGORIES, "unseen": {}}
+    assert state(manager, PHENOTYPE_FIELD) == {"categories": CATEGORIES, "unseen": {}, "ordered": {}}
     assert state(manager, X_FIELD) == {"n_obs": 300, "n_vars": 60, "column_names": list(simulated.var_names)}
     assert dict(manager.summary_stats) == {"n_vars": 60, "n_cells": 300, "n_phenotypes": 2}
     pd.testing.assert_frame_equal(simulated.obs, obs)
@@ -75,7 +75,8 @@ def test_transfer_to_other_genes_and_labels(simulated):
     manager, target = register(simulated), other_data()
     with pytest.warns(UserWarning, match=r"adata\.obs\['cell_type'\]: the model was not trained on \['monocyte'\]"):
         other = manager.transfer_fields(target)
-    assert state(other, PHENOTYPE_FIELD) == {"categories": CATEGORIES, "unseen": {"cell_type": ["monocyte"]}}
+    expected = {"categories": CATEGORIES, "unseen": {"cell_type": ["monocyte"]}, "ordered": {}}
+    assert state(other, PHENOTYPE_FIELD) == expected
     assert state(other, X_FIELD) == {"n_obs": 4, "n_vars": 3, "column_names": ["gene1", "new", "gene0"]}
     assert state(manager, PHENOTYPE_FIELD)["unseen"] == {}
     assert target.obs["cell_type"].tolist() == ["T cell", "monocyte", None, "B cell"]
@@ -85,7 +86,7 @@ def test_transfer_without_unseen_labels_is_quiet(simulated):
     """Missing values, and a level that is used by no cell, are no news."""
     target = simulated[simulated.obs["cell_type"] != "T cell"].copy()
     other = register(simulated).transfer_fields(target)
-    assert state(other, PHENOTYPE_FIELD) == {"categories": CATEGORIES, "unseen": {}}
+    assert state(other, PHENOTYPE_FIELD) == {"categories": CATEGORIES, "unseen": {}, "ordered": {}}
 
 
 def test_transfer_from_a_saved_registry(simulated):

@@ -18,6 +18,7 @@ from polygene_scverse.data._original import (
     ORIGINAL_COLUMNS,
     read_genes,
     read_vocabulary,
+    read_words,
     write_vocabulary,
 )
 from polygene_scverse.data._phenotypes import encode_all
@@ -188,6 +189,19 @@ def test_a_damaged_file_is_refused(text, message, folder):
     (folder / "sex_types.txt").write_text(text)
     with pytest.raises(ValueError, match=rf"`folder`: .*sex_types\.txt {message}"):
         read_vocabulary(folder)
+
+
+def test_words_alone(folder):
+    words = read_words(folder)
+    assert words == read_vocabulary(folder)[0]
+    for name in CATEGORY_FILES.values():
+        (folder / name).unlink()
+    assert read_words(str(folder)) == words
+    (folder / "vocab.txt").unlink()
+    with pytest.raises(
+        FileNotFoundError, match=r"`vocabulary`: there is no vocab\.txt in .* Pass the folder that holds"
+    ):
+        read_words(folder)
 
 
 def test_a_written_vocabulary_is_read_again(folder, tmp_path):

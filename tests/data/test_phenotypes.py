@@ -210,3 +210,8 @@ def test_phenotypes_that_cannot_be_resolved(asked, error, message, simulated):
 def test_columns_that_are_no_phenotype(values, message):
     with pytest.raises(ValueError, match=message):
         categories_of(pd.Series(values, name="x"))
+
+
+def test_labels_that_stand_for_numbers_are_in_their_order():
+    column = pd.Series(["34-year-old stage", "5-year-old stage", "6-month-old stage"], name="age")
+    assert categories_of(column) == ["6-month-old stage", "5-year-old stage", "34-year-old stage"]

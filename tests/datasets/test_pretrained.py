@@ -2,11 +2,17 @@ import io
 import tarfile
 import zipfile
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
+from anndata import AnnData
+from transformers import BertConfig, BertForMaskedLM
 
+from polygene_scverse.data._original import CATEGORY_FILES
 from polygene_scverse.datasets import pretrained
 from polygene_scverse.datasets._registry import PRETRAINED
+from polygene_scverse.model import Polygene
 
 NAME = "Polygene (512)"
 IDS = {"Polygene (2432)": "1jmtOS3QfOpiGPE2OSsa_fQoiJfRntUcu", "Polygene (512)": "1Zj1OilSb4Dzoitx-Ycl7lrUgIo2VLbA0"}
@@ -75,6 +81,28 @@ def test_other_archive_is_unpacked_to_another_folder(get, tmp_path):
     other = get(zipped(MODEL | {"model/config.json": b"[]"}))
     assert other != folder
     assert (other / "config.json").read_bytes() == b"[]"
+
+
+def test_an_archive_of_a_checkpoint_is_read_as_a_model(get, tmp_path):
+    """As the published ones are: folder, vocabulary and genes make a model that predicts."""
+    words = ["[PAD]", "[MASK]", "[SEP]", "[CLS]", "[UNK]", "[START]", "[END]"]
+    words += [f"[no_{name}]" for name in CATEGORY_FILES] + [f"[{name}_{i}]" for name in CATEGORY_FILES for i in (0, 1)]
+    vocabulary = tmp_path / "phenotypic_vocab"
+    vocabulary.mkdir()
+    (vocabulary / "vocab.txt").write_text("\n".join(words))
+    for name, file in CATEGORY_FILES.items():
+        (vocabulary / file).write_text(f"{name} 0\n{name} 1\n")
+    sizes = {"hidden_size": 6, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
+    config = BertConfig(vocab_size=len(words) + 10, max_position_embeddings=5 + 8, **sizes)
+    with torch.random.fork_rng():
+        BertForMaskedLM(config).save_pretrained(tmp_path / "saved")
+    folder = get(zipped({f"checkpoint-7/{file.name}": file.read_bytes() for file in (tmp_path / "saved").iterdir()}))
+    assert folder.name == "checkpoint-7"
+    model = Polygene.from_original(folder, vocabulary=vocabulary, genes=list("ABCDE"))
+    cells = AnnData(np.array([[0.5, 0, 2, 0, 3], [0, 1.5, 0, 0, 0]], np.float32), var=pd.DataFrame(index=list("EDCBA")))
+    predicted = model.predict_phenotype(cells)
+    assert {name: list(table) for name, table in predicted.items()} == model.categories
+    assert model.categories["cell_type"] == ["cell_type 0", "cell_type 1"]
 
 
 def test_several_models_give_the_whole_folder(get):

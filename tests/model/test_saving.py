@@ -233,3 +233,12 @@ def test_setup_arguments_of_a_saved_model_are_shown(folder, capsys):
 def test_the_old_format_is_not_read(folder, tmp_path):
     with pytest.raises(NotImplementedError, match="No version of Polygene wrote scvi-tools' old format"):
         Polygene.convert_legacy_save(folder, tmp_path / "new")
+
+
+def test_of_several_processes_the_first_saves(trained, tmp_path):
+    model = trained()
+    assert model.first_process
+    model.first_process = False
+    for other in (model, model.without_data()):
+        other.save(tmp_path / "model")
+    assert not (tmp_path / "model").exists()

@@ -189,6 +189,7 @@ def test_plan_arguments_reach_the_plan(model_of, trained):
     untrained = model_of()
     untrained.module.gene_scale.copy_(model.module.gene_scale)
     untrained.module.category_counts.copy_(model.module.category_counts)
+    untrained.module.category_scale.copy_(model.module.category_scale)
     assert same(weights(model), weights(untrained))
 
 

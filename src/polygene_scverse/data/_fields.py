@@ -17,6 +17,7 @@ from scvi.data.fields import BaseAnnDataField
 
 from polygene_scverse._constants import PHENOTYPE_FIELD, X_FIELD
 from polygene_scverse._validate import shorten
+from polygene_scverse.data._ordered import Ordered, resolve_ordered
 from polygene_scverse.data._phenotypes import categories_of, encode_all, resolve_phenotypes
 from polygene_scverse.data._source import expression
 
@@ -82,6 +83,8 @@ class PhenotypeField(BaseAnnDataField):
         The obs columns.
     mod_key
         Modality whose obs is read, for MuData; None reads the obs of the whole.
+    ordered
+        Which phenotypes are ordered, see :func:`~polygene_scverse.data._ordered.resolve_ordered`.
     """
 
     is_empty = False
@@ -89,9 +92,9 @@ class PhenotypeField(BaseAnnDataField):
     attr_name = "obs"
     attr_key = None
 
-    def __init__(self, keys: list[str], mod_key: str | None = None) -> None:
+    def __init__(self, keys: list[str], mod_key: str | None = None, ordered: Ordered = None) -> None:
         super().__init__()
-        self.keys, self._mod_key = list(keys), mod_key
+        self.keys, self._mod_key, self.ordered = list(keys), mod_key, ordered
 
     @property
     def mod_key(self) -> str | None:
@@ -107,13 +110,14 @@ class PhenotypeField(BaseAnnDataField):
     def register_field(self, adata: AnnData | MuData) -> dict[str, Any]:
         self.validate_field(adata)
         obs = _modality(adata, self.mod_key).obs
-        return {"categories": {key: categories_of(obs[key]) for key in self.keys}, "unseen": {}}
+        categories = {key: categories_of(obs[key]) for key in self.keys}
+        return {"categories": categories, "unseen": {}, "ordered": resolve_ordered(categories, self.ordered, obs)}
 
     def transfer_field(self, state_registry: dict, adata_target: AnnData | MuData, **_: Any) -> dict[str, Any]:
         categories = state_registry["categories"]
         unseen = encode_all(_modality(adata_target, self.mod_key).obs, categories)[1]
         warn_unseen(unseen)
-        return {"categories": categories, "unseen": unseen}
+        return {"categories": categories, "unseen": unseen, "ordered": state_registry.get("ordered", {})}
 
     def get_summary_stats(self, state_registry: dict) -> dict[str, int]:
         return {"n_phenotypes": len(state_registry["categories"])}

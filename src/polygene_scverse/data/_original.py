@@ -71,6 +71,25 @@ def read_vocabulary(folder: str | Path) -> tuple[list[str], dict[str, list[str]]
     return words, {name: _read_lines(folder / file) for name, file in CATEGORY_FILES.items()}
 
 
+def read_words(folder: str | Path) -> list[str]:
+    """Read ``vocab.txt`` alone: the words in the order of their ids, without bins.
+
+    Raises
+    ------
+    FileNotFoundError
+        If it is not there.
+    ValueError
+        If it is empty, or holds a word twice.
+    """
+    path = Path(folder) / VOCABULARY_FILE
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"`vocabulary`: there is no {VOCABULARY_FILE} in {folder}. Pass the folder that holds it, which is that of "
+            "the checkpoint where to_original() wrote it."
+        )
+    return _read_lines(path)
+
+
 def _read_lines(path: Path) -> list[str]:
     lines = [line.strip() for line in path.read_text(encoding="utf-8").strip().splitlines()]
     if not lines or len(set(lines)) != len(lines):

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from polygene_scverse._constants import PHENOTYPE_ALIASES, UNKNOWN
 from polygene_scverse._validate import label_of, shorten
+from polygene_scverse.data._ordered import number_of
 
 MOST_CATEGORIES = 1000
 MOST_NUMBERS = 100
@@ -27,11 +28,25 @@ def labels(column: pd.Series) -> tuple[NDArray[np.integer], list[str | None], li
     return np.where(positions < 0, len(values), positions), [*map(label_of, values), None], values
 
 
-def categories_of(column: pd.Series) -> list[str]:
-    """Categories that occur in a column, in a fixed order.
+def ordered_labels(column: pd.Series) -> list[str]:
+    """Labels that occur in a column, in a fixed order.
 
-    An ordered or unordered categorical keeps its order; numbers stand in numeric order, other labels in
-    alphabetical order.
+    An ordered or unordered categorical keeps its order; numbers, and labels that stand for numbers such as
+    ``"34-year-old stage"``, stand in numeric order, other labels in alphabetical order.
+    """
+    positions, names, values = labels(column)
+    used = np.bincount(positions, minlength=len(names)) > 0
+    found = [label for label, u in zip(names, used, strict=True) if u and label is not None]
+    if not isinstance(column.dtype, pd.CategoricalDtype):
+        numeric = all(isinstance(v, (int, float, np.number)) and not isinstance(v, bool) for v in values)
+        numbers = [float(label) if numeric else number_of(label) for label in found]
+        known = [number for number in numbers if number is not None]
+        found = [found[i] for i in np.argsort(known, kind="stable")] if len(known) == len(found) else sorted(found)
+    return list(dict.fromkeys(found))
+
+
+def categories_of(column: pd.Series) -> list[str]:
+    """Categories of a column, in the order of `ordered_labels`.
 
     Raises
     ------
@@ -39,13 +54,7 @@ def categories_of(column: pd.Series) -> list[str]:
         If every value is missing, if there is one category only, or if the column holds measurements.
     """
     name = column.name
-    positions, names, values = labels(column)
-    used = np.bincount(positions, minlength=len(names)) > 0
-    found = [label for label, u in zip(names, used, strict=True) if u and label is not None]
-    if not isinstance(column.dtype, pd.CategoricalDtype):
-        numeric = all(isinstance(v, (int, float, np.number)) and not isinstance(v, bool) for v in values)
-        found = sorted(found, key=float) if numeric else sorted(found)
-    found = list(dict.fromkeys(found))
+    found = ordered_labels(column)
     if not found:
         raise ValueError(
             f"`phenotypes`: all {len(column)} values of adata.obs[{name!r}] are missing. Leave the column out, or "

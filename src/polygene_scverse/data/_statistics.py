@@ -46,9 +46,7 @@ def category_scale(counts: NDArray[np.floating], n_categories: Sequence[int]) ->
     return np.concatenate(scales).astype(np.float32)
 
 
-def gene_scale(
-    cells: Cells, n_genes: int, n_cells: NDArray[np.integer] | None = None
-) -> NDArray[np.float32]:
+def gene_scale(cells: Cells, n_genes: int, n_cells: NDArray[np.integer] | None = None) -> NDArray[np.float32]:
     """Factor of each gene in the linear path: a tenth of the inverse standard deviation over cells; shape (n_genes,).
 
     As in a standardised logistic regression, without centring, which would make zeros dense. Genes that hardly vary

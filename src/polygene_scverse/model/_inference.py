@@ -18,6 +18,7 @@ from polygene_scverse.data._dataloader import BatchDataset, CellTable, LengthSam
 from polygene_scverse.data._fields import warn_unseen
 from polygene_scverse.data._phenotypes import candidates, encode_all
 from polygene_scverse.data._source import BLOCK
+from polygene_scverse.model._conformal import softmax
 
 Batch = dict[str, Tensor]
 INPUTS = ("tokens", "positions", "key_mask", "values")
@@ -53,7 +54,8 @@ class InferenceMixin:
 
         Returns
         -------
-        For each phenotype a table of shape (n_cells, n_categories), in the order of the cells; rows sum to 1.
+        For each phenotype a table of shape (n_cells, n_categories), in the order of the cells; rows sum to 1. Logits
+        are divided by the temperature of the phenotype first, see ``calibration_``.
 
         Raises
         ------
@@ -64,18 +66,29 @@ class InferenceMixin:
         """
         names = self._phenotypes(phenotypes, "phenotypes")
         shown = np.isin(self.layout.phenotype_names, self._phenotypes(given, "given") if given is not None else [])
-        columns = [self.layout.phenotype_names.index(name) for name in names]
-
-        def probabilities(batch: Batch) -> list[Tensor]:
-            logits = self.module.predict(*(batch[name] for name in INPUTS))
-            return [logits[i].float().softmax(-1) for i in columns]
-
-        adata, rows, parts = self._infer(adata, indices, probabilities, batch_size, shown)
+        adata, rows, parts = self._phenotype_logits(adata, names, indices, shown, batch_size)
         index = self._anndata(adata).obs_names[rows]
         return {
-            name: pd.DataFrame(part, index=index, columns=list(self.layout.slot(name).categories))
+            name: pd.DataFrame(softmax(part, self.temperature(name)), index=index, columns=self.categories[name])
             for name, part in zip(names, parts, strict=True)
         }
+
+    def _phenotype_logits(
+        self,
+        adata: AnnData | MuData | None,
+        names: list[str],
+        indices: Sequence[int] | None,
+        shown: NDArray[np.bool_],
+        batch_size: int,
+    ) -> tuple[AnnData | MuData, NDArray[np.int64], list[NDArray[np.float32]]]:
+        """The data, the rows, and for each of `names` the logits before calibration; (n_cells, n_categories) each."""
+        columns = [self.layout.phenotype_names.index(name) for name in names]
+
+        def logits(batch: Batch) -> list[Tensor]:
+            of_all = self.module.predict(*(batch[name] for name in INPUTS))
+            return [of_all[i] for i in columns]
+
+        return self._infer(adata, indices, logits, batch_size, shown)
 
     def get_latent_representation(
         self,
@@ -151,12 +164,7 @@ class InferenceMixin:
         shown: NDArray[np.bool_],
     ) -> tuple[AnnData | MuData, NDArray[np.int64], list[NDArray[np.float32]]]:
         """Run `function` over batches of like length; results in the order of the rows."""
-        self._check_if_trained(
-            warn=False, message="The model is not trained. Call train() first, or load a trained one."
-        )
-        adata = self.adata if adata is None else adata
-        if adata is None:
-            raise ValueError("`adata`: the model was loaded without data. Pass the cells.")
+        adata = self._data(adata)
         rows = self._rows(adata, indices)
         self._check_evidence(adata, rows, shown)
         results: list[NDArray[np.float32]] = []
@@ -172,6 +180,16 @@ class InferenceMixin:
         finally:
             self.module.train(training)
         return adata, rows, results
+
+    def _data(self, adata: AnnData | MuData | None) -> AnnData | MuData:
+        """The cells that are meant; the model must be trained."""
+        self._check_if_trained(
+            warn=False, message="The model is not trained. Call train() first, or load a trained one."
+        )
+        adata = self.adata if adata is None else adata
+        if adata is None:
+            raise ValueError("`adata`: the model was loaded without data. Pass the cells.")
+        return adata
 
     def _rows(self, adata: AnnData | MuData, indices: Sequence[int] | None) -> NDArray[np.int64]:
         rows = np.arange(self._anndata(adata).n_obs)

@@ -10,30 +10,57 @@ import numpy as np
 from anndata import AnnData
 from mudata import MuData
 from numpy.typing import NDArray
-from scvi.data import AnnDataManager
 from scvi.model.base import BaseModelClass
 
 from polygene_scverse._compat import field_state, setup_args
 from polygene_scverse._constants import PHENOTYPE_FIELD, RANK
 from polygene_scverse._layout import TokenLayout
-from polygene_scverse._validate import check_not_empty, shorten
+from polygene_scverse._validate import shorten
 from polygene_scverse.data._binning import Scale, detect_scale
 from polygene_scverse.data._dataloader import CellTable
-from polygene_scverse.data._fields import ExpressionField, PhenotypeField
-from polygene_scverse.data._phenotypes import encode_all, resolve_phenotypes
+from polygene_scverse.data._phenotypes import encode_all
 from polygene_scverse.data._ranking import genes_by_rank, rank_genes
 from polygene_scverse.data._source import expression, iterate_rows, other_places, place
 from polygene_scverse.data._tokens import Tokenizer
+from polygene_scverse.model._calibration import CalibrationMixin
 from polygene_scverse.model._checkpoint import CheckpointMixin
+from polygene_scverse.model._conformal import ConformalMixin
 from polygene_scverse.model._decision import DecisionMixin
+from polygene_scverse.model._evidence import EvidenceMixin
+from polygene_scverse.model._gene_states import GeneStatesMixin
 from polygene_scverse.model._inference import InferenceMixin
+from polygene_scverse.model._novelty import NoveltyMixin
+from polygene_scverse.model._ordered import OrderedMixin
 from polygene_scverse.model._saving import SavingMixin
+from polygene_scverse.model._scoring import ScoringMixin
+from polygene_scverse.model._setup import SetupMixin
 from polygene_scverse.model._training import TrainingMixin
 from polygene_scverse.module import LossConfig, PolygeneModule
 from polygene_scverse.module._transformer import resolve_config
 
+KEPT = (
+    *("is_trained_", "history_", "edges_", "binning_", "mask_", "masking_", "pairs_", "confounding_"),
+    *("calibration_", "conformal_", "novelty_", "first_process"),
+)
+"""What a model without data takes over."""
 
-class Polygene(CheckpointMixin, SavingMixin, TrainingMixin, DecisionMixin, InferenceMixin, BaseModelClass):
+
+class Polygene(
+    CheckpointMixin,
+    SavingMixin,
+    SetupMixin,
+    TrainingMixin,
+    CalibrationMixin,
+    ConformalMixin,
+    NoveltyMixin,
+    OrderedMixin,
+    DecisionMixin,
+    EvidenceMixin,
+    InferenceMixin,
+    ScoringMixin,
+    GeneStatesMixin,
+    BaseModelClass,
+):
     """Masked transformer over binned gene expression and phenotypes.
 
     Other than scvi-tools' own models it reads raw counts and log1p data alike, matches genes of new data by name,
@@ -78,6 +105,7 @@ class Polygene(CheckpointMixin, SavingMixin, TrainingMixin, DecisionMixin, Infer
     """
 
     _module_cls = PolygeneModule
+    _data_free_cls: type[Polygene] | None = None
 
     def __init__(
         self,
@@ -102,113 +130,22 @@ class Polygene(CheckpointMixin, SavingMixin, TrainingMixin, DecisionMixin, Infer
         genes, loss = None, loss if isinstance(loss, LossConfig) else LossConfig(**(loss or {}))
         self.layout = TokenLayout.from_dict(layout)
         self.module = self._module_cls(
-            self.layout, resolve_config(size, **network), loss, linear_path=linear_path, seed=seed
+            self.layout,
+            resolve_config(size, **network),
+            loss,
+            linear_path=linear_path,
+            ordered={name: entry["values"] for name, entry in self.ordered.items()},
+            seed=seed,
         )
         loss = loss.to_dict()
         self.binning_ = binning
         self.edges_ = None
+        self.calibration_, self.conformal_, self.novelty_ = {}, {}, {}
         self._model_summary_string = (
             f"Polygene with {self.layout.n_genes} genes in {self.layout.n_bins} bins, phenotypes "
             f"{shorten(self.layout.phenotype_names)}, {self.module.config}"
         )
         self.init_params_ = self._get_init_params(locals())
-
-    @classmethod
-    def setup_anndata(
-        cls,
-        adata: AnnData,
-        phenotype_keys: str | Sequence[str] | None = None,
-        layer: str | None = None,
-        use_raw: bool = False,
-        **kwargs: Any,
-    ) -> None:
-        """Register expression and phenotypes.
-
-        Parameters
-        ----------
-        adata
-            Annotated data matrix; only two identifiers of scvi-tools are written, into ``uns``.
-        phenotype_keys
-            Obs columns to learn. By default those with a usual name, such as ``cell_type`` or ``disease``.
-        layer
-            Layer that holds raw counts or log1p of counts per 10,000; by default ``X``.
-        use_raw
-            Whether to read ``adata.raw`` instead.
-        **kwargs
-            Passed to scvi-tools' data manager; ``load`` uses it.
-
-        Raises
-        ------
-        KeyError
-            If a column or layer does not exist.
-        ValueError
-            If a phenotype has fewer than two categories, if none is found, if the data are empty or a view, or if gene
-            names are not unique.
-        """
-        if adata.is_view:
-            raise ValueError("`adata`: found a view of another AnnData, which cannot be registered. Pass adata.copy().")
-        check_not_empty(*adata.shape)
-        known = _known_phenotypes(kwargs.get("source_registry"))
-        phenotype_keys = known or resolve_phenotypes(adata.obs, phenotype_keys)  # stored, and asked for again at load
-        cls._register(
-            adata,
-            cls._get_setup_method_args(
-                cls=cls, adata=adata, phenotype_keys=phenotype_keys, layer=layer, use_raw=use_raw
-            ),
-            [ExpressionField(layer, use_raw), PhenotypeField(phenotype_keys)],
-            **kwargs,
-        )
-
-    @classmethod
-    def setup_mudata(
-        cls,
-        mdata: MuData,
-        phenotype_keys: str | Sequence[str] | None = None,
-        layer: str | None = None,
-        use_raw: bool = False,
-        mod: str = "rna",
-        **kwargs: Any,
-    ) -> None:
-        """Register expression and phenotypes of one modality of a MuData.
-
-        Parameters
-        ----------
-        mdata
-            Multimodal data; only identifiers of scvi-tools are written, into ``uns``.
-        phenotype_keys
-            Columns of the modality's obs. By default those with a usual name.
-        layer, use_raw
-            As in `setup_anndata`.
-        mod
-            The modality that holds gene expression.
-        **kwargs
-            As in `setup_anndata`.
-
-        Raises
-        ------
-        KeyError
-            If there is no such modality, or as in `setup_anndata`.
-        ValueError
-            As in `setup_anndata`.
-        """
-        if mod not in mdata.mod:
-            raise KeyError(f"`mod`: {mod!r} is not among the modalities {list(mdata.mod)}. Pass one of them.")
-        known = _known_phenotypes(kwargs.get("source_registry"))
-        phenotype_keys = known or resolve_phenotypes(mdata.mod[mod].obs, phenotype_keys)
-        cls._register(
-            mdata,
-            cls._get_setup_method_args(
-                cls=cls, mdata=mdata, phenotype_keys=phenotype_keys, layer=layer, use_raw=use_raw, mod=mod
-            ),
-            [ExpressionField(layer, use_raw, mod_key=mod), PhenotypeField(phenotype_keys, mod_key=mod)],
-            **kwargs,
-        )
-
-    @classmethod
-    def _register(cls, data: AnnData | MuData, method_args: dict, fields: list, **kwargs: Any) -> None:
-        manager = AnnDataManager(fields=fields, setup_method_args=method_args)
-        manager.register_fields(data, **kwargs)
-        cls.register_manager(manager)
 
     @property
     def categories(self) -> dict[str, list[str]]:
@@ -240,9 +177,10 @@ class Polygene(CheckpointMixin, SavingMixin, TrainingMixin, DecisionMixin, Infer
     def without_data(self) -> Polygene:
         """A model with the same weights that holds no AnnData, so that keeping it keeps no data."""
         params = self.init_params_
-        other = type(self)(None, self.registry_, **params["non_kwargs"], **params["kwargs"].get("network", {}))
+        cls = self._data_free_cls or type(self)
+        other = cls(None, self.registry_, **params["non_kwargs"], **params["kwargs"].get("network", {}))
         other.module = self.module
-        for name in ("is_trained_", "history_", "edges_", "binning_", "mask_"):
+        for name in KEPT:
             setattr(other, name, getattr(self, name))
         return other
 
@@ -302,8 +240,3 @@ class Polygene(CheckpointMixin, SavingMixin, TrainingMixin, DecisionMixin, Infer
         cells = tokenizer.read(self._expression(data)[0], rows)
         codes, _ = encode_all(self._anndata(data).obs.iloc[rows], self._columns)
         return CellTable(cells, codes, rows, self.layout, tokenizer.measured)
-
-
-def _known_phenotypes(registry: dict[str, Any] | None) -> list[str] | None:
-    """Phenotypes of a saved model: data that lack some of them are welcome."""
-    return None if registry is None else list(field_state(registry, PHENOTYPE_FIELD)["categories"])

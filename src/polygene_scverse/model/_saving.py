@@ -7,19 +7,21 @@ from typing import Any, Self
 
 import anndata
 import mudata
-import pandas as pd
 from anndata import AnnData
 from mudata import MuData
 from scvi.model.base import BaseModelClass
 
 from polygene_scverse._compat import ADATA_FILE, MDATA_FILE, MODEL_FILE, check_plain_file, plain
+from polygene_scverse.model._checkpoint_writer import table_of
 
 
 class SavingMixin:
     """`save` and `load` on plain containers only."""
 
+    first_process = True
+
     def save(self, dir_path: str | Path, *, overwrite: bool = False, save_anndata: bool = False, **kwargs: Any) -> None:
-        """Write the model into a folder.
+        """Write the model into a folder; of several processes that train together the first does it.
 
         Parameters
         ----------
@@ -37,7 +39,8 @@ class SavingMixin:
         ValueError
             If the folder exists and `overwrite` is False.
         """
-        super().save(str(dir_path), overwrite=overwrite, save_anndata=save_anndata, **kwargs)
+        if self.first_process:
+            super().save(str(dir_path), overwrite=overwrite, save_anndata=save_anndata, **kwargs)
 
     def _get_user_attributes(self) -> list[tuple[str, Any]]:
         saved = [(name, value) for name, value in super()._get_user_attributes() if name.endswith("_")]
@@ -86,7 +89,7 @@ class SavingMixin:
         folder = Path(dir_path)
         check_plain_file(_model_file(dir_path, prefix))
         model = super().load(str(folder), adata=False, prefix=prefix, **kwargs)
-        model.history_ = None if model.history_ is None else _history(model.history_)
+        model.history_ = None if model.history_ is None else table_of(model.history_)
         if adata is None:
             adata = _saved_data(folder, prefix or "")
         if isinstance(adata, (AnnData, MuData)):
@@ -157,10 +160,3 @@ def _saved_data(folder: Path, prefix: str) -> AnnData | MuData | None:
         if (folder / f"{prefix}{name}").is_file():
             return read(folder / f"{prefix}{name}")
     return None
-
-
-def _history(saved: dict[str, dict[str, list]]) -> dict[str, pd.DataFrame]:
-    return {
-        name: pd.DataFrame({name: column["values"]}, index=pd.Index(column["index"], name="epoch"))
-        for name, column in saved.items()
-    }

@@ -5,23 +5,28 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from lightning.pytorch.callbacks import RichProgressBar
 from numpy.typing import NDArray
 from scvi.train import TrainRunner
 
-from polygene_scverse._compat import seeded
 from polygene_scverse._validate import check_columns
 from polygene_scverse.data._binning import make_edges
 from polygene_scverse.data._dataloader import CellSplitter, CellTable
 from polygene_scverse.data._fields import warn_unseen
 from polygene_scverse.data._masking import MaskingRates
 from polygene_scverse.data._phenotypes import candidates, encode_all
+from polygene_scverse.data._rates import resolve_rates
 from polygene_scverse.data._split import check_split, split_cells
-from polygene_scverse.data._statistics import category_counts, gene_scale
+from polygene_scverse.data._statistics import category_counts, category_scale, gene_scale
+from polygene_scverse.model._checkpointing import Checkpoints
+from polygene_scverse.model._evidence import Pairs, seen_pairs
+from polygene_scverse.model._running import TrainingRun
+from polygene_scverse.model._trainer import trainer_defaults
 from polygene_scverse.model._training_plan import PolygeneTrainingPlan
 
 logger = logging.getLogger(__name__)
@@ -29,7 +34,7 @@ logger = logging.getLogger(__name__)
 Rows = Sequence[int] | NDArray[np.int64]
 Split = tuple[Rows, Rows]
 
-CELL_VISITS, GENE_VISITS = 50_000, 6_000_000
+CELL_VISITS, GENE_VISITS = 30_000, 4_000_000
 """Cells, and expressed genes of them, seen in a training of default length, counting repeats."""
 LEAST_EPOCHS, MOST_EPOCHS = 4, 20
 LEAK_FREE, ORIGINAL_MASK = "leak-free", "original"
@@ -54,6 +59,7 @@ class TrainingMixin:
     edges_: list[float] | None
     mask_: str = LEAK_FREE
     is_trained_: bool
+    pairs_: Pairs | None
     _training_plan_cls = PolygeneTrainingPlan
     _data_splitter_cls = CellSplitter
     _train_runner_cls = TrainRunner
@@ -66,11 +72,11 @@ class TrainingMixin:
         group_key: str | None = None,
         validation_size: float = 0.1,
         split: Split | None = None,
-        masking: MaskingRates | Mapping[str, Any] | None = None,
+        masking: MaskingRates | Mapping[str, Any] | str | None = None,
         seed: int = 0,
-        early_stopping: bool = False,
         plan_kwargs: Mapping[str, Any] | None = None,
         loader_kwargs: Mapping[str, Any] | None = None,
+        checkpoints: Checkpoints | Mapping[str, Any] | str | Path | None = None,
         **trainer_kwargs: Any,
     ) -> None:
         """Train the model.
@@ -78,28 +84,34 @@ class TrainingMixin:
         Parameters
         ----------
         max_epochs
-            Number of passes over the training cells. By default so many that about 50,000 cells, or 6 million of
+            Number of passes over the training cells. By default so many that about 30,000 cells, or 4 million of
             their expressed genes, are seen.
         batch_size
-            Cells per step, over all processes.
+            Cells per batch, over all processes. Where a GPU has too little memory it is halved, and twice as many
+            batches make a step.
         group_key
             Obs column whose groups (donors, samples) are held out as a whole for validation.
         validation_size
-            Share of the cells, or groups, to hold out; 0 for none.
+            Share of the cells, or groups, to hold out; 0 for none. The model is calibrated on them in the end: give
+            `group_key` if predictions for new donors shall be well calibrated, and see ``calibration_``.
         split
             Row numbers of the training and the validation cells, instead of a draw.
         masking
-            How much is hidden, see :class:`~polygene_scverse.data._masking.MaskingRates`.
+            How much is hidden, see :class:`~polygene_scverse.data._masking.MaskingRates`; ``"original"`` for the rates
+            of the original.
         seed
             Seed of split, order, targets and dropout.
-        early_stopping
-            Whether to stop when the validation loss no longer falls.
         plan_kwargs
             Passed to the training plan, e.g. ``lr``, ``weight_decay``, ``warmup``, ``schedule``.
         loader_kwargs
             Passed to :class:`torch.utils.data.DataLoader`, e.g. ``num_workers``.
+        checkpoints
+            Folder in which the training is noted after each epoch, or
+            :class:`~polygene_scverse.model.Checkpoints`, which says how often, and whether to go on from a note. By
+            default nothing is noted.
         **trainer_kwargs
-            Passed to scvi-tools' Trainer, e.g. ``accelerator``, ``devices``, ``precision``, ``callbacks``.
+            Passed to scvi-tools' Trainer, e.g. ``early_stopping`` (of the validation loss), ``accelerator``,
+            ``devices``, ``precision``, ``callbacks``. With ``accumulate_grad_batches`` so many batches make a step.
 
         Raises
         ------
@@ -108,40 +120,43 @@ class TrainingMixin:
             of the split is empty.
         KeyError
             If `group_key` is not an obs column.
+        OSError
+            If the folder of `checkpoints` cannot be written to, or is too full.
         """
         if self.adata is None:
             raise ValueError("`adata`: the model has no data to train on. Set model.adata = adata first.")
-        rates = masking if isinstance(masking, MaskingRates) else MaskingRates(**(masking or {}))
+        rates = resolve_rates(masking)
         train_rows, validation_rows = self._split(group_key, validation_size, split, seed)
         train = self._training_table(train_rows, rates)
-        self.module.category_counts.copy_(torch.from_numpy(category_counts(train.codes, self.module.n_categories)))
+        self._note_counts(category_counts(train.codes, self.module.n_categories))
+        self.pairs_ = seen_pairs(train.codes, self.pairs_)
         validation = self._table(self.adata, validation_rows) if len(validation_rows) else None
+        trainer_kwargs = trainer_defaults(trainer_kwargs, validation is not None)
+        per_step = batch_size * int(trainer_kwargs.get("accumulate_grad_batches", 1))
         splitter = self._data_splitter_cls(
-            train, validation, rates, batch_size=batch_size, seed=seed, **(loader_kwargs or {})
+            train, validation, rates, batch_size=per_step, seed=seed, **(loader_kwargs or {})
         )
         self._warn_of_mask()
-        plan = self._training_plan_cls(self.module, **(plan_kwargs or {}))
-        trainer_kwargs = _trainer_defaults(trainer_kwargs, early_stopping and validation is not None)
-        if validation is None:
-            trainer_kwargs["limit_val_batches"] = 0
-        with seeded(seed), warnings.catch_warnings(), _quiet_lightning():
-            warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-            warnings.filterwarnings("ignore", message=".*early_stopping was automatically disabled.*")
-            warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
-            runner = self._train_runner_cls(
-                self,
-                training_plan=plan,
-                data_splitter=splitter,
-                max_epochs=default_max_epochs(train.cells.lengths) if max_epochs is None else max_epochs,
-                **trainer_kwargs,
-            )
-            self.module.train()  # a trained model is in eval mode, and Lightning keeps the mode it finds
-            trained, self.is_trained_ = self.is_trained_, self.is_trained_ and self.history_ is not None
-            try:  # scvi-tools prolongs the history of a trained model, but imported weights have none
-                runner()
-            finally:
-                self.is_trained_ = self.is_trained_ or trained
-        self.mask_ = LEAK_FREE
+        run = TrainingRun(
+            self,
+            splitter,
+            max_epochs=default_max_epochs(train.lengths) if max_epochs is None else max_epochs,
+            plan_kwargs=plan_kwargs or {},
+            trainer_kwargs=trainer_kwargs,
+            checkpoints=Checkpoints.of(checkpoints),
+        )
+        try:
+            run()
+        finally:
+            if run.changed:
+                self.mask_, self.masking_ = LEAK_FREE, asdict(rates)
+        groups = None if group_key is None else self._anndata(self.adata).obs[group_key]
+        held_out = self._calibrate_on_validation(validation, groups, seed)
+        self._fit_novelty(train, held_out, seed)
+
+    def _note_counts(self, counts: NDArray[np.float32]) -> None:
+        scale = category_scale(counts, self.module.n_categories)
+        self.module.note_counts(torch.from_numpy(counts), torch.from_numpy(scale))
 
     def _warn_of_mask(self) -> None:
         if self.mask_ == ORIGINAL_MASK:
@@ -186,39 +201,3 @@ class TrainingMixin:
                 "%d cells express more than max_genes=%d genes; a draw of them is shown.", n_cut, rates.max_genes
             )
         return table
-
-
-def _trainer_defaults(kwargs: Mapping[str, Any], early_stopping: bool) -> dict[str, Any]:
-    """scvi-tools' Trainer with validation in each epoch, clipping, a rich progress bar, and nothing written to disk."""
-    kwargs = {
-        "check_val_every_n_epoch": 1,
-        "gradient_clip_val": 1.0,
-        "early_stopping": early_stopping,
-        "early_stopping_monitor": "validation_loss",
-        "early_stopping_patience": 5,
-        "enable_progress_bar": True,
-        "simple_progress_bar": False,
-        "log_every_n_steps": 1,
-        "use_distributed_sampler": False,
-    } | dict(kwargs)
-    callbacks: list[Any] = list(kwargs.pop("callbacks", None) or [])  # type: ignore[call-overload]  # scvi-tools appends to the list it is given
-    if kwargs["enable_progress_bar"]:
-        callbacks.append(RichProgressBar(refresh_rate=10, leave=False))
-    return kwargs | {"callbacks": callbacks}
-
-
-class _quiet_lightning:  # noqa: N801 - used as a function
-    """Lightning's remarks on devices and on "max_epochs reached" are not for the user of a model."""
-
-    def __enter__(self) -> None:
-        self.loggers = [
-            logging.getLogger("lightning.pytorch.utilities.rank_zero"),
-            logging.getLogger("lightning.pytorch"),
-        ]
-        self.levels = [log.level for log in self.loggers]
-        for log in self.loggers:
-            log.setLevel(logging.WARNING)
-
-    def __exit__(self, *_: object) -> None:
-        for log, level in zip(self.loggers, self.levels, strict=True):
-            log.setLevel(level)

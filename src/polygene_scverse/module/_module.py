@@ -5,7 +5,7 @@ Shapes: B cells, T tokens, K keys, M targets, P phenotypes, C categories of all 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from polygene_scverse._layout import TokenLayout
 from polygene_scverse.module._losses import bin_loss, ordinal_targets, phenotype_loss
+from polygene_scverse.module._ordinal import RankedScore
 from polygene_scverse.module._transformer import Encoder, Head, TransformerConfig, init_weights
 
 _NETWORK_INPUTS = ("tokens", "positions", "key_mask", "values")
@@ -33,11 +34,14 @@ class LossConfig:
         Standard deviation, in bins, of the smoothing over neighbouring bins.
     label_smoothing
         Share of a phenotype's target spread over all its categories.
+    ordinal_weight
+        Weight of the ranked probability score beside the cross-entropy of an ordered phenotype.
     """
 
     phenotype_weight: float = 10.0
     bin_width: float = 0.5
     label_smoothing: float = 0.0
+    ordinal_weight: float = 1.0
 
     def to_dict(self) -> dict[str, float]:
         """Plain values."""
@@ -57,6 +61,8 @@ class PolygeneModule(BaseModuleClass):
         How losses are weighed.
     linear_path
         Whether a linear bag of genes adds to the phenotype logits: with it logistic regression is a special case.
+    ordered
+        For each ordered phenotype the values that its categories stand at; see `RankedScore`.
     seed
         Seed of the initial weights.
     """
@@ -68,6 +74,7 @@ class PolygeneModule(BaseModuleClass):
         loss: LossConfig | None = None,
         *,
         linear_path: bool = True,
+        ordered: Mapping[str, Sequence[float]] | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -76,6 +83,8 @@ class PolygeneModule(BaseModuleClass):
         with torch.random.fork_rng(devices=[]):  # torch's own first weights, replaced below, come from global state
             self.encoder = Encoder(layout.n_tokens, layout.length, self.config)
             self.head = Head(layout.n_tokens, self.config)
+        ranked = [(ordered or {}).get(name) for name in layout.phenotype_names]
+        self.ranked = nn.ModuleList([nn.Identity() if v is None else RankedScore(v) for v in ranked])  # no weights
         n_all = sum(self.n_categories)
         self.bag = nn.Parameter(torch.zeros(layout.n_genes, n_all)) if linear_path else None
         self.register_buffer("gene_scale", torch.ones(layout.n_genes))
@@ -155,7 +164,9 @@ class PolygeneModule(BaseModuleClass):
         offset = tensors["zero_offset"][:, None]
         parts = [bin_loss(generative_outputs["gene_logits"], bins, self.smoothed_bins, offset).sum(1)]
         for i, logits in enumerate(generative_outputs["phenotype_logits"]):
-            parts.append(phenotype_loss(logits, codes[:, i], self.loss_config.label_smoothing))
+            part = phenotype_loss(logits, codes[:, i], self.loss_config.label_smoothing)
+            ranked = self.ranked[i](logits, codes[:, i]) if isinstance(self.ranked[i], RankedScore) else 0.0
+            parts.append(part + self.loss_config.ordinal_weight * ranked)
         return torch.stack(parts, dim=1)
 
     def count_targets(self, tensors: dict[str, Tensor]) -> Tensor:

@@ -1,0 +1,37 @@
+"""Registration; more of it in `test_polygene_data`."""
+
+import pytest
+from mudata import MuData
+
+from polygene_scverse.model import Polygene
+
+
+def test_a_view_is_refused(cells):
+    with pytest.raises(ValueError, match="`adata`: found a view of another AnnData"):
+        Polygene.setup_anndata(cells(40)[:20], phenotype_keys="sex")
+
+
+def test_ordered_in_words(cells, model_of):
+    adata = cells(40)
+    order = ["cell_type_2", "cell_type_0", "cell_type_1"]
+    model = model_of(adata, setup={"ordered": {"cell_type": order}})
+    assert model.ordered == {"cell_type": {"values": [1.0, 2.0, 0.0], "numeric": False}}
+
+
+def test_ordered_in_a_modality(cells):
+    data = MuData({"rna": cells(40)})
+    data.mod["rna"].obs["age"] = ["20-29", "5-9"] * 20
+    Polygene.setup_mudata(data, phenotype_keys=["age", "sex"], ordered="age")
+    model = Polygene(data, genes=list(data.mod["rna"].var_names), n_hidden=16, n_layers=1, n_heads=2)
+    values = dict(zip(model.categories["age"], model.ordered["age"]["values"], strict=True))
+    assert values == {"20-29": 24.5, "5-9": 7.0}
+
+
+def test_no_order(cells):
+    with pytest.raises(ValueError, match="`ordered`: nothing tells the order of 'cell_type'"):
+        Polygene.setup_anndata(cells(40), phenotype_keys=["cell_type", "sex"], ordered=["cell_type"])
+
+
+def test_no_modality(cells):
+    with pytest.raises(KeyError, match="`mod`: 'atac' is not among the modalities"):
+        Polygene.setup_mudata(MuData({"rna": cells(40)}), phenotype_keys="sex", mod="atac")

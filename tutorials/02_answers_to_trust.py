@@ -1,0 +1,95 @@
+"""Notebook in text; `nox -s tutorials` executes it."""
+
+# %% [markdown]
+# # Answers to trust
+#
+# A model always answers. This notebook asks how far the answer can be trusted: on cells of donors it has not seen,
+# beside simpler methods, and cell by cell.
+
+# %%
+import polygene_scverse as pgs
+
+adata = pgs.datasets.pbmc68k()
+model = pgs.tl.train(adata, phenotypes="bulk_labels", validation_size=0.2, verbose=False)
+pgs.tl.predict_phenotype(adata, coverage=0.9)
+held_out = adata[model.validation_indices].copy()
+
+# %% [markdown]
+# ## Is 80 % sure right in 80 % of the cells?
+#
+# After training, the probabilities are calibrated on the cells (or, with `group_key`, the donors) held out in training.
+# What they were calibrated on is noted:
+
+# %%
+print(adata.uns["polygene"]["calibration"]["bulk_labels"])
+
+# %%
+pgs.pl.reliability(held_out, "bulk_labels")
+
+# %% [markdown]
+# ## More than one answer, where one would be a guess
+#
+# A **prediction set** holds the true category in at least 90 % of cells that are like those held out in training.
+
+# %%
+sets = pgs.get.prediction_sets(adata, "bulk_labels")
+sets.head()
+
+# %% [markdown]
+# Keeping only the cells that the model is sure of makes fewer errors. How many fewer, this curve says:
+
+# %%
+pgs.pl.abstention(held_out, "bulk_labels")
+
+# %% [markdown]
+# With `min_confidence`, the others become "unassigned".
+
+# %%
+pgs.tl.predict_phenotype(held_out, model=model, min_confidence=0.6)
+(held_out.obs["polygene_bulk_labels"] == "unassigned").mean()
+
+# %% [markdown]
+# ## Cells of a kind that the model does not know
+#
+# Here the model never sees a monocyte, and is then asked about all cells. Novelty is the share of held-out training
+# cells that look less novel.
+
+# %%
+known = adata[adata.obs["bulk_labels"] != "CD14+ Monocyte"].copy()
+small = pgs.tl.train(known, phenotypes="bulk_labels", verbose=False)
+pgs.tl.novelty(adata, model=small)
+adata.obs.groupby("bulk_labels", observed=True)["polygene_novelty"].median().sort_values()
+
+# %% [markdown]
+# ## New donors, and rivals
+#
+# Cells of one donor resemble each other. Only donors who were not in training show how well new donors are predicted.
+# `tl.evaluate` holds out whole donors, trains the model and simpler methods on the same cells, and says who wins. The
+# cells here are simulated; with yours it is the same call.
+
+# %%
+cells = pgs.datasets.simulate(n_obs=1000, n_vars=300, seed=0)
+pgs.pp.confounding(cells, group_key="donor")
+
+# %%
+table = pgs.tl.evaluate(
+    cells,
+    group_key="donor",
+    phenotypes="cell_type",
+    split=2,
+    rivals=["majority", "kNN on PCs", "logistic regression on HVGs"],
+    n_bootstrap=200,
+    train_kwargs={"verbose": False},
+)
+pgs.pl.evaluation(cells)
+
+# %% [markdown]
+# ## Blanks and errors in the records
+#
+# What is recorded of a cell helps to guess what is not. `tl.fill_phenotype` fills blanks, and only those.
+
+# %%
+cells.obs.loc[cells.obs_names[::4], "sex"] = None
+donors = pgs.tl.train(cells, phenotypes=["cell_type", "sex"], group_key="donor", verbose=False)
+pgs.tl.fill_phenotype(cells, phenotypes="sex")
+cells.obs.loc[cells.obs["sex"].isna(), ["polygene_sex_filled", "polygene_sex_filled_probability"]].head()
