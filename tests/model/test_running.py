@@ -170,15 +170,22 @@ def test_an_error_before_the_first_step_leaves_an_untrained_model(model_of):
     assert (model.is_trained_, model.module.training, model.history_) == (False, False, None)
 
 
-def test_ctrl_c_is_an_interruption_and_not_the_end_of_the_process(model_of, tmp_path):
-    handler = signal.getsignal(signal.SIGINT)
+@pytest.fixture
+def heeded():
+    """A process that a shell started in the background ignores Ctrl-C; here it is heeded."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield signal.default_int_handler
+    signal.signal(signal.SIGINT, before)
+
+
+def test_ctrl_c_is_an_interruption_and_not_the_end_of_the_process(model_of, tmp_path, heeded):
     model, seen = model_of(), Gradients(5, press_ctrl_c)
     with pytest.raises(KeyboardInterrupt) as caught:
         fit(model, seen=seen, checkpoints=tmp_path)
     (note,) = caught.value.__notes__
     assert "after 5 steps" in note or "after 6 steps" in note
     assert f"To go on where {tmp_path / 'last.ckpt'} was written, pass checkpoints with resume=True." in note
-    assert signal.getsignal(signal.SIGINT) is handler
+    assert signal.getsignal(signal.SIGINT) is heeded
     assert model.is_trained_
     assert not model.module.training
 
