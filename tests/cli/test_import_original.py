@@ -17,10 +17,16 @@ def test_the_saved_model_is_that_of_python(polygene, theirs, tmp_path):
         assert torch.equal(found.module.state_dict()[name], value)
 
 
+def test_what_to_original_wrote_needs_no_other_file(polygene, theirs, tmp_path):
+    arguments = {"vocabulary": theirs.vocabulary, "genes": theirs.cells}
+    Polygene.from_original(theirs.checkpoint, **arguments).to_original(tmp_path / "theirs")
+    assert "30 genes" in polygene("import-original", tmp_path / "theirs", "--output", tmp_path / "model").said
+
+
 @pytest.mark.parametrize(
     ("flags", "match"),
     [
-        ([], "needed, and not given: vocabulary, genes, output"),
+        ([], "needed, and not given: output"),
         (["--vocabulary", "v", "--genes", "g", "-o", "m", "--columns", "age"], "--columns: found 'age'"),
         (["--vocabulary", "v", "--genes", "g", "-o", "m"], "Error: `folder`"),
     ],

@@ -11,14 +11,14 @@ from polygene_scverse.cli._settings import ImportSettings, needed
 
 def import_original(s: ImportSettings) -> None:
     """Read a checkpoint and save it as a model."""
-    folder, vocabulary, genes, output = needed(s, "folder", "vocabulary", "genes", "output")
+    folder, output = needed(s, "folder", "output")
     columns = dict(_pair(text) for text in split_list(s.columns) or [])
     from polygene_scverse.model import Polygene
 
     model = Polygene.from_original(
         folder,
-        vocabulary=vocabulary,
-        genes=genes,
+        vocabulary=s.vocabulary,
+        genes=s.genes,
         n_bins=s.n_bins,
         threshold=s.threshold,
         columns=columns or None,

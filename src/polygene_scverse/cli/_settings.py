@@ -22,7 +22,9 @@ Model = Annotated[
 ]
 Vocabulary = Annotated[
     Path | None,
-    option("Its vocabulary folder.", "--vocabulary", "--phenotypic_tokens_file", panel=ORIGINALS_MODEL),
+    option(
+        "Its vocabulary folder, by default FOLDER.", "--vocabulary", "--phenotypic_tokens_file", panel=ORIGINALS_MODEL
+    ),
 ]
 Genes = Annotated[
     str | None,
@@ -147,11 +149,12 @@ class ImportSettings:
     folder: Annotated[
         Path | None, typer.Argument(help="Folder with config.json and the weights.", show_default=False)
     ] = None
-    vocabulary: Annotated[Path | None, option("Its vocabulary folder.", "--vocabulary", "--phenotypic_tokens_file")] = (
-        None
-    )
+    vocabulary: Annotated[
+        Path | None, option("Its vocabulary folder, by default FOLDER.", "--vocabulary", "--phenotypic_tokens_file")
+    ] = None
     genes: Annotated[
-        str | None, option("Its genes: an h5ad file with highly_variable_rank, or a text file.", "--genes")
+        str | None,
+        option("Its genes: h5ad with highly_variable_rank, or text; by default FOLDER/genes.txt.", "--genes"),
     ] = None
     output: Annotated[Path | None, option("Folder of the model.", "--output", "-o", "--output_dir")] = None
     n_bins: Annotated[int | None, option("Number of bins, to be checked.", "--n-bins", "--num_bins")] = None
