@@ -7,6 +7,7 @@ cell.
 from __future__ import annotations
 
 import sys
+import tempfile
 from pathlib import Path
 
 import nbformat
@@ -31,6 +32,15 @@ def read_script(path: Path) -> nbformat.NotebookNode:
     return nbformat.v4.new_notebook(cells=cells)
 
 
+def hide_paths(notebook: nbformat.NotebookNode) -> None:
+    """Take the folders of this machine out of what was printed."""
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            if "text" in output:
+                for folder in (HERE.parent, tempfile.gettempdir()):
+                    output["text"] = output["text"].replace(f"{folder}/", "")
+
+
 def main() -> None:
     """Execute the notebooks named on the command line, or all."""
     wanted = sys.argv[1:]
@@ -41,6 +51,7 @@ def main() -> None:
         NotebookClient(
             notebook, timeout=1200, kernel_name="python3", resources={"metadata": {"path": str(HERE)}}
         ).execute()
+        hide_paths(notebook)
         nbformat.write(notebook, script.with_suffix(".ipynb"))
         print(f"executed {script.stem}")
 

@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 Rows = Sequence[int] | NDArray[np.int64]
 Split = tuple[Rows, Rows]
 
-CELL_VISITS, GENE_VISITS = 30_000, 6_000_000
+CELL_VISITS, GENE_VISITS = 50_000, 6_000_000
 """Cells, and expressed genes of them, seen in a training of default length, counting repeats."""
 LEAST_EPOCHS, MOST_EPOCHS = 4, 20
 LEAK_FREE, ORIGINAL_MASK = "leak-free", "original"
@@ -84,7 +84,7 @@ class TrainingMixin:
         Parameters
         ----------
         max_epochs
-            Number of passes over the training cells. By default so many that about 30,000 cells, or 6 million of
+            Number of passes over the training cells. By default so many that about 50,000 cells, or 6 million of
             their expressed genes, are seen.
         batch_size
             Cells per batch, over all processes. Where a GPU has too little memory it is halved, and twice as many
