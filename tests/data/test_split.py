@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from polygene_scverse.data._split import check_split, split_cells
+from polygene_scverse.data._split import check_split, resolve_split, split_cells
 
 
 def groups_of(n, n_groups, missing=False):
@@ -93,3 +93,18 @@ def test_a_good_split_passes():
 def test_bad_splits_are_refused(train, validation, message):
     with pytest.raises(ValueError, match=message):
         check_split(np.array(train, dtype=int), np.array(validation, dtype=int), pd.Series(["a", "b", "b", "c"]))
+
+
+def test_a_split_that_is_passed_is_sorted_and_checked(simulated):
+    train, validation = resolve_split(simulated, None, 0.1, ([5, 3], [9, 1]), 0)
+    assert (train.tolist(), validation.tolist()) == ([3, 5], [1, 9])
+    with pytest.raises(ValueError, match="`split`: 1 cells are on both sides"):
+        resolve_split(simulated, None, 0.1, ([5, 3], [3]), 0)
+
+
+def test_else_one_is_drawn_by_groups(simulated):
+    found = resolve_split(simulated, "donor", 0.2, None, 3)
+    expected = split_cells(simulated.n_obs, validation_size=0.2, groups=simulated.obs["donor"], seed=3)
+    assert all(np.array_equal(a, b) for a, b in zip(found, expected, strict=True))
+    with pytest.raises(KeyError, match="`group_key`"):
+        resolve_split(simulated, "nobody", 0.2, None, 3)

@@ -14,6 +14,9 @@ from polygene_scverse._validate import check_choice, check_finite, check_not_neg
 Scale = Literal["counts", "log1p"]
 LARGEST_LOG1P = float(np.log1p(TARGET_SUM)) + 5.0  # about 14.2: one gene with every count of a cell has 9.2
 
+EVERY_VALUE = np.array([0.0, np.nextafter(0.0, 1.0)])
+"""Edges of bins for which any value above 0 is expressed."""
+
 
 def detect_scale(blocks: Iterable[NDArray[np.floating]], where: str = "adata.X", remedy: str = "") -> Scale:
     """Tell raw counts from log1p-normalised values, and refuse anything else.
@@ -102,7 +105,7 @@ def quantile_edges(values: NDArray[np.floating], n_bins: int) -> NDArray[np.floa
     if not values.size:
         return np.linspace(0.0, 1.0, n_bins)
     inner = np.quantile(values.astype(np.float64), np.linspace(0, 1, n_bins)[1:-1])
-    return np.concatenate([[0.0, np.nextafter(0.0, 1.0)], inner])
+    return np.concatenate([EVERY_VALUE, inner])
 
 
 def digitize(values: NDArray[np.floating], edges: NDArray[np.float64]) -> NDArray[np.int64]:

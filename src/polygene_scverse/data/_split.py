@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from polygene_scverse._validate import check_fraction, shorten
+from polygene_scverse._validate import check_columns, check_fraction, shorten
+from polygene_scverse.data._phenotypes import candidates
+
+Rows = Sequence[int] | NDArray[np.int64]
+Split = tuple[Rows, Rows]
 
 
 def split_cells(
@@ -77,3 +84,36 @@ def check_split(train: NDArray[np.integer], validation: NDArray[np.integer], gro
             raise ValueError(
                 f"`split`: the groups {shorten(sorted(map(str, shared)))} are on both sides. Keep groups whole."
             )
+
+
+def resolve_split(
+    data: Any, group_key: str | None, validation_size: float, split: Split | None, seed: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Ascending row numbers of the training and of the validation cells: those passed, or a draw.
+
+    Parameters
+    ----------
+    data
+        What has the cells: ``obs`` and ``n_obs`` are read.
+    group_key
+        Obs column whose groups stay whole.
+    validation_size, seed
+        As for `split_cells`.
+    split
+        Row numbers of both sides, instead of a draw.
+
+    Raises
+    ------
+    KeyError
+        If `group_key` is not an obs column.
+    ValueError
+        As for `split_cells` and `check_split`.
+    """
+    if group_key is not None:
+        check_columns([group_key], data, "group_key", candidates(data.obs))
+    groups = None if group_key is None else data.obs[group_key]
+    if split is None:
+        return split_cells(data.n_obs, validation_size=validation_size, groups=groups, seed=seed)
+    train, validation = (np.sort(np.asarray(side, dtype=np.int64)) for side in split)
+    check_split(train, validation, groups)
+    return train, validation

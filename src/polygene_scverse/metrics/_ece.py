@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from polygene_scverse.metrics._known import known_probabilities
+from polygene_scverse.metrics._known import confidence_bins, known_probabilities
 
 
 def ece(true: ArrayLike, probabilities: ArrayLike, *, n_bins: int = 15) -> float:
@@ -44,8 +44,6 @@ def ece(true: ArrayLike, probabilities: ArrayLike, *, n_bins: int = 15) -> float
     true, probabilities = known_probabilities(true, probabilities)
     if not len(true):
         return float("nan")
-    confidence = probabilities.max(axis=1)  # (n_known,)
-    right = probabilities.argmax(axis=1) == true
-    bins = np.digitize(confidence, np.linspace(0, 1, n_bins + 1)[1:-1])
+    confidence, right, bins = confidence_bins(true, probabilities, n_bins)
     gaps = np.bincount(bins, weights=confidence - right, minlength=n_bins)  # n_cells of the bin x its gap
     return float(np.abs(gaps).sum() / len(true))

@@ -64,3 +64,26 @@ def known_probabilities(true: ArrayLike, probabilities: ArrayLike) -> tuple[NDAr
             "column per category."
         )
     return true[true >= 0], probabilities[true >= 0]
+
+
+def confidence_bins(
+    true: NDArray[np.integer], probabilities: NDArray[np.floating], n_bins: int
+) -> tuple[NDArray[np.floating], NDArray[np.bool_], NDArray[np.int64]]:
+    """Confidence of the most probable category, whether it is right, and the equally wide bin of the confidence.
+
+    Parameters
+    ----------
+    true
+        Known codes; shape (n_known,).
+    probabilities
+        Probability of each category; shape (n_known, n_categories).
+    n_bins
+        Number of bins.
+
+    Returns
+    -------
+    Shape (n_known,) each.
+    """
+    confidence = probabilities.max(axis=1)
+    bins = np.digitize(confidence, np.linspace(0, 1, n_bins + 1)[1:-1])
+    return confidence, probabilities.argmax(axis=1) == true, bins

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from polygene_scverse.metrics._known import known_probabilities
+from polygene_scverse.metrics._known import confidence_bins, known_probabilities
 
 
 def reliability(true: ArrayLike, probabilities: ArrayLike, *, n_bins: int = 15) -> dict[str, NDArray[np.floating]]:
@@ -38,9 +38,7 @@ def reliability(true: ArrayLike, probabilities: ArrayLike, *, n_bins: int = 15) 
     """
     true, probabilities = known_probabilities(true, probabilities)
     edges = np.linspace(0, 1, n_bins + 1)
-    confidence = probabilities.max(axis=1)  # (n_known,)
-    right = probabilities.argmax(axis=1) == true
-    bins = np.digitize(confidence, edges[1:-1])
+    confidence, right, bins = confidence_bins(true, probabilities, n_bins)
     n_cells = np.bincount(bins, minlength=n_bins)
     sums = [np.bincount(bins, weights=values, minlength=n_bins) for values in (confidence, right)]
     means = [np.divide(s, n_cells, out=np.full(n_bins, np.nan), where=n_cells > 0) for s in sums]

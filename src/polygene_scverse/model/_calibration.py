@@ -13,6 +13,7 @@ from mudata import MuData
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 from scipy.special import logsumexp
+from torch import Tensor
 
 from polygene_scverse._validate import check_columns
 from polygene_scverse.data._dataloader import CellTable
@@ -20,7 +21,7 @@ from polygene_scverse.data._fields import warn_unseen
 from polygene_scverse.data._phenotypes import candidates, encode_all
 from polygene_scverse.metrics import ece, nll
 from polygene_scverse.model._conformal import of_true_category, softmax
-from polygene_scverse.model._inference import INPUTS, _run
+from polygene_scverse.model._inference import INPUTS, Batch
 from polygene_scverse.model._novelty import part_of
 
 LEAST_CELLS: Final = 50
@@ -113,8 +114,7 @@ class CalibrationMixin:
         if group_key is not None and data is not None:
             obs = self._anndata(data).obs
             check_columns([group_key], self._anndata(data), "group_key", candidates(obs))
-        hidden = np.zeros(self.layout.n_phenotypes, dtype=np.bool_)
-        data, rows, parts = self._phenotype_logits(data, names, indices, hidden, batch_size)
+        data, rows, parts = self._phenotype_logits(data, names, indices, self._shown(None), batch_size)
         self._warn_of_training_cells(data, rows)
         obs = self._anndata(data).obs.iloc[rows]
         encoded, unseen = encode_all(obs, self._columns)
@@ -177,19 +177,11 @@ class CalibrationMixin:
 
     def _logits_of(self, table: CellTable, batch_size: int = 64) -> list[NDArray[np.float32]]:
         """Logits of each phenotype with every phenotype hidden; P times (n_cells, categories)."""
-        parts = [np.empty((len(table), n), dtype=np.float32) for n in self.module.n_categories]
-        hidden = np.zeros(self.layout.n_phenotypes, dtype=np.bool_)
-        training = self.module.training
-        self.module.eval()
-        try:
-            for at, outputs in _run(
-                table, lambda batch: self.module.predict(*(batch[n] for n in INPUTS)), batch_size, hidden
-            ):
-                for part, output in zip(parts, outputs, strict=True):
-                    part[at] = output.float().cpu().numpy()
-        finally:
-            self.module.train(training)
-        return parts
+
+        def logits(batch: Batch) -> list[Tensor]:
+            return self.module.predict(*(batch[name] for name in INPUTS))
+
+        return self._outputs([(0, table)], len(table), logits, batch_size, self._shown(None))
 
     def _set_calibration(
         self, name: str, logits: NDArray[np.float32], codes: NDArray[np.int64], groups: pd.Series | None, kind: str

@@ -88,12 +88,7 @@ class ConformalMixin:
             raise ValueError(f"`coverage`: found {coverage}, but it must be above 0 and below 1, such as 0.9.")
         sets = {}
         for name, table in probabilities.items():
-            categories = self.categories.get(name)
-            if list(table.columns) != categories:
-                raise ValueError(
-                    f"`probabilities`: the columns of {name!r} are {list(table.columns)}, but the model's categories "
-                    f"are {categories}. Pass what predict_phenotype returns."
-                )
+            categories = self._check_columns(name, table)
             least = self._least_probabilities(name, categories, coverage, by_category)
             sets[name] = table >= least.astype(np.float32)
         return sets

@@ -43,13 +43,18 @@ class DecisionMixin:
         shares = dict(zip(self.layout.phenotype_names, self.module.log_shares(), strict=True))
         chosen = {}
         for name, table in probabilities.items():
-            categories = self.categories.get(name)
-            if list(table.columns) != categories:
-                raise ValueError(
-                    f"`probabilities`: the columns of {name!r} are {list(table.columns)}, but the model's categories "
-                    f"are {categories}. Pass what predict_phenotype returns."
-                )
+            categories = self._check_columns(name, table)
             weights = np.exp(-balance * shares[name].numpy(force=True).astype(np.float64))
             codes = (table.to_numpy() * weights).argmax(axis=1)
             chosen[name] = pd.Series(pd.Categorical.from_codes(codes, categories=categories), index=table.index)
         return pd.DataFrame(chosen)
+
+    def _check_columns(self, name: str, table: pd.DataFrame) -> list[str]:
+        """Categories of a phenotype, which must be the columns of its probabilities."""
+        categories = self.categories.get(name)
+        if list(table.columns) != categories:
+            raise ValueError(
+                f"`probabilities`: the columns of {name!r} are {list(table.columns)}, but the model's categories "
+                f"are {categories}. Pass what predict_phenotype returns."
+            )
+        return categories

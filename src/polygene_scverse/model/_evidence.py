@@ -94,7 +94,7 @@ class EvidenceMixin:
             If a phenotype that is `given` is not an obs column.
         """
         names = self._joint_names(phenotypes, given)
-        shown = np.isin(self.layout.phenotype_names, self._phenotypes(given, "given") if given is not None else [])
+        shown = self._shown(given)
         sizes = [len(self.layout.slot(name).categories) for name in names]
         data = self.adata if adata is None else adata
         n_cells = len(indices) if indices is not None else 0 if data is None else self._anndata(data).n_obs

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from polygene_scverse._validate import check_columns, shorten
 from polygene_scverse.data._phenotypes import candidates, encode, ordered_labels
-from polygene_scverse.model._inference import INPUTS, Batch, _run
+from polygene_scverse.model._inference import INPUTS, Batch, _run, evaluating
 
 ALL = "all"
 """Name of the one context where cells are not grouped."""
@@ -88,19 +88,15 @@ class GeneStatesMixin:
         """
         adata = self._data(adata)
         rows = self._rows(adata, indices)
-        shown = np.isin(self.layout.phenotype_names, self._phenotypes(given, "given") if given is not None else [])
+        shown = self._shown(given)
         self._check_evidence(adata, rows, shown)
         contexts, codes = contexts_of(self._anndata(adata), groupby, rows)
         rows, codes = rows[codes >= 0], codes[codes >= 0]
         sums = _Sums(len(contexts), self.layout.n_genes, self.module.config.n_hidden)
-        training = self.module.training
-        self.module.eval()
-        try:
+        with evaluating(self.module):
             for start, table in self._blocks(adata, rows):
                 for at, (states, genes, mask) in _run(table, self._states_of_genes, batch_size, shown):
                     sums.add(states[mask], genes[mask], np.repeat(codes[start + at], mask.sum(1).numpy()))
-        finally:
-            self.module.train(training)
         return GeneStates(contexts, self.genes, *sums.means())
 
     def _states_of_genes(self, batch: Batch) -> list[Tensor]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from anndata import AnnData
 from mudata import MuData
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import Module
 
 from polygene_scverse._validate import check_choice, check_columns
 from polygene_scverse.data._dataloader import BatchDataset, CellTable, LengthSampler
@@ -65,7 +67,7 @@ class InferenceMixin:
             If a phenotype that is `given` is not an obs column.
         """
         names = self._phenotypes(phenotypes, "phenotypes")
-        shown = np.isin(self.layout.phenotype_names, self._phenotypes(given, "given") if given is not None else [])
+        shown = self._shown(given)
         adata, rows, parts = self._phenotype_logits(adata, names, indices, shown, batch_size)
         index = self._anndata(adata).obs_names[rows]
         return {
@@ -129,7 +131,7 @@ class InferenceMixin:
             As for `predict_phenotype`.
         """
         check_choice(pooling, ("decision", "phenotypes", "genes", "cls", *self.layout.phenotype_names), "pooling")
-        shown = np.isin(self.layout.phenotype_names, self._phenotypes(given, "given") if given is not None else [])
+        shown = self._shown(given)
         rows_of = {"cls": [0], "phenotypes": range(1, 1 + self.layout.n_phenotypes)}
         s = self.layout.n_special
 
@@ -155,6 +157,10 @@ class InferenceMixin:
             check_choice(name, self.layout.phenotype_names, argument)
         return names
 
+    def _shown(self, given: str | Sequence[str] | None) -> NDArray[np.bool_]:
+        """Which phenotypes are shown; shape (n_phenotypes,)."""
+        return np.isin(self.layout.phenotype_names, [] if given is None else self._phenotypes(given, "given"))
+
     def _infer(
         self,
         adata: AnnData | MuData | None,
@@ -167,19 +173,26 @@ class InferenceMixin:
         adata = self._data(adata)
         rows = self._rows(adata, indices)
         self._check_evidence(adata, rows, shown)
+        return adata, rows, self._outputs(self._blocks(adata, rows), len(rows), function, batch_size, shown)
+
+    def _outputs(
+        self,
+        blocks: Iterable[tuple[int, CellTable]],
+        n_cells: int,
+        function: Callable[[Batch], list[Tensor]],
+        batch_size: int,
+        shown: NDArray[np.bool_],
+    ) -> list[NDArray[np.float32]]:
+        """Results of `function` for blocks of cells and the row that each begins at; (n_cells, any) each."""
         results: list[NDArray[np.float32]] = []
-        training = self.module.training
-        self.module.eval()
-        try:
-            for start, table in self._blocks(adata, rows):
+        with evaluating(self.module):
+            for start, table in blocks:
                 for at, outputs in _run(table, function, batch_size, shown):
                     if not results:
-                        results = [np.zeros((len(rows), o.shape[1]), dtype=np.float32) for o in outputs]
+                        results = [np.zeros((n_cells, o.shape[1]), dtype=np.float32) for o in outputs]
                     for result, output in zip(results, outputs, strict=True):
                         result[start + at] = output.float().cpu().numpy()
-        finally:
-            self.module.train(training)
-        return adata, rows, results
+        return results
 
     def _data(self, adata: AnnData | MuData | None) -> AnnData | MuData:
         """The cells that are meant; the model must be trained."""
@@ -212,6 +225,17 @@ class InferenceMixin:
         tokenizer = self._tokenizer(adata, rows)
         for start in range(0, len(rows), BLOCK):
             yield start, self._table(adata, rows[start : start + BLOCK], tokenizer)
+
+
+@contextmanager
+def evaluating(module: Module) -> Iterator[None]:
+    """Without dropout; afterwards the mode is as it was."""
+    training = module.training
+    module.eval()
+    try:
+        yield
+    finally:
+        module.train(training)
 
 
 def _run(

@@ -21,9 +21,8 @@ from polygene_scverse._layout import TokenLayout
 from polygene_scverse.data._dataloader import BatchDataset, LengthSampler
 from polygene_scverse.data._masking import MaskingRates
 from polygene_scverse.data._rates import resolve_rates
+from polygene_scverse.model._inference import Batch, evaluating
 from polygene_scverse.model._training import ORIGINAL_MASK
-
-Batch = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -114,26 +113,17 @@ class ScoringMixin:
         ValueError
             If the model is not trained or has no data, if no gene matches, or if expression has the wrong scale.
         """
-        self._check_if_trained(
-            warn=False, message="The model is not trained. Call train() first, or load a trained one."
-        )
-        adata = self.adata if adata is None else adata
-        if adata is None:
-            raise ValueError("`adata`: the model was loaded without data. Pass the cells.")
+        adata = self._data(adata)
         rates = self._validation_rates() if masking is None else resolve_rates(masking)
         shares = zip(self.layout.phenotype_names, self.module.log_shares(), strict=True)
         handicaps = [balance * self.temperature(name) * share for name, share in shares]  # as of calibrated ones
         counter = _Counter(self.layout, handicaps)
-        training = self.module.training
-        self.module.eval()
-        try:
+        with evaluating(self.module):
             for _, table in self._blocks(adata, self._rows(adata, indices)):
                 dataset = BatchDataset(table, rates, seed=seed, fixed_epoch=0)
                 for key in LengthSampler(table.cells.lengths, batch_size):
                     batch = dataset[key]
                     counter.add(batch, *self._guess(batch))
-        finally:
-            self.module.train(training)
         return counter.result(rates)
 
     def _validation_rates(self) -> MaskingRates:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scvi.data import AnnDataManager
 
 from polygene_scverse._compat import registry_without_data
-from polygene_scverse.data._binning import Scale, make_edges
+from polygene_scverse.data._binning import EVERY_VALUE, Scale, make_edges
 from polygene_scverse.data._fields import ExpressionField, PhenotypeField
 from polygene_scverse.data._masking import MaskingRates
 from polygene_scverse.data._ordered import Ordered, resolve_ordered
@@ -88,7 +88,7 @@ class ShardPolygene(Polygene):
     def _training_table(self, rows: NDArray[np.int64], rates: MaskingRates) -> ShardFeed:  # type: ignore[override]
         """The training cells; one buffer of them decides bin edges, gene scales and the usual length."""
         first = self.edges_ is None
-        feed = self._feed(rows, np.array([0.0, np.nextafter(0.0, 1.0)] if first else self.edges_))
+        feed = self._feed(rows, EVERY_VALUE if first else np.array(self.edges_))
         warn_unmeasured(self.adata, self.layout.genes, feed.tokenizers)
         sample = feed.read(feed.buffers(self.buffer_cells, np.random.default_rng(0))[0])
         cells = sample.cells

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,14 +14,13 @@ import torch
 from numpy.typing import NDArray
 from scvi.train import TrainRunner
 
-from polygene_scverse._validate import check_columns
-from polygene_scverse.data._binning import make_edges
+from polygene_scverse.data._binning import EVERY_VALUE, make_edges
 from polygene_scverse.data._dataloader import CellSplitter, CellTable
 from polygene_scverse.data._fields import warn_unseen
 from polygene_scverse.data._masking import MaskingRates
-from polygene_scverse.data._phenotypes import candidates, encode_all
+from polygene_scverse.data._phenotypes import encode_all
 from polygene_scverse.data._rates import resolve_rates
-from polygene_scverse.data._split import check_split, split_cells
+from polygene_scverse.data._split import Split, resolve_split
 from polygene_scverse.data._statistics import category_counts, category_scale, gene_scale
 from polygene_scverse.model._checkpointing import Checkpoints
 from polygene_scverse.model._evidence import Pairs, seen_pairs
@@ -30,9 +29,6 @@ from polygene_scverse.model._trainer import trainer_defaults
 from polygene_scverse.model._training_plan import PolygeneTrainingPlan
 
 logger = logging.getLogger(__name__)
-
-Rows = Sequence[int] | NDArray[np.int64]
-Split = tuple[Rows, Rows]
 
 CELL_VISITS, GENE_VISITS = 50_000, 6_000_000
 """Cells, and expressed genes of them, seen in a training of default length, counting repeats."""
@@ -126,7 +122,7 @@ class TrainingMixin:
         if self.adata is None:
             raise ValueError("`adata`: the model has no data to train on. Set model.adata = adata first.")
         rates = resolve_rates(masking)
-        train_rows, validation_rows = self._split(group_key, validation_size, split, seed)
+        train_rows, validation_rows = resolve_split(self._anndata(self.adata), group_key, validation_size, split, seed)
         train = self._training_table(train_rows, rates)
         self._note_counts(category_counts(train.codes, self.module.n_categories))
         self.pairs_ = seen_pairs(train.codes, self.pairs_)
@@ -168,27 +164,10 @@ class TrainingMixin:
                 stacklevel=3,
             )
 
-    def _split(
-        self,
-        group_key: str | None,
-        validation_size: float,
-        split: Split | None,
-        seed: int,
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        obs = self._anndata(self.adata).obs
-        if group_key is not None:
-            check_columns([group_key], self._anndata(self.adata), "group_key", candidates(obs))
-        groups = None if group_key is None else obs[group_key]
-        if split is None:
-            return split_cells(len(obs), validation_size=validation_size, groups=groups, seed=seed)
-        train, validation = (np.sort(np.asarray(side, dtype=np.int64)) for side in split)
-        check_split(train, validation, groups)
-        return train, validation
-
     def _training_table(self, rows: NDArray[np.int64], rates: MaskingRates) -> CellTable:
         """Tokens of the training cells; at the first training they decide bin edges and gene scales."""
         first = self.edges_ is None
-        edges = np.array([0.0, np.nextafter(0.0, 1.0)] if first else self.edges_)  # at first any value is expressed
+        edges = EVERY_VALUE if first else np.array(self.edges_)
         table = self._table(self.adata, rows, self._tokenizer(self.adata, rows, edges))
         warn_unseen(encode_all(self._anndata(self.adata).obs.iloc[rows], self.categories)[1])
         if first:

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 from matplotlib.axes import Axes
+from numpy.typing import NDArray
 
 from polygene_scverse.get import confusion as get_confusion
 from polygene_scverse.pl._finish import finish
@@ -71,17 +72,15 @@ def confusion(
     """
     matrix = get_confusion(adata, phenotype, normalize=normalize)
     counts = get_confusion(adata, phenotype)
-    used = ((counts.sum(axis=0) + counts.sum(axis=1)) > 0).to_numpy()
+    used = used_words(counts)
     if not used.any():
         raise ValueError(
             f"`phenotype`: no cell has a recorded value of {phenotype!r}, so there is nothing to compare with. Use "
             "pgs.get.predictions(adata, phenotype) instead."
         )
-    matrix, n_cells = matrix.loc[used, used], counts.sum(axis=1)[used]
-    matrix.index = pd.Index([f"{name} ({n:,})" for name, n in n_cells.items()])
     words = {"true": "share of recorded cells", "pred": "share of predicted cells", "all": "share of all cells"}
     ax = draw_matrix(
-        matrix,
+        with_counts(matrix.loc[used, used], counts.sum(axis=1)[used]),
         ax=ax,
         cmap=cmap,
         vmax=1 if normalize in ("true", "pred") else None,
@@ -89,6 +88,16 @@ def confusion(
         labels=("predicted", "recorded (cells)", words.get(normalize or "", "cells")),
     )
     return finish(ax, ax, "confusion", show, save)
+
+
+def used_words(counts: pd.DataFrame) -> NDArray[np.bool_]:
+    """Which words of a confusion matrix occur, on either side; shape (n_words,)."""
+    return ((counts.sum(axis=0) + counts.sum(axis=1)) > 0).to_numpy()
+
+
+def with_counts(matrix: pd.DataFrame, counts: pd.Series) -> pd.DataFrame:
+    """The same matrix with the count of each row behind its name."""
+    return matrix.set_axis(pd.Index([f"{name} ({n:,})" for name, n in counts.items()]), axis=0)
 
 
 def draw_matrix(

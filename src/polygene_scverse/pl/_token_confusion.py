@@ -5,13 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-import pandas as pd
 from anndata import AnnData
 from matplotlib.axes import Axes
 
 from polygene_scverse._constants import TOKENS
 from polygene_scverse.get import token_confusion as get_token_confusion
-from polygene_scverse.pl._confusion import draw_matrix
+from polygene_scverse.pl._confusion import draw_matrix, used_words, with_counts
 from polygene_scverse.pl._finish import finish
 
 
@@ -68,18 +67,16 @@ def token_confusion(
     """
     matrix = get_token_confusion(adata, phenotype, normalize=normalize, key=key)
     counts = get_token_confusion(adata, phenotype, key=key)
-    used = ((counts.sum(axis=0) + counts.sum(axis=1)) > 0).to_numpy()
+    used = used_words(counts)
     what = "hidden genes" if phenotype is None else phenotype
     if not used.any():
         raise ValueError(
             f"`phenotype`: no word of {what!r} was hidden where it is known, so that there is nothing to draw. Score "
             "cells that have recorded values."
         )
-    matrix, n_hidden = matrix.loc[used, used], counts.sum(axis=1)[used]
-    matrix.index = pd.Index([f"{name} ({n:,})" for name, n in n_hidden.items()])
     words = {"true": "share of hidden words", "pred": "share of guesses", "all": "share of all hidden words"}
     ax = draw_matrix(
-        matrix,
+        with_counts(matrix.loc[used, used], counts.sum(axis=1)[used]),
         ax=ax,
         cmap=cmap,
         vmax=1 if normalize in ("true", "pred") else None,

@@ -13,6 +13,8 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
+from polygene_scverse.metrics._known import confidence_bins
+
 Floats = NDArray[np.float64]
 
 SCORES = ("accuracy", "balanced_accuracy", "macro_f1", "macro_f1_10", "ece", "nll")
@@ -36,8 +38,7 @@ def sums_by_cell(codes: NDArray[np.integer], probabilities: Floats, predicted: N
     """
     n, k = probabilities.shape
     cells = np.arange(n)
-    confidence, first = probabilities.max(axis=1), probabilities.argmax(axis=1)
-    bins = np.digitize(confidence, np.linspace(0, 1, N_BINS + 1)[1:-1])
+    confidence, right, bins = confidence_bins(codes, probabilities, N_BINS)
     of_true = probabilities[cells, codes].clip(min=np.finfo(np.float64).eps)
     hit = predicted == codes
     parts = [
@@ -45,7 +46,7 @@ def sums_by_cell(codes: NDArray[np.integer], probabilities: Floats, predicted: N
         _one_hot(codes, k),
         _one_hot(predicted, k),
         _one_hot(codes, k).multiply(hit[:, None]),
-        sp.csr_matrix((confidence - (first == codes), (cells, bins)), shape=(n, N_BINS)),
+        sp.csr_matrix((confidence - right, (cells, bins)), shape=(n, N_BINS)),
     ]
     return sp.hstack(parts, format="csr")
 

@@ -21,7 +21,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from polygene_scverse._validate import check_choice, shorten
-from polygene_scverse.data._binning import detect_scale
+from polygene_scverse.data._binning import EVERY_VALUE, detect_scale
 from polygene_scverse.data._source import expression, iterate_rows, read_rows
 from polygene_scverse.data._tokens import Tokenizer
 from polygene_scverse.model import Polygene
@@ -29,8 +29,6 @@ from polygene_scverse.model._scanvi import scanvi_probabilities
 
 STRENGTHS = (1e-3, 1e-2, 1e-1)
 """Values of C, the inverse of the penalty, that are tried."""
-EVERY_VALUE = np.array([0.0, np.nextafter(0.0, 1.0)])
-"""Edges of bins for which any value above 0 is expressed."""
 N_COMPONENTS, N_NEIGHBORS, N_INNER_FOLDS = 50, 15, 3
 MAJORITY = "majority"
 

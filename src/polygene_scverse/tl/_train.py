@@ -12,27 +12,23 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 from mudata import MuData
-from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
 from polygene_scverse._constants import RANK, UNS
-from polygene_scverse._validate import check_columns, shorten
+from polygene_scverse._validate import shorten
 from polygene_scverse.data._binning import detect_scale
 from polygene_scverse.data._ordered import Ordered
-from polygene_scverse.data._phenotypes import candidates, resolve_phenotypes
+from polygene_scverse.data._phenotypes import resolve_phenotypes
 from polygene_scverse.data._ranking import genes_by_rank, rank_genes
 from polygene_scverse.data._shard_files import Paths
 from polygene_scverse.data._shards import ShardSet
 from polygene_scverse.data._source import expression, iterate_rows, other_places, place
-from polygene_scverse.data._split import check_split, split_cells
+from polygene_scverse.data._split import Split, resolve_split
 from polygene_scverse.model import Polygene
 from polygene_scverse.tl._confounded import note_confounding
 from polygene_scverse.tl._models import anndata_of, remember
 from polygene_scverse.tl._train_shards import held_out_share, train_shards
-
-Rows = Sequence[int] | NDArray[np.int64]
-Split = tuple[Rows, Rows]
 
 
 def train(
@@ -130,7 +126,7 @@ def train(
     """
     if not isinstance(adata, (AnnData, MuData)):
         shards = ShardSet.open(adata, phenotypes, group_key, layer, use_raw)
-        rows = _split(shards, group_key, held_out_share(shards.n_obs, validation_size, group_key), split, seed)
+        rows = resolve_split(shards, group_key, held_out_share(shards.n_obs, validation_size, group_key), split, seed)
         model = train_shards(
             shards,
             rows,
@@ -148,7 +144,7 @@ def train(
     if data.is_view:
         raise ValueError("`adata`: found a view of another AnnData, which cannot be registered. Pass adata.copy().")
     names = resolve_phenotypes(data.obs, phenotypes)
-    rows = _split(data, group_key, validation_size, split, seed)
+    rows = resolve_split(data, group_key, validation_size, split, seed)
     genes, scale = _genes(data, rows[0], n_genes, layer, use_raw, seed)
     setup, extra = (Polygene.setup_mudata, {"mod": mod}) if isinstance(adata, MuData) else (Polygene.setup_anndata, {})
     setup(adata, phenotype_keys=names, layer=layer, use_raw=use_raw, ordered=ordered, **extra)
@@ -177,19 +173,6 @@ def train(
     note |= {"confounding": confounded} if len(confounded) else {}
     adata.uns[UNS] = {**adata.uns.get(UNS, {}), "train": note}
     return model
-
-
-def _split(
-    data: AnnData | ShardSet, group_key: str | None, validation_size: float, split: Split | None, seed: int
-) -> tuple[np.ndarray, np.ndarray]:
-    if group_key is not None:
-        check_columns([group_key], data, "group_key", candidates(data.obs))
-    groups: pd.Series | None = None if group_key is None else data.obs[group_key]
-    if split is None:
-        return split_cells(data.n_obs, validation_size=validation_size, groups=groups, seed=seed)
-    training, validation = (np.sort(np.asarray(side, dtype=np.int64)) for side in split)
-    check_split(training, validation, groups)
-    return training, validation
 
 
 def _genes(
