@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from polygene_scverse._constants import BALANCE
 
@@ -45,7 +46,7 @@ class DecisionMixin:
         for name, table in probabilities.items():
             categories = self._check_columns(name, table)
             weights = np.exp(-balance * shares[name].numpy(force=True).astype(np.float64))
-            codes = (table.to_numpy() * weights).argmax(axis=1)
+            codes: NDArray[np.int64] = (table.to_numpy() * weights).argmax(axis=1)
             chosen[name] = pd.Series(pd.Categorical.from_codes(codes, categories=categories), index=table.index)
         return pd.DataFrame(chosen)
 
