@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from polygene_scverse._constants import BALANCE
 
@@ -46,11 +46,11 @@ class DecisionMixin:
         for name, table in probabilities.items():
             categories = self._check_columns(name, table)
             weights = np.exp(-balance * shares[name].numpy(force=True).astype(np.float64))
-            codes: NDArray[np.int64] = (table.to_numpy() * weights).argmax(axis=1)
+            codes = (table.to_numpy() * weights).argmax(axis=1)
             chosen[name] = pd.Series(pd.Categorical.from_codes(codes, categories=categories), index=table.index)
         return pd.DataFrame(chosen)
 
-    def _check_columns(self, name: str, table: pd.DataFrame) -> list[str]:
+    def _check_columns(self, name: str, table: pd.DataFrame) -> Any:
         """Categories of a phenotype, which must be the columns of its probabilities."""
         categories = self.categories.get(name)
         if list(table.columns) != categories:
