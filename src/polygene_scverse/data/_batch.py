@@ -48,9 +48,8 @@ def make_batch(
     Returns
     -------
     ``tokens``, ``positions`` (n_cells, n_columns); ``key_mask`` (n_cells, n_keys), False on padding;
-    ``values`` (n_cells, n_visible), rescaled to the sum over all expressed genes; ``target_bins``
-    (n_cells, n_targets), -1 on padding; ``zero_offset`` (n_cells,); ``phenotypes`` and ``phenotype_hidden``
-    (n_cells, n_phenotypes).
+    ``values`` (n_cells, n_visible), 0 on padding; ``target_bins`` (n_cells, n_targets), -1 on padding;
+    ``zero_offset`` (n_cells,); ``phenotypes`` and ``phenotype_hidden`` (n_cells, n_phenotypes).
     """
     n, s = len(cells), layout.n_special
     rows = np.repeat(np.arange(n), cells.lengths)
@@ -78,7 +77,6 @@ def make_batch(
     key_mask[:, s:] = np.arange(n_visible) < np.bincount(v_rows, minlength=n)[:, None]
     values = np.zeros((n, n_visible), dtype=np.float32)
     values[v_rows, v_cols] = cells.values[masking.visible]
-    values *= masking.value_scale[:, None]
     target_bins = np.full((n, n_targets), -1, dtype=np.int64)
     target_bins[t_rows, t_cols] = t_bins
     return {

@@ -56,6 +56,30 @@ class CellTable:
         """Number of expressed genes of each cell; shape (n_cells,)."""
         return self.cells.lengths
 
+    def measured_in(self, rows: NDArray[np.integer]) -> NDArray[np.bool_]:
+        """Whether each gene is measured in some cells; shape (n_genes,), or (n_rows, n_genes) where they differ."""
+        return self.measured
+
+    def read(self, rows: NDArray[np.integer]) -> CellTable:
+        """Some of the cells."""
+        part = (self.cells.take(rows), self.codes[rows], self.ids[rows])
+        return CellTable(*part, self.layout, self.measured)
+
+
+def draw_part(cells: Any, size: int, seed: int) -> CellTable:
+    """A draw of at most `size` of the cells, in their order.
+
+    Parameters
+    ----------
+    cells
+        A table, or a feed of cells on disk.
+    size
+        How many.
+    seed
+        Seed of the draw.
+    """
+    return cells.read(np.sort(np.random.default_rng(seed).permutation(len(cells))[:size]))
+
 
 class BatchDataset(Dataset):
     """Assembles the batch of a key ``(epoch, cells)``.
@@ -101,6 +125,8 @@ class BatchDataset(Dataset):
             )
         batch = make_batch(cells, masking, t.layout, codes)
         batch["rows"] = rows
+        if self.rates is None:
+            batch["measured"] = t.measured_in(rows)
         return {name: torch.from_numpy(np.ascontiguousarray(a)) for name, a in batch.items()}
 
 

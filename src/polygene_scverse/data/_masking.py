@@ -75,9 +75,6 @@ class Masking:
         (n_cells,). Added to the logit of bin 0 in the loss it makes the logits those of all genes.
     hidden
         Which phenotypes are hidden; shape (n_cells, n_phenotypes).
-    value_scale
-        Per cell, what makes up for hidden and dropped genes in the sum of the visible ones' values; shape (n_cells,).
-        It depends on genes that are no target, so that it tells nothing about targets.
     """
 
     visible: NDArray[np.bool_]
@@ -86,7 +83,6 @@ class Masking:
     zero_genes: NDArray[np.int64]
     log_sampling_ratio: NDArray[np.float32]
     hidden: NDArray[np.bool_]
-    value_scale: NDArray[np.float32]
 
 
 def show_all(cells: Cells, codes: NDArray[np.integer], shown: NDArray[np.bool_] | None = None) -> Masking:
@@ -110,7 +106,6 @@ def show_all(cells: Cells, codes: NDArray[np.integer], shown: NDArray[np.bool_] 
         zero_genes=none,
         log_sampling_ratio=np.zeros(len(cells), dtype=np.float32),
         hidden=hidden,
-        value_scale=np.ones(len(cells), dtype=np.float32),
     )
 
 
@@ -155,9 +150,7 @@ def draw(
     ratio = _log_sampling_ratio(lengths, n_targets, n_absent, n_zero, rates)
     hidden = uniform(keys[:, None], _HIDE, np.arange(n_phenotypes)) < rates.hide_each
     hidden |= (uniform(keys, _HIDE_ALL) < rates.hide_all)[:, None]
-    n_visible = np.bincount(rows[visible], minlength=len(cells))
-    value_scale = (lengths - n_targets) / (np.maximum(n_visible, 1) * max(1 - rates.expressed, 1e-8))
-    return Masking(visible, target, zero_rows, zero_genes, ratio, hidden, value_scale.astype(np.float32))
+    return Masking(visible, target, zero_rows, zero_genes, ratio, hidden)
 
 
 def _draw_visible(

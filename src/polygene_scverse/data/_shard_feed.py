@@ -43,6 +43,14 @@ class ShardCells(CellTable):
 
     kinds: NDArray[np.int64]
 
+    def measured_in(self, rows: NDArray[np.integer]) -> NDArray[np.bool_]:
+        """Whether each gene is measured in some cells; shape (n_rows, n_genes)."""
+        return self.measured[self.kinds[rows]]
+
+    def read(self, rows: NDArray[np.integer]) -> ShardCells:
+        """Some of the cells."""
+        return ShardCells(*self.take(rows)[:3], self.layout, self.measured, self.kinds[rows])
+
     def take(self, rows: NDArray[np.integer]) -> CellPart:
         """Some of the cells, in the order asked for."""
         return CellPart(self.cells.take(rows), self.codes[rows], self.ids[rows], self.kinds[rows])

@@ -72,7 +72,7 @@ def draw_mixed(
         return draw(cells, part.ids, of_all, n_phenotypes, rates, seed=seed, epoch=epoch)
     rows = np.repeat(np.arange(n), cells.lengths)
     visible, target = np.zeros((2, len(rows)), dtype=bool)
-    ratio, scale = np.zeros((2, n), dtype=np.float32)
+    ratio = np.zeros(n, dtype=np.float32)
     hidden = np.zeros((n, n_phenotypes), dtype=bool)
     zero_rows, zero_genes = [], []
     for kind in present:
@@ -80,12 +80,12 @@ def draw_mixed(
         entries = (part.kinds == kind)[rows]
         m = draw(cells.take(of_kind), part.ids[of_kind], measured[kind], n_phenotypes, rates, seed=seed, epoch=epoch)
         visible[entries], target[entries] = m.visible, m.target
-        ratio[of_kind], scale[of_kind], hidden[of_kind] = m.log_sampling_ratio, m.value_scale, m.hidden
+        ratio[of_kind], hidden[of_kind] = m.log_sampling_ratio, m.hidden
         zero_rows.append(of_kind[m.zero_rows])
         zero_genes.append(m.zero_genes)
     of_zeros = np.concatenate(zero_rows)
     order = np.argsort(of_zeros, kind="stable")
-    return Masking(visible, target, of_zeros[order], np.concatenate(zero_genes)[order], ratio, hidden, scale)
+    return Masking(visible, target, of_zeros[order], np.concatenate(zero_genes)[order], ratio, hidden)
 
 
 class ShardSampler(Sampler[ShardKey]):

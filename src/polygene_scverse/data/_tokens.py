@@ -52,6 +52,10 @@ class Cells:
         at = np.arange(indptr[-1]) + np.repeat(self.indptr[rows] - indptr[:-1], lengths)
         return Cells(indptr, self.genes[at], self.bins[at], self.values[at])
 
+    def matrix(self, n_genes: int) -> sp.csr_matrix:
+        """Their expression; shape (n_cells, n_genes)."""
+        return sp.csr_matrix((self.values, self.genes, self.indptr), shape=(len(self), n_genes))
+
     def rebin(self, edges: NDArray[np.float64]) -> Cells:
         """The same cells with other bins; entries that fall into bin 0 are left out."""
         bins = digitize(self.values, edges)

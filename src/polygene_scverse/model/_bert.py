@@ -70,11 +70,11 @@ BUFFERS: Final = ("bert.embeddings.position_ids", "bert.embeddings.token_type_id
 
 
 def weight_names(module: PolygeneModule) -> dict[str, str]:
-    """Their name of each of our weights, the linear path left out."""
+    """Their name of each of our weights; the linear path has none."""
     names = dict(NAMES)
     for i in range(module.config.n_layers):
         names |= {f"encoder.blocks.{i}.{ours}": f"bert.encoder.layer.{i}.{b}" for ours, b in BLOCK_NAMES.items()}
-    ours = [name for name, _ in module.named_parameters() if name != "bag"]
+    ours = [name for name, _ in module.named_parameters()]
     parts = [(name, *name.rsplit(".", 1)) for name in ours]
     return {name: f"{names[owner]}.{kind}" for name, owner, kind in parts}
 

@@ -11,53 +11,21 @@ import pandas as pd
 from anndata import AnnData
 from mudata import MuData
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
-from scipy.special import logsumexp
 from torch import Tensor
 
 from polygene_scverse._validate import check_columns
-from polygene_scverse.data._dataloader import CellTable
+from polygene_scverse.data._dataloader import CellTable, draw_part
 from polygene_scverse.data._fields import warn_unseen
 from polygene_scverse.data._phenotypes import candidates, encode_all
 from polygene_scverse.metrics import ece, nll
 from polygene_scverse.model._conformal import of_true_category, softmax
 from polygene_scverse.model._inference import INPUTS, Batch
-from polygene_scverse.model._novelty import part_of
+from polygene_scverse.model._temperature import fit_temperature
 
 LEAST_CELLS: Final = 50
 """Known cells that a temperature needs."""
 MOST_CELLS: Final = 10_000
 """Held-out cells that are looked at after training; more would not change the second decimal."""
-SHARPEST, FLATTEST = 0.05, 20.0
-"""Bounds of a temperature."""
-
-
-def fit_temperature(logits: NDArray[np.floating], codes: NDArray[np.integer]) -> float:
-    """Temperature by which logits are divided so that the likelihood of known cells is highest.
-
-    The inverse temperature has a normal prior around 1 with standard deviation 1. It weighs as much as one cell or
-    so, and keeps the temperature away from 0 where every cell is right.
-
-    Parameters
-    ----------
-    logits
-        Shape (n_cells, n_categories).
-    codes
-        True codes; shape (n_cells,).
-
-    References
-    ----------
-    Guo, Pleiss, Sun, Weinberger: On calibration of modern neural networks. ICML 2017.
-    """
-    logits = np.asarray(logits, dtype=np.float64)
-    of_true = logits[np.arange(len(codes)), codes]  # (n_cells,)
-
-    def loss(inverse: float) -> float:  # convex
-        of_cells = logsumexp(inverse * logits, axis=1) - inverse * of_true
-        return float(of_cells.sum() + 0.5 * (inverse - 1.0) ** 2)
-
-    bounds = (1.0 / FLATTEST, 1.0 / SHARPEST)
-    return 1.0 / float(minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-6}).x)
 
 
 class CalibrationMixin:
@@ -167,8 +135,8 @@ class CalibrationMixin:
             for name, n in zip(self.layout.phenotype_names, self.module.n_categories, strict=True):
                 self._set_calibration(name, np.empty((0, n), np.float32), np.empty(0, np.int64), None, "held-out")
             return None
-        chosen = np.sort(np.random.default_rng(seed).permutation(len(table))[:MOST_CELLS])
-        table = part_of(table, chosen)
+        table = draw_part(table, MOST_CELLS, seed)
+        self._fit_mix(table)
         parts = self._logits_of(table)
         held_out = None if groups is None else groups.iloc[table.ids]
         for i, name in enumerate(self.layout.phenotype_names):

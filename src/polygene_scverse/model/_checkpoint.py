@@ -140,7 +140,7 @@ class CheckpointMixin:
             If the folder exists and `overwrite` is False, or if the model has a linear path that is not to be dropped.
         """
         self._check_if_trained(warn=False, message="The model is not trained. Call train() first.")
-        if self.module.bag is not None and not drop_linear_path:
+        if self.module.linear is not None and not drop_linear_path:
             raise ValueError(
                 "`drop_linear_path`: the model has a linear path (`linear_path=True`), which adds to the phenotype "
                 "logits and has no place in a BERT checkpoint. Pass drop_linear_path=True to leave it out, or train "

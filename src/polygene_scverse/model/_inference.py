@@ -23,7 +23,7 @@ from polygene_scverse.data._source import BLOCK
 from polygene_scverse.model._conformal import softmax
 
 Batch = dict[str, Tensor]
-INPUTS = ("tokens", "positions", "key_mask", "values")
+INPUTS = ("tokens", "positions", "key_mask", "values", "measured")
 
 
 class InferenceMixin:
@@ -109,7 +109,7 @@ class InferenceMixin:
             Cells to embed; by default those the model was set up with.
         pooling
             ``"decision"`` is the mean over phenotypes of the state that each is predicted from, the linear path's part
-            added: the training shapes it most, and in our benchmark cells of a kind lie closest in it.
+            mixed in: the training shapes it most, and in our benchmark cells of a kind lie closest in it.
             ``"phenotypes"`` is the mean over phenotype slots without the linear path, ``"genes"`` the mean over
             expressed genes, ``"cls"`` the first slot; the name of a phenotype takes its slot alone.
         indices
@@ -136,9 +136,9 @@ class InferenceMixin:
         s = self.layout.n_special
 
         def pooled(batch: Batch) -> list[Tensor]:
-            arrays = [batch[name] for name in INPUTS[:3]]
             if pooling == "decision":
-                return [self.module.decision_states(*arrays, batch["values"]).mean(1)]
+                return [self.module.decision_states(*(batch[name] for name in INPUTS)).mean(1)]
+            arrays = [batch[name] for name in INPUTS[:3]]
             if pooling != "genes":
                 slots = rows_of.get(pooling)
                 asked = [1 + self.layout.phenotype_names.index(pooling)] if slots is None else list(slots)

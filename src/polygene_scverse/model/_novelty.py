@@ -7,7 +7,6 @@ from typing import Any, Final
 
 import numpy as np
 import pandas as pd
-import scipy.sparse as sp
 import torch
 from anndata import AnnData
 from mudata import MuData
@@ -17,7 +16,7 @@ from sklearn.decomposition import PCA
 
 from polygene_scverse._constants import PHENOTYPE_ALIASES
 from polygene_scverse._validate import check_choice
-from polygene_scverse.data._dataloader import CellTable
+from polygene_scverse.data._dataloader import CellTable, draw_part
 from polygene_scverse.data._tokens import Cells
 
 N_PCS: Final = 30
@@ -113,13 +112,12 @@ class NoveltyMixin:
         seed
             Seed of the draw of training cells.
         """
-        chosen = np.sort(np.random.default_rng(seed).permutation(len(train))[:MOST_CELLS])
-        table = train.read(chosen) if hasattr(train, "read") else part_of(train, chosen)
+        table = draw_part(train, MOST_CELLS, seed)
         n_pcs = min(N_PCS, self.layout.n_genes - 1, len(table) // 3)
         self.novelty_ = {}
         if n_pcs < 1:
             return
-        x = matrix(table.cells, self.layout.n_genes)
+        x = table.cells.matrix(self.layout.n_genes)
         pca = PCA(n_pcs, svd_solver="arpack", random_state=0).fit(x)
         shares = pca.singular_values_**2 / len(table)  # variance along each component
         explained = shares @ pca.components_**2  # (n_genes,)
@@ -136,16 +134,6 @@ class NoveltyMixin:
             higher = np.maximum(rank(entropies, entropies), rank(surprise, surprise))
             notes = {"entropies": _tensor(np.sort(entropies)), "higher": _tensor(np.sort(higher))}
             self.novelty_["phenotypes"][name] = notes
-
-
-def part_of(table: CellTable, rows: NDArray[np.integer]) -> CellTable:
-    """Some of the cells."""
-    return CellTable(table.cells.take(rows), table.codes[rows], table.ids[rows], table.layout, table.measured)
-
-
-def matrix(cells: Cells, n_genes: int) -> sp.csr_matrix:
-    """Expression of the model's genes; shape (n_cells, n_genes)."""
-    return sp.csr_matrix((cells.values, cells.genes, cells.indptr), shape=(len(cells), n_genes))
 
 
 def unexplained(
@@ -165,7 +153,7 @@ def unexplained(
     mean, weights, components = (known[key].numpy().astype(np.float64) for key in ("mean", "weights", "components"))
     measured = np.ones(len(mean), dtype=np.bool_) if measured is None else measured
     weights, centre = weights * measured, mean * measured
-    x = matrix(cells, len(mean))
+    x = cells.matrix(len(mean))
     scores = x @ components.T - components @ centre  # (n_cells, n_pcs)
     weighted = components * weights  # (n_pcs, n_genes)
     # the square of x - (mean + scores @ components), written out, so that nothing of the shape of x is made dense

@@ -29,6 +29,7 @@ from polygene_scverse.model._decision import DecisionMixin
 from polygene_scverse.model._evidence import EvidenceMixin
 from polygene_scverse.model._gene_states import GeneStatesMixin
 from polygene_scverse.model._inference import InferenceMixin
+from polygene_scverse.model._linear_path import LinearPathMixin
 from polygene_scverse.model._novelty import NoveltyMixin
 from polygene_scverse.model._ordered import OrderedMixin
 from polygene_scverse.model._saving import SavingMixin
@@ -53,6 +54,7 @@ class Polygene(
     CalibrationMixin,
     ConformalMixin,
     NoveltyMixin,
+    LinearPathMixin,
     OrderedMixin,
     DecisionMixin,
     EvidenceMixin,
@@ -86,7 +88,7 @@ class Polygene(
     size
         Named size of the network: ``"tiny"``, or ``"512"`` and ``"2432"`` for the original's.
     linear_path
-        Whether a linear bag of genes adds to the phenotype logits.
+        Whether linear discriminants of the genes, fitted when training has ended, are mixed into the phenotype logits.
     loss
         Values of :class:`~polygene_scverse.module.LossConfig`.
     seed

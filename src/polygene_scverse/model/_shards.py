@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scvi.data import AnnDataManager
 
@@ -20,15 +19,14 @@ from polygene_scverse.data._shard_feed import BUFFER_CELLS, ShardCells, ShardFee
 from polygene_scverse.data._shard_loader import ShardSplitter
 from polygene_scverse.data._shard_survey import tokenizers_of, warn_unmeasured
 from polygene_scverse.data._shards import ShardSet
-from polygene_scverse.data._statistics import gene_scale
 from polygene_scverse.model._polygene import Polygene
 
 
 class ShardPolygene(Polygene):
     """A model while it is trained on files; `without_data` makes an ordinary one of it.
 
-    Other than its parent it reads the training cells in buffers, in each epoch anew, and takes bin edges and gene
-    scales from one buffer of cells of all files. Where a buffer holds every cell, all is as in memory.
+    Other than its parent it reads the training cells in buffers, in each epoch anew, and takes bin edges
+    from one buffer of cells of all files. Where a buffer holds every cell, all is as in memory.
     """
 
     _data_splitter_cls = ShardSplitter
@@ -86,7 +84,7 @@ class ShardPolygene(Polygene):
         return self._feed(rows, np.array(self.edges_)).read(np.arange(len(rows)))
 
     def _training_table(self, rows: NDArray[np.int64], rates: MaskingRates) -> ShardFeed:  # type: ignore[override]
-        """The training cells; one buffer of them decides bin edges, gene scales and the usual length."""
+        """The training cells; one buffer of them decides bin edges and the usual length."""
         first = self.edges_ is None
         feed = self._feed(rows, EVERY_VALUE if first else np.array(self.edges_))
         warn_unmeasured(self.adata, self.layout.genes, feed.tokenizers)
@@ -96,8 +94,6 @@ class ShardPolygene(Polygene):
             edges = make_edges(self.binning_, self.layout.n_bins, cells.values)
             cells = cells.rebin(edges)
             self.edges_ = edges.tolist()
-            having = np.bincount(sample.kinds, minlength=len(feed.measured)) @ feed.measured  # (n_genes,)
-            self.module.gene_scale.copy_(torch.from_numpy(gene_scale(cells, self.layout.n_genes, having)))
             feed = self._feed(rows, edges)
         feed.lengths = np.resize(cells.lengths, len(rows))
         return feed

@@ -1,4 +1,4 @@
-"""Training: split, bin edges, gene scales, and the call of Lightning."""
+"""Training: split, bin edges, the call of Lightning, and what is fitted afterwards."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from polygene_scverse.data._masking import MaskingRates
 from polygene_scverse.data._phenotypes import encode_all
 from polygene_scverse.data._rates import resolve_rates
 from polygene_scverse.data._split import Split, resolve_split
-from polygene_scverse.data._statistics import category_counts, category_scale, gene_scale
+from polygene_scverse.data._statistics import category_counts
 from polygene_scverse.model._checkpointing import Checkpoints
 from polygene_scverse.model._evidence import Pairs, seen_pairs
 from polygene_scverse.model._running import TrainingRun
@@ -124,7 +124,7 @@ class TrainingMixin:
         rates = resolve_rates(masking)
         train_rows, validation_rows = resolve_split(self._anndata(self.adata), group_key, validation_size, split, seed)
         train = self._training_table(train_rows, rates)
-        self._note_counts(category_counts(train.codes, self.module.n_categories))
+        self.module.note_counts(torch.from_numpy(category_counts(train.codes, self.module.n_categories)))
         self.pairs_ = seen_pairs(train.codes, self.pairs_)
         validation = self._table(self.adata, validation_rows) if len(validation_rows) else None
         trainer_kwargs = trainer_defaults(trainer_kwargs, validation is not None)
@@ -146,13 +146,10 @@ class TrainingMixin:
         finally:
             if run.changed:
                 self.mask_, self.masking_ = LEAK_FREE, asdict(rates)
+        self._fit_linear_path(train, seed)
         groups = None if group_key is None else self._anndata(self.adata).obs[group_key]
         held_out = self._calibrate_on_validation(validation, groups, seed)
         self._fit_novelty(train, held_out, seed)
-
-    def _note_counts(self, counts: NDArray[np.float32]) -> None:
-        scale = category_scale(counts, self.module.n_categories)
-        self.module.note_counts(torch.from_numpy(counts), torch.from_numpy(scale))
 
     def _warn_of_mask(self) -> None:
         if self.mask_ == ORIGINAL_MASK:
@@ -165,7 +162,7 @@ class TrainingMixin:
             )
 
     def _training_table(self, rows: NDArray[np.int64], rates: MaskingRates) -> CellTable:
-        """Tokens of the training cells; at the first training they decide bin edges and gene scales."""
+        """Tokens of the training cells; at the first training they decide bin edges."""
         first = self.edges_ is None
         edges = EVERY_VALUE if first else np.array(self.edges_)
         table = self._table(self.adata, rows, self._tokenizer(self.adata, rows, edges))
@@ -174,7 +171,6 @@ class TrainingMixin:
             edges = make_edges(self.binning_, self.layout.n_bins, table.cells.values)
             table = CellTable(table.cells.rebin(edges), table.codes, table.ids, table.layout, table.measured)
             self.edges_ = edges.tolist()
-            self.module.gene_scale.copy_(torch.from_numpy(gene_scale(table.cells, self.layout.n_genes)))
         if (n_cut := int((table.cells.lengths > rates.max_genes).sum())) > 0:
             logger.info(
                 "%d cells express more than max_genes=%d genes; a draw of them is shown.", n_cut, rates.max_genes

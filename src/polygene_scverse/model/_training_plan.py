@@ -35,9 +35,6 @@ class PolygeneTrainingPlan(TrainingPlan):
         Share of the steps in which the learning rate rises.
     schedule
         How it falls afterwards: ``"linear"`` or ``"cosine"``, to zero; ``"constant"`` keeps it.
-    linear_lr, linear_decay
-        Learning rate and weight decay of the linear path. Its gradients are not rescaled (the optimiser's eps is 1):
-        plain descent from zero acts like a ridge penalty, where Adam's equal steps would overfit thousands of genes.
     """
 
     def __init__(
@@ -48,14 +45,11 @@ class PolygeneTrainingPlan(TrainingPlan):
         weight_decay: float = 0.01,
         warmup: float = 0.1,
         schedule: str = "linear",
-        linear_lr: float = 1.0,
-        linear_decay: float = 0.001,
     ) -> None:
         if schedule not in ("linear", "cosine", "constant"):
             raise ValueError(f"`schedule`: found {schedule!r}, but it must be 'linear', 'cosine' or 'constant'.")
         super().__init__(module, lr=lr, weight_decay=weight_decay, eps=1e-8)
         self.warmup, self.schedule = warmup, schedule
-        self.linear_lr, self.linear_decay = linear_lr, linear_decay
         self._sums: Tensor | None = None
         self._train_sums: Tensor | None = None
         metrics = _validation_metrics(module)
@@ -64,15 +58,11 @@ class PolygeneTrainingPlan(TrainingPlan):
 
     def configure_optimizers(self) -> dict[str, Any]:
         """AdamW and the schedule, stepped with every batch."""
-        matrices: list[Tensor] = []
-        others: list[Tensor] = []
-        for name, p in self.module.named_parameters():
-            if p.requires_grad and name != "bag":
-                (matrices if p.ndim > 1 else others).append(p)
-        groups: list[dict[str, Any]] = [{"params": matrices}, {"params": others, "weight_decay": 0.0}]
-        if self.module.bag is not None:
-            linear = {"lr": self.linear_lr, "weight_decay": self.linear_decay, "eps": 1.0}
-            groups.append({"params": [self.module.bag], **linear})
+        trained = [p for p in self.module.parameters() if p.requires_grad]
+        groups: list[dict[str, Any]] = [
+            {"params": [p for p in trained if p.ndim > 1]},
+            {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+        ]
         fused = str(self.trainer.precision).startswith("32")  # Lightning cannot clip a fused one in mixed precision
         optimizer = torch.optim.AdamW(groups, lr=self.lr, weight_decay=self.weight_decay, fused=fused)
         n_steps = max(1, int(self.trainer.estimated_stepping_batches))

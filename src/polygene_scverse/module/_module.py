@@ -14,12 +14,13 @@ from scvi.module.base import BaseModuleClass, LossOutput, auto_move_data
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from polygene_scverse._layout import TokenLayout
+from polygene_scverse._layout import MASK, TokenLayout
+from polygene_scverse.module._linear_path import LinearPath
 from polygene_scverse.module._losses import bin_loss, ordinal_targets, phenotype_loss
 from polygene_scverse.module._ordinal import RankedScore
 from polygene_scverse.module._transformer import Encoder, Head, TransformerConfig, init_weights
 
-_NETWORK_INPUTS = ("tokens", "positions", "key_mask", "values")
+_NETWORK_INPUTS = ("tokens", "positions", "key_mask")
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,8 @@ class PolygeneModule(BaseModuleClass):
     loss
         How losses are weighed.
     linear_path
-        Whether a linear bag of genes adds to the phenotype logits: with it logistic regression is a special case.
+        Whether predictions are a mixture of the transformer's logits and those of a linear path over the expressed
+        genes. It has no part in training; `mix` says how much it counts, at first nothing.
     ordered
         For each ordered phenotype the values that its categories stand at; see `RankedScore`.
     seed
@@ -86,9 +88,8 @@ class PolygeneModule(BaseModuleClass):
         ranked = [(ordered or {}).get(name) for name in layout.phenotype_names]
         self.ranked = nn.ModuleList([nn.Identity() if v is None else RankedScore(v) for v in ranked])  # no weights
         n_all = sum(self.n_categories)
-        self.bag = nn.Parameter(torch.zeros(layout.n_genes, n_all)) if linear_path else None
-        self.register_buffer("gene_scale", torch.ones(layout.n_genes))
-        self.register_buffer("category_scale", torch.ones(n_all))
+        self.linear = LinearPath(layout.n_genes, n_all) if linear_path else None
+        self.register_buffer("mix", torch.zeros(len(self.n_categories)))  # share of the linear path in each phenotype
         self.register_buffer("category_counts", torch.zeros(n_all))  # of training cells; 0 throughout: not known
         self.register_buffer(
             "smoothed_bins", ordinal_targets(layout.n_bins, self.loss_config.bin_width), persistent=False
@@ -108,21 +109,20 @@ class PolygeneModule(BaseModuleClass):
         return inference_outputs
 
     @auto_move_data
-    def inference(self, tokens: Tensor, positions: Tensor, key_mask: Tensor, values: Tensor) -> dict[str, Tensor]:
-        """States of the phenotype slots and of the targets, and the linear path's part of the logits."""
+    def inference(self, tokens: Tensor, positions: Tensor, key_mask: Tensor) -> dict[str, Tensor]:
+        """States of the phenotype slots and of the targets."""
         n_keys, p = key_mask.shape[1], self.layout.n_phenotypes
         asked = torch.arange(1, 1 + p, device=tokens.device)
         asked = torch.cat([asked, torch.arange(n_keys, tokens.shape[1], device=tokens.device)])  # (P + M,)
-        hidden = self.encoder(tokens, positions, key_mask, asked)  # (B, P + M, H)
-        return {"hidden": hidden, "linear": self.linear_logits(positions, key_mask, values)}
+        return {"hidden": self.encoder(tokens, positions, key_mask, asked)}  # (B, P + M, H)
 
     @auto_move_data
-    def generative(self, hidden: Tensor, linear: Tensor) -> dict[str, Any]:
+    def generative(self, hidden: Tensor) -> dict[str, Any]:
         """Logits of each phenotype, a list of (B, categories), and of the targets' bins, (B, M, n_bins)."""
         p = self.layout.n_phenotypes
         transformed = self.head.transform(hidden)  # (B, P + M, H)
         return {
-            "phenotype_logits": self.split_logits(transformed[:, :p], linear),
+            "phenotype_logits": self.split_logits(transformed[:, :p]),
             "gene_logits": self.bin_logits(transformed[:, p:]),
         }
 
@@ -180,36 +180,29 @@ class PolygeneModule(BaseModuleClass):
 
     # parts
 
-    def linear_logits(self, positions: Tensor, key_mask: Tensor, values: Tensor) -> Tensor:
-        """The linear path's part of the phenotype logits; shape (B, C)."""
-        if self.bag is None:
-            return values.new_zeros(len(values), sum(self.n_categories))
-        if not values.shape[1]:  # no cell shows a gene; embedding_bag cannot take that
-            return values @ self.bag[:0]
+    def linear_logits(self, positions: Tensor, values: Tensor, measured: Tensor) -> list[Tensor]:
+        """Logits of the linear path; P times (B, categories)."""
+        if self.linear is None:
+            raise ValueError("`linear_path`: the module was made without one.")
         s = self.layout.n_special
         genes = (positions[:, s : s + values.shape[1]] - self.layout.first_gene_position).clamp(min=0)  # (B, K - s)
-        weights = values * self.gene_scale[genes] * key_mask[:, s:]
-        return F.embedding_bag(genes, self.bag, per_sample_weights=weights, mode="sum") * self.category_scale
+        logits = self.linear(genes, values, measured)  # (B, C)
+        return list(logits.split(self.n_categories, dim=1))
 
-    def split_logits(self, transformed: Tensor, linear: Tensor) -> list[Tensor]:
+    def split_logits(self, transformed: Tensor) -> list[Tensor]:
         """Logits of each phenotype from the transformed states of its slot, (B, P, H)."""
         word, bias = self.encoder.embeddings.word.weight[self.category_ids], self.head.bias[self.category_ids]
         parts = zip(word.split(self.n_categories), bias.split(self.n_categories), strict=True)
-        linears = linear.split(self.n_categories, dim=1)
-        return [
-            F.linear(transformed[:, i], w, b) + linears[i] for i, (w, b) in enumerate(parts)
-        ]  # P times (B, categories)
+        return [F.linear(transformed[:, i], w, b) for i, (w, b) in enumerate(parts)]  # P times (B, categories)
 
     def bin_logits(self, transformed: Tensor) -> Tensor:
         """Logits of the expression bins; shape (..., n_bins)."""
         first = self.layout.first_bin_id
         return self.head(transformed, self.encoder.embeddings.word.weight, slice(first, first + self.layout.n_bins))
 
-    def note_counts(self, counts: Tensor, scale: Tensor) -> None:
-        """Note the training cells of each category, and the factors of an untrained linear path; (C,) each."""
+    def note_counts(self, counts: Tensor) -> None:
+        """Note the training cells of each category; (C,)."""
         self.category_counts.copy_(counts)
-        if self.bag is not None and not self.bag.any():
-            self.category_scale.copy_(scale)
 
     def log_shares(self) -> list[Tensor]:
         """Log of each category's share of the training cells; all equal if not known; P times (categories,)."""
@@ -218,25 +211,56 @@ class PolygeneModule(BaseModuleClass):
     # uses
 
     @auto_move_data
-    def predict(self, tokens: Tensor, positions: Tensor, key_mask: Tensor, values: Tensor) -> list[Tensor]:
-        """Logits of each phenotype; P times (B, categories)."""
-        return self.generative(**self.inference(tokens, positions, key_mask, values))["phenotype_logits"]
+    def predict(
+        self, tokens: Tensor, positions: Tensor, key_mask: Tensor, values: Tensor, measured: Tensor
+    ) -> list[Tensor]:
+        """Logits of each phenotype, the two paths mixed; P times (B, categories).
+
+        What shown phenotypes change in the transformer's logits is added to the mixture in full: the linear path does
+        not know of them.
+
+        Parameters
+        ----------
+        tokens, positions, key_mask
+            As of the encoder.
+        values, measured
+            As of `LinearPath`.
+        """
+        logits = self.transformer_logits(tokens, positions, key_mask)
+        if self.linear is None or not self.mix.any():
+            return logits
+        blank, of_phenotypes = logits, slice(1, 1 + self.layout.n_phenotypes)
+        if (tokens[:, of_phenotypes] != MASK).any():
+            hidden = tokens.clone()
+            hidden[:, of_phenotypes] = MASK
+            blank = self.transformer_logits(hidden, positions, key_mask)
+        linear = self.linear_logits(positions, values, measured)
+        return [z + m * (of_genes - b) for z, m, of_genes, b in zip(logits, self.mix, linear, blank, strict=True)]
 
     @auto_move_data
-    def decision_states(self, tokens: Tensor, positions: Tensor, key_mask: Tensor, values: Tensor) -> Tensor:
-        """State that each phenotype is predicted from, the linear path's part added; shape (B, P, H).
+    def transformer_logits(self, tokens: Tensor, positions: Tensor, key_mask: Tensor) -> list[Tensor]:
+        """Logits of each phenotype by the transformer alone; P times (B, categories)."""
+        return self.generative(**self.inference(tokens, positions, key_mask))["phenotype_logits"]
 
-        The linear path adds to logits, not to states. Its part is the shortest vector whose product with the
-        categories' embeddings gives these logits, up to a constant that no softmax sees.
+    @auto_move_data
+    def decision_states(
+        self, tokens: Tensor, positions: Tensor, key_mask: Tensor, values: Tensor, measured: Tensor
+    ) -> Tensor:
+        """State that each phenotype is predicted from, the linear path's part mixed in; shape (B, P, H).
+
+        The linear path has logits, not states. Its part is the shortest vector whose product with the categories'
+        embeddings gives these logits, up to a constant that no softmax sees.
         """
-        outputs = self.inference(tokens, positions, key_mask, values)
-        states = self.head.transform(outputs["hidden"][:, : self.layout.n_phenotypes])  # (B, P, H)
+        hidden = self.inference(tokens, positions, key_mask)["hidden"]
+        states = self.head.transform(hidden[:, : self.layout.n_phenotypes])  # (B, P, H)
+        if self.linear is None:
+            return states
         words = self.encoder.embeddings.word.weight[self.category_ids].split(self.n_categories)
-        parts = zip(words, outputs["linear"].split(self.n_categories, dim=1), strict=True)
-        added = [
+        parts = zip(words, self.linear_logits(positions, values, measured), strict=True)
+        of_genes = [
             (linear - linear.mean(1, keepdim=True)) @ torch.linalg.pinv(word - word.mean(0)).T for word, linear in parts
         ]  # P times (B, H)
-        return states + torch.stack(added, dim=1)
+        return torch.lerp(states, torch.stack(of_genes, dim=1), self.mix[:, None])
 
     @auto_move_data
     def states(self, tokens: Tensor, positions: Tensor, key_mask: Tensor, asked: Sequence[int] | None = None) -> Tensor:

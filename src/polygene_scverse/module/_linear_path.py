@@ -1,0 +1,78 @@
+"""A linear function of the expressed genes beside the transformer.
+
+Shapes: B cells, K shown genes, G genes, C categories of all phenotypes.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class LinearPath(nn.Module):
+    """Linear logits of all phenotypes' categories from the expression of the shown genes; its values are given to it.
+
+    Unmeasured genes count as average, which is not the same as not expressed.
+
+    Parameters
+    ----------
+    n_genes
+        Number of genes.
+    n_categories
+        Categories of all phenotypes.
+    """
+
+    weights: Tensor
+    bias: Tensor
+    cap: Tensor
+    centre: Tensor
+
+    def __init__(self, n_genes: int, n_categories: int) -> None:
+        super().__init__()
+        self.register_buffer("weights", torch.zeros(n_genes, n_categories))
+        self.register_buffer("bias", torch.zeros(n_categories))
+        self.register_buffer("cap", torch.ones(n_genes))  # values above count as this
+        self.register_buffer("centre", torch.zeros(n_genes))  # mean of the training cells' values, cut off at the cap
+
+    def note(
+        self,
+        weights: NDArray[np.floating],
+        bias: NDArray[np.floating],
+        cap: NDArray[np.floating],
+        centre: NDArray[np.floating],
+    ) -> None:
+        """Take over what was fitted, for the first genes or for all; the others count as nothing.
+
+        Parameters
+        ----------
+        weights, bias
+            Of the expression of each gene, cut off and centred; shapes (n_fitted, C) and (C,).
+        cap, centre
+            Where it is cut off, and its mean; shape (n_fitted,).
+        """
+        self.bias.copy_(torch.from_numpy(bias))
+        for name, values in (("weights", weights), ("cap", cap), ("centre", centre)):
+            buffer = getattr(self, name)
+            buffer.zero_()
+            buffer[: len(values)] = torch.from_numpy(values)
+
+    def forward(self, genes: Tensor, values: Tensor, measured: Tensor) -> Tensor:
+        """Logits; shape (B, C).
+
+        Parameters
+        ----------
+        genes
+            Number of each shown gene; shape (B, K).
+        values
+            Its expression, log1p of counts per 10,000; 0 on padding. Shape (B, K).
+        measured
+            Whether each gene is measured; shape (G,), or (B, G) where cells differ in it.
+        """
+        of_average = self.bias - (self.centre * measured) @ self.weights  # (C,) or (B, C)
+        if not values.shape[1]:  # no cell shows a gene; embedding_bag cannot take that
+            return of_average.expand(len(values), -1)
+        values = torch.minimum(values, self.cap[genes])
+        return F.embedding_bag(genes, self.weights, per_sample_weights=values, mode="sum") + of_average
