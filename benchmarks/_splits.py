@@ -16,6 +16,7 @@ import polygene_scverse as pgs
 
 DATA = Path(os.environ.get("POLYGENE_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
 MOST_TRAIN, MOST_TEST = 4000, 2000
+N_FOLDS = 5
 
 
 @dataclass
@@ -81,7 +82,7 @@ def pbmc68k(fold: int = 0) -> Task:
     """PBMC of one donor: a stratified random split, an upper bound."""
     adata = pgs.datasets.pbmc68k()
     adata.X = sp.csr_matrix(adata.X)
-    folds = StratifiedKFold(5, shuffle=True, random_state=0).split(adata.X, adata.obs["bulk_labels"])
+    folds = StratifiedKFold(N_FOLDS, shuffle=True, random_state=0).split(adata.X, adata.obs["bulk_labels"])
     train, test = list(folds)[fold]
     return Task("pbmc68k", adata[train].copy(), adata[test].copy(), ["bulk_labels", "phase"], None)
 

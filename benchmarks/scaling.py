@@ -24,6 +24,7 @@ from polygene_scverse._layout import TokenLayout
 from polygene_scverse.data._dataloader import BatchDataset, CellTable
 from polygene_scverse.data._masking import MaskingRates
 from polygene_scverse.data._tokens import Cells
+from polygene_scverse.model._inference import INPUTS
 from polygene_scverse.module import PolygeneModule
 from polygene_scverse.module._transformer import TransformerConfig, resolve_config
 
@@ -68,6 +69,7 @@ class Side:
         rates = MaskingRates(gene_dropout=0.0) if step == "train" else None
         layout, self.batch = random_batch(n_genes, n_expressed, size, rates)
         self.module, self.size = PolygeneModule(layout, NETWORKS[network]), size
+        self.module.mix.fill_(0.7)  # prediction looks at the linear path as well
         self.module.train(step == "train")
         self.optimizer = torch.optim.AdamW(self.module.parameters(), lr=1e-4, fused=True)
         self.step = self.train if step == "train" else self.infer
@@ -83,7 +85,7 @@ class Side:
     @torch.inference_mode()
     def infer(self) -> None:
         """Predict the phenotypes."""
-        self.module.predict(*(self.batch[name] for name in ("tokens", "positions", "key_mask", "values")))
+        self.module.predict(*(self.batch[name] for name in INPUTS))
 
     def measure(self) -> None:
         """Repeat the step for a while; note the seconds per cell."""

@@ -34,6 +34,7 @@ from polygene_scverse.data._binning import original_edges
 from polygene_scverse.data._dataloader import BatchDataset, CellTable, LengthSampler, make_loader
 from polygene_scverse.data._masking import MaskingRates
 from polygene_scverse.data._tokens import Tokenizer
+from polygene_scverse.model._inference import INPUTS
 from polygene_scverse.module import PolygeneModule, TransformerConfig
 
 Batch = dict[str, torch.Tensor]
@@ -112,7 +113,7 @@ def our_step(layout: TokenLayout, config: TransformerConfig, train: bool) -> Ste
 
     @torch.inference_mode()
     def prediction(batch: Batch) -> None:
-        module.predict(*(batch[name] for name in ("tokens", "positions", "key_mask", "values")))
+        module.predict(*(batch[name] for name in INPUTS))
 
     return training_step if train else prediction
 

@@ -115,7 +115,8 @@ class NetworkSettings(DataSettings):
     ] = None
     dropout: Annotated[float | None, option("Dropout.", "--dropout", panel=NETWORK)] = None
     linear_path: Annotated[
-        bool | None, option("Linear bag of genes.", "--linear-path/--no-linear-path", panel=NETWORK)
+        bool | None,
+        option("Discriminants beside the transformer.", "--linear-path/--no-linear-path", panel=NETWORK),
     ] = None
     phenotype_weight: Annotated[
         float | None, option("Weight of the phenotypes' loss.", "--phenotype-weight", panel=NETWORK)

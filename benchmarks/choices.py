@@ -1,0 +1,165 @@
+"""How defaults were chosen: cross-validation within the training donors. The test donors have no part in it.
+
+    python benchmarks/choices.py --linear     # settings of the linear path; some minutes
+    python benchmarks/choices.py --models     # whole models, with one path or both; half an hour
+
+Folds: each of the three training donors with most cells (T cells), thirds of the training donors (OneK1K), thirds of
+the training cells where there is one donor (kang18, pbmc68k). Cells of all folds are scored together.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import scanpy as sc
+from _splits import TASKS, Task
+from rich.console import Console
+from scipy.special import softmax
+
+import polygene_scverse as pgs
+from polygene_scverse.data._discriminant import GeneStatistics, Moments
+from polygene_scverse.model._linear_path import USUAL_TEMPERATURE
+from polygene_scverse.model._temperature import fit_temperature
+
+N_GENES, N_FOLDS = 2000, 3
+SHRINKAGES, PRIOR_CELLS, PRIORS = (0.3, 0.6, 0.9), (0.0, 5.0, 20.0), (0.0, 0.5, 1.0)
+BALANCES = (0.0, 0.25, 0.5)
+MODELS = {
+    "both paths": {},
+    "without linear path": {"linear_path": False},
+    "without transformer": {"n_layers": 0},
+}
+
+
+def folds(task: Task) -> Iterator[tuple[ad.AnnData, ad.AnnData]]:
+    """Training cells but those of a fold, and those of the fold."""
+    train = task.train
+    if task.group is None:
+        fold = np.random.RandomState(1).permutation(train.n_obs) % N_FOLDS
+    else:
+        donors = task.group.value_counts().index
+        each = {donor: i if i < N_FOLDS or len(donors) > 2 * N_FOLDS else -1 for i, donor in enumerate(donors)}
+        fold = np.array([each[donor] % N_FOLDS if each[donor] >= 0 else -1 for donor in task.group])
+    for i in range(N_FOLDS):
+        yield train[fold != i].copy(), train[fold == i].copy()
+
+
+def categories_of(task: Task, phenotype: str) -> list[str]:
+    """Categories of the training cells, of all folds."""
+    return sorted(task.train.obs[phenotype].dropna().astype(str).unique())
+
+
+def codes_of(adata: ad.AnnData, phenotype: str, categories: list[str]) -> np.ndarray:
+    """Category codes, -1 where unknown."""
+    return pd.Categorical(adata.obs[phenotype].astype(object), categories=categories).codes.astype(int)
+
+
+class Scored:
+    """Probabilities of the cells of all folds."""
+
+    def __init__(self) -> None:
+        self.codes, self.proba, self.shares = [], [], []
+
+    def add(self, codes: np.ndarray, proba: np.ndarray, counts: np.ndarray) -> None:
+        """Cells of a fold, and how many training cells each category had."""
+        self.codes.append(codes)
+        self.proba.append(proba)
+        self.shares.append(np.broadcast_to(np.maximum(counts, 1.0) / max(counts.sum(), 1.0), proba.shape))
+
+    def scores(self) -> dict[str, float]:
+        """Of the probabilities, and of categories chosen with each balance."""
+        codes, proba, shares = (np.concatenate(part) for part in (self.codes, self.proba, self.shares))
+        row = {"ECE": pgs.metrics.ece(codes, proba), "NLL": pgs.metrics.nll(codes, proba)}
+        for balance in BALANCES:
+            chosen = (proba / shares**balance).argmax(axis=1)
+            row[f"macro-F1, {balance:g}"] = pgs.metrics.macro_f1(codes, chosen, min_cells=10)
+            row[f"accuracy, {balance:g}"] = pgs.metrics.accuracy(codes, chosen)
+        return row
+
+
+def expression(train: ad.AnnData, test: ad.AnnData) -> tuple[GeneStatistics, np.ndarray, np.ndarray]:
+    """Standardised log1p(CP10k) of the most variable genes of the training cells."""
+    pgs.pp.prepare(train)
+    genes = train.var_names[np.argsort(train.var["highly_variable_rank"])[:N_GENES]]
+    sides = []
+    for side in (train, test):
+        side = side.copy()
+        if np.all(side.X.data == np.rint(side.X.data)):
+            sc.pp.normalize_total(side, target_sum=1e4)
+            sc.pp.log1p(side)
+        sides.append(side[:, genes].X.tocsr())
+    measured = np.ones(len(genes), dtype=bool)
+    statistics = GeneStatistics.of(sides[0], measured)
+    return tuple(statistics.standardise(side, measured) for side in sides)
+
+
+def linear_rows(task: Task) -> list[dict]:
+    """Discriminants with each setting; their temperature comes from fifths of the cells that they are fitted on."""
+    settings = list(itertools.product(SHRINKAGES, PRIOR_CELLS))
+    scored = {(p, *setting, prior): Scored() for p in task.phenotypes for setting in settings for prior in PRIORS}
+    for train, test in folds(task):
+        x, x_test = expression(train, test)
+        part = np.random.default_rng(0).permutation(len(x)) % 5
+        for phenotype in task.phenotypes:
+            categories = categories_of(task, phenotype)
+            y, y_test = (codes_of(side, phenotype, categories) for side in (train, test))
+            moments = [Moments.of(x[part == i], y[part == i], len(categories)) for i in range(5)]
+            total = sum(moments[1:], moments[0])
+            known = [np.flatnonzero((part == i) & (y >= 0)) for i in range(5)]
+            for setting in settings:
+                logits = [(total - moments[i]).discriminants(*setting)(x[known[i]]) for i in range(5)]
+                scaled = np.concatenate(logits) / USUAL_TEMPERATURE
+                temperature = USUAL_TEMPERATURE * fit_temperature(scaled, y[np.concatenate(known)])
+                of_test = total.discriminants(*setting)(x_test) / temperature
+                shares = np.log(np.maximum(total.counts, 0.5) / total.counts.sum())
+                for prior in PRIORS:
+                    proba = softmax(of_test + prior * shares, axis=1)
+                    scored[phenotype, *setting, prior].add(y_test, proba, total.counts)
+    names = ("phenotype", "shrinkage", "prior cells", "power of the share")
+    return [{"data": task.name, **dict(zip(names, key, strict=True)), **s.scores()} for key, s in scored.items()]
+
+
+def model_rows(task: Task, seed: int) -> list[dict]:
+    """Whole models with default settings."""
+    scored = {(p, name): Scored() for p in task.phenotypes for name in MODELS}
+    for train, test in folds(task):
+        for name, kwargs in MODELS.items():
+            model = pgs.tl.train(
+                train.copy(), phenotypes=task.phenotypes, seed=seed, verbose=False, model_kwargs=kwargs
+            )
+            for phenotype, table in model.predict_phenotype(test).items():
+                categories = categories_of(task, phenotype)
+                codes, codes_test = (codes_of(side, phenotype, categories) for side in (train, test))
+                counts = np.bincount(codes[codes >= 0], minlength=len(categories))
+                proba = table.reindex(columns=categories, fill_value=0.0).to_numpy()
+                scored[phenotype, name].add(codes_test, proba, counts)
+    return [{"data": task.name, "phenotype": p, "model": name, **s.scores()} for (p, name), s in scored.items()]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", nargs="*", choices=list(TASKS), default=list(TASKS))
+    parser.add_argument("--linear", action="store_true")
+    parser.add_argument("--models", action="store_true")
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    tasks = [TASKS[key]() for key in arguments.data]
+    results, console = Path(__file__).parent / "results", Console(soft_wrap=True)
+    for part, rows_of in (("linear", linear_rows), ("models", lambda task: model_rows(task, arguments.seed))):
+        if not getattr(arguments, part):
+            continue
+        rows = [row for task in tasks for row in rows_of(task)]
+        text = pd.DataFrame(rows).to_markdown(index=False, floatfmt=".3f")
+        console.print(text, markup=False, highlight=False)
+        command = f"python benchmarks/choices.py --{part}"
+        (results / f"choices_{part}.md").write_text(f"Printed by `{command}`.\n\n{text}\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
