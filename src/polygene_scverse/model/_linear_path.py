@@ -28,9 +28,9 @@ PRIOR: Final = 0.5
 """Power of a category's share of the training cells that its logit begins with."""
 USUAL_TEMPERATURE: Final = 10.0
 """Temperature of discriminants of thousands of genes, where there are no cells to fit it on."""
-USUAL_MIX: Final = (0.3, 0.7)
+USUAL_MIX: Final = (0.2, 0.8)
 """Weights of the transformer's and the linear path's logits where no held-out cells say otherwise."""
-MIX_STRENGTH: Final = 20.0
+MIX_STRENGTH: Final = 100.0
 """Inverse variance of the prior that holds both weights there."""
 BATCH_SIZE: Final = 64
 
