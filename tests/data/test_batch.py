@@ -26,7 +26,6 @@ MASKING = Masking(
     zero_genes=np.array([1, 3, 0]),
     log_sampling_ratio=np.array([0.1, 0.2, 0.3], dtype=np.float32),
     hidden=np.array([[True, False], [False, False], [False, True]]),
-    value_scale=np.array([2.0, 1.0, 3.0], dtype=np.float32),
 )
 
 
@@ -43,7 +42,7 @@ def test_a_batch_by_hand():
     np.testing.assert_array_equal(batch["positions"], expected)
     np.testing.assert_array_equal(batch["key_mask"][:, 5:], [[1, 1], [0, 0], [1, 0]])
     assert batch["key_mask"][:, :5].all()
-    np.testing.assert_array_equal(batch["values"], [[1, 5], [0, 0], [13.5, 0]])
+    np.testing.assert_array_equal(batch["values"], [[0.5, 2.5], [0, 0], [4.5, 0]])
     np.testing.assert_array_equal(batch["target_bins"], [[0, 2], [-1, -1], [0, 0]])
     np.testing.assert_array_equal(batch["zero_offset"], MASKING.log_sampling_ratio)
     np.testing.assert_array_equal(batch["phenotypes"], CODES)

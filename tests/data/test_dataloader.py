@@ -12,6 +12,7 @@ from polygene_scverse.data._dataloader import (
     CellSplitter,
     CellTable,
     LengthSampler,
+    draw_part,
     make_loader,
 )
 from polygene_scverse.data._masking import MaskingRates, draw, show_all
@@ -37,6 +38,33 @@ def table(simulated):
     tokenizer = Tokenizer.match(layout.genes, simulated.var_names, "counts", np.array([0, 1e-9, 5.0, 5.5, 6.0]))
     codes, _ = encode_all(simulated.obs.iloc[ids], categories)
     return CellTable(tokenizer.read(simulated.X, ids), codes, ids, layout, tokenizer.measured)
+
+
+# parts
+
+
+def test_some_of_the_cells_are_read(table):
+    rows = np.array([7, 3, 3, 99])
+    part = table.read(rows)
+    np.testing.assert_array_equal(part.ids, table.ids[rows])
+    np.testing.assert_array_equal(part.codes, table.codes[rows])
+    np.testing.assert_array_equal(part.cells.values, table.cells.take(rows).values)
+    assert part.measured_in(np.arange(4)) is part.measured is table.measured
+
+
+@pytest.mark.parametrize("size", [0, 1, 40, 101, 1000])
+def test_a_draw_has_each_cell_once_in_their_order(size, table):
+    at = {int(i): row for row, i in enumerate(table.ids)}
+    rows = [at[int(i)] for i in draw_part(table, size, 0).ids]
+    assert len(rows) == min(size, 101)
+    assert (np.diff(rows) > 0).all()
+
+
+def test_the_seed_decides_what_is_drawn_and_any_cell_may_be(table):
+    a, b, c = (draw_part(table, 40, seed).ids for seed in (0, 0, 1))
+    np.testing.assert_array_equal(a, b)
+    assert not np.array_equal(a, c)
+    assert len(set(np.concatenate([draw_part(table, 40, seed).ids for seed in range(20)]))) == 101
 
 
 # order
@@ -125,7 +153,8 @@ def test_an_inference_batch(table):
     cells, codes = table.cells.take(rows), table.codes[rows]
     for shown in (None, np.array([True, False])):
         batch = BatchDataset(table, shown=shown)[0, rows]
-        assert_batch(batch, make_batch(cells, show_all(cells, codes, shown), table.layout, codes))
+        expected = make_batch(cells, show_all(cells, codes, shown), table.layout, codes)
+        assert_batch(batch, expected | {"measured": table.measured})
         np.testing.assert_array_equal(batch["rows"], rows)
 
 

@@ -82,7 +82,6 @@ def test_cells_that_express_nothing_or_all(not_expressed):
     assert n_zero[1] == 0
     assert n_zero[0] == (0 if not_expressed == "match" else pytest.approx(0.15 * MEASURED.sum(), abs=1))
     assert np.isfinite(m.log_sampling_ratio).all()
-    assert np.isfinite(m.value_scale).all()
 
 
 def test_match_draws_as_many_as_there_are_expressed_targets():
@@ -135,7 +134,7 @@ def test_a_draw_depends_on_seed_epoch_and_cell_alone(rates):
         np.testing.assert_array_equal(part.visible[own], whole.visible[entries])
         np.testing.assert_array_equal(part.target[own], whole.target[entries])
         np.testing.assert_array_equal(part.zero_genes[part.zero_rows == i], whole.zero_genes[whole.zero_rows == row])
-    for name in ("hidden", "log_sampling_ratio", "value_scale"):
+    for name in ("hidden", "log_sampling_ratio"):
         np.testing.assert_array_equal(getattr(part, name), getattr(whole, name)[rows])
 
 
@@ -172,7 +171,7 @@ def test_log_sampling_ratio_by_hand(rates, ratio):
 
 
 def test_a_targets_value_changes_no_other_draw():
-    """Setting expressed targets to 0 leaves what is visible, and how it is scaled, as it is."""
+    """Setting expressed targets to 0 leaves what is visible as it is."""
     cells = random_cells(40, 0.4)
     m = drawn(cells)
     keep = ~m.target
@@ -180,7 +179,6 @@ def test_a_targets_value_changes_no_other_draw():
     other = drawn(without)
     assert not other.target.any()
     np.testing.assert_array_equal(other.visible, m.visible[keep])
-    np.testing.assert_array_equal(other.value_scale, m.value_scale)
     np.testing.assert_array_equal(other.hidden, m.hidden)
 
 
@@ -196,7 +194,6 @@ def test_show_all():
     assert not m.target.any()
     assert len(m.zero_genes) == 0
     assert m.hidden.all()
-    np.testing.assert_array_equal(m.value_scale, 1)
     np.testing.assert_array_equal(m.log_sampling_ratio, 0)
 
 

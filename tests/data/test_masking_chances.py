@@ -115,15 +115,6 @@ def test_log_sampling_ratio_recovers_the_share_of_zeros(rates, density):
     assert (abs(uncorrected - (1 - density)) < 0.01) == same_rates
 
 
-def test_value_scale_makes_up_for_what_is_not_shown():
-    cells = random_cells(60, 0.5)
-    total = np.zeros(60)
-    for epoch in range(400):
-        m = drawn(cells, MaskingRates(max_genes=50), epoch=epoch)
-        total += m.value_scale * np.bincount(rows_of(cells)[m.visible], minlength=60) / 400
-    np.testing.assert_allclose(total, cells.lengths, rtol=0.03)
-
-
 def test_hidden_phenotypes():
     """Half of the cells hide all, the others each with one half: the eight subsets of three have known chances."""
     n_cells = 8000

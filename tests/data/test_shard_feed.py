@@ -3,6 +3,7 @@ import pytest
 
 from polygene_scverse._layout import TokenLayout
 from polygene_scverse.data import _shard_feed
+from polygene_scverse.data._dataloader import BatchDataset, CellTable, draw_part
 from polygene_scverse.data._shard_feed import ShardFeed
 from polygene_scverse.data._shard_survey import tokenizers_of
 from polygene_scverse.data._shards import ShardSet
@@ -42,6 +43,36 @@ def test_cells_are_taken_of_a_buffer(feed):
     np.testing.assert_array_equal(taken.ids, part.ids[rows])
     np.testing.assert_array_equal(taken.kinds, part.kinds[rows])
     np.testing.assert_array_equal(taken.cells.values, part.cells.take(rows).values)
+
+
+def test_some_cells_of_a_buffer_keep_what_is_measured(feed):
+    whole, rows = feed.read(np.arange(90, 140)), np.array([30, 0, 7])
+    part = whole.read(rows)
+    assert type(part) is type(whole)
+    expected = feed.measured[whole.kinds[rows]]
+    assert len(np.unique(expected, axis=0)) == 2
+    np.testing.assert_array_equal(part.measured_in(np.arange(3)), expected)
+    np.testing.assert_array_equal(part.measured_in(np.array([2, 0])), expected[[2, 0]])
+    np.testing.assert_array_equal(part.ids, whole.ids[rows])
+    np.testing.assert_array_equal(part.codes, whole.codes[rows])
+    np.testing.assert_array_equal(part.cells.values, whole.cells.take(rows).values)
+
+
+def test_batches_of_prediction_say_what_is_measured_in_each_cell(feed):
+    part, rows = feed.read(np.arange(90, 140)), np.array([30, 0, 7])
+    batch = BatchDataset(part)[0, rows]
+    np.testing.assert_array_equal(batch["measured"].numpy(), feed.measured[part.kinds[rows]])
+    expected = BatchDataset(CellTable(part.cells, part.codes, part.ids, part.layout, np.ones(28, dtype=bool)))[0, rows]
+    assert set(batch) == set(expected)
+    for name in set(batch) - {"measured"}:
+        np.testing.assert_array_equal(batch[name], expected[name], err_msg=name)
+
+
+def test_a_draw_of_cells_on_disk_is_that_of_the_cells_in_memory(feed):
+    drawn, of_all = draw_part(feed, 50, 3), draw_part(feed.read(np.arange(len(feed))), 50, 3)
+    np.testing.assert_array_equal(drawn.ids, of_all.ids)
+    np.testing.assert_array_equal(drawn.kinds, of_all.kinds)
+    np.testing.assert_array_equal(drawn.cells.values, of_all.cells.values)
 
 
 def test_a_set_that_fits_is_one_buffer(feed):

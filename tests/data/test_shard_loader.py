@@ -205,7 +205,6 @@ def test_the_draw_of_a_cell_is_that_of_the_cell_alone(feed_of):
         np.testing.assert_array_equal(masking.zero_genes[masking.zero_rows == i], alone.zero_genes)
         np.testing.assert_array_equal(masking.hidden[one], alone.hidden)
         np.testing.assert_array_equal(masking.log_sampling_ratio[one], alone.log_sampling_ratio)
-        np.testing.assert_array_equal(masking.value_scale[one], alone.value_scale)
 
 
 def test_what_goes_to_a_worker_is_small(feed_of):

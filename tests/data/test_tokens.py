@@ -153,6 +153,13 @@ def test_take(rows, cells):
         np.testing.assert_array_equal(to_dense(taken, 7, what), to_dense(cells, 7, what)[rows])
 
 
+def test_matrix_is_the_dense_one(cells):
+    matrix = cells.matrix(7)
+    assert (matrix.shape, matrix.dtype) == ((300, 7), np.float32)
+    np.testing.assert_array_equal(matrix.toarray(), to_dense(cells, 7, "values"))
+    assert cells.take(np.array([], dtype=int)).matrix(7).shape == (0, 7)
+
+
 def test_concatenate(cells):
     parts = [cells.take(np.arange(a, b)) for a, b in ((0, 3), (3, 3), (3, 300))]
     assert_equal(Cells.concatenate(parts), cells)

@@ -25,7 +25,7 @@ def test_what_is_known_of_the_model(imported, theirs, labelled):
     assert imported.edges_ == theirs.edges
     assert imported.is_trained
     assert imported.adata is None
-    assert imported.module.bag is None
+    assert imported.module.linear is None
     assert imported.module.config.layer_norm_eps == 1e-6
     assert imported.mask_ == "original"
     assert not imported.module.training

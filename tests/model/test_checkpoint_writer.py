@@ -94,7 +94,7 @@ def test_it_can_be_interrupted_twice_with_early_stopping_and_workers(run, model_
     kwargs = {
         "early_stopping": True,
         "early_stopping_patience": 1,
-        "plan_kwargs": {"lr": 0.0, "linear_lr": 0.0},
+        "plan_kwargs": {"lr": 0.0},
         "loader_kwargs": {"num_workers": 1, "multiprocessing_context": "fork"},
     }
     whole, rows = uninterrupted(model_of, **kwargs)

@@ -119,7 +119,8 @@ def test_the_decision_state_gives_the_logits(model, query):
     words = model.module.encoder.embeddings.word.weight.detach()
     for i, slot in enumerate(model.layout.phenotypes):
         ids = list(slot.ids)
-        of_state = states[:, i] @ words[ids].T + model.module.head.bias.detach()[ids]
+        bias = (1 - model.module.mix[i]) * model.module.head.bias.detach()[ids]
+        of_state = states[:, i] @ words[ids].T + bias
         np.testing.assert_allclose(of_state.softmax(-1), logits[i].softmax(-1), atol=1e-5)
 
 

@@ -13,7 +13,7 @@ from sklearn.metrics import roc_auc_score
 
 from polygene_scverse.datasets import simulate
 from polygene_scverse.model import Polygene
-from polygene_scverse.model._novelty import entropy, matrix, rank, unexplained
+from polygene_scverse.model._novelty import entropy, rank, unexplained
 
 SMALL = {"n_hidden": 16, "n_layers": 1, "n_heads": 2, "n_intermediate": 16}
 
@@ -100,7 +100,7 @@ def test_unmeasured_genes_count_as_average(cells, trained):
     model = trained(cells(150), validation_size=0.2)
     table = model._table(model.adata, np.arange(5))
     measured = np.arange(40) >= 10
-    expected = expected_squares(model, matrix(table.cells, 40).toarray(), measured)
+    expected = expected_squares(model, table.cells.matrix(40).toarray(), measured)
     kept = table.cells.genes >= 10
     indptr = np.r_[0, np.cumsum(kept)][table.cells.indptr]
     part = type(table.cells)(indptr, table.cells.genes[kept], table.cells.bins[kept], table.cells.values[kept])

@@ -62,7 +62,7 @@ def test_the_score_is_in_the_loss(fitted):
         adata, _ = aging(60)
         Polygene.setup_anndata(adata, phenotype_keys="age", ordered=["age"])
         model = Polygene(adata, genes=list(adata.var_names), loss={"ordinal_weight": weight}, **SMALL)
-        model.train(max_epochs=1, enable_progress_bar=False, plan_kwargs={"lr": 1e-12, "linear_lr": 0.0})
+        model.train(max_epochs=1, enable_progress_bar=False, plan_kwargs={"lr": 1e-12})
         parts[weight] = float(model.history_["phenotype_loss_train"].iloc[0, 0])
     assert parts[1.0] - parts[0.0] == pytest.approx(parts[2.0] - parts[1.0], rel=1e-4)
     assert parts[1.0] - parts[0.0] > 0.5

@@ -153,8 +153,8 @@ def test_loss_values_reach_the_module(cells, model_of, loss):
 
 
 def test_linear_path_may_be_left_out(cells, model_of):
-    assert model_of(cells(), linear_path=False).module.bag is None
-    assert model_of(cells()).module.bag.shape == (40, 5)
+    assert model_of(cells(), linear_path=False).module.linear is None
+    assert model_of(cells()).module.linear.weights.shape == (40, 5)
 
 
 def test_seed_decides_the_first_weights(cells, model_of):

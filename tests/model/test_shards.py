@@ -7,7 +7,7 @@ import torch
 from polygene_scverse.data import _shard_feed
 from polygene_scverse.data._masking import MaskingRates
 from polygene_scverse.data._shards import ShardSet
-from polygene_scverse.model import Polygene
+from polygene_scverse.model import Polygene, _linear_path
 from polygene_scverse.model._fingerprint import cells_digest
 from polygene_scverse.model._shards import ShardPolygene
 
@@ -89,7 +89,19 @@ def test_several_buffers_train_the_same_in_any_number_of_workers(simulated, writ
     models = [train(of_files(paths, genes, 50), loader_kwargs={"num_workers": n}) for n in (0, 2)]
     assert_same_weights(*models)
     other = train(of_files(paths, genes, 50), seed=1)
-    assert not torch.equal(other.module.bag, models[0].module.bag)
+    assert not torch.equal(other.module.head.dense.weight, models[0].module.head.dense.weight)
+
+
+def test_the_linear_path_is_that_of_the_cells_in_memory_however_they_are_read(simulated, write_files, monkeypatch):
+    """Of all cells, or of the same draw of them: to the last bit, though other buffers train another transformer."""
+    monkeypatch.setattr(_shard_feed, "BLOCK_CELLS", 10)
+    genes, paths = list(simulated.var_names[5:45]), write_files(simulated)
+    for most in (20_000, 110):
+        monkeypatch.setattr(_linear_path, "MOST_CELLS", most)
+        whole, parts = train(in_memory(simulated, genes)), train(of_files(paths, genes, 50))
+        for name, value in whole.module.linear.state_dict().items():
+            assert torch.equal(parts.module.linear.state_dict()[name], value), name
+        assert not torch.equal(whole.module.head.dense.weight, parts.module.head.dense.weight)
 
 
 def test_one_buffer_of_all_files_decides_the_edges(simulated, write_files, monkeypatch):
@@ -119,8 +131,8 @@ def test_trained_edges_are_kept(simulated, write_files):
     assert model.edges_ == edges
 
 
-def test_genes_that_a_file_lacks_are_said_and_scaled_by_the_cells_that_have_them(simulated, write_files):
-    """Its scale is that of training on the other files alone."""
+def test_genes_that_a_file_lacks_are_said_and_centred_by_the_cells_that_have_them(simulated, write_files):
+    """As by training on the other files alone."""
     genes = list(simulated.var_names[:20])
     paths = write_files(simulated, change=lambda i, part: part[:, 3:].copy() if i == 1 else part)
     model = of_files(paths, genes)
@@ -130,7 +142,13 @@ def test_genes_that_a_file_lacks_are_said_and_scaled_by_the_cells_that_have_them
         train(model)
     others = of_files([paths[0], paths[2]], genes)
     train(others, split=(np.arange(190), np.arange(190, 250)))
-    np.testing.assert_allclose(model.module.gene_scale[:3], others.module.gene_scale[:3], rtol=1e-5)
+    paths = [m.module.linear for m in (model, others)]
+    for name in ("cap", "centre"):
+        of_both = [getattr(path, name) for path in paths]
+        np.testing.assert_allclose(of_both[0][:3], of_both[1][:3], rtol=1e-5, err_msg=name)
+        assert not torch.allclose(of_both[0][3:], of_both[1][3:], rtol=1e-3), name
+    assert torch.isfinite(paths[0].weights).all()
+    assert paths[0].weights[:3].any()
 
 
 def test_default_length_of_training(simulated, write_files):

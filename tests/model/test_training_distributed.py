@@ -121,7 +121,7 @@ def test_two_processes_go_on_where_they_were_interrupted(folder, alone):
 
 def test_processes_stop_early_together_and_go_on_from_a_checkpoint(folder):
     """Without learning, training stops after the patience of 2."""
-    more = {"plan_kwargs": {"lr": 0.0, "linear_lr": 0.0}, "early_stopping_patience": 2}
+    more = {"plan_kwargs": {"lr": 0.0}, "early_stopping_patience": 2}
     arguments = ("--batch-size", 20, "--max-epochs", 9, "--devices", 2, "--early-stopping", "--checkpoints", "run")
     first, rows = start(folder, "early", *arguments, **more)
     assert [len(of_process) for of_process in rows] == [3, 3]

@@ -101,13 +101,13 @@ def test_a_model_is_trained_in_training_mode_and_left_in_evaluation_mode(trained
 # going on
 
 
-def test_going_on_keeps_edges_and_scales(cells, trained):
+def test_going_on_keeps_edges_and_fits_the_linear_path_anew(cells, trained):
     adata = cells()
     model = trained(adata, split=(np.arange(20), np.arange(20, 30)))
-    edges, scale, before = list(model.edges_), model.module.gene_scale.clone(), weights(model)
+    edges, path, before = list(model.edges_), model.module.linear.weights.clone(), weights(model)
     model.train(split=(np.arange(30, 50), np.arange(20, 30)), **QUIET)
     assert model.edges_ == edges
-    assert torch.equal(model.module.gene_scale, scale)
+    assert not torch.equal(model.module.linear.weights, path)
     assert not same(weights(model), before)
     assert len(model.history_["train_loss"]) == 2
 

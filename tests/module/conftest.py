@@ -37,14 +37,15 @@ def random_codes(n_cells=N_CELLS, seed=0):
 
 
 def random_module(std=0.3, layout=LAYOUT, seed=0, **loss):
-    """A module whose every parameter is random, the linear path's and the biases too."""
+    """A module whose every parameter is random, the linear path and its share too."""
     module = PolygeneModule(layout, SIZES, LossConfig(**loss))
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, p in module.named_parameters():
             p.copy_(std * torch.randn(p.shape, generator=generator) + float("norm" in name and "weight" in name))
-    module.gene_scale.copy_(torch.rand(layout.n_genes, generator=generator) + 0.5)
-    module.category_scale.copy_(torch.rand(len(module.category_scale), generator=generator) + 0.5)
+    rng, n = np.random.default_rng(seed), (layout.n_genes, sum(module.n_categories))
+    module.linear.note(rng.normal(size=n), rng.normal(size=n[1]), rng.uniform(1.0, 3.0, n[0]), rng.uniform(size=n[0]))
+    module.mix.copy_(0.2 + 0.6 * torch.rand(len(module.mix), generator=generator))
     return module.eval()
 
 
