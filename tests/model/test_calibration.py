@@ -1,4 +1,4 @@
-"""Temperatures: scikit-learn and torch as oracles, what they are fitted on, and that they are saved and used."""
+"""Temperatures of a model: what they are fitted on, and that they are saved and used."""
 
 import logging
 
@@ -6,65 +6,19 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from sklearn.linear_model import LogisticRegression
 
 from polygene_scverse.metrics import ece, nll
 from polygene_scverse.model import Polygene
-from polygene_scverse.model._calibration import LEAST_CELLS, fit_temperature, in_words
+from polygene_scverse.model._calibration import LEAST_CELLS, in_words
+from polygene_scverse.model._temperature import fit_temperature
 
 logging.getLogger("scvi").setLevel(logging.WARNING)
-
-
-def simulated_logits(n, k, temperature, seed=0):
-    """Logits that are too large by a known factor, and codes drawn from what they should be."""
-    rng = np.random.default_rng(seed)
-    true = rng.normal(0, 2, (n, k))
-    p = np.exp(true) / np.exp(true).sum(1, keepdims=True)
-    codes = (rng.random((n, 1)) > p.cumsum(1)).sum(1).clip(max=k - 1)
-    return true * temperature, codes
 
 
 @pytest.fixture(scope="module")
 def groups():
     """Arguments of a training on 240 cells that holds out two of six donors."""
     return {"max_epochs": 2, "group_key": "donor", "validation_size": 0.34, "enable_progress_bar": False}
-
-
-@pytest.mark.parametrize("temperature", [0.4, 1.0, 3.0], ids=str)
-@pytest.mark.parametrize("k", [2, 7], ids=str)
-def test_known_temperature(temperature, k):
-    logits, codes = simulated_logits(20_000, k, temperature)
-    assert fit_temperature(logits, codes) == pytest.approx(temperature, rel=0.03)
-
-
-def test_is_the_slope_of_logistic_regression():
-    logits, codes = simulated_logits(5000, 2, 2.5)
-    slope = LogisticRegression(C=1e6, fit_intercept=False).fit(logits[:, 1:] - logits[:, :1], codes).coef_[0, 0]
-    assert fit_temperature(logits, codes) == pytest.approx(1 / slope, rel=0.002)
-
-
-def test_is_the_minimum_by_autograd():
-    logits, codes = simulated_logits(60, 4, 2.0)
-    inverse = torch.tensor(1 / fit_temperature(logits, codes), dtype=torch.float64, requires_grad=True)
-    likelihood = torch.nn.functional.cross_entropy(
-        torch.from_numpy(logits) * inverse, torch.from_numpy(codes), reduction="sum"
-    )
-    loss = likelihood - torch.distributions.Normal(1.0, 1.0).log_prob(inverse)
-    loss.backward()
-    assert inverse.grad.item() == pytest.approx(0.0, abs=1e-3)
-
-
-def test_all_right_does_not_make_certain():
-    logits = np.tile([5.0, 0.0], (300, 1))
-    assert 0.5 < fit_temperature(logits, np.zeros(300, dtype=int)) < 1.0
-
-
-def test_calibration_lowers_the_errors():
-    logits, codes = simulated_logits(4000, 5, 4.0)
-    t = fit_temperature(logits, codes)
-    before, after = (torch.from_numpy(logits / x).softmax(-1).numpy() for x in (1.0, t))
-    assert ece(codes, after) < 0.03 < 0.1 < ece(codes, before)
-    assert nll(codes, after) < nll(codes, before)
 
 
 def test_fitted_on_held_out_groups(cells, trained, groups):
@@ -123,7 +77,10 @@ def test_words_of_one_group():
 
 
 def test_validation_cells_do_not_touch_the_weights(cells, model_of):
-    """Other labels, and other expression, of the validation cells: the weights are the same to the last bit."""
+    """Other labels, and other expression, of the validation cells: the weights are the same to the last bit.
+
+    Only the share of the linear path is fitted to them, as temperatures are.
+    """
     split = np.arange(100), np.arange(100, 200)
     states, temperatures = [], []
     for changed in (False, True):
@@ -138,9 +95,11 @@ def test_validation_cells_do_not_touch_the_weights(cells, model_of):
         model.train(max_epochs=2, split=split, enable_progress_bar=False)
         states.append(model.module.state_dict())
         temperatures.append(model.temperature("cell_type"))
+    mixes = [state.pop("mix") for state in states]
     for name, value in states[0].items():
         assert torch.equal(value, states[1][name]), name
     assert temperatures[0] != temperatures[1]
+    assert not torch.equal(*mixes)
 
 
 def test_a_second_training_calibrates_anew(cells, model_of):
