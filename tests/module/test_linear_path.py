@@ -1,0 +1,125 @@
+"""The linear path on ragged batches; the oracle is the dense one-liner. 7 cells, 31 genes, 5 categories."""
+
+import numpy as np
+import pytest
+import torch
+
+from polygene_scverse.module._linear_path import LinearPath
+
+N_CELLS, N_GENES, N_CATEGORIES = 7, 31, 5
+RNG = np.random.default_rng(0)
+WEIGHTS, BIAS = RNG.normal(size=(N_GENES, N_CATEGORIES)), RNG.normal(size=N_CATEGORIES)
+CAP, CENTRE = RNG.uniform(1.0, 3.0, N_GENES), RNG.uniform(size=N_GENES)
+X = RNG.gamma(2.0, 1.0, (N_CELLS, N_GENES)) * (RNG.random((N_CELLS, N_GENES)) < 0.4)
+MEASURED = {
+    "all": np.ones(N_GENES, dtype=bool),
+    "some": np.arange(N_GENES) % 3 != 1,
+    "none": np.zeros(N_GENES, dtype=bool),
+    "of each cell others": RNG.random((N_CELLS, N_GENES)) < 0.7,
+}
+
+
+def dense(x, measured):
+    return (np.minimum(x, CAP) - CENTRE) * measured @ WEIGHTS + BIAS
+
+
+def ragged(x):
+    """Shown genes of each cell, then padding: gene 0 with value 0."""
+    width = int((x > 0).sum(1).max(initial=0))
+    genes, values = np.zeros((len(x), width), dtype=np.int64), np.zeros((len(x), width), dtype=np.float32)
+    for i, row in enumerate(x):
+        shown = np.flatnonzero(row)
+        genes[i, : len(shown)], values[i, : len(shown)] = shown, row[shown]
+    return torch.from_numpy(genes), torch.from_numpy(values)
+
+
+def noted(n_fitted=N_GENES):
+    path = LinearPath(N_GENES, N_CATEGORIES)
+    path.note(WEIGHTS[:n_fitted], BIAS, CAP[:n_fitted], CENTRE[:n_fitted])
+    return path
+
+
+def run(path, x, measured):
+    return path(*ragged(x), torch.from_numpy(np.asarray(measured))).numpy()
+
+
+@pytest.mark.parametrize("measured", MEASURED.values(), ids=MEASURED)
+def test_is_the_dense_one_liner(measured):
+    assert (CAP < X).any()
+    found = run(noted(), X * measured, measured)
+    assert found.shape == (N_CELLS, N_CATEGORIES)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, dense(X, measured), rtol=1e-4, atol=1e-4)
+
+
+def test_by_hand():
+    """Value 5 counts as its cap 2, less the mean 0.5: 1.5 times 4, and -1 for the gene that is not expressed."""
+    path = LinearPath(2, 1)
+    path.note(np.array([[4.0], [1.0]]), np.array([10.0]), np.array([2.0, 9.0]), np.array([0.5, 1.0]))
+    found = path(torch.tensor([[0]]), torch.tensor([[5.0]]), torch.tensor([True, True]))
+    assert found.tolist() == [[15.0]]
+
+
+@pytest.mark.parametrize("name", ["some", "of each cell others"])
+def test_an_unmeasured_gene_is_an_average_one(name):
+    """As if its mean had been measured; which is not the same as if it were not expressed."""
+    measured = MEASURED[name]
+    found, path = run(noted(), X * measured, measured), noted()
+    filled = np.where(measured, X, CENTRE)
+    np.testing.assert_allclose(found, run(path, filled, MEASURED["all"]), rtol=1e-4, atol=1e-4)
+    assert np.abs(found - run(path, X * measured, MEASURED["all"])).max() > 0.1
+
+
+@pytest.mark.parametrize("name", MEASURED)
+def test_no_cell_shows_a_gene(name):
+    measured = MEASURED[name]
+    silent = np.zeros((N_CELLS, N_GENES))
+    found = run(noted(), silent, measured)
+    assert found.shape == (N_CELLS, N_CATEGORIES)
+    np.testing.assert_allclose(found, dense(silent, measured), rtol=1e-4, atol=1e-4)
+
+
+def test_no_cells():
+    assert run(noted(), X[:0], MEASURED["all"]).shape == (0, N_CATEGORIES)
+    assert run(noted(), X[:0], MEASURED["of each cell others"][:0]).shape == (0, N_CATEGORIES)
+
+
+def test_a_cell_alone_is_the_cell_among_others():
+    whole, measured = run(noted(), X, MEASURED["all"]), MEASURED["all"]
+    for i in range(N_CELLS):
+        np.testing.assert_allclose(run(noted(), X[[i]], measured)[0], whole[i], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("n_fitted", [1, 13])
+def test_genes_that_nothing_was_fitted_to_count_as_nothing(n_fitted):
+    """Also where more had been noted before."""
+    path, first = noted(), np.arange(N_GENES) < n_fitted
+    path.note(WEIGHTS[:n_fitted], BIAS, CAP[:n_fitted], CENTRE[:n_fitted])
+    for name, buffer in noted(n_fitted).named_buffers():
+        if name != "cap":
+            assert torch.equal(buffer, getattr(path, name)), name
+    np.testing.assert_allclose(run(path, X, MEASURED["all"]), dense(X, first), rtol=1e-4, atol=1e-4)
+
+
+def test_nothing_is_said_at_first():
+    assert not run(LinearPath(N_GENES, N_CATEGORIES), X, MEASURED["all"]).any()
+
+
+def test_what_was_noted_is_a_copy_and_is_saved():
+    weights, path = WEIGHTS.copy(), LinearPath(N_GENES, N_CATEGORIES)
+    path.note(weights, BIAS, CAP, CENTRE)
+    before = run(path, X, MEASURED["all"])
+    weights[:] = 0.0
+    other = LinearPath(N_GENES, N_CATEGORIES)
+    other.load_state_dict(path.state_dict())
+    np.testing.assert_array_equal(run(other, X, MEASURED["all"]), before)
+    assert set(path.state_dict()) == {"weights", "bias", "cap", "centre"}
+    assert not list(path.parameters())
+
+
+def test_the_dtype_of_what_is_noted_does_not_matter():
+    path = LinearPath(N_GENES, N_CATEGORIES)
+    path.note(*(a.astype(np.float32) for a in (WEIGHTS, BIAS, CAP, CENTRE)))
+    for name, buffer in noted().named_buffers():
+        assert buffer.dtype == torch.float32
+        assert torch.equal(buffer, getattr(path, name)), name
