@@ -52,3 +52,11 @@ def test_other_cells_are_another_training(trained):
         identity_of(model.module, splitter_of(model, rows), model.edges_, {}) for rows in (SPLIT, (SPLIT[0], SPLIT[0]))
     ]
     assert {name for name in identities[0] if identities[0][name] != identities[1][name]} == {"validation cells"}
+
+
+def test_another_network_is_another_training(trained):
+    """Also one with or without a linear path: its buffers are in a checkpoint, which then could not be read."""
+    models = [trained(model_kwargs=kwargs) for kwargs in ({}, {"linear_path": False}, {"n_intermediate": 17})]
+    identities = [identity_of(model.module, splitter_of(model), model.edges_, {}) for model in models]
+    for other in identities[1:]:
+        assert {name for name in other if identities[0][name] != other[name]} == {"network"}
