@@ -75,6 +75,25 @@ def resolve_config(size: str, **changes: Any) -> TransformerConfig:
     return replace(PRESETS[size], **changes)
 
 
+class Dropout(nn.Dropout):
+    """As its parent; on a CPU the numbers are drawn four at a time, which takes a third of the time.
+
+    The probability is that of 16 bits, and kept values are scaled by exactly its inverse.
+    """
+
+    def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
+        """Dropout of `x`, added to `residual` if that is given; same shape."""
+        dropped = round(self.p * 2**16)
+        if not self.training or x.device.type != "cpu" or not 0 < dropped < 2**16:
+            x = super().forward(x)
+            return x if residual is None else residual + x
+        n = x.numel()
+        words = torch.empty(-(-n // 4), dtype=torch.int64).random_(-(2**63), None)
+        kept = words.view(torch.int16)[:n].view(x.shape) >= dropped - 2**15
+        factors = kept.to(x.dtype).mul_(2**16 / (2**16 - dropped))
+        return x * factors if residual is None else torch.addcmul(residual, x, factors)
+
+
 class Embeddings(nn.Module):
     """Sum of word and position embeddings, normalised."""
 
@@ -83,7 +102,7 @@ class Embeddings(nn.Module):
         self.word = nn.Embedding(n_tokens, config.n_hidden)
         self.position = nn.Embedding(n_positions, config.n_hidden)
         self.norm = nn.LayerNorm(config.n_hidden, eps=config.layer_norm_eps)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
 
     def forward(self, tokens: Tensor, positions: Tensor) -> Tensor:
         return self.dropout(self.norm(self.word(tokens) + self.position(positions)))  # (B, T, H)
@@ -119,11 +138,11 @@ class Block(nn.Module):
         self.up = nn.Linear(config.n_hidden, config.n_intermediate)
         self.down = nn.Linear(config.n_intermediate, config.n_hidden)
         self.norm2 = nn.LayerNorm(config.n_hidden, eps=config.layer_norm_eps)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
 
     def forward(self, x: Tensor, keys: Tensor, mask: Tensor | None) -> Tensor:
-        x = self.norm1(x + self.dropout(self.attention(x, keys, mask)))  # (B, Q, H)
-        return self.norm2(x + self.dropout(self.down(F.gelu(self.up(x)))))  # (B, Q, H)
+        x = self.norm1(self.dropout(self.attention(x, keys, mask), x))  # (B, Q, H)
+        return self.norm2(self.dropout(self.down(F.gelu(self.up(x))), x))  # (B, Q, H)
 
 
 class Encoder(nn.Module):
