@@ -87,10 +87,10 @@ class Dropout(nn.Dropout):
         if not self.training or x.device.type != "cpu" or not 0 < dropped < 2**16:
             x = super().forward(x)
             return x if residual is None else residual + x
-        n = x.numel()
-        words = torch.empty(-(-n // 4), dtype=torch.int64).random_(-(2**63), None)
-        kept = words.view(torch.int16)[:n].view(x.shape) >= dropped - 2**15
-        factors = kept.to(x.dtype).mul_(2**16 / (2**16 - dropped))
+        words = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
+        numbers = words.view(torch.int16)[: x.numel()].view(x.shape)
+        kept = torch.ge(numbers, dropped - 2**15, out=torch.empty_like(x))  # by way of booleans it takes twice as long
+        factors = kept.mul_(2**16 / (2**16 - dropped))
         return x * factors if residual is None else torch.addcmul(residual, x, factors)
 
 
