@@ -13,6 +13,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 
+CACHED: Final = 2**20
+"""Numbers between the two products of a feed-forward part that are computed at a time on a CPU."""
+
+
 @dataclass(frozen=True)
 class TransformerConfig:
     """Sizes of the network.
@@ -142,7 +146,14 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, keys: Tensor, mask: Tensor | None) -> Tensor:
         x = self.norm1(self.dropout(self.attention(x, keys, mask), x))  # (B, Q, H)
-        return self.norm2(self.dropout(self.down(F.gelu(self.up(x))), x))  # (B, Q, H)
+        return self.norm2(self.dropout(self._feed_forward(x), x))  # (B, Q, H)
+
+    def _feed_forward(self, x: Tensor) -> Tensor:
+        """On a CPU some cells at a time, so that what lies between the two products stays in the cache."""
+        n_cells = max(1, CACHED // max(1, x.shape[1] * self.up.out_features))
+        parts = x.split(n_cells) if x.device.type == "cpu" and 0 < n_cells < len(x) else [x]
+        outputs = [self.down(F.gelu(self.up(part))) for part in parts]  # (n_cells, Q, H) each
+        return outputs[0] if len(outputs) == 1 else torch.cat(outputs)  # (B, Q, H)
 
 
 class Encoder(nn.Module):
