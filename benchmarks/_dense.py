@@ -75,7 +75,7 @@ def make_step(layout: TokenLayout, config: TransformerConfig, train: bool) -> Ca
             attention_probs_dropout_prob=0.1,
         )
     )
-    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4) if train else None
+    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4, fused=True) if train else None
     network.train(train)
 
     def training_step(batch: Batch) -> None:

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from polygene_scverse.module import PRESETS, TransformerConfig
-from polygene_scverse.module._transformer import Encoder, Head, init_weights, resolve_config
+from polygene_scverse.module import PRESETS, TransformerConfig, _transformer
+from polygene_scverse.module._transformer import Block, Dropout, Encoder, Head, init_weights, resolve_config
 
 N_TOKENS, N_POSITIONS = 37, 23
 SIZES = TransformerConfig(n_hidden=21, n_layers=3, n_heads=7, n_intermediate=41, dropout=0.0)
@@ -81,6 +81,50 @@ def test_dropout_acts_in_training_only(kit):
         assert torch.equal(encoder(*sentence), encoder(*sentence))
         encoder.train()
         assert not torch.equal(encoder(*sentence), encoder(*sentence))
+
+
+@pytest.mark.parametrize("p", [0.1, 0.5])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_dropout_drops_its_share_and_scales_the_rest(p, dtype):
+    torch.manual_seed(0)
+    dropped = Dropout(p)(torch.ones(1009, 101, dtype=dtype))
+    assert dropped.dtype == dtype
+    assert (dropped == 0).float().mean().item() == pytest.approx(p, abs=0.005)
+    assert dropped.unique().tolist() == pytest.approx([0, 1 / (1 - p)], rel=1e-3 if dtype == torch.float32 else 1e-2)
+    columns = (dropped == 0).float().mean(0)  # no place is favoured, also not among the four numbers of a word
+    assert columns.sub(p).abs().max() < 0.08
+
+
+@pytest.mark.parametrize("p", [0.0, 1e-9, 0.3, 1.0])
+def test_dropout_is_added_to_the_residual(p):
+    dropout, residual = Dropout(p), torch.randn(5, 7, generator=torch.Generator().manual_seed(0))
+    x = torch.ones(5, 7, requires_grad=True)
+    torch.manual_seed(1)
+    alone = dropout(x)
+    torch.manual_seed(1)
+    added = dropout(x, residual)
+    torch.testing.assert_close(added, residual + alone)
+    (gradient,) = torch.autograd.grad(added.sum(), x)
+    torch.testing.assert_close(gradient, alone.detach())
+    assert torch.equal(dropout.eval()(x, residual), residual + x)
+
+
+@pytest.mark.parametrize("n_cells", [1, 2, 3], ids=lambda n: f"{n} at a time")
+def test_feed_forward_in_parts_equals_the_whole(monkeypatch, n_cells):
+    block, x = Block(SIZES), torch.randn(7, 5, 21, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    init_weights(block, 0.3, torch.Generator().manual_seed(0))
+    inputs = [x, *block.up.parameters(), *block.down.parameters()]
+    seen = []
+    hook = block.up.register_forward_hook(lambda module, inputs, output: seen.append(len(output)))
+    whole = block._feed_forward(x)
+    expected = torch.autograd.grad(whole.square().sum(), inputs)
+    monkeypatch.setattr(_transformer, "CACHED", n_cells * 5 * 41)
+    parts = block._feed_forward(x)
+    hook.remove()
+    torch.testing.assert_close(parts, whole)
+    torch.testing.assert_close(torch.autograd.grad(parts.square().sum(), inputs), expected, rtol=1e-4, atol=1e-4)
+    assert seen[0] == 7
+    assert max(seen[1:]) == n_cells
 
 
 def test_head_computes_the_words_asked_for():

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-
 CACHED: Final = 2**20
 """Numbers between the two products of a feed-forward part that are computed at a time on a CPU."""
 
