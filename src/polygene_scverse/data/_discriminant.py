@@ -21,6 +21,8 @@ HIGHEST: Final = 5.0
 """Standard deviations above its mean at which the expression of a gene is cut off."""
 LEAST_DEVIATION: Final = 0.01
 """Added to standard deviations: genes that hardly vary are not blown up."""
+LEAST_SHARE: Final = 1e-3
+"""Share of the square of all cells that the variance within categories is at least: rounding must not decide."""
 
 
 @dataclass(frozen=True)
@@ -146,7 +148,8 @@ class Moments:
         weight = self.counts / np.maximum(self.counts + prior_cells, 1e-12)
         means = (means - mean) * weight[:, None]
         covariance = (self.scatter - self.sums.T @ (self.sums / np.maximum(self.counts, 1.0)[:, None])) / n
-        variance = max(float(np.trace(covariance)) / n_genes, 1e-8)
+        least = LEAST_SHARE * float(np.trace(self.scatter)) / n  # where cells of a category are all alike
+        variance = max(float(np.trace(covariance)), least, 1e-8) / n_genes
         covariance *= 1.0 - shrinkage
         covariance[np.diag_indices(n_genes)] += shrinkage * variance
         weights = cho_solve(cho_factor(covariance, overwrite_a=True), means.T)  # (G, C)
