@@ -9,6 +9,7 @@ from polygene_scverse.data._masking import MaskingRates
 from polygene_scverse.data._shards import ShardSet
 from polygene_scverse.model import Polygene, _linear_path
 from polygene_scverse.model._fingerprint import cells_digest
+from polygene_scverse.model._linear_path import N_FOLDS, fit_path
 from polygene_scverse.model._shards import ShardPolygene
 
 SMALL = {"n_hidden": 16, "n_layers": 1, "n_heads": 2, "n_intermediate": 16}
@@ -149,6 +150,26 @@ def test_genes_that_a_file_lacks_are_said_and_centred_by_the_cells_that_have_the
         assert not torch.allclose(of_both[0][3:], of_both[1][3:], rtol=1e-3), name
     assert torch.isfinite(paths[0].weights).all()
     assert paths[0].weights[:3].any()
+
+
+def test_unmeasured_genes_are_average_ones_in_the_linear_path(simulated, write_files):
+    """The dense oracle: 0 in standardised expression, whose statistics are of the cells that have the gene."""
+    paths = write_files(simulated, change=lambda i, part: part[:, 3:].copy() if i == 1 else part)
+    model, rows = of_files(paths, list(simulated.var_names[:20])), SPLIT[0]
+    with pytest.warns(UserWarning, match="are unmeasured in 1 of 3 files"):
+        train(model)
+    table = model._table(model.adata, rows)
+    x, measured = table.cells.matrix(20).toarray().astype(float), table.measured_in(np.arange(len(rows)))
+    assert measured.all(1).sum() == 190
+    x[~measured] = np.nan
+    deviation = np.nanstd(x, axis=0) + 0.01
+    cap = np.nanmean(x, axis=0) + 5 * deviation
+    centre = np.nanmean(np.minimum(x, cap), axis=0)
+    standard = np.nan_to_num((np.minimum(x, cap) - centre) / deviation).astype(np.float32)
+    folds = np.random.default_rng(0).permutation(len(rows)) % N_FOLDS
+    parts = [fit_path(lambda at: standard[at], codes, n, folds) for codes, n in zip(table.codes.T, (3, 2), strict=True)]
+    expected = np.concatenate([part.weights for part in parts], axis=1) / deviation[:, None]
+    np.testing.assert_allclose(model.module.linear.weights, expected, rtol=1e-3, atol=1e-4)
 
 
 def test_default_length_of_training(simulated, write_files):
