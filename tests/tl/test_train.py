@@ -1,4 +1,6 @@
+import gc
 import re
+import weakref
 
 import anndata as ad
 import lightning.pytorch as pl
@@ -153,3 +155,12 @@ def test_after_an_interruption_other_verbs_find_what_was_learned(cells, small):
     assert "polygene" not in cells.uns
     pgs.tl.predict_phenotype(cells)
     assert "polygene_sex" in cells.obs
+
+
+def test_data_are_not_kept_in_memory():
+    adata = pgs.datasets.simulate(n_obs=60, n_vars=30, seed=3)
+    known = weakref.ref(adata)
+    model = pgs.tl.train(adata, max_epochs=1, verbose=False)
+    del adata, model
+    gc.collect()
+    assert known() is None

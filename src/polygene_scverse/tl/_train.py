@@ -149,6 +149,7 @@ def train(
     setup, extra = (Polygene.setup_mudata, {"mod": mod}) if isinstance(adata, MuData) else (Polygene.setup_anndata, {})
     setup(adata, phenotype_keys=names, layer=layer, use_raw=use_raw, ordered=ordered, **extra)
     model = Polygene(adata, genes=genes, seed=seed, **(model_kwargs or {}))
+    model.deregister_manager(adata)  # scvi-tools' list of all that was set up would keep adata in memory
     confounded = note_confounding(model, data, names, group_key)
     if verbose:
         _say(data, rows, place(layer, use_raw), group_key, model, scale)
