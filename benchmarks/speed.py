@@ -34,7 +34,6 @@ from polygene_scverse.data._binning import original_edges
 from polygene_scverse.data._dataloader import BatchDataset, CellTable, LengthSampler, make_loader
 from polygene_scverse.data._masking import MaskingRates
 from polygene_scverse.data._tokens import Tokenizer
-from polygene_scverse.data._windows import DrawnLengths
 from polygene_scverse.model._inference import INPUTS
 from polygene_scverse.module import PolygeneModule, TransformerConfig
 
@@ -82,15 +81,10 @@ class Cells:
         return _dense.make_batch(self.counts[rows], self.totals[rows], self.codes[rows], self.layout, rng)
 
 
-def our_sampler(table: CellTable, rates: MaskingRates | None, batch_size: int) -> LengthSampler:
-    drawn = None if rates is None else DrawnLengths(table.cells, table.ids, rates, seed=0)
-    return LengthSampler(table.cells.lengths, batch_size, shuffle=True, drawn=drawn)
-
-
 def our_batches(table: CellTable, rates: MaskingRates | None, batch_size: int) -> list[Batch]:
     """Evenly spread over the lengths of a shuffled window, so that they stand for all."""
-    batches, lengths = our_sampler(table, rates, batch_size).batches()[:64], table.cells.lengths
-    window = sorted(batches, key=lambda rows: lengths[rows].sum())
+    sampler = LengthSampler(table.cells.lengths, batch_size, shuffle=True)
+    window = sorted(sampler.batches()[:64], key=lambda rows: table.cells.lengths[rows].sum())
     chosen = window[len(window) // (2 * N_BATCHES) :: len(window) // N_BATCHES]
     return [BatchDataset(table, rates)[0, rows] for rows in chosen]
 
@@ -192,7 +186,9 @@ def feed_rows(cells: Cells, density: float, repeats: int) -> list[dict]:
         cells.table()
         once.append(len(table) / (time.perf_counter() - started))
         started = time.perf_counter()
-        loader = make_loader(BatchDataset(table, RATES["train"]), our_sampler(table, RATES["train"], size))
+        loader = make_loader(
+            BatchDataset(table, RATES["train"]), LengthSampler(table.cells.lengths, size, shuffle=True)
+        )
         n_cells = sum(len(batch["tokens"]) for batch in loader)
         each.append(n_cells / (time.perf_counter() - started))
         started = time.perf_counter()

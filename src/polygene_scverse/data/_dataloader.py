@@ -17,7 +17,9 @@ from polygene_scverse.data._batch import make_batch
 from polygene_scverse.data._masking import MaskingRates, draw, show_all
 from polygene_scverse.data._steps import StepLoader, split_step
 from polygene_scverse.data._tokens import Cells
-from polygene_scverse.data._windows import WINDOW, DrawnLengths, sort_window
+
+WINDOW = 16
+"""Batches whose cells are sorted by length together."""
 
 BatchKey = tuple[int, NDArray[np.int64]]
 
@@ -150,8 +152,6 @@ class LengthSampler(Sampler[BatchKey]):
         This process and the number of processes.
     parts
         Batches that make a step; near the end of an epoch some may be empty.
-    drawn
-        How long the cells are when drawn; shuffled batches are then sorted by it.
     """
 
     def __init__(
@@ -164,11 +164,10 @@ class LengthSampler(Sampler[BatchKey]):
         rank: int = 0,
         n_ranks: int = 1,
         parts: int = 1,
-        drawn: DrawnLengths | None = None,
     ) -> None:
         if batch_size < 1:
             raise ValueError(f"`batch_size`: found {batch_size}, but it must be at least 1.")
-        self.lengths, self.batch_size, self.shuffle, self.seed, self.drawn = lengths, batch_size, shuffle, seed, drawn
+        self.lengths, self.batch_size, self.shuffle, self.seed = lengths, batch_size, shuffle, seed
         self.rank, self.n_ranks, self.parts, self.epoch, self.first = rank, n_ranks, parts, 0, 0
 
     def __len__(self) -> int:
@@ -195,10 +194,7 @@ class LengthSampler(Sampler[BatchKey]):
         batches = []
         for start in range(0, len(order), window):
             part = order[start : start + window]
-            if self.drawn is None:
-                part = part[np.argsort(self.lengths[part], kind="stable")]
-            else:
-                part = part[sort_window(*self.drawn(self.epoch, part), self.batch_size)]
+            part = part[np.argsort(self.lengths[part], kind="stable")]
             batches += [part[i : i + self.batch_size] for i in range(0, len(part), self.batch_size)]
         return [batches[i] for i in rng.permutation(len(batches))]
 
@@ -254,8 +250,7 @@ class CellSplitter(pl.LightningDataModule):
 
     def train_dataloader(self) -> StepLoader:
         """Shuffled batches with fresh draws in each epoch."""
-        drawn = DrawnLengths(self.train.cells, self.train.ids, self.rates, self.seed)
-        kwargs = {"shuffle": True, "seed": self.seed, "parts": self.parts, "drawn": drawn, **self._ranks()}
+        kwargs = {"shuffle": True, "seed": self.seed, "parts": self.parts, **self._ranks()}
         sampler = LengthSampler(self.train.cells.lengths, self.batch_size, **kwargs)
         loader = make_loader(BatchDataset(self.train, self.rates, seed=self.seed), sampler, **self.loader_kwargs)
         return StepLoader(loader, self.parts, self.start)

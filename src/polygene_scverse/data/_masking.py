@@ -138,7 +138,10 @@ def draw(
     """
     keys = cell_keys(seed, epoch, ids)
     lengths = cells.lengths
-    rows, target, visible = draw_expressed(cells, keys, rates)
+    rows = np.repeat(np.arange(len(cells)), lengths)
+    entry_keys = keys[rows]
+    target = uniform(entry_keys, _TARGET, cells.genes) < rates.expressed
+    visible = _draw_visible(cells, target, keys, entry_keys, rows, rates)
     n_targets = np.bincount(rows[target], minlength=len(cells))
     n_absent = measured.sum() - lengths
     n_zero = _number_of_zero_targets(n_targets, n_absent, keys, rates)
@@ -148,16 +151,6 @@ def draw(
     hidden = uniform(keys[:, None], _HIDE, np.arange(n_phenotypes)) < rates.hide_each
     hidden |= (uniform(keys, _HIDE_ALL) < rates.hide_all)[:, None]
     return Masking(visible, target, zero_rows, zero_genes, ratio, hidden)
-
-
-def draw_expressed(
-    cells: Cells, keys: NDArray[np.uint64], rates: MaskingRates
-) -> tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.bool_]]:
-    """Cell of each entry, whether it is a target, and whether it is visible; shape (n_entries,) each."""
-    rows = np.repeat(np.arange(len(cells)), cells.lengths)
-    entry_keys = keys[rows]
-    target = uniform(entry_keys, _TARGET, cells.genes) < rates.expressed
-    return rows, target, _draw_visible(cells, target, keys, entry_keys, rows, rates)
 
 
 def _draw_visible(

@@ -22,7 +22,7 @@ from polygene_scverse.data._dataloader import CellSplitter, LengthSampler
 from polygene_scverse.data._masking import Masking, MaskingRates, draw
 from polygene_scverse.data._shard_feed import CellPart, ShardCells, ShardFeed
 from polygene_scverse.data._steps import StepLoader, split_step
-from polygene_scverse.data._windows import DrawnLengths
+from polygene_scverse.data._tokens import Cells
 
 ShardKey = tuple[int, CellPart]
 _ORDER_OF_BLOCKS = 1  # stream of random numbers; the order within a buffer has its own
@@ -102,10 +102,8 @@ class ShardSampler(Sampler[ShardKey]):
         The training cells.
     batch_size
         Cells per step, over all processes and parts.
-    rates
-        How much is hidden: decides how long cells are when drawn. By default they are as long as they are.
     seed
-        Seed of the shuffles and the draws.
+        Seed of the shuffles.
     rank, n_ranks
         This process and the number of processes.
     parts
@@ -118,15 +116,7 @@ class ShardSampler(Sampler[ShardKey]):
     """
 
     def __init__(
-        self,
-        feed: ShardFeed,
-        batch_size: int,
-        rates: MaskingRates | None = None,
-        *,
-        seed: int = 0,
-        rank: int = 0,
-        n_ranks: int = 1,
-        parts: int = 1,
+        self, feed: ShardFeed, batch_size: int, *, seed: int = 0, rank: int = 0, n_ranks: int = 1, parts: int = 1
     ) -> None:
         if batch_size < 1:
             raise ValueError(f"`batch_size`: found {batch_size}, but it must be at least 1.")
@@ -134,7 +124,7 @@ class ShardSampler(Sampler[ShardKey]):
             raise ValueError(
                 f"`buffer_cells`: found {feed.buffer_cells}, but a buffer must hold a batch of {batch_size}. Pass more."
             )
-        self.feed, self.batch_size, self.rates, self.seed = feed, batch_size, rates, seed
+        self.feed, self.batch_size, self.seed = feed, batch_size, seed
         self.rank, self.n_ranks, self.parts, self.epoch, self.first = rank, n_ranks, parts, 0, 0
         self.batches_per_buffer = feed.buffer_cells // batch_size
         self._whole: ShardCells | None = None
@@ -151,15 +141,14 @@ class ShardSampler(Sampler[ShardKey]):
         rng = np.random.default_rng([self.seed, epoch, _ORDER_OF_BLOCKS])
         buffers = self.feed.buffers(n * self.batch_size, rng)
         for k, part in self._read(buffers, self.first // n):
-            for rows in self.batches(k, part)[max(0, self.first - k * n) :]:
+            for rows in self.batches(k, part.cells)[max(0, self.first - k * n) :]:
                 for of_part in split_step(rows, self.rank, self.n_ranks, self.parts):
                     yield epoch, part.take(of_part)
 
-    def batches(self, buffer: int, part: ShardCells) -> list[NDArray[np.int64]]:
+    def batches(self, buffer: int, cells: Cells) -> list[NDArray[np.int64]]:
         """Rows of the batches of a buffer of this epoch, over all processes."""
         seed = self.seed if buffer == 0 else int(np.random.SeedSequence([self.seed, buffer]).generate_state(1)[0])
-        drawn = None if self.rates is None else DrawnLengths(part.cells, part.ids, self.rates, self.seed)
-        within = LengthSampler(part.cells.lengths, self.batch_size, shuffle=True, seed=seed, drawn=drawn)
+        within = LengthSampler(cells.lengths, self.batch_size, shuffle=True, seed=seed)
         within.set_epoch(self.epoch)
         return within.batches()
 
@@ -207,8 +196,7 @@ class ShardSplitter(CellSplitter):
 
     def train_dataloader(self) -> StepLoader:
         """Shuffled batches with fresh draws in each epoch."""
-        kwargs = {"seed": self.seed, "parts": self.parts, **self._ranks()}
-        sampler = ShardSampler(self.train, self.batch_size, self.rates, **kwargs)
+        sampler = ShardSampler(self.train, self.batch_size, seed=self.seed, parts=self.parts, **self._ranks())
         return StepLoader(self._loader(sampler, self.rates), self.parts, self.start)
 
     def val_dataloader(self) -> DataLoader | list[Any]:
