@@ -6,17 +6,10 @@ import torch
 
 from polygene_scverse._layout import TokenLayout
 from polygene_scverse.data._batch import make_batch
-from polygene_scverse.data._dataloader import (
-    WINDOW,
-    BatchDataset,
-    CellSplitter,
-    CellTable,
-    LengthSampler,
-    draw_part,
-    make_loader,
-)
+from polygene_scverse.data._dataloader import WINDOW, BatchDataset, CellSplitter, LengthSampler, make_loader
 from polygene_scverse.data._masking import MaskingRates, draw, show_all
 from polygene_scverse.data._phenotypes import categories_of, encode_all
+from polygene_scverse.data._table import CellTable, draw_part
 from polygene_scverse.data._tokens import Tokenizer
 
 N = 1009

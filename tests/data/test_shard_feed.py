@@ -3,10 +3,11 @@ import pytest
 
 from polygene_scverse._layout import TokenLayout
 from polygene_scverse.data import _shard_feed
-from polygene_scverse.data._dataloader import BatchDataset, CellTable, draw_part
+from polygene_scverse.data._dataloader import BatchDataset
 from polygene_scverse.data._shard_feed import ShardFeed
 from polygene_scverse.data._shard_survey import tokenizers_of
 from polygene_scverse.data._shards import ShardSet
+from polygene_scverse.data._table import CellTable, draw_part
 
 COLUMNS = {"cell_type": ["B cell", "NK cell", "T cell"], "sex": ["female", "male"]}
 EDGES = np.array([0.0, 1e-9, 5.0, 6.0])

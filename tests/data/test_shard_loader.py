@@ -9,12 +9,13 @@ import torch
 
 from polygene_scverse._layout import TokenLayout
 from polygene_scverse.data import _shard_feed
-from polygene_scverse.data._dataloader import CellSplitter, CellTable
+from polygene_scverse.data._dataloader import CellSplitter
 from polygene_scverse.data._masking import MaskingRates, draw
 from polygene_scverse.data._shard_feed import CellPart, ShardFeed
 from polygene_scverse.data._shard_loader import ShardBatches, ShardSampler, ShardSplitter, draw_mixed
 from polygene_scverse.data._shard_survey import tokenizers_of
 from polygene_scverse.data._shards import ShardSet
+from polygene_scverse.data._table import CellTable
 
 COLUMNS = {"cell_type": ["B cell", "NK cell", "T cell"], "sex": ["female", "male"]}
 EDGES = np.array([0.0, 1e-9, 5.0, 6.0])

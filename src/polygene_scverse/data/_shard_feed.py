@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polygene_scverse._layout import TokenLayout
-from polygene_scverse.data._dataloader import CellTable
 from polygene_scverse.data._phenotypes import encode_all
 from polygene_scverse.data._shards import ShardSet
+from polygene_scverse.data._table import CellTable
 from polygene_scverse.data._tokens import Cells, Tokenizer
 
 BUFFER_CELLS = 65_536

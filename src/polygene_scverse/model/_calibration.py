@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from polygene_scverse._validate import check_columns
-from polygene_scverse.data._dataloader import CellTable, draw_part
 from polygene_scverse.data._fields import warn_unseen
 from polygene_scverse.data._phenotypes import candidates, encode_all
+from polygene_scverse.data._table import CellTable, draw_part
 from polygene_scverse.metrics import ece, nll
 from polygene_scverse.model._conformal import of_true_category, softmax
 from polygene_scverse.model._inference import INPUTS, Batch

@@ -17,10 +17,10 @@ from polygene_scverse._constants import PHENOTYPE_FIELD, RANK
 from polygene_scverse._layout import TokenLayout
 from polygene_scverse._validate import shorten
 from polygene_scverse.data._binning import Scale, detect_scale
-from polygene_scverse.data._dataloader import CellTable
 from polygene_scverse.data._phenotypes import encode_all
 from polygene_scverse.data._ranking import genes_by_rank, rank_genes
 from polygene_scverse.data._source import expression, iterate_rows, other_places, place
+from polygene_scverse.data._table import CellTable
 from polygene_scverse.data._tokens import Tokenizer
 from polygene_scverse.model._calibration import CalibrationMixin
 from polygene_scverse.model._checkpoint import CheckpointMixin

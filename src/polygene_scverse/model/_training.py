@@ -15,13 +15,14 @@ from numpy.typing import NDArray
 from scvi.train import TrainRunner
 
 from polygene_scverse.data._binning import EVERY_VALUE, make_edges
-from polygene_scverse.data._dataloader import CellSplitter, CellTable
+from polygene_scverse.data._dataloader import CellSplitter
 from polygene_scverse.data._fields import warn_unseen
 from polygene_scverse.data._masking import MaskingRates
 from polygene_scverse.data._phenotypes import encode_all
 from polygene_scverse.data._rates import resolve_rates
 from polygene_scverse.data._split import Split, resolve_split
 from polygene_scverse.data._statistics import category_counts
+from polygene_scverse.data._table import CellTable
 from polygene_scverse.model._checkpointing import Checkpoints
 from polygene_scverse.model._evidence import Pairs, seen_pairs
 from polygene_scverse.model._running import TrainingRun

@@ -2,9 +2,37 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, dataclass
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """How the two kinds of words are weighed and smoothed.
+
+    Parameters
+    ----------
+    phenotype_weight
+        Weight of the mean phenotype loss beside the mean gene loss.
+    bin_width
+        Standard deviation, in bins, of the smoothing over neighbouring bins.
+    label_smoothing
+        Share of a phenotype's target spread over all its categories.
+    ordinal_weight
+        Weight of the ranked probability score beside the cross-entropy of an ordered phenotype.
+    """
+
+    phenotype_weight: float = 3.0
+    bin_width: float = 0.5
+    label_smoothing: float = 0.0
+    ordinal_weight: float = 1.0
+
+    def to_dict(self) -> dict[str, float]:
+        """Plain values."""
+        return asdict(self)
 
 
 def ordinal_targets(n_bins: int, width: float) -> Tensor:

@@ -6,7 +6,6 @@ Shapes: B cells, T tokens, K keys, M targets, P phenotypes, C categories of all 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -16,37 +15,11 @@ from torch.nn import functional as F
 
 from polygene_scverse._layout import MASK, TokenLayout
 from polygene_scverse.module._linear_path import LinearPath
-from polygene_scverse.module._losses import bin_loss, ordinal_targets, phenotype_loss
+from polygene_scverse.module._losses import LossConfig, bin_loss, ordinal_targets, phenotype_loss
 from polygene_scverse.module._ordinal import RankedScore
 from polygene_scverse.module._transformer import Encoder, Head, TransformerConfig, init_weights
 
 _NETWORK_INPUTS = ("tokens", "positions", "key_mask")
-
-
-@dataclass(frozen=True)
-class LossConfig:
-    """How the two kinds of words are weighed and smoothed.
-
-    Parameters
-    ----------
-    phenotype_weight
-        Weight of the mean phenotype loss beside the mean gene loss.
-    bin_width
-        Standard deviation, in bins, of the smoothing over neighbouring bins.
-    label_smoothing
-        Share of a phenotype's target spread over all its categories.
-    ordinal_weight
-        Weight of the ranked probability score beside the cross-entropy of an ordered phenotype.
-    """
-
-    phenotype_weight: float = 10.0
-    bin_width: float = 0.5
-    label_smoothing: float = 0.0
-    ordinal_weight: float = 1.0
-
-    def to_dict(self) -> dict[str, float]:
-        """Plain values."""
-        return asdict(self)
 
 
 class PolygeneModule(BaseModuleClass):
