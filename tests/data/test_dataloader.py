@@ -4,13 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from polygene_scverse._layout import TokenLayout
 from polygene_scverse.data._batch import make_batch
 from polygene_scverse.data._dataloader import WINDOW, BatchDataset, CellSplitter, LengthSampler, make_loader
 from polygene_scverse.data._masking import MaskingRates, draw, show_all
-from polygene_scverse.data._phenotypes import categories_of, encode_all
-from polygene_scverse.data._table import CellTable, draw_part
-from polygene_scverse.data._tokens import Tokenizer
+from polygene_scverse.data._table import CellTable
 
 N = 1009
 LENGTHS = np.random.default_rng(0).poisson(np.random.default_rng(1).gamma(3.0, 30.0, N))
@@ -20,44 +17,6 @@ KEYS = ["cell_type", "sex"]
 def orders(sampler, epoch=0):
     sampler.set_epoch(epoch)
     return [rows for _, rows in sampler]
-
-
-@pytest.fixture
-def table(simulated):
-    """Cells of the data set in another order, with their row numbers as ids."""
-    categories = {key: categories_of(simulated.obs[key]) for key in KEYS}
-    layout = TokenLayout.build(categories, list(simulated.var_names), 5)
-    ids = np.random.default_rng(0).permutation(300)[:101]
-    tokenizer = Tokenizer.match(layout.genes, simulated.var_names, "counts", np.array([0, 1e-9, 5.0, 5.5, 6.0]))
-    codes, _ = encode_all(simulated.obs.iloc[ids], categories)
-    return CellTable(tokenizer.read(simulated.X, ids), codes, ids, layout, tokenizer.measured)
-
-
-# parts
-
-
-def test_some_of_the_cells_are_read(table):
-    rows = np.array([7, 3, 3, 99])
-    part = table.read(rows)
-    np.testing.assert_array_equal(part.ids, table.ids[rows])
-    np.testing.assert_array_equal(part.codes, table.codes[rows])
-    np.testing.assert_array_equal(part.cells.values, table.cells.take(rows).values)
-    assert part.measured_in(np.arange(4)) is part.measured is table.measured
-
-
-@pytest.mark.parametrize("size", [0, 1, 40, 101, 1000])
-def test_a_draw_has_each_cell_once_in_their_order(size, table):
-    at = {int(i): row for row, i in enumerate(table.ids)}
-    rows = [at[int(i)] for i in draw_part(table, size, 0).ids]
-    assert len(rows) == min(size, 101)
-    assert (np.diff(rows) > 0).all()
-
-
-def test_the_seed_decides_what_is_drawn_and_any_cell_may_be(table):
-    a, b, c = (draw_part(table, 40, seed).ids for seed in (0, 0, 1))
-    np.testing.assert_array_equal(a, b)
-    assert not np.array_equal(a, c)
-    assert len(set(np.concatenate([draw_part(table, 40, seed).ids for seed in range(20)]))) == 101
 
 
 # order
