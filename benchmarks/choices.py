@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -157,7 +158,7 @@ def main() -> None:
         rows = [row for task in tasks for row in rows_of(task)]
         text = pd.DataFrame(rows).to_markdown(index=False, floatfmt=".3f")
         console.print(text, markup=False, highlight=False)
-        command = f"python benchmarks/choices.py --{part}"
+        command = " ".join(["python benchmarks/choices.py", *sys.argv[1:]])
         (results / f"choices_{part}.md").write_text(f"Printed by `{command}`.\n\n{text}\n", encoding="utf-8")
 
 
