@@ -25,7 +25,7 @@ class LossConfig:
         Weight of the ranked probability score beside the cross-entropy of an ordered phenotype.
     """
 
-    phenotype_weight: float = 3.0
+    phenotype_weight: float = 10.0
     bin_width: float = 0.5
     label_smoothing: float = 0.0
     ordinal_weight: float = 1.0
