@@ -54,6 +54,7 @@ def test_some_cells_of_a_buffer_keep_what_is_measured(feed):
     assert len(np.unique(expected, axis=0)) == 2
     np.testing.assert_array_equal(part.measured_in(np.arange(3)), expected)
     np.testing.assert_array_equal(part.measured_in(np.array([2, 0])), expected[[2, 0]])
+    np.testing.assert_array_equal(part.measured_in(np.array([1, 1])), expected[1])  # one row: as in memory
     np.testing.assert_array_equal(part.ids, whole.ids[rows])
     np.testing.assert_array_equal(part.codes, whole.codes[rows])
     np.testing.assert_array_equal(part.cells.values, whole.cells.take(rows).values)

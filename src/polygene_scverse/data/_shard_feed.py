@@ -44,8 +44,12 @@ class ShardCells(CellTable):
     kinds: NDArray[np.int64]
 
     def measured_in(self, rows: NDArray[np.integer]) -> NDArray[np.bool_]:
-        """Whether each gene is measured in some cells; shape (n_rows, n_genes)."""
-        return self.measured[self.kinds[rows]]
+        """Whether each gene is measured in some cells; shape (n_genes,), or (n_rows, n_genes) where they differ.
+
+        Cells that have the same genes are computed with as those in memory, to the last bit.
+        """
+        kinds = self.kinds[rows]
+        return self.measured[kinds[0]] if len(kinds) and (kinds == kinds[0]).all() else self.measured[kinds]
 
     def read(self, rows: NDArray[np.integer]) -> ShardCells:
         """Some of the cells."""
