@@ -1,7 +1,7 @@
 """How defaults were chosen: cross-validation within the training donors. The test donors have no part in it.
 
     python benchmarks/choices.py --linear     # settings of the linear path; some minutes
-    python benchmarks/choices.py --models     # whole models, with one path or both; half an hour
+    python benchmarks/choices.py --models     # whole models, with one path or both, …; an hour
 
 Folds: each of the three training donors with most cells (T cells), thirds of the training donors (OneK1K), thirds of
 the training cells where there is one donor (kang18, pbmc68k). Cells of all folds are scored together.
@@ -33,9 +33,11 @@ SHRINKAGES, PRIOR_CELLS, PRIORS = (0.3, 0.6, 0.9), (0.0, 5.0, 20.0), (0.0, 0.5, 
 BALANCES = (0.0, 0.25, 0.5)
 MODELS = {
     "both paths": {},
-    "without linear path": {"linear_path": False},
-    "without transformer": {"n_layers": 0},
+    "without linear path": {"model_kwargs": {"linear_path": False}},
+    "without transformer": {"model_kwargs": {"n_layers": 0}},
+    "phenotypes at full weight from the first step": {"plan_kwargs": {"phenotype_rise": 0.0}},
 }
+GENES = "hidden expressed genes"
 
 
 def folds(task: Task) -> Iterator[tuple[ad.AnnData, ad.AnnData]]:
@@ -68,7 +70,9 @@ class Scored:
         self.codes, self.proba, self.shares = [], [], []
 
     def add(self, codes: np.ndarray, proba: np.ndarray, counts: np.ndarray) -> None:
-        """Cells of a fold, and how many training cells each category had."""
+        """Cells of a fold whose category was in training, and how many training cells each category had."""
+        known = (codes >= 0) & (counts[codes] > 0)
+        codes, proba = codes[known], proba[known]
         self.codes.append(codes)
         self.proba.append(proba)
         self.shares.append(np.broadcast_to(np.maximum(counts, 1.0) / max(counts.sum(), 1.0), proba.shape))
@@ -127,20 +131,23 @@ def linear_rows(task: Task) -> list[dict]:
 
 
 def model_rows(task: Task, seed: int) -> list[dict]:
-    """Whole models with default settings."""
+    """Whole models with default settings; hidden genes are those of the cells that training held out by itself."""
     scored = {(p, name): Scored() for p in task.phenotypes for name in MODELS}
+    genes: dict[str, list[float]] = {name: [] for name in MODELS}
     for train, test in folds(task):
         for name, kwargs in MODELS.items():
-            model = pgs.tl.train(
-                train.copy(), phenotypes=task.phenotypes, seed=seed, verbose=False, model_kwargs=kwargs
-            )
+            model = pgs.tl.train(train.copy(), phenotypes=task.phenotypes, seed=seed, verbose=False, **kwargs)
+            genes[name].append(model.history_["gene_accuracy_expressed_validation"].iloc[-1, 0])
             for phenotype, table in model.predict_phenotype(test).items():
                 categories = categories_of(task, phenotype)
                 codes, codes_test = (codes_of(side, phenotype, categories) for side in (train, test))
                 counts = np.bincount(codes[codes >= 0], minlength=len(categories))
                 proba = table.reindex(columns=categories, fill_value=0.0).to_numpy()
                 scored[phenotype, name].add(codes_test, proba, counts)
-    return [{"data": task.name, "phenotype": p, "model": name, **s.scores()} for (p, name), s in scored.items()]
+    return [
+        {"data": task.name, "phenotype": p, "model": name, **s.scores(), GENES: np.mean(genes[name])}
+        for (p, name), s in scored.items()
+    ]
 
 
 def main() -> None:

@@ -45,7 +45,7 @@ def known():
     model = Polygene(adata, genes=list(adata.var_names), n_hidden=32, n_layers=1, n_intermediate=32)
     rates_of_hiding = {"hide_all": 0.2}  # evidence is shown often: few epochs suffice
     kwargs = {"plan_kwargs": {"lr": 0.005}, "enable_progress_bar": False}
-    model.train(max_epochs=20, batch_size=32, masking=rates_of_hiding, **kwargs)
+    model.train(max_epochs=24, batch_size=32, masking=rates_of_hiding, **kwargs)
     return model, cells_of(500, 1)
 
 

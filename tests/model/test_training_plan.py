@@ -13,6 +13,7 @@ from polygene_scverse.data._masking import MaskingRates
 from polygene_scverse.datasets import simulate
 from polygene_scverse.model import Polygene
 from polygene_scverse.model._training_plan import PolygeneTrainingPlan
+from polygene_scverse.module import PolygeneModule
 
 SMALL = {"n_hidden": 16, "n_layers": 1, "n_heads": 2, "n_intermediate": 16}
 TRAIN, VALIDATION = np.arange(60), np.arange(60, 100)
@@ -91,6 +92,31 @@ def test_unknown_schedule_is_refused():
 def test_unknown_plan_argument_is_refused():
     with pytest.raises(TypeError, match="learning_rate"):
         trained(plan_kwargs={"learning_rate": 0.1})
+
+
+@pytest.mark.parametrize(
+    ("rise", "weights"), [(0.5, [0.2, 0.56, 0.92, 1.28, 1.64, 2.0, 2.0, 2.0, 2.0, 2.0]), (0.0, [2.0] * 10)]
+)
+def test_genes_come_first(rise, weights, monkeypatch):
+    seen = []
+    loss = PolygeneModule.loss
+
+    def noted(self, *args, **kwargs):
+        output = loss(self, *args, **kwargs)
+        metrics = output.extra_metrics
+        if self.training:
+            seen.append(float((output.loss.detach() - metrics["gene_loss"]) / metrics["phenotype_loss"]))
+        return output
+
+    monkeypatch.setattr(PolygeneModule, "loss", noted)
+    plan = {"phenotype_rise": rise}
+    trained(max_epochs=5, batch_size=30, plan_kwargs=plan, loss={"phenotype_weight": 2.0})
+    np.testing.assert_allclose(seen, weights, rtol=1e-4)
+
+
+def test_the_rise_is_a_share():
+    with pytest.raises(ValueError, match="`phenotype_rise`: found 3, but it is a share of the steps, from 0 to 1"):
+        trained(plan_kwargs={"phenotype_rise": 3})
 
 
 def test_history_keys():

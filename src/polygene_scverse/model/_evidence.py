@@ -78,7 +78,7 @@ class EvidenceMixin:
             Other phenotypes whose recorded value is shown where it is known.
         batch_size
             Cells per step. A step takes one pass through the network for each combination of categories of all but one
-            of the phenotypes, of all but two, and so on: with two phenotypes as many as they have categories, and one.
+            of the phenotypes, of all but two, and so on: with two phenotypes as many as they have categories, and two.
 
         Returns
         -------
@@ -174,8 +174,9 @@ class EvidenceMixin:
     def _chain(self, batch: Batch, names: Sequence[str], sizes: Sequence[int]) -> Tensor:
         """Mean over orders of the products of conditionals; shape (n_cells, *sizes)."""
         axes = range(len(names))
+        linear = self.module.linear_part(*(batch[name] for name in INPUTS))
         conditionals = {
-            shown: self._conditionals(batch, names, sizes, shown)
+            shown: self._conditionals(batch, linear, names, sizes, shown)
             for n in axes
             for shown in itertools.combinations(axes, n)
         }
@@ -187,9 +188,25 @@ class EvidenceMixin:
         return functools.reduce(torch.add, joints) / len(orders)
 
     def _conditionals(
-        self, batch: Batch, names: Sequence[str], sizes: Sequence[int], shown: tuple[int, ...]
+        self,
+        batch: Batch,
+        linear: Sequence[Tensor],
+        names: Sequence[str],
+        sizes: Sequence[int],
+        shown: tuple[int, ...],
     ) -> dict[int, Tensor]:
         """Of each axis that is not shown its probabilities, for every combination of categories of those that are.
+
+        Parameters
+        ----------
+        batch
+            The cells.
+        linear
+            What the linear path adds to the logits of each phenotype, see the module's ``linear_part``.
+        names, sizes
+            Phenotype and number of categories of each axis.
+        shown
+            Axes whose phenotype is shown.
 
         Returns
         -------
@@ -200,9 +217,10 @@ class EvidenceMixin:
         parts: dict[int, list[Tensor]] = {axis: [] for axis in asked}
         for categories in itertools.product(*(range(sizes[axis]) for axis in shown)):
             tokens = self._tokens_with(batch["tokens"], [slots[axis] for axis in shown], categories)
-            logits = self.module.predict(tokens, *(batch[name] for name in INPUTS[1:]))
+            logits = self.module.transformer_logits(tokens, *(batch[name] for name in INPUTS[1:3]))
             for axis in asked:
-                parts[axis].append((logits[slots[axis]].float() / self.temperature(names[axis])).softmax(-1))
+                mixed = (logits[slots[axis]] + linear[slots[axis]]).float()
+                parts[axis].append((mixed / self.temperature(names[axis])).softmax(-1))
         n_cells = len(batch["tokens"])
         results = {}
         for axis, tables in parts.items():

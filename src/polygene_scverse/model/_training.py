@@ -99,7 +99,8 @@ class TrainingMixin:
         seed
             Seed of split, order, targets and dropout.
         plan_kwargs
-            Passed to the training plan, e.g. ``lr``, ``weight_decay``, ``warmup``, ``schedule``.
+            Passed to the training plan, e.g. ``lr``, ``weight_decay``, ``warmup``, ``schedule``,
+            ``phenotype_rise``.
         loader_kwargs
             Passed to :class:`torch.utils.data.DataLoader`, e.g. ``num_workers``.
         checkpoints

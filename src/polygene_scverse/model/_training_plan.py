@@ -18,6 +18,8 @@ from polygene_scverse.module import PolygeneModule
 Batch = dict[str, Tensor]
 SUMS = "polygene_sums"
 """Entry of a checkpoint."""
+LEAST_WEIGHT = 0.1
+"""Share of the phenotypes' weight that a training begins with."""
 
 
 class PolygeneTrainingPlan(TrainingPlan):
@@ -35,6 +37,9 @@ class PolygeneTrainingPlan(TrainingPlan):
         Share of the steps in which the learning rate rises.
     schedule
         How it falls afterwards: ``"linear"`` or ``"cosine"``, to zero; ``"constant"`` keeps it.
+    phenotype_rise
+        Share of the steps in which the weight of the phenotypes rises to that of the module's `LossConfig`, from a
+        tenth of it: genes, which are learned more slowly, come first.
     """
 
     def __init__(
@@ -45,11 +50,15 @@ class PolygeneTrainingPlan(TrainingPlan):
         weight_decay: float = 0.01,
         warmup: float = 0.1,
         schedule: str = "linear",
+        phenotype_rise: float = 0.5,
     ) -> None:
         if schedule not in ("linear", "cosine", "constant"):
             raise ValueError(f"`schedule`: found {schedule!r}, but it must be 'linear', 'cosine' or 'constant'.")
+        if not 0.0 <= phenotype_rise <= 1.0:
+            raise ValueError(f"`phenotype_rise`: found {phenotype_rise}, but it is a share of the steps, from 0 to 1.")
         super().__init__(module, lr=lr, weight_decay=weight_decay, eps=1e-8)
-        self.warmup, self.schedule = warmup, schedule
+        self.warmup, self.schedule, self.phenotype_rise = warmup, schedule, phenotype_rise
+        self._n_steps = 1
         self._sums: Tensor | None = None
         self._train_sums: Tensor | None = None
         metrics = _validation_metrics(module)
@@ -65,7 +74,7 @@ class PolygeneTrainingPlan(TrainingPlan):
         ]
         fused = str(self.trainer.precision).startswith("32")  # Lightning cannot clip a fused one in mixed precision
         optimizer = torch.optim.AdamW(groups, lr=self.lr, weight_decay=self.weight_decay, fused=fused)
-        n_steps = max(1, int(self.trainer.estimated_stepping_batches))
+        n_steps = self._n_steps = max(1, int(self.trainer.estimated_stepping_batches))
         n_warmup = max(1, round(n_steps * self.warmup))
 
         def factor(step: int) -> float:
@@ -79,11 +88,17 @@ class PolygeneTrainingPlan(TrainingPlan):
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
-    def _loss(self, batch: Batch, denominators: Tensor | None = None) -> tuple[dict[str, Any], LossOutput]:
+    def _loss(self, batch: Batch, **kwargs: Any) -> tuple[dict[str, Any], LossOutput]:
         module = self.module
         outputs = module.inference(**module._get_inference_input(batch))
         logits = module.generative(**module._get_generative_input(batch, outputs))
-        return logits, module.loss(batch, outputs, logits, denominators=denominators)
+        return logits, module.loss(batch, outputs, logits, **kwargs)
+
+    def _phenotype_weight(self) -> float:
+        """Weight of the phenotypes in this step."""
+        n_rising = self._n_steps * self.phenotype_rise
+        risen = 1.0 if n_rising == 0 else min(1.0, self.trainer.global_step / n_rising)
+        return self.module.loss_config.phenotype_weight * (LEAST_WEIGHT + (1.0 - LEAST_WEIGHT) * risen)
 
     def _denominators(self, batch: Batch) -> Tensor | None:
         """Targets and known values of an average batch of the step, over all processes and accumulated batches.
@@ -98,7 +113,8 @@ class PolygeneTrainingPlan(TrainingPlan):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of a batch."""
-        _, output = self._loss(batch, self._denominators(batch))
+        weight = self._phenotype_weight()
+        _, output = self._loss(batch, denominators=self._denominators(batch), phenotype_weight=weight)
         self._add(batch, output)
         return output.loss
 

@@ -13,16 +13,17 @@ from scvi.module.base import BaseModuleClass, LossOutput, auto_move_data
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from polygene_scverse._layout import MASK, TokenLayout
+from polygene_scverse._layout import TokenLayout
 from polygene_scverse.module._linear_path import LinearPath
 from polygene_scverse.module._losses import LossConfig, bin_loss, ordinal_targets, phenotype_loss
 from polygene_scverse.module._ordinal import RankedScore
+from polygene_scverse.module._prediction import PredictionMixin
 from polygene_scverse.module._transformer import Encoder, Head, TransformerConfig, init_weights
 
 _NETWORK_INPUTS = ("tokens", "positions", "key_mask")
 
 
-class PolygeneModule(BaseModuleClass):
+class PolygeneModule(PredictionMixin, BaseModuleClass):
     """Masked transformer over expression bins and phenotypes.
 
     Parameters
@@ -106,6 +107,7 @@ class PolygeneModule(BaseModuleClass):
         generative_outputs: dict[str, Any],
         *,
         denominators: Tensor | None = None,
+        phenotype_weight: float | None = None,
     ) -> LossOutput:
         """Mean gene loss plus the weighted mean of the phenotypes' mean losses.
 
@@ -117,12 +119,15 @@ class PolygeneModule(BaseModuleClass):
             Results of `inference` and `generative`.
         denominators
             What sums of losses are divided by, as `count_targets` returns it for this batch; shape (1 + P,).
+        phenotype_weight
+            Instead of that of the configuration.
         """
+        weight = self.loss_config.phenotype_weight if phenotype_weight is None else phenotype_weight
         counts = (self.count_targets(tensors) if denominators is None else denominators).clamp(min=1e-8)
         parts = self.loss_parts(tensors, generative_outputs)  # (B, 1 + P)
         scaled = parts * (len(parts) / counts)
         of_phenotypes = scaled[:, 1:].mean(1)
-        per_cell = scaled[:, 0] + self.loss_config.phenotype_weight * of_phenotypes
+        per_cell = scaled[:, 0] + weight * of_phenotypes
         metrics = {
             "gene_loss": scaled[:, 0].mean().detach(),
             "phenotype_loss": of_phenotypes.mean().detach(),
@@ -153,15 +158,6 @@ class PolygeneModule(BaseModuleClass):
 
     # parts
 
-    def linear_logits(self, positions: Tensor, values: Tensor, measured: Tensor) -> list[Tensor]:
-        """Logits of the linear path; P times (B, categories)."""
-        if self.linear is None:
-            raise ValueError("`linear_path`: the module was made without one.")
-        s = self.layout.n_special
-        genes = (positions[:, s : s + values.shape[1]] - self.layout.first_gene_position).clamp(min=0)  # (B, K - s)
-        logits = self.linear(genes, values, measured)  # (B, C)
-        return list(logits.split(self.n_categories, dim=1))
-
     def split_logits(self, transformed: Tensor) -> list[Tensor]:
         """Logits of each phenotype from the transformed states of its slot, (B, P, H)."""
         word, bias = self.encoder.embeddings.word.weight[self.category_ids], self.head.bias[self.category_ids]
@@ -180,66 +176,6 @@ class PolygeneModule(BaseModuleClass):
     def log_shares(self) -> list[Tensor]:
         """Log of each category's share of the training cells; all equal if not known; P times (categories,)."""
         return [c.clamp(min=1.0).log().log_softmax(0) for c in self.category_counts.split(self.n_categories)]
-
-    # uses
-
-    @auto_move_data
-    def predict(
-        self, tokens: Tensor, positions: Tensor, key_mask: Tensor, values: Tensor, measured: Tensor
-    ) -> list[Tensor]:
-        """Logits of each phenotype, the two paths mixed; P times (B, categories).
-
-        What shown phenotypes change in the transformer's logits is added to the mixture in full: the linear path does
-        not know of them.
-
-        Parameters
-        ----------
-        tokens, positions, key_mask
-            As of the encoder.
-        values, measured
-            As of `LinearPath`.
-        """
-        logits = self.transformer_logits(tokens, positions, key_mask)
-        if self.linear is None or not self.mix.any():
-            return logits
-        blank, of_phenotypes = logits, slice(1, 1 + self.layout.n_phenotypes)
-        if (tokens[:, of_phenotypes] != MASK).any():
-            hidden = tokens.clone()
-            hidden[:, of_phenotypes] = MASK
-            blank = self.transformer_logits(hidden, positions, key_mask)
-        linear = self.linear_logits(positions, values, measured)
-        return [z + m * (of_genes - b) for z, m, of_genes, b in zip(logits, self.mix, linear, blank, strict=True)]
-
-    @auto_move_data
-    def transformer_logits(self, tokens: Tensor, positions: Tensor, key_mask: Tensor) -> list[Tensor]:
-        """Logits of each phenotype by the transformer alone; P times (B, categories)."""
-        return self.generative(**self.inference(tokens, positions, key_mask))["phenotype_logits"]
-
-    @auto_move_data
-    def decision_states(
-        self, tokens: Tensor, positions: Tensor, key_mask: Tensor, values: Tensor, measured: Tensor
-    ) -> Tensor:
-        """State that each phenotype is predicted from, the linear path's part mixed in; shape (B, P, H).
-
-        The linear path has logits, not states. Its part is the shortest vector whose product with the categories'
-        embeddings gives these logits, up to a constant that no softmax sees.
-        """
-        hidden = self.inference(tokens, positions, key_mask)["hidden"]
-        states = self.head.transform(hidden[:, : self.layout.n_phenotypes])  # (B, P, H)
-        if self.linear is None:
-            return states
-        words = self.encoder.embeddings.word.weight[self.category_ids].split(self.n_categories)
-        parts = zip(words, self.linear_logits(positions, values, measured), strict=True)
-        of_genes = [
-            (linear - linear.mean(1, keepdim=True)) @ torch.linalg.pinv(word - word.mean(0)).T for word, linear in parts
-        ]  # P times (B, H)
-        return torch.lerp(states, torch.stack(of_genes, dim=1), self.mix[:, None])
-
-    @auto_move_data
-    def states(self, tokens: Tensor, positions: Tensor, key_mask: Tensor, asked: Sequence[int] | None = None) -> Tensor:
-        """Hidden states after the last block, of some columns or all; shape (B, Q, H)."""
-        columns = None if asked is None else torch.as_tensor(list(asked), device=tokens.device)
-        return self.encoder(tokens, positions, key_mask, columns)
 
 
 def _asked_codes(tensors: dict[str, Tensor]) -> Tensor:

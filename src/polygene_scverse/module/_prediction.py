@@ -1,0 +1,140 @@
+"""What the trained module is asked for: logits of both paths together, and states.
+
+Shapes: B cells, T tokens, K keys, P phenotypes, C categories of all phenotypes, H = n_hidden, Q asked columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from scvi.module.base import auto_move_data
+from torch import Tensor
+
+from polygene_scverse._layout import MASK, TokenLayout
+from polygene_scverse.module._linear_path import LinearPath
+
+
+class PredictionMixin:
+    """Prediction and states of `PolygeneModule`."""
+
+    layout: TokenLayout
+    linear: LinearPath | None
+    mix: Tensor
+    n_categories: list[int]
+    category_ids: Tensor
+    encoder: Any
+    head: Any
+    inference: Any
+    generative: Any
+
+    @auto_move_data
+    def predict(
+        self, tokens: Tensor, positions: Tensor, key_mask: Tensor, values: Tensor, measured: Tensor
+    ) -> list[Tensor]:
+        """Logits of each phenotype, the two paths mixed; P times (B, categories).
+
+        What shown phenotypes change in the transformer's logits is added to the mixture in full: the linear path does
+        not know of them.
+
+        Parameters
+        ----------
+        tokens, positions, key_mask
+            As of the encoder.
+        values, measured
+            As of `LinearPath`.
+        """
+        logits = self.transformer_logits(tokens, positions, key_mask)
+        hidden = self._hide_phenotypes(tokens)
+        blank = logits if hidden is tokens else None
+        parts = self.linear_part(hidden, positions, key_mask, values, measured, blank=blank)
+        return [z + part for z, part in zip(logits, parts, strict=True)]
+
+    @auto_move_data
+    def linear_part(
+        self,
+        tokens: Tensor,
+        positions: Tensor,
+        key_mask: Tensor,
+        values: Tensor,
+        measured: Tensor,
+        *,
+        blank: list[Tensor] | None = None,
+    ) -> list[Tensor]:
+        """What the linear path adds to the transformer's logits, whichever phenotypes are shown to that.
+
+        Parameters
+        ----------
+        tokens, positions, key_mask
+            As of the encoder.
+        values, measured
+            As of `LinearPath`.
+        blank
+            The transformer's logits with every phenotype hidden, if they are there.
+
+        Returns
+        -------
+        P times (B, categories).
+        """
+        if self.linear is None or not self.mix.any():
+            return [self.mix.new_zeros(())] * len(self.n_categories)
+        if blank is None:
+            blank = self.transformer_logits(self._hide_phenotypes(tokens), positions, key_mask)
+        linear = self.linear_logits(positions, values, measured)
+        return [m * (of_genes - z) for m, of_genes, z in zip(self.mix, linear, blank, strict=True)]
+
+    def _hide_phenotypes(self, tokens: Tensor) -> Tensor:
+        """The same sentences with every phenotype hidden; the same tensor if none is shown."""
+        of_phenotypes = slice(1, 1 + self.layout.n_phenotypes)
+        if (tokens[:, of_phenotypes] == MASK).all():
+            return tokens
+        tokens = tokens.clone()
+        tokens[:, of_phenotypes] = MASK
+        return tokens
+
+    def linear_logits(self, positions: Tensor, values: Tensor, measured: Tensor) -> list[Tensor]:
+        """Logits of the linear path; P times (B, categories)."""
+        if self.linear is None:
+            raise ValueError("`linear_path`: the module was made without one.")
+        s = self.layout.n_special
+        genes = (positions[:, s : s + values.shape[1]] - self.layout.first_gene_position).clamp(min=0)  # (B, K - s)
+        logits = self.linear(genes, values, measured)  # (B, C)
+        return list(logits.split(self.n_categories, dim=1))
+
+    @auto_move_data
+    def transformer_logits(self, tokens: Tensor, positions: Tensor, key_mask: Tensor) -> list[Tensor]:
+        """Logits of each phenotype by the transformer alone; P times (B, categories)."""
+        return self.generative(**self.inference(tokens, positions, key_mask))["phenotype_logits"]
+
+    @auto_move_data
+    def decision_states(
+        self, tokens: Tensor, positions: Tensor, key_mask: Tensor, values: Tensor, measured: Tensor
+    ) -> Tensor:
+        """State that each phenotype is predicted from, the linear path's part mixed in; shape (B, P, H).
+
+        The linear path has logits, not states. Its part is the shortest vector whose product with the categories'
+        embeddings gives these logits, up to a constant that no softmax sees. Shown phenotypes count as in `predict`.
+        """
+        states = self._phenotype_states(tokens, positions, key_mask)
+        if self.linear is None:
+            return states
+        hidden = self._hide_phenotypes(tokens)
+        blank = states if hidden is tokens else self._phenotype_states(hidden, positions, key_mask)
+        words = self.encoder.embeddings.word.weight[self.category_ids].split(self.n_categories)
+        parts = zip(words, self.linear_logits(positions, values, measured), strict=True)
+        of_genes = [
+            (linear - linear.mean(1, keepdim=True)) @ torch.linalg.pinv(word - word.mean(0)).T for word, linear in parts
+        ]  # P times (B, H)
+        return states + self.mix[:, None] * (torch.stack(of_genes, dim=1) - blank)
+
+    def _phenotype_states(self, tokens: Tensor, positions: Tensor, key_mask: Tensor) -> Tensor:
+        """State that the transformer predicts each phenotype from; shape (B, P, H)."""
+        hidden = self.inference(tokens, positions, key_mask)["hidden"]
+        return self.head.transform(hidden[:, : self.layout.n_phenotypes])
+
+    @auto_move_data
+    def states(self, tokens: Tensor, positions: Tensor, key_mask: Tensor, asked: Sequence[int] | None = None) -> Tensor:
+        """Hidden states after the last block, of some columns or all; shape (B, Q, H)."""
+        columns = None if asked is None else torch.as_tensor(list(asked), device=tokens.device)
+        return self.encoder(tokens, positions, key_mask, columns)
