@@ -1,9 +1,12 @@
 """What is measured of a few steps; times are not tested, only that they are there."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 import torch
 
+from polygene_scverse.model import _linear_path
 from polygene_scverse.model._cost import WARM_UP, StepClock, kept_bytes, measure_cost
 from polygene_scverse.model._training_plan import PolygeneTrainingPlan
 
@@ -83,3 +86,24 @@ def test_memory_of_network_gradients_and_moments(model_of):
     cost = measure_cost(model, 1)
     assert cost.train_bytes > 4 * weights
     assert cost.predict_bytes > weights
+
+
+def test_memory_of_the_linear_path(model_of, monkeypatch):
+    """What numpy asks for while it is fitted."""
+    monkeypatch.setattr(_linear_path, "MOST_CELLS", 60)
+    model = model_of()
+    cost, table = measure_cost(model, 1), model._table(model.adata, np.arange(60))
+    tracemalloc.start()
+    try:
+        model._fit_linear_path(table, 0)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    said = cost.path_bytes + 60 * cost.path_cell_bytes
+    assert 0.3 * peak < said < 3 * peak
+    assert min(cost.path_seconds, cost.path_cell_seconds) >= 0
+
+
+def test_without_a_linear_path_nothing_is_fitted(model_of):
+    cost = measure_cost(model_of(linear_path=False), 1)
+    assert cost.path_bytes == cost.path_cell_bytes == 0

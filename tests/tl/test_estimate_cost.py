@@ -1,6 +1,7 @@
 """The parts of an estimate fit together; times themselves are not tested."""
 
 import math
+from dataclasses import replace
 
 import anndata as ad
 import numpy as np
@@ -30,6 +31,18 @@ def test_extrapolation_by_hand(cost):
     assert (prediction["cells"], prediction["steps"]) == (1000, 16)
     assert prediction["seconds"] == pytest.approx(100.0)
     assert prediction["memory_gb"] == pytest.approx((1_000 + 1000 * 200) / 1e9)
+
+
+def test_the_linear_path_by_hand(cost):
+    """Fitted once, to at most 20,000 cells; its memory counts where it is more than that of the steps."""
+    path = {"path_seconds": 3.0, "path_cell_seconds": 0.5, "path_bytes": 1_000, "path_cell_bytes": 10}
+    without, table = (_extrapolate(c, 1000, 100, 16, 3).loc["training"] for c in (cost, replace(cost, **path)))
+    assert table["seconds"] - without["seconds"] == pytest.approx(3.0 + 900 * 0.5)
+    assert table["memory_gb"] - without["memory_gb"] == pytest.approx((1_000 + 900 * 10 - 5_000) / 1e9)
+    many = [_extrapolate(c, 50_000, 0, 16, 3).loc["training", "seconds"] for c in (cost, replace(cost, **path))]
+    assert many[1] - many[0] == pytest.approx(3.0 + 20_000 * 0.5)
+    small = _extrapolate(replace(cost, path_bytes=4_999), 1000, 100, 16, 3).loc["training"]
+    assert small["memory_gb"] == without["memory_gb"]
 
 
 def test_prediction_reads_in_blocks(cost):

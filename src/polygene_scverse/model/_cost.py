@@ -14,6 +14,7 @@ from torch.autograd.graph import saved_tensors_hooks
 
 from polygene_scverse.data._dataloader import BatchDataset
 from polygene_scverse.data._rates import resolve_rates
+from polygene_scverse.model._linear_path import MOST_GENES, N_FOLDS
 from polygene_scverse.module import PolygeneModule
 
 WARM_UP = 3
@@ -22,6 +23,10 @@ BYTES_PER_ENTRY = 10
 """Of an expressed gene in memory: its slot, bin and value."""
 PREDICTED = 64
 """Cells of a batch of prediction."""
+BYTES_PER_PAIR = 40
+"""Of two genes in the fit of the linear path: five matrices of numbers of eight bytes."""
+BYTES_PER_VALUE = 20
+"""Of a cell and a gene there, of the cells of a fold: twice in eight bytes, once in four."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,10 @@ class Cost:
         Memory of network, gradients, moments, and of what a batch of the longest cells keeps for the gradients.
     predict_bytes
         Memory of network, and of one layer of a batch.
+    path_seconds, path_cell_seconds
+        Time to fit the linear path: whatever the number of cells, and of each cell.
+    path_bytes, path_cell_bytes
+        Memory of that fit likewise.
     """
 
     step_seconds: float
@@ -50,6 +59,10 @@ class Cost:
     lengths: np.ndarray
     train_bytes: int
     predict_bytes: int
+    path_seconds: float = 0.0
+    path_cell_seconds: float = 0.0
+    path_bytes: int = 0
+    path_cell_bytes: int = 0
 
 
 class StepClock(Callback):
@@ -97,6 +110,10 @@ def measure_cost(model: Any, n_steps: int, **train_kwargs: Any) -> Cost:
     shown = BatchDataset(table)[0, longest[:PREDICTED]]
     weights = sum(p.numel() * p.element_size() for p in model.module.parameters())
     layers = max(model.module.config.n_layers, 1)
+    n_genes = 0 if model.module.linear is None else min(model.layout.n_genes, MOST_GENES)
+    part = table.read(cells[::2])
+    of_part, of_all = (_timed(lambda t=t: model._fit_linear_path(t, 0))[0] for t in (part, table))
+    path_cell_seconds = max(of_all - of_part, 0.0) / max(len(table) - len(part), 1)
     return Cost(
         step_seconds=clock.seconds,
         read_seconds=read / len(cells),
@@ -104,6 +121,10 @@ def measure_cost(model: Any, n_steps: int, **train_kwargs: Any) -> Cost:
         lengths=table.cells.lengths,
         train_bytes=4 * weights + kept_bytes(model.module, batch),
         predict_bytes=weights + kept_bytes(model.module, shown) // layers,
+        path_seconds=max(of_all - len(table) * path_cell_seconds, 0.0),
+        path_cell_seconds=path_cell_seconds,
+        path_bytes=BYTES_PER_PAIR * n_genes**2,
+        path_cell_bytes=BYTES_PER_VALUE * n_genes // N_FOLDS,
     )
 
 

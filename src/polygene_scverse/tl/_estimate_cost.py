@@ -18,6 +18,7 @@ from polygene_scverse.data._phenotypes import resolve_phenotypes
 from polygene_scverse.data._source import BLOCK, expression, read_rows
 from polygene_scverse.model import Polygene
 from polygene_scverse.model._cost import BYTES_PER_ENTRY, PREDICTED, WARM_UP, Cost, measure_cost
+from polygene_scverse.model._linear_path import MOST_CELLS
 from polygene_scverse.model._training import default_max_epochs
 
 SAMPLE = 1024
@@ -61,9 +62,10 @@ def estimate_cost(
     Returns
     -------
     Rows ``training`` and ``prediction``; columns ``cells``, ``epochs``, ``steps``, ``seconds_per_step``, ``seconds``
-    and ``memory_gb``. The time of a training includes reading, ranking genes and looking at the held-out cells. Memory
-    is that of tokens, network, gradients and batches; AnnData and about half a gigabyte of libraries come to it. All
-    are estimates: other work on the machine slows the timed steps, too.
+    and ``memory_gb``. The time of a training includes reading, ranking genes, looking at the held-out cells and fitting
+    the linear path. Memory is that of tokens, and of network, gradients and batches or that of the fit; AnnData and
+    about half a gigabyte of libraries come to it. All are estimates: other work on the machine slows the timed steps,
+    too.
 
     Raises
     ------
@@ -111,6 +113,9 @@ def _extrapolate(cost: Cost, n_cells: int, n_held_out: int, per_step: int, max_e
     steps = epochs * math.ceil(n_train / per_step)
     seconds = steps * cost.step_seconds + n_cells * READINGS * cost.read_seconds
     seconds += epochs * n_held_out * cost.predict_seconds
+    n_fitted = min(n_train, MOST_CELLS)
+    seconds += cost.path_seconds + n_fitted * cost.path_cell_seconds
+    most_bytes = max(cost.train_bytes, cost.path_bytes + n_fitted * cost.path_cell_bytes)  # one after the other
     rows = {
         "training": {
             "cells": n_train,
@@ -118,7 +123,7 @@ def _extrapolate(cost: Cost, n_cells: int, n_held_out: int, per_step: int, max_e
             "steps": steps,
             "seconds_per_step": cost.step_seconds,
             "seconds": seconds,
-            "memory_gb": (cost.train_bytes + n_cells * bytes_per_cell) / 1e9,
+            "memory_gb": (most_bytes + n_cells * bytes_per_cell) / 1e9,
         },
         "prediction": {
             "cells": n_cells,
