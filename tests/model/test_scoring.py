@@ -32,7 +32,7 @@ def collected(model, adata, rates, seed=0, balance=0.0):
     phenotypes = {}
     for i, (name, shares) in enumerate(zip(model.layout.phenotype_names, model.module.log_shares(), strict=True)):
         codes, asked = batch["phenotypes"][:, i].numpy(), batch["phenotype_hidden"][:, i].numpy()
-        guess = (out["phenotype_logits"][i].double() / model.temperature(name) - balance * shares).argmax(-1).numpy()
+        guess = (out["phenotype_logits"][i].double() - balance * shares).argmax(-1).numpy()
         keep = asked & (codes >= 0)
         phenotypes[name] = codes[keep], guess[keep]
     return genes, expressed, phenotypes
@@ -41,7 +41,10 @@ def collected(model, adata, rates, seed=0, balance=0.0):
 @pytest.mark.filterwarnings("ignore:4 of the model's:UserWarning", "ignore:.*genes are unmeasured:UserWarning")
 @pytest.mark.parametrize("balance", [0.0, 1.0], ids=["most probable", "balanced"])
 @pytest.mark.parametrize("masking", ["original", {"not_expressed": 0.4, "hide_all": 0.2}], ids=["original", "rates"])
-def test_as_scikit_learn_counts_collected_answers(trained_model, query, masking, balance):
+def test_as_scikit_learn_counts_collected_answers(trained_model, query, masking, balance, monkeypatch):
+    """The temperature is that of both paths together, and the transformer guesses alone."""
+    for entry in trained_model.calibration_.values():
+        monkeypatch.setitem(entry, "temperature", 9.0)
     counts = trained_model.count_hidden_tokens(query, masking=masking, seed=3, balance=balance, batch_size=7)
     genes, expressed, phenotypes = collected(trained_model, query, counts.rates, seed=3, balance=balance)
     n_bins = trained_model.layout.n_bins

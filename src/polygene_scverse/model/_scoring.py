@@ -98,7 +98,8 @@ class ScoringMixin:
             every phenotype. ``"original"`` hides 15 % of all genes, and each phenotype with probability 0.5, the
             others being shown; values of :class:`~polygene_scverse.data._masking.MaskingRates` are taken as they are.
         balance
-            How a category is chosen, as in `decide`; 0 takes the most probable one.
+            How a category is chosen, as in `decide`, by the transformer's own probabilities; 0 takes the most probable
+            one.
         seed
             Seed of what is hidden: a cell has the same words hidden in any batch.
         batch_size
@@ -115,8 +116,7 @@ class ScoringMixin:
         """
         adata = self._data(adata)
         rates = self._validation_rates() if masking is None else resolve_rates(masking)
-        shares = zip(self.layout.phenotype_names, self.module.log_shares(), strict=True)
-        handicaps = [balance * self.temperature(name) * share for name, share in shares]  # as of calibrated ones
+        handicaps = [balance * share for share in self.module.log_shares()]
         counter = _Counter(self.layout, handicaps)
         with evaluating(self.module):
             for _, table in self._blocks(adata, self._rows(adata, indices)):
