@@ -1,7 +1,7 @@
 """How defaults were chosen: cross-validation within the training donors. The test donors have no part in it.
 
     python benchmarks/choices.py --linear     # settings of the linear path; some minutes
-    python benchmarks/choices.py --models     # whole models, with one path or both, …; an hour
+    python benchmarks/choices.py --models     # whole models, with one path or both, …; a quarter of an hour a data set
 
 Folds: each of the three training donors with most cells (T cells), thirds of the training donors (OneK1K), thirds of
 the training cells where there is one donor (kang18, pbmc68k). Cells of all folds are scored together.
