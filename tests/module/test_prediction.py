@@ -10,7 +10,7 @@ from polygene_scverse._layout import MASK
 from polygene_scverse.data._masking import show_all
 from polygene_scverse.module import PolygeneModule
 
-N_CELLS, N_GENES, N_BINS = 7, 31, 5
+N_CELLS, N_GENES = 7, 31
 INPUTS = ("tokens", "positions", "key_mask", "values", "measured")
 
 

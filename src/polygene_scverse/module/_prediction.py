@@ -46,9 +46,7 @@ class PredictionMixin:
             As of `LinearPath`.
         """
         logits = self.transformer_logits(tokens, positions, key_mask)
-        hidden = self._hide_phenotypes(tokens)
-        blank = logits if hidden is tokens else None
-        parts = self.linear_part(hidden, positions, key_mask, values, measured, blank=blank)
+        parts = self.linear_part(tokens, positions, key_mask, values, measured, logits=logits)
         return [z + part for z, part in zip(logits, parts, strict=True)]
 
     @auto_move_data
@@ -60,7 +58,7 @@ class PredictionMixin:
         values: Tensor,
         measured: Tensor,
         *,
-        blank: list[Tensor] | None = None,
+        logits: list[Tensor] | None = None,
     ) -> list[Tensor]:
         """What the linear path adds to the transformer's logits, whichever phenotypes are shown to that.
 
@@ -70,8 +68,8 @@ class PredictionMixin:
             As of the encoder.
         values, measured
             As of `LinearPath`.
-        blank
-            The transformer's logits with every phenotype hidden, if they are there.
+        logits
+            The transformer's logits of these tokens, if they are there: not computed anew where no phenotype is shown.
 
         Returns
         -------
@@ -79,8 +77,10 @@ class PredictionMixin:
         """
         if self.linear is None or not self.mix.any():
             return [self.mix.new_zeros(())] * len(self.n_categories)
+        hidden = self._hide_phenotypes(tokens)
+        blank = logits if hidden is tokens else None
         if blank is None:
-            blank = self.transformer_logits(self._hide_phenotypes(tokens), positions, key_mask)
+            blank = self.transformer_logits(hidden, positions, key_mask)
         linear = self.linear_logits(positions, values, measured)
         return [m * (of_genes - z) for m, of_genes, z in zip(self.mix, linear, blank, strict=True)]
 
