@@ -24,12 +24,14 @@ from rich.console import Console
 from scipy.special import softmax
 
 import polygene_scverse as pgs
-from polygene_scverse.data._discriminant import GeneStatistics, Moments
+from polygene_scverse._constants import RANK
+from polygene_scverse.data._discriminant import GeneStatistics, Moments, dilute
+from polygene_scverse.data._ranking import genes_by_rank
 from polygene_scverse.model._linear_path import USUAL_TEMPERATURE
 from polygene_scverse.model._temperature import fit_temperature
 
 N_GENES, N_FOLDS = 2000, 3
-SHRINKAGES, PRIOR_CELLS, PRIORS = (0.3, 0.6, 0.9), (0.0, 5.0, 20.0), (0.0, 0.5, 1.0)
+SHRINKAGES, PRIOR_CELLS, PRIORS = (0.5, 0.7, 0.9), (0.0, 5.0, 20.0), (0.0, 0.5, 1.0)
 BALANCES = (0.0, 0.25, 0.5)
 MODELS = {
     "both paths": {},
@@ -89,9 +91,9 @@ class Scored:
 
 
 def expression(train: ad.AnnData, test: ad.AnnData) -> tuple[GeneStatistics, np.ndarray, np.ndarray]:
-    """Standardised log1p(CP10k) of the most variable genes of the training cells."""
+    """What the linear path sees of the most variable genes of the training cells."""
     pgs.pp.prepare(train)
-    genes = train.var_names[np.argsort(train.var["highly_variable_rank"])[:N_GENES]]
+    genes = genes_by_rank(train.var[RANK], N_GENES)
     sides = []
     for side in (train, test):
         side = side.copy()
@@ -100,6 +102,8 @@ def expression(train: ad.AnnData, test: ad.AnnData) -> tuple[GeneStatistics, np.
             sc.pp.log1p(side)
         sides.append(side[:, genes].X.tocsr())
     measured = np.ones(len(genes), dtype=bool)
+    for x in sides:
+        x.data = dilute(x.data)
     statistics = GeneStatistics.of(sides[0], measured)
     return tuple(statistics.standardise(side, measured) for side in sides)
 

@@ -33,6 +33,9 @@ BALANCE: Final = 0.5
 TARGET_SUM: Final = 1e4
 """Counts per cell after normalisation."""
 
+LINEAR_SUM: Final = 1e3
+"""The same for the linear path: the logarithm of smaller numbers tells better how much of a gene there is."""
+
 MISSING_WORDS: Final = frozenset({"", "unknown", "na", "n/a", "nan", "none", "<na>", "unassigned"})
 """Labels, in lower case, that are read as a missing value."""
 

@@ -1,11 +1,13 @@
 """Discriminants against scikit-learn, gene statistics against dense numpy. 67 cells, 11 genes, 5 categories."""
 
+import anndata as ad
 import numpy as np
 import pytest
+import scanpy as sc
 import scipy.sparse as sp
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
-from polygene_scverse.data._discriminant import HIGHEST, LEAST_DEVIATION, GeneStatistics, Moments
+from polygene_scverse.data._discriminant import HIGHEST, LEAST_DEVIATION, GeneStatistics, Moments, dilute
 
 N_CELLS, N_GENES, N_CATEGORIES = 67, 11, 5
 
@@ -18,6 +20,21 @@ def cells():
     centres, mixing = rng.normal(size=(N_CATEGORIES, N_GENES)), rng.normal(size=(N_GENES, N_GENES))
     x = 3.0 + centres[codes] + rng.normal(size=(N_CELLS, N_GENES)) @ mixing
     return x, codes, rng.normal(3.0, 2.0, (13, N_GENES))
+
+
+# expression
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_diluted_expression_is_what_scanpy_gives_for_a_tenth_of_the_counts(dtype):
+    adata = ad.AnnData(np.random.default_rng(0).poisson(1.5, (N_CELLS, N_GENES)).astype(dtype))
+    less = adata.copy()
+    for data, total in ((adata, 1e4), (less, 1e3)):
+        sc.pp.normalize_total(data, target_sum=total)
+        sc.pp.log1p(data)
+    found = dilute(adata.X)
+    assert found.dtype == dtype
+    np.testing.assert_allclose(found, less.X, rtol=1e-5)
 
 
 # moments

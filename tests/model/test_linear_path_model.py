@@ -59,14 +59,20 @@ def others(all_cells):
     return others
 
 
+def per_thousand(x):
+    """log1p of counts per 1,000 of that of counts per 10,000."""
+    return np.log1p(np.expm1(x.astype(float)) / 10.0)
+
+
 def expected_path(x, codes, sizes, seed=0):
     """Fitted to dense expression: weights of its standardised genes, bias, and what is known of the genes."""
-    cap = x.mean(0) + 5.0 * (x.std(0) + 0.01)
+    x = per_thousand(x)
+    cap = x.mean(0) + 5.0 * (x.std(0) + 0.2)
     centre = np.minimum(x, cap).mean(0)
-    standard = ((np.minimum(x, cap) - centre) / (x.std(0) + 0.01)).astype(np.float32)
+    standard = ((np.minimum(x, cap) - centre) / (x.std(0) + 0.2)).astype(np.float32)
     folds = np.random.default_rng(seed).permutation(len(x)) % N_FOLDS
     paths = [fit_path(lambda rows: standard[rows], c, k, folds) for c, k in zip(codes.T, sizes, strict=True)]
-    weights = np.concatenate([path.weights for path in paths], axis=1) / (x.std(0) + 0.01)[:, None]
+    weights = np.concatenate([path.weights for path in paths], axis=1) / (x.std(0) + 0.2)[:, None]
     return {"weights": weights, "bias": np.concatenate([path.bias for path in paths]), "cap": cap, "centre": centre}
 
 
@@ -84,7 +90,7 @@ def codes_of(model, rows):
 def test_is_fitted_to_the_training_cells(fitted):
     """And to no other ones."""
     rows = np.arange(240)
-    assert_path(fitted.module, expected_path(fitted.adata.X[rows].astype(float), codes_of(fitted, rows), [3, 2]))
+    assert_path(fitted.module, expected_path(fitted.adata.X[rows], codes_of(fitted, rows), [3, 2]))
     assert fitted.module.linear.weights.abs().max() > 0.1
 
 
@@ -104,7 +110,7 @@ def test_of_more_cells_a_draw_is_looked_at(monkeypatch, cells, model_of):
     model = model_of(log_cp10k(cells(100)))
     model.train(**QUIET, validation_size=0.0, seed=3)
     rows = np.sort(np.random.default_rng(3).permutation(100)[:70])
-    x = model.adata.X[rows].astype(float)
+    x = model.adata.X[rows]
     assert_path(model.module, expected_path(x, codes_of(model, rows), [3, 2], seed=3))
 
 
@@ -114,7 +120,7 @@ def test_of_more_genes_the_first_are_looked_at(monkeypatch, cells, model_of):
     model = model_of(log_cp10k(cells(100)))
     model.train(**QUIET, split=(np.arange(80), np.arange(80, 100)))
     rows = np.arange(80)
-    expected = expected_path(model.adata.X[rows, :29].astype(float), codes_of(model, rows), [3, 2])
+    expected = expected_path(model.adata.X[rows, :29], codes_of(model, rows), [3, 2])
     assert_path(model.module, expected, 29)
     for name in ("weights", "cap", "centre"):
         assert not getattr(model.module.linear, name)[29:].any(), name
@@ -128,8 +134,8 @@ def test_of_more_genes_the_first_are_looked_at(monkeypatch, cells, model_of):
 def test_its_predictions_are_those_of_dense_arrays(changed, others):
     changed.module.mix.fill_(1.0)
     rows = np.arange(240)
-    path = expected_path(changed.adata.X[rows].astype(float), codes_of(changed, rows), [3, 2])
-    logits = (np.minimum(others.X, path["cap"]) - path["centre"]) @ path["weights"] + path["bias"]
+    path = expected_path(changed.adata.X[rows], codes_of(changed, rows), [3, 2])
+    logits = (np.minimum(per_thousand(others.X), path["cap"]) - path["centre"]) @ path["weights"] + path["bias"]
     tables = changed.predict_phenotype(others)
     for name, part in zip(NAMES, np.split(logits, [3], axis=1), strict=True):
         np.testing.assert_allclose(tables[name], softmax(part / changed.temperature(name), axis=1), atol=1e-3)
@@ -200,7 +206,7 @@ def test_a_second_training_fits_it_anew(cells, model_of):
     model.train(**QUIET, split=(np.arange(60), np.arange(60, 100)))
     model.train(**QUIET, split=(np.arange(20, 100), np.arange(20)))
     rows = np.arange(20, 100)
-    assert_path(model.module, expected_path(model.adata.X[rows].astype(float), codes_of(model, rows), [3, 2]))
+    assert_path(model.module, expected_path(model.adata.X[rows], codes_of(model, rows), [3, 2]))
 
 
 def test_a_model_may_have_none(cells, trained):
@@ -247,7 +253,7 @@ def test_unmeasured_genes_are_those_whose_mean_was_measured(changed, others):
     changed.module.mix.fill_(1.0)
     kept = np.arange(43) % 5 != 2
     filled = others.copy()
-    filled.X[:, ~kept] = changed.module.linear.centre.numpy()[~kept]
+    filled.X[:, ~kept] = np.log1p(10.0 * np.expm1(changed.module.linear.centre.numpy()[~kept]))
     with pytest.warns(UserWarning, match="9 of the model's 43 genes are unmeasured"):
         found = changed.predict_phenotype(others[:, kept].copy())
     for name, table in changed.predict_phenotype(filled).items():

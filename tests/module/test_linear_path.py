@@ -19,8 +19,13 @@ MEASURED = {
 }
 
 
+def per_thousand(x):
+    """log1p of counts per 1,000 of that of counts per 10,000."""
+    return np.log(1.0 + (np.exp(x) - 1.0) / 10.0)
+
+
 def dense(x, measured):
-    return (np.minimum(x, CAP) - CENTRE) * measured @ WEIGHTS + BIAS
+    return (np.minimum(per_thousand(x), CAP) - CENTRE) * measured @ WEIGHTS + BIAS
 
 
 def ragged(x):
@@ -45,7 +50,7 @@ def run(path, x, measured):
 
 @pytest.mark.parametrize("measured", MEASURED.values(), ids=MEASURED)
 def test_is_the_dense_one_liner(measured):
-    assert (CAP < X).any()
+    assert (per_thousand(X) > CAP).any()
     found = run(noted(), X * measured, measured)
     assert found.shape == (N_CELLS, N_CATEGORIES)
     assert found.dtype == np.float32
@@ -53,11 +58,14 @@ def test_is_the_dense_one_liner(measured):
 
 
 def test_by_hand():
-    """Value 5 counts as its cap 2, less the mean 0.5: 1.5 times 4, and -1 for the gene that is not expressed."""
+    """Of 10,000 counts 200 are 20 of 1,000: log 21 counts as its cap 2, less the mean 0.5: 1.5 times 4.
+
+    And -1 for the gene that is not expressed.
+    """
     path = LinearPath(2, 1)
     path.note(np.array([[4.0], [1.0]]), np.array([10.0]), np.array([2.0, 9.0]), np.array([0.5, 1.0]))
-    found = path(torch.tensor([[0]]), torch.tensor([[5.0]]), torch.tensor([True, True]))
-    assert found.tolist() == [[15.0]]
+    found = path(torch.tensor([[0]]), torch.tensor([[201.0]]).log(), torch.tensor([True, True]))
+    assert found.item() == pytest.approx(15.0)
 
 
 @pytest.mark.parametrize("name", ["some", "of each cell others"])
@@ -65,7 +73,7 @@ def test_an_unmeasured_gene_is_an_average_one(name):
     """As if its mean had been measured; which is not the same as if it were not expressed."""
     measured = MEASURED[name]
     found, path = run(noted(), X * measured, measured), noted()
-    filled = np.where(measured, X, CENTRE)
+    filled = np.where(measured, X, np.log1p(10.0 * np.expm1(CENTRE)))
     np.testing.assert_allclose(found, run(path, filled, MEASURED["all"]), rtol=1e-4, atol=1e-4)
     assert np.abs(found - run(path, X * measured, MEASURED["all"])).max() > 0.1
 

@@ -13,16 +13,23 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
 
-SHRINKAGE: Final = 0.6
+from polygene_scverse._constants import LINEAR_SUM, TARGET_SUM
+
+SHRINKAGE: Final = 0.7
 """Share of the covariance that is replaced by the same variance for every gene."""
 PRIOR_CELLS: Final = 5.0
 """Cells at the mean of all that each category is thought to have beside its own: means of rare ones are noise."""
 HIGHEST: Final = 5.0
 """Standard deviations above its mean at which the expression of a gene is cut off."""
-LEAST_DEVIATION: Final = 0.01
+LEAST_DEVIATION: Final = 0.2
 """Added to standard deviations: genes that hardly vary are not blown up."""
 LEAST_SHARE: Final = 1e-3
 """Share of the square of all cells that the variance within categories is at least: rounding must not decide."""
+
+
+def dilute(values: NDArray[np.floating]) -> NDArray[np.floating]:
+    """log1p of counts per `LINEAR_SUM`, given that of counts per `TARGET_SUM`."""
+    return np.log1p(np.expm1(values) * (LINEAR_SUM / TARGET_SUM))
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from scipy.optimize import minimize
 from scipy.special import logsumexp, softmax
 from torch import Tensor
 
-from polygene_scverse.data._discriminant import Discriminants, GeneStatistics, Moments
+from polygene_scverse.data._discriminant import Discriminants, GeneStatistics, Moments, dilute
 from polygene_scverse.data._table import CellTable, draw_part
 from polygene_scverse.model._inference import INPUTS, Batch
 from polygene_scverse.model._temperature import fit_temperature
@@ -87,6 +87,7 @@ class LinearPathMixin:
         table = draw_part(train, MOST_CELLS, seed)
         n_genes = min(self.layout.n_genes, MOST_GENES)
         x = table.cells.matrix(self.layout.n_genes)[:, :n_genes]
+        x.data = dilute(x.data)
         measured = table.measured_in(np.arange(len(table)))[..., :n_genes]
         genes = GeneStatistics.of(x, measured)
         folds = np.random.default_rng(seed).permutation(len(table)) % N_FOLDS

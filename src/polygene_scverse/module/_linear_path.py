@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from polygene_scverse._constants import LINEAR_SUM, TARGET_SUM
+
 
 class LinearPath(nn.Module):
     """Linear logits of all phenotypes' categories from the expression of the shown genes; its values are given to it.
@@ -49,7 +51,7 @@ class LinearPath(nn.Module):
         Parameters
         ----------
         weights, bias
-            Of the expression of each gene, cut off and centred; shapes (n_fitted, C) and (C,).
+            Of log1p of counts per 1,000 of each gene, cut off and centred; shapes (n_fitted, C) and (C,).
         cap, centre
             Where it is cut off, and its mean; shape (n_fitted,).
         """
@@ -74,5 +76,6 @@ class LinearPath(nn.Module):
         of_average = self.bias - (self.centre * measured) @ self.weights  # (C,) or (B, C)
         if not values.shape[1]:  # no cell shows a gene; embedding_bag cannot take that
             return of_average.expand(len(values), -1)
+        values = torch.log1p(torch.expm1(values) * (LINEAR_SUM / TARGET_SUM))
         values = torch.minimum(values, self.cap[genes])
         return F.embedding_bag(genes, self.weights, per_sample_weights=values, mode="sum") + of_average
