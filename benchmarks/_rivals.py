@@ -13,10 +13,12 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from polygene_scverse._constants import N_GENES
+
 CS = [1e-3, 1e-2, 1e-1]
 
 
-def features(task: Task, n_genes: int = 2000) -> tuple[np.ndarray, np.ndarray]:
+def features(task: Task, n_genes: int = N_GENES) -> tuple[np.ndarray, np.ndarray]:
     """log1p(CP10k) of the training cells' highly variable genes, dense; shape (n_cells, n_genes) each."""
     sides = []
     for side in (task.train, task.test):

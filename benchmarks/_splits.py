@@ -78,6 +78,11 @@ def onek1k() -> Task:
     return _held_out("OneK1K", "onek1k_40donors.h5ad", ["cell_type"], "indiv", [])
 
 
+def glioblastoma() -> Task:
+    """Tumour slices with and without panobinostat, of five patients; two held out. No choice was made on it."""
+    return _held_out("glioblastoma", "glioblastoma_5patients.h5ad", ["condition"], "patient_id", ["PW036", "PW040"])
+
+
 def pbmc68k(fold: int = 0) -> Task:
     """PBMC of one donor: a stratified random split, an upper bound."""
     adata = pgs.datasets.pbmc68k()
@@ -87,4 +92,4 @@ def pbmc68k(fold: int = 0) -> Task:
     return Task("pbmc68k", adata[train].copy(), adata[test].copy(), ["bulk_labels", "phase"], None)
 
 
-TASKS = {"tcells": tcells, "kang18": kang18, "onek1k": onek1k, "pbmc68k": pbmc68k}
+TASKS = {"tcells": tcells, "kang18": kang18, "onek1k": onek1k, "glioblastoma": glioblastoma, "pbmc68k": pbmc68k}

@@ -45,7 +45,8 @@ def evaluate(arguments: argparse.Namespace) -> dict[str, str]:
         task = TASKS[key]()
         adata, split, group_key = with_split(task)
         kwargs = {"max_epochs": arguments.epochs}
-        rivals = [*choose_rivals(None), "scANVI"] if arguments.scanvi else None
+        counts = np.array_equal(adata.X.data, np.rint(adata.X.data))  # scANVI takes nothing else
+        rivals = [*choose_rivals(None), "scANVI"] if arguments.scanvi and counts else None
         pgs.tl.evaluate(
             adata,
             group_key=group_key,

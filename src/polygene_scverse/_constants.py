@@ -30,6 +30,9 @@ UNKNOWN: Final = -1
 BALANCE: Final = 0.5
 """A category is chosen by probability / (share of the training cells) ** BALANCE."""
 
+N_GENES: Final = 3000
+"""Genes that a model has unless told otherwise, the most variable first."""
+
 TARGET_SUM: Final = 1e4
 """Counts per cell after normalisation."""
 

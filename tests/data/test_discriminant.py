@@ -6,6 +6,7 @@ import pytest
 import scanpy as sc
 import scipy.sparse as sp
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.feature_selection import f_classif
 
 from polygene_scverse.data._discriminant import HIGHEST, LEAST_DEVIATION, GeneStatistics, Moments, dilute
 
@@ -73,6 +74,44 @@ def test_moments_of_single_precision_are_in_double(cells):
     found = Moments.of(x.astype(np.float32), codes, N_CATEGORIES)
     assert {a.dtype for a in (found.scatter, found.sums, found.counts)} == {np.dtype(np.float64)}
     assert_same(found, Moments.of(x, codes, N_CATEGORIES), rtol=1e-5)
+
+
+# genes that tell categories apart
+
+
+def test_analysis_of_variance_is_that_of_scikit_learn(cells):
+    x, codes, _ = cells
+    np.testing.assert_allclose(Moments.of(x, codes, N_CATEGORIES).analysis_of_variance(), f_classif(x, codes)[0])
+
+
+def test_a_category_without_a_cell_does_not_count_in_it(cells):
+    x, codes, _ = cells
+    kept = codes != 2
+    found = Moments.of(x, np.where(kept, codes, -1), N_CATEGORIES).analysis_of_variance()
+    np.testing.assert_allclose(found, f_classif(x[kept], codes[kept])[0])
+
+
+@pytest.mark.parametrize("codes", [np.full(7, -1), np.full(7, 1), np.array([0, 1, -1, -1, -1, -1, -1])], ids=str)
+def test_where_nothing_can_be_told_it_is_0(codes, cells):
+    assert not Moments.of(cells[0][:7], codes, N_CATEGORIES).analysis_of_variance().any()
+
+
+def test_a_gene_that_does_not_vary_has_none(cells):
+    x, codes, _ = cells
+    found = Moments.of(np.column_stack([x, np.full(N_CELLS, 0.1), np.zeros(N_CELLS)]), codes, N_CATEGORIES)
+    assert found.analysis_of_variance()[-2:].tolist() == [0.0, 0.0]
+
+
+@pytest.mark.parametrize("most_genes", [1, 4, 10])
+def test_of_more_genes_those_are_looked_at_that_differ_most(most_genes, cells):
+    """As if there were no others."""
+    x, codes, _ = cells
+    kept = np.sort(np.argsort(-f_classif(x, codes)[0])[:most_genes])
+    found = Moments.of(x, codes, N_CATEGORIES).discriminants(most_genes=most_genes)
+    expected = Moments.of(x[:, kept], codes, N_CATEGORIES).discriminants()
+    np.testing.assert_allclose(found.weights[kept], expected.weights)
+    np.testing.assert_allclose(found.bias, expected.bias)
+    assert not np.delete(found.weights, kept, axis=0).any()
 
 
 # discriminants

@@ -21,7 +21,7 @@ from polygene_scverse.model._temperature import fit_temperature
 MOST_CELLS: Final = 20_000
 """Training cells that discriminants are fitted on."""
 MOST_GENES: Final = 4_096
-"""Genes, the most variable first, that the linear path looks at: its time grows with their cube."""
+"""Genes, the most variable first, that the linear path chooses from: its memory grows with their square."""
 N_FOLDS: Final = 5
 """Parts of the training cells, each predicted from the others, that say how sure the discriminants may be."""
 PRIOR: Final = 0.5

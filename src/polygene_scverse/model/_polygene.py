@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scvi.model.base import BaseModelClass
 
 from polygene_scverse._compat import field_state, setup_args
-from polygene_scverse._constants import PHENOTYPE_FIELD, RANK
+from polygene_scverse._constants import N_GENES, PHENOTYPE_FIELD, RANK
 from polygene_scverse._layout import TokenLayout
 from polygene_scverse._validate import shorten
 from polygene_scverse.data._binning import Scale, detect_scale
@@ -115,7 +115,7 @@ class Polygene(
         registry: dict[str, Any] | None = None,
         *,
         genes: Sequence[str] | None = None,
-        n_genes: int = 2000,
+        n_genes: int = N_GENES,
         n_bins: int = 10,
         binning: str | Sequence[float] = "quantile",
         size: str = "tiny",

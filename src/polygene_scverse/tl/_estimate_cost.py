@@ -12,7 +12,7 @@ from anndata import AnnData
 from rich.console import Console
 from rich.table import Table
 
-from polygene_scverse._constants import RANK
+from polygene_scverse._constants import N_GENES, RANK
 from polygene_scverse._validate import check_fraction
 from polygene_scverse.data._phenotypes import resolve_phenotypes
 from polygene_scverse.data._source import BLOCK, expression, read_rows
@@ -33,7 +33,7 @@ def estimate_cost(
     adata: AnnData,
     *,
     phenotypes: str | Sequence[str] | None = None,
-    n_genes: int = 2000,
+    n_genes: int = N_GENES,
     layer: str | None = None,
     use_raw: bool = False,
     max_epochs: int | None = None,

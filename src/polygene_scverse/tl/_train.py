@@ -15,7 +15,7 @@ from mudata import MuData
 from rich.console import Console
 from rich.table import Table
 
-from polygene_scverse._constants import RANK, UNS
+from polygene_scverse._constants import N_GENES, RANK, UNS
 from polygene_scverse._validate import shorten
 from polygene_scverse.data._binning import detect_scale
 from polygene_scverse.data._ordered import Ordered
@@ -37,7 +37,7 @@ def train(
     phenotypes: str | Sequence[str] | None = None,
     ordered: Ordered = None,
     group_key: str | None = None,
-    n_genes: int = 2000,
+    n_genes: int = N_GENES,
     layer: str | None = None,
     use_raw: bool = False,
     mod: str = "rna",
@@ -75,7 +75,8 @@ def train(
         Obs column whose groups (donors, samples) are held out as a whole for validation, as new donors will be.
         Warns of phenotypes that it alone determines, see :func:`~polygene_scverse.pp.confounding`.
     n_genes
-        Number of genes, the most variable first; ``var["highly_variable_rank"]`` decides if it is there.
+        Number of genes, 3,000 by default, the most variable first; if there are ranks in
+        ``var["highly_variable_rank"]``, they decide.
     layer
         Layer to read instead of ``X``; stored with the model.
     use_raw
