@@ -8,7 +8,7 @@ import scipy.sparse as sp
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.feature_selection import f_classif
 
-from polygene_scverse.data._discriminant import HIGHEST, LEAST_DEVIATION, GeneStatistics, Moments, dilute
+from polygene_scverse.data._discriminant import HIGHEST, LEAST_DEVIATION, GeneStatistics, Moments, Spread, dilute
 
 N_CELLS, N_GENES, N_CATEGORIES = 67, 11, 5
 
@@ -81,25 +81,36 @@ def test_moments_of_single_precision_are_in_double(cells):
 
 def test_analysis_of_variance_is_that_of_scikit_learn(cells):
     x, codes, _ = cells
-    np.testing.assert_allclose(Moments.of(x, codes, N_CATEGORIES).analysis_of_variance(), f_classif(x, codes)[0])
+    np.testing.assert_allclose(Moments.of(x, codes, N_CATEGORIES).spread.analysis_of_variance(), f_classif(x, codes)[0])
+
+
+@pytest.mark.parametrize("n_unknown", [0, 11])
+def test_spread_is_what_moments_say_of_single_genes(n_unknown, cells):
+    x, codes, _ = cells
+    codes = np.where(np.arange(N_CELLS) < n_unknown, -1, codes)
+    found, expected = Spread.of(x, codes, N_CATEGORIES), Moments.of(x, codes, N_CATEGORIES).spread
+    parts = [Spread.of(x[s], codes[s], N_CATEGORIES) for s in (slice(20), slice(20, None))]
+    for other in (expected, parts[0] + parts[1], (found + parts[0]) - parts[0]):
+        for name in ("squares", "sums", "counts"):
+            np.testing.assert_allclose(getattr(found, name), getattr(other, name), rtol=1e-9, atol=1e-9, err_msg=name)
 
 
 def test_a_category_without_a_cell_does_not_count_in_it(cells):
     x, codes, _ = cells
     kept = codes != 2
-    found = Moments.of(x, np.where(kept, codes, -1), N_CATEGORIES).analysis_of_variance()
+    found = Moments.of(x, np.where(kept, codes, -1), N_CATEGORIES).spread.analysis_of_variance()
     np.testing.assert_allclose(found, f_classif(x[kept], codes[kept])[0])
 
 
 @pytest.mark.parametrize("codes", [np.full(7, -1), np.full(7, 1), np.array([0, 1, -1, -1, -1, -1, -1])], ids=str)
 def test_where_nothing_can_be_told_it_is_0(codes, cells):
-    assert not Moments.of(cells[0][:7], codes, N_CATEGORIES).analysis_of_variance().any()
+    assert not Moments.of(cells[0][:7], codes, N_CATEGORIES).spread.analysis_of_variance().any()
 
 
 def test_a_gene_that_does_not_vary_has_none(cells):
     x, codes, _ = cells
     found = Moments.of(np.column_stack([x, np.full(N_CELLS, 0.1), np.zeros(N_CELLS)]), codes, N_CATEGORIES)
-    assert found.analysis_of_variance()[-2:].tolist() == [0.0, 0.0]
+    assert found.spread.analysis_of_variance()[-2:].tolist() == [0.0, 0.0]
 
 
 @pytest.mark.parametrize("most_genes", [1, 4, 10])

@@ -89,6 +89,63 @@ class GeneStatistics:
         return dense.astype(np.float32)
 
 
+def _of_categories(codes: NDArray[np.integer], n_categories: int) -> sp.csr_matrix:
+    """A product with it sums the cells of each category; shape (C, n_cells), cells of code -1 left out."""
+    known = np.flatnonzero(codes >= 0)
+    return sp.csr_matrix((np.ones(len(known)), (codes[known], known)), shape=(n_categories, len(codes)))
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Sums over cells that say how much each gene varies between and within categories.
+
+    Parameters
+    ----------
+    squares
+        Sum of the squares of the cells; shape (G,).
+    sums
+        Sum of the cells of each category; shape (C, G).
+    counts
+        Cells of each category; shape (C,).
+    """
+
+    squares: NDArray[np.float64]
+    sums: NDArray[np.float64]
+    counts: NDArray[np.float64]
+
+    def __add__(self, other: Spread) -> Spread:
+        return Spread(self.squares + other.squares, self.sums + other.sums, self.counts + other.counts)
+
+    def __sub__(self, other: Spread) -> Spread:
+        return Spread(self.squares - other.squares, self.sums - other.sums, self.counts - other.counts)
+
+    @classmethod
+    def of(cls, x: NDArray[np.floating], codes: NDArray[np.integer], n_categories: int) -> Spread:
+        """That of some cells; arguments as of `Moments.of`."""
+        known, of_categories = codes >= 0, _of_categories(codes, n_categories)
+        squares = np.einsum("ij,ij->j", x[known], x[known], dtype=np.float64)
+        return cls(squares, of_categories @ x.astype(np.float64), np.asarray(of_categories.sum(axis=1)).ravel())
+
+    def analysis_of_variance(self) -> NDArray[np.float64]:
+        """F statistic of each gene, how much it varies between categories over how much within; shape (G,).
+
+        0 for genes that do not vary, and where there are fewer than two categories.
+        """
+        n, n_known = self.counts.sum(), np.count_nonzero(self.counts)
+        if n_known < 2 or n <= n_known:
+            return np.zeros(len(self.squares))
+        of_categories = (self.sums**2 / np.maximum(self.counts, 1.0)[:, None]).sum(axis=0)
+        of_all = self.sums.sum(axis=0) ** 2 / n
+        within = np.maximum(self.squares - of_categories, 0.0)
+        f = (of_categories - of_all) / (n_known - 1) / np.maximum(within / (n - n_known), 1e-12)
+        varies = self.squares - of_all > 1e-9 * np.maximum(self.squares, 1.0)  # rounding must not decide
+        return np.where(varies, np.maximum(f, 0.0), 0.0)
+
+    def telling(self, n_genes: int) -> NDArray[np.int64]:
+        """The genes with the highest F statistic, sorted; shape (K,), at most `n_genes`."""
+        return np.sort(np.argsort(-self.analysis_of_variance(), kind="stable")[:n_genes])
+
+
 @dataclass(frozen=True)
 class Moments:
     """Sums over cells from which discriminants follow; they can be added and subtracted.
@@ -126,28 +183,14 @@ class Moments:
         n_categories
             Number of categories.
         """
-        known = codes >= 0
-        x, codes = x[known], codes[known]
-        ones = sp.csr_matrix((np.ones(len(codes)), (codes, np.arange(len(codes)))), shape=(n_categories, len(codes)))
-        counts = np.bincount(codes, minlength=n_categories).astype(np.float64)
-        return cls((x.T @ x).astype(np.float64), ones @ x.astype(np.float64), counts)
+        known, of_categories = x[codes >= 0], _of_categories(codes, n_categories)
+        scatter = (known.T @ known).astype(np.float64)
+        return cls(scatter, of_categories @ x.astype(np.float64), np.asarray(of_categories.sum(axis=1)).ravel())
 
-    def analysis_of_variance(self) -> NDArray[np.float64]:
-        """F statistic of each gene, how much it varies between categories over how much within; shape (G,).
-
-        0 for genes that do not vary, and where there are fewer than two categories.
-        """
-        n, n_known = self.counts.sum(), np.count_nonzero(self.counts)
-        if n_known < 2 or n <= n_known:
-            return np.zeros(len(self.scatter))
-        means = self.sums / np.maximum(self.counts, 1.0)[:, None]  # (C, G)
-        of_all = self.sums.sum(axis=0)
-        square = np.diag(self.scatter)
-        between = (self.sums * means).sum(axis=0) - of_all**2 / n
-        within = np.maximum(square - (self.sums * means).sum(axis=0), 0.0)
-        varies = square - of_all**2 / n > 1e-9 * np.maximum(square, 1.0)  # rounding must not decide
-        f = between / (n_known - 1) / np.maximum(within / (n - n_known), 1e-12)
-        return np.where(varies, np.maximum(f, 0.0), 0.0)
+    @property
+    def spread(self) -> Spread:
+        """What they say of single genes."""
+        return Spread(np.diag(self.scatter), self.sums, self.counts)
 
     def discriminants(
         self, shrinkage: float = SHRINKAGE, prior_cells: float = PRIOR_CELLS, most_genes: int = TELLING_GENES
@@ -174,7 +217,7 @@ class Moments:
         classification using features annealed independence rules. Annals of Statistics 2008.
         """
         n_all = len(self.scatter)
-        kept = np.sort(np.argsort(-self.analysis_of_variance(), kind="stable")[:most_genes])  # (K,)
+        kept = self.spread.telling(most_genes)  # (K,)
         scatter = self.scatter[np.ix_(kept, kept)] if len(kept) < n_all else self.scatter
         sums = self.sums[:, kept]
         n, n_genes = max(self.counts.sum(), 1.0), len(kept)

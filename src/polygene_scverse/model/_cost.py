@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
 from polygene_scverse.data._dataloader import BatchDataset
+from polygene_scverse.data._discriminant import TELLING_GENES
 from polygene_scverse.data._rates import resolve_rates
 from polygene_scverse.model._linear_path import MOST_GENES, N_FOLDS
 from polygene_scverse.module import PolygeneModule
@@ -23,10 +24,12 @@ BYTES_PER_ENTRY = 10
 """Of an expressed gene in memory: its slot, bin and value."""
 PREDICTED = 64
 """Cells of a batch of prediction."""
-BYTES_PER_PAIR = 40
-"""Of two genes in the fit of the linear path: five matrices of numbers of eight bytes."""
+BYTES_PER_PAIR = 72
+"""Of two genes that the linear path looks at, in its fit: nine matrices of numbers of eight bytes."""
 BYTES_PER_VALUE = 20
 """Of a cell and a gene there, of the cells of a fold: twice in eight bytes, once in four."""
+BYTES_PER_KEPT = 4
+"""Of any cell and a gene that is looked at."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +114,7 @@ def measure_cost(model: Any, n_steps: int, **train_kwargs: Any) -> Cost:
     weights = sum(p.numel() * p.element_size() for p in model.module.parameters())
     layers = max(model.module.config.n_layers, 1)
     n_genes = 0 if model.module.linear is None else min(model.layout.n_genes, MOST_GENES)
+    n_looked_at = min(n_genes, TELLING_GENES * 5 // 4)  # folds look at some more than one alone
     part = table.read(cells[::2])
     of_part, of_all = (_timed(lambda t=t: model._fit_linear_path(t, 0))[0] for t in (part, table))
     path_cell_seconds = max(of_all - of_part, 0.0) / max(len(table) - len(part), 1)
@@ -123,8 +127,8 @@ def measure_cost(model: Any, n_steps: int, **train_kwargs: Any) -> Cost:
         predict_bytes=weights + kept_bytes(model.module, shown) // layers,
         path_seconds=max(of_all - len(table) * path_cell_seconds, 0.0),
         path_cell_seconds=path_cell_seconds,
-        path_bytes=BYTES_PER_PAIR * n_genes**2,
-        path_cell_bytes=BYTES_PER_VALUE * n_genes // N_FOLDS,
+        path_bytes=BYTES_PER_PAIR * n_looked_at**2,
+        path_cell_bytes=BYTES_PER_VALUE * n_genes // N_FOLDS + BYTES_PER_KEPT * n_looked_at,
     )
 
 

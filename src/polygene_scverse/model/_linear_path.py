@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -13,7 +13,7 @@ from scipy.optimize import minimize
 from scipy.special import logsumexp, softmax
 from torch import Tensor
 
-from polygene_scverse.data._discriminant import Discriminants, GeneStatistics, Moments, dilute
+from polygene_scverse.data._discriminant import TELLING_GENES, Discriminants, GeneStatistics, Moments, Spread, dilute
 from polygene_scverse.data._table import CellTable, draw_part
 from polygene_scverse.model._inference import INPUTS, Batch
 from polygene_scverse.model._temperature import fit_temperature
@@ -151,13 +151,29 @@ def fit_path(
         Fold of each cell; shape (n_cells,).
     """
     rows_of = [np.flatnonzero((folds == fold) & (codes >= 0)) for fold in range(N_FOLDS)]
-    total = functools.reduce(operator.add, (Moments.of(cells(rows), codes[rows], n_categories) for rows in rows_of))
-    logits = []
-    for rows in rows_of:
-        x = cells(rows)
-        logits.append((total - Moments.of(x, codes[rows], n_categories)).discriminants()(x))
+    columns = _columns(cells, codes, n_categories, rows_of)
+    parts = [Moments.of(cells(rows)[:, columns], codes[rows], n_categories) for rows in rows_of]
+    total = functools.reduce(operator.add, parts)
+    logits = [
+        (total - part).discriminants()(cells(rows)[:, columns]) for rows, part in zip(rows_of, parts, strict=True)
+    ]
     scaled = np.concatenate(logits) / USUAL_TEMPERATURE
     temperature = USUAL_TEMPERATURE * fit_temperature(scaled, codes[np.concatenate(rows_of)])
     found = total.discriminants()
+    weights = np.zeros((cells(rows_of[0][:0]).shape[1], n_categories))
+    weights[columns] = found.weights
     shares = np.maximum(total.counts, 0.5) / max(total.counts.sum(), 1.0)
-    return Discriminants(found.weights / temperature, found.bias / temperature + PRIOR * np.log(shares))
+    return Discriminants(weights / temperature, found.bias / temperature + PRIOR * np.log(shares))
+
+
+def _columns(
+    cells: Callable[[NDArray[np.int64]], NDArray[np.float32]],
+    codes: NDArray[np.integer],
+    n_categories: int,
+    rows_of: Sequence[NDArray[np.int64]],
+) -> NDArray[np.int64]:
+    """Genes that the discriminants of all cells, or of all but a fold, look at: moments of no others are needed."""
+    parts = [Spread.of(cells(rows), codes[rows], n_categories) for rows in rows_of]
+    total = functools.reduce(operator.add, parts)
+    looked_at = [spread.telling(TELLING_GENES) for spread in (total, *(total - part for part in parts))]
+    return np.unique(np.concatenate(looked_at))
