@@ -31,7 +31,7 @@ from polygene_scverse.model._training_plan import PolygeneTrainingPlan
 
 logger = logging.getLogger(__name__)
 
-CELL_VISITS, GENE_VISITS = 50_000, 6_000_000
+CELL_VISITS, GENE_VISITS = 50_000, 5_000_000
 """Cells, and expressed genes of them, seen in a training of default length, counting repeats."""
 LEAST_EPOCHS, MOST_EPOCHS = 4, 20
 LEAK_FREE, ORIGINAL_MASK = "leak-free", "original"
@@ -81,7 +81,7 @@ class TrainingMixin:
         Parameters
         ----------
         max_epochs
-            Number of passes over the training cells. By default so many that about 50,000 cells, or 6 million of
+            Number of passes over the training cells. By default so many that about 50,000 cells, or 5 million of
             their expressed genes, are seen.
         batch_size
             Cells per batch, over all processes. Where a GPU has too little memory it is halved, and twice as many

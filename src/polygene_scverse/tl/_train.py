@@ -88,7 +88,7 @@ def train(
     split
         Row numbers of the training and of the validation cells, instead of a draw.
     max_epochs
-        Number of passes over the training cells. By default so many that about 50,000 cells, or 6 million of
+        Number of passes over the training cells. By default so many that about 50,000 cells, or 5 million of
         their expressed genes, are seen.
     seed
         Seed of weights, split, order and masks: the same seed gives the same model on the same machine.
