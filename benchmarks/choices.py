@@ -27,7 +27,7 @@ from scipy.special import softmax
 
 import polygene_scverse as pgs
 from polygene_scverse._constants import N_GENES, RANK, TARGET_SUM
-from polygene_scverse.data import _discriminant
+from polygene_scverse.data import _gene_statistics
 from polygene_scverse.data._discriminant import Moments
 from polygene_scverse.data._ranking import genes_by_rank
 from polygene_scverse.model import _linear_path
@@ -116,10 +116,10 @@ def expression(train: ad.AnnData, test: ad.AnnData, n_genes: int) -> tuple[np.nd
             sc.pp.normalize_total(side, target_sum=TARGET_SUM)
             sc.pp.log1p(side)
         side = side[:, genes].X.tocsr()
-        side.data = _discriminant.dilute(side.data)
+        side.data = _gene_statistics.dilute(side.data)
         sides.append(side)
     measured = np.ones(len(genes), dtype=bool)
-    statistics = _discriminant.GeneStatistics.of(sides[0], measured)
+    statistics = _gene_statistics.GeneStatistics.of(sides[0], measured)
     return tuple(statistics.standardise(side, measured) for side in sides)
 
 
@@ -128,7 +128,7 @@ def changing(changed: dict[str, float]) -> Iterator[None]:
     """Other constants, or in lower case other arguments of the discriminants."""
     arguments = {name: value for name, value in changed.items() if name.islower()}
     with (
-        patch.dict(vars(_discriminant), {name: changed[name] for name in changed if hasattr(_discriminant, name)}),
+        patch.dict(vars(_gene_statistics), {k: v for k, v in changed.items() if hasattr(_gene_statistics, k)}),
         patch.object(_linear_path, "PRIOR", changed.get("PRIOR", _linear_path.PRIOR)),
         patch.object(Moments, "discriminants", partialmethod(Moments.discriminants, **arguments)),
     ):

@@ -15,12 +15,13 @@ TESTS = Path(__file__).parent
 FILES = sorted(SOURCE.rglob("*.py"))
 IDS = [str(path.relative_to(SOURCE)) for path in FILES]
 
-LAYER_0 = {"_constants", "_layout", "_validate", "_threads", "_compat"}
+LAYER_0 = {"_constants", "_layout", "_validate", "_threads", "_quiet", "_compat"}
 ARROWS = {
     "_constants": set(),
     "_layout": set(),
     "_validate": {"_constants"},
     "_threads": set(),
+    "_quiet": set(),
     "_compat": {"_constants"},
     "data": {"_constants", "_layout", "_validate", "_threads"},
     "module": {"_constants", "_layout"},
@@ -45,6 +46,7 @@ HEAVY_OF = {
     "_layout": set(),
     "_validate": {"anndata"},
     "_threads": set(),
+    "_quiet": set(),
     "_compat": {"torch"},
     "data": {"torch", "lightning", "scvi", "anndata", "mudata", "scanpy", "h5py"},
     "module": {"torch", "scvi"},

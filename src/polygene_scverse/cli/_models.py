@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from polygene_scverse._quiet import quiet
 from polygene_scverse.cli._errors import UserError
 from polygene_scverse.cli._settings import ModelSettings
 from polygene_scverse.cli._train_arguments import device_of
@@ -42,7 +41,7 @@ def read_model(s: ModelSettings, files: Sequence[Path] = ()) -> Polygene:
     if (folder / "model.pt").is_file():
         one = {"device": device["devices"][0]} if "devices" in device else {}
         accelerator = {"accelerator": device["accelerator"]} if device else {}
-        with quiet_scvi():
+        with quiet("scvi"):  # of a file on this machine it says that it is "already downloaded"
             return Polygene.load(folder, adata=False, **accelerator, **one)
     if not (folder / "config.json").is_file():
         raise UserError(f"--model: {folder} holds neither a saved model (model.pt) nor a checkpoint (config.json).")
@@ -53,18 +52,6 @@ def read_model(s: ModelSettings, files: Sequence[Path] = ()) -> Polygene:
     if device.get("accelerator") == "gpu":
         model.to_device(f"cuda:{device['devices'][0]}" if "devices" in device else "cuda")
     return model
-
-
-@contextmanager
-def quiet_scvi() -> Iterator[None]:
-    """Keep scvi-tools from saying of a file on this machine that it is "already downloaded"."""
-    logger = logging.getLogger("scvi")
-    level = logger.level
-    logger.setLevel(logging.WARNING)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
 
 
 def _threshold(s: ModelSettings, folder: Path) -> float | None:

@@ -13,80 +13,14 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
 
-from polygene_scverse._constants import LINEAR_SUM, TARGET_SUM
-
 SHRINKAGE: Final = 0.6
 """Share of the covariance that is replaced by the same variance for every gene."""
 TELLING_GENES: Final = 1000
 """Genes that discriminants look at: those whose means differ most between categories. The others are mostly noise."""
 PRIOR_CELLS: Final = 5.0
 """Cells at the mean of all that each category is thought to have beside its own: means of rare ones are noise."""
-HIGHEST: Final = 5.0
-"""Standard deviations above its mean at which the expression of a gene is cut off."""
-LEAST_DEVIATION: Final = 0.2
-"""Added to standard deviations: genes that hardly vary are not blown up."""
 LEAST_SHARE: Final = 1e-3
 """Share of the square of all cells that the variance within categories is at least: rounding must not decide."""
-
-
-def dilute(values: NDArray[np.floating]) -> NDArray[np.floating]:
-    """log1p of counts per `LINEAR_SUM`, given that of counts per `TARGET_SUM`."""
-    return np.log1p(np.expm1(values) * (LINEAR_SUM / TARGET_SUM))
-
-
-@dataclass(frozen=True)
-class GeneStatistics:
-    """How each gene is brought to a common size.
-
-    Parameters
-    ----------
-    cap
-        Value at which expression is cut off; shape (G,).
-    centre
-        Mean of what is cut off there; shape (G,).
-    deviation
-        Standard deviation before that; shape (G,).
-    """
-
-    cap: NDArray[np.float64]
-    centre: NDArray[np.float64]
-    deviation: NDArray[np.float64]
-
-    @classmethod
-    def of(cls, x: sp.csr_matrix, measured: NDArray[np.bool_]) -> GeneStatistics:
-        """Those of some cells.
-
-        Parameters
-        ----------
-        x
-            Expression; shape (n_cells, G).
-        measured
-            Whether each gene is measured; shape (G,), or (n_cells, G) where cells differ in it.
-        """
-        n = np.maximum(np.broadcast_to(measured, x.shape).sum(axis=0), 1)
-        values = x.data.astype(np.float64)
-        mean = np.bincount(x.indices, values, x.shape[1]) / n
-        square = np.bincount(x.indices, values**2, x.shape[1]) / n
-        deviation = np.sqrt(np.maximum(square - mean**2, 0.0)) + LEAST_DEVIATION
-        cap = mean + HIGHEST * deviation
-        centre = np.bincount(x.indices, np.minimum(values, cap[x.indices]), x.shape[1]) / n
-        return cls(cap, centre, deviation)
-
-    def standardise(self, x: sp.csr_matrix, measured: NDArray[np.bool_]) -> NDArray[np.float32]:
-        """Expression cut off, centred and scaled, 0 where a gene is unmeasured; dense, so of some cells at a time.
-
-        Parameters
-        ----------
-        x
-            Expression; shape (n_cells, G).
-        measured
-            As in `of`.
-        """
-        dense = np.minimum(x.toarray(), self.cap)  # (n_cells, G)
-        dense -= self.centre
-        dense /= self.deviation
-        dense *= measured
-        return dense.astype(np.float32)
 
 
 def _of_categories(codes: NDArray[np.integer], n_categories: int) -> sp.csr_matrix:

@@ -13,7 +13,8 @@ from scipy.optimize import minimize
 from scipy.special import logsumexp, softmax
 from torch import Tensor
 
-from polygene_scverse.data._discriminant import TELLING_GENES, Discriminants, GeneStatistics, Moments, Spread, dilute
+from polygene_scverse.data._discriminant import TELLING_GENES, Discriminants, Moments, Spread
+from polygene_scverse.data._gene_statistics import GeneStatistics, dilute
 from polygene_scverse.data._table import CellTable, draw_part
 from polygene_scverse.model._inference import INPUTS, Batch
 from polygene_scverse.model._temperature import fit_temperature

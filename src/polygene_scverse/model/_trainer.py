@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from typing import Any
 from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.strategies import DDPStrategy
 
+from polygene_scverse._quiet import quiet
 from polygene_scverse.model._loggers import with_history
 from polygene_scverse.model._progress import ProgressBar
 
@@ -69,15 +69,7 @@ def _early_stopping(kwargs: Mapping[str, Any]) -> EarlyStopping:
 @contextmanager
 def quiet_lightning() -> Iterator[None]:
     """Lightning's remarks on devices and on "max_epochs reached" are not for the user of a model."""
-    loggers = [logging.getLogger(name) for name in ("lightning.pytorch.utilities.rank_zero", "lightning.pytorch")]
-    levels = [log.level for log in loggers]
-    for log in loggers:
-        log.setLevel(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            for message in NOT_FOR_USERS:
-                warnings.filterwarnings("ignore", message=message)
-            yield
-    finally:
-        for log, level in zip(loggers, levels, strict=True):
-            log.setLevel(level)
+    with quiet("lightning.pytorch.utilities.rank_zero", "lightning.pytorch"), warnings.catch_warnings():
+        for message in NOT_FOR_USERS:
+            warnings.filterwarnings("ignore", message=message)
+        yield

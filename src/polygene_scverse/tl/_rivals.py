@@ -20,6 +20,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from polygene_scverse._quiet import quiet
 from polygene_scverse._validate import check_choice, shorten
 from polygene_scverse.data._binning import EVERY_VALUE, detect_scale
 from polygene_scverse.data._source import expression, iterate_rows, read_rows
@@ -123,10 +124,11 @@ def _celltypist(
     import celltypist  # an optional package
 
     genes = np.array([f"gene{i}" for i in range(train.x.shape[1])])
-    model = celltypist.train(train.x, labels=labels.astype(str), genes=genes, check_expression=False, n_jobs=1)
     query = AnnData(test.x)
     query.var_names = genes
-    table = celltypist.annotate(query, model=model).probability_matrix
+    with quiet("celltypist.logger"):
+        model = celltypist.train(train.x, labels=labels.astype(str), genes=genes, check_expression=False, n_jobs=1)
+        table = celltypist.annotate(query, model=model).probability_matrix
     values = table[[str(label) for label in np.unique(labels)]].to_numpy(dtype=np.float64)
     return values / values.sum(axis=1, keepdims=True)
 
