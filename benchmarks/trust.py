@@ -24,6 +24,7 @@ from _splits import DATA, TASKS, Task
 from rich.console import Console
 
 import polygene_scverse as pgs
+from polygene_scverse.tl._folds import LEAST_GROUPS
 from polygene_scverse.tl._rivals import choose_rivals
 
 RESULTS = Path(__file__).parent / "results"
@@ -148,8 +149,9 @@ def novelty(arguments: argparse.Namespace) -> dict[str, str]:
 
 
 def _groups(task: Task, arguments: argparse.Namespace) -> dict:
-    """Donors are held out for validation and calibration where there are three or more."""
-    return {"group_key": None if task.group is None else "donor", "seed": arguments.seed}
+    """Donors are held out for validation and calibration where there are enough."""
+    enough = task.group is not None and task.group.nunique() >= LEAST_GROUPS
+    return {"group_key": "donor" if enough else None, "seed": arguments.seed}
 
 
 def markdown(rows: list[dict]) -> str:

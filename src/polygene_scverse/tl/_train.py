@@ -72,7 +72,8 @@ def train(
         Phenotypes whose categories have an order, such as ages: a list of names, or a mapping from names to categories
         in order. By default ordered categoricals; see :meth:`~polygene_scverse.model.Polygene.setup_anndata`.
     group_key
-        Obs column whose groups (donors, samples) are held out as a whole for validation, as new donors will be.
+        Obs column whose groups (donors, samples) are held out as a whole for validation, as new donors will be. At
+        least one is: of few groups that is a large part, and without `group_key` the model may predict better.
         Warns of phenotypes that it alone determines, see :func:`~polygene_scverse.pp.confounding`.
     n_genes
         Number of genes, 3,000 by default, the most variable first; if there are ranks in
