@@ -79,7 +79,7 @@ def onek1k() -> Task:
 
 
 def glioblastoma() -> Task:
-    """Tumour slices with and without panobinostat, of five patients; two held out. No choice was made on it."""
+    """Tumour slices with and without panobinostat, of five patients; two held out. Kept for the end."""
     return _held_out("glioblastoma", "glioblastoma_5patients.h5ad", ["condition"], "patient_id", ["PW036", "PW040"])
 
 

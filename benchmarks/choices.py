@@ -12,8 +12,6 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import partialmethod
 from pathlib import Path
 from unittest.mock import patch
 
@@ -28,9 +26,8 @@ from scipy.special import softmax
 import polygene_scverse as pgs
 from polygene_scverse._constants import N_GENES, RANK, TARGET_SUM
 from polygene_scverse.data import _gene_statistics
-from polygene_scverse.data._discriminant import Moments
 from polygene_scverse.data._ranking import genes_by_rank
-from polygene_scverse.model import _linear_path
+from polygene_scverse.model._linear_path import fit_path
 
 N_FOLDS = 3
 LINEAR = {
@@ -44,10 +41,10 @@ LINEAR = {
     "500 genes in place of 1,000": {"most_genes": 500},
     "all genes in place of 1,000": {"most_genes": 10**6},
     "2,000 genes to choose from in place of 3,000": {"N_GENES": 2000},
-    "nothing of the log share in the logit in place of half": {"PRIOR": 0.0},
-    "all of the log share in the logit in place of half": {"PRIOR": 1.0},
+    "nothing of the log share in the logit in place of half": {"prior": 0.0},
+    "all of the log share in the logit in place of half": {"prior": 1.0},
 }
-"""What is changed of the linear path, one thing at a time."""
+"""What is changed of the linear path, one thing at a time: arguments of `fit_path`, or constants of its expression."""
 BALANCES = (0.0, 0.25, 0.5)
 MODELS = {
     "both paths": {},
@@ -123,18 +120,6 @@ def expression(train: ad.AnnData, test: ad.AnnData, n_genes: int) -> tuple[np.nd
     return tuple(statistics.standardise(side, measured) for side in sides)
 
 
-@contextmanager
-def changing(changed: dict[str, float]) -> Iterator[None]:
-    """Other constants, or in lower case other arguments of the discriminants."""
-    arguments = {name: value for name, value in changed.items() if name.islower()}
-    with (
-        patch.dict(vars(_gene_statistics), {k: v for k, v in changed.items() if hasattr(_gene_statistics, k)}),
-        patch.object(_linear_path, "PRIOR", changed.get("PRIOR", _linear_path.PRIOR)),
-        patch.object(Moments, "discriminants", partialmethod(Moments.discriminants, **arguments)),
-    ):
-        yield
-
-
 def linear_rows(task: Task) -> list[dict]:
     """Discriminants alone with each setting; fifths of the training cells say how sure they may be."""
     scored = {(p, name): Scored() for p in task.phenotypes for name in LINEAR}
@@ -142,14 +127,16 @@ def linear_rows(task: Task) -> list[dict]:
         pgs.pp.prepare(train)
         part = np.random.default_rng(0).permutation(train.n_obs) % 5
         for name, changed in LINEAR.items():
-            with changing(changed):
+            constants = {key: changed[key] for key in changed if hasattr(_gene_statistics, key)}
+            with patch.dict(vars(_gene_statistics), constants):
                 x, x_test = expression(train, test, changed.get("N_GENES", N_GENES))
-                for phenotype in task.phenotypes:
-                    categories = categories_of(task, phenotype)
-                    y, y_test = (codes_of(side, phenotype, categories) for side in (train, test))
-                    path = _linear_path.fit_path(lambda rows, x=x: x[rows], y, len(categories), part)
-                    counts = np.bincount(y[y >= 0], minlength=len(categories))
-                    scored[phenotype, name].add(y_test, softmax(path(x_test), axis=1), counts)
+            arguments = {key: changed[key] for key in changed if key.islower()}
+            for phenotype in task.phenotypes:
+                categories = categories_of(task, phenotype)
+                y, y_test = (codes_of(side, phenotype, categories) for side in (train, test))
+                path = fit_path(lambda rows, x=x: x[rows], y, len(categories), part, **arguments)
+                counts = np.bincount(y[y >= 0], minlength=len(categories))
+                scored[phenotype, name].add(y_test, softmax(path(x_test), axis=1), counts)
     return [{"data": task.name, "phenotype": p, "linear path": name, **s.scores()} for (p, name), s in scored.items()]
 
 

@@ -5,8 +5,10 @@ Shapes: G genes, C categories.
 
 from __future__ import annotations
 
+import operator
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final, Self
 
 import numpy as np
 import scipy.sparse as sp
@@ -23,14 +25,30 @@ LEAST_SHARE: Final = 1e-3
 """Share of the square of all cells that the variance within categories is at least: rounding must not decide."""
 
 
-def _of_categories(codes: NDArray[np.integer], n_categories: int) -> sp.csr_matrix:
-    """A product with it sums the cells of each category; shape (C, n_cells), cells of code -1 left out."""
-    known = np.flatnonzero(codes >= 0)
-    return sp.csr_matrix((np.ones(len(known)), (codes[known], known)), shape=(n_categories, len(codes)))
+class _Sums:
+    """Sums over cells; those of parts are added and subtracted, field by field."""
+
+    def __add__(self, other: Self) -> Self:
+        return self._each(operator.add, other)
+
+    def __sub__(self, other: Self) -> Self:
+        return self._each(operator.sub, other)
+
+    def _each(self, of_two: Callable[[Any, Any], Any], other: Self) -> Self:
+        return type(self)(**{name: of_two(value, getattr(other, name)) for name, value in vars(self).items()})
+
+
+def _by_category(
+    x: NDArray[np.floating], codes: NDArray[np.integer], n_categories: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Sum of the cells of each category, shape (C, G), and their number, shape (C,)."""
+    cells = np.arange(len(codes))
+    ones = sp.csr_matrix((np.ones(len(codes)), (codes, cells)), shape=(n_categories, len(codes)))
+    return ones @ x.astype(np.float64), np.bincount(codes, minlength=n_categories).astype(np.float64)
 
 
 @dataclass(frozen=True)
-class Spread:
+class Spread(_Sums):
     """Sums over cells that say how much each gene varies between and within categories.
 
     Parameters
@@ -47,18 +65,12 @@ class Spread:
     sums: NDArray[np.float64]
     counts: NDArray[np.float64]
 
-    def __add__(self, other: Spread) -> Spread:
-        return Spread(self.squares + other.squares, self.sums + other.sums, self.counts + other.counts)
-
-    def __sub__(self, other: Spread) -> Spread:
-        return Spread(self.squares - other.squares, self.sums - other.sums, self.counts - other.counts)
-
     @classmethod
     def of(cls, x: NDArray[np.floating], codes: NDArray[np.integer], n_categories: int) -> Spread:
         """That of some cells; arguments as of `Moments.of`."""
-        known, of_categories = codes >= 0, _of_categories(codes, n_categories)
-        squares = np.einsum("ij,ij->j", x[known], x[known], dtype=np.float64)
-        return cls(squares, of_categories @ x.astype(np.float64), np.asarray(of_categories.sum(axis=1)).ravel())
+        known = codes >= 0
+        x, codes = x[known], codes[known]
+        return cls(np.einsum("ij,ij->j", x, x, dtype=np.float64), *_by_category(x, codes, n_categories))
 
     def analysis_of_variance(self) -> NDArray[np.float64]:
         """F statistic of each gene, how much it varies between categories over how much within; shape (G,).
@@ -81,7 +93,7 @@ class Spread:
 
 
 @dataclass(frozen=True)
-class Moments:
+class Moments(_Sums):
     """Sums over cells from which discriminants follow; they can be added and subtracted.
 
     Parameters
@@ -98,12 +110,6 @@ class Moments:
     sums: NDArray[np.float64]
     counts: NDArray[np.float64]
 
-    def __add__(self, other: Moments) -> Moments:
-        return Moments(self.scatter + other.scatter, self.sums + other.sums, self.counts + other.counts)
-
-    def __sub__(self, other: Moments) -> Moments:
-        return Moments(self.scatter - other.scatter, self.sums - other.sums, self.counts - other.counts)
-
     @classmethod
     def of(cls, x: NDArray[np.floating], codes: NDArray[np.integer], n_categories: int) -> Moments:
         """Those of some cells.
@@ -117,9 +123,9 @@ class Moments:
         n_categories
             Number of categories.
         """
-        known, of_categories = x[codes >= 0], _of_categories(codes, n_categories)
-        scatter = (known.T @ known).astype(np.float64)
-        return cls(scatter, of_categories @ x.astype(np.float64), np.asarray(of_categories.sum(axis=1)).ravel())
+        known = codes >= 0
+        x, codes = x[known], codes[known]
+        return cls((x.T @ x).astype(np.float64), *_by_category(x, codes, n_categories))
 
     @property
     def spread(self) -> Spread:

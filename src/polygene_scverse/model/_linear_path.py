@@ -13,7 +13,7 @@ from scipy.optimize import minimize
 from scipy.special import logsumexp, softmax
 from torch import Tensor
 
-from polygene_scverse.data._discriminant import TELLING_GENES, Discriminants, Moments, Spread
+from polygene_scverse.data._discriminant import PRIOR_CELLS, SHRINKAGE, TELLING_GENES, Discriminants, Moments, Spread
 from polygene_scverse.data._gene_statistics import GeneStatistics, dilute
 from polygene_scverse.data._table import CellTable, draw_part
 from polygene_scverse.model._inference import INPUTS, Batch
@@ -22,7 +22,7 @@ from polygene_scverse.model._temperature import fit_temperature
 MOST_CELLS: Final = 20_000
 """Training cells that discriminants are fitted on."""
 MOST_GENES: Final = 4_096
-"""Genes, the most variable first, that the linear path chooses from: its memory grows with their square."""
+"""Genes, the most variable first, that the linear path chooses from: its time and memory grow with them."""
 N_FOLDS: Final = 5
 """Parts of the training cells, each predicted from the others, that say how sure the discriminants may be."""
 PRIOR: Final = 0.5
@@ -134,6 +134,11 @@ def fit_path(
     codes: NDArray[np.integer],
     n_categories: int,
     folds: NDArray[np.integer],
+    *,
+    shrinkage: float = SHRINKAGE,
+    prior_cells: float = PRIOR_CELLS,
+    most_genes: int = TELLING_GENES,
+    prior: float = PRIOR,
 ) -> Discriminants:
     """Discriminants of one phenotype, as logits.
 
@@ -150,21 +155,25 @@ def fit_path(
         Number of categories.
     folds
         Fold of each cell; shape (n_cells,).
+    shrinkage, prior_cells, most_genes
+        As of `Moments.discriminants`.
+    prior
+        Power of a category's share that its logit begins with.
     """
     rows_of = [np.flatnonzero((folds == fold) & (codes >= 0)) for fold in range(N_FOLDS)]
-    columns = _columns(cells, codes, n_categories, rows_of)
-    parts = [Moments.of(cells(rows)[:, columns], codes[rows], n_categories) for rows in rows_of]
+    columns = _columns(cells, codes, n_categories, rows_of, most_genes)
+    of_folds = [cells(rows)[:, columns] for rows in rows_of]
+    parts = [Moments.of(x, codes[rows], n_categories) for x, rows in zip(of_folds, rows_of, strict=True)]
     total = functools.reduce(operator.add, parts)
-    logits = [
-        (total - part).discriminants()(cells(rows)[:, columns]) for rows, part in zip(rows_of, parts, strict=True)
-    ]
+    settings = (shrinkage, prior_cells, most_genes)
+    logits = [(total - part).discriminants(*settings)(x) for x, part in zip(of_folds, parts, strict=True)]
     scaled = np.concatenate(logits) / USUAL_TEMPERATURE
     temperature = USUAL_TEMPERATURE * fit_temperature(scaled, codes[np.concatenate(rows_of)])
-    found = total.discriminants()
+    found = total.discriminants(*settings)
     weights = np.zeros((cells(rows_of[0][:0]).shape[1], n_categories))
     weights[columns] = found.weights
     shares = np.maximum(total.counts, 0.5) / max(total.counts.sum(), 1.0)
-    return Discriminants(weights / temperature, found.bias / temperature + PRIOR * np.log(shares))
+    return Discriminants(weights / temperature, found.bias / temperature + prior * np.log(shares))
 
 
 def _columns(
@@ -172,9 +181,10 @@ def _columns(
     codes: NDArray[np.integer],
     n_categories: int,
     rows_of: Sequence[NDArray[np.int64]],
+    most_genes: int,
 ) -> NDArray[np.int64]:
     """Genes that the discriminants of all cells, or of all but a fold, look at: moments of no others are needed."""
     parts = [Spread.of(cells(rows), codes[rows], n_categories) for rows in rows_of]
     total = functools.reduce(operator.add, parts)
-    looked_at = [spread.telling(TELLING_GENES) for spread in (total, *(total - part for part in parts))]
+    looked_at = [spread.telling(most_genes) for spread in (total, *(total - part for part in parts))]
     return np.unique(np.concatenate(looked_at))
