@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from transformers import BertConfig, BertForMaskedLM
 
 from polygene_scverse._layout import MASK, TokenLayout
-from polygene_scverse.data._binning import digitize, normalize, original_edges
+from polygene_scverse.data.read._binning import digitize, normalize, original_edges
 from polygene_scverse.module import TransformerConfig
 
 Batch = dict[str, torch.Tensor]

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from _splits import Task
 
-from polygene_scverse.data._dataloader import BatchDataset, LengthSampler
-from polygene_scverse.data._masking import MaskingRates
+from polygene_scverse.data.feed._loader import BatchDataset, LengthSampler
+from polygene_scverse.data.feed._masking import MaskingRates
 from polygene_scverse.model import Polygene
 
 

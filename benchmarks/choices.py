@@ -25,8 +25,8 @@ from scipy.special import softmax
 
 import polygene_scverse as pgs
 from polygene_scverse._constants import N_GENES, RANK, TARGET_SUM
-from polygene_scverse.data import _gene_statistics
-from polygene_scverse.data._ranking import genes_by_rank
+from polygene_scverse.data.read._ranking import genes_by_rank
+from polygene_scverse.fit import _gene_scaler
 from polygene_scverse.model._linear_path import fit_path
 
 N_FOLDS = 3
@@ -113,10 +113,10 @@ def expression(train: ad.AnnData, test: ad.AnnData, n_genes: int) -> tuple[np.nd
             sc.pp.normalize_total(side, target_sum=TARGET_SUM)
             sc.pp.log1p(side)
         side = side[:, genes].X.tocsr()
-        side.data = _gene_statistics.dilute(side.data)
+        side.data = _gene_scaler.dilute(side.data)
         sides.append(side)
     measured = np.ones(len(genes), dtype=bool)
-    statistics = _gene_statistics.GeneStatistics.of(sides[0], measured)
+    statistics = _gene_scaler.GeneStatistics.of(sides[0], measured)
     return tuple(statistics.standardise(side, measured) for side in sides)
 
 
@@ -127,8 +127,8 @@ def linear_rows(task: Task) -> list[dict]:
         pgs.pp.prepare(train)
         part = np.random.default_rng(0).permutation(train.n_obs) % 5
         for name, changed in LINEAR.items():
-            constants = {key: changed[key] for key in changed if hasattr(_gene_statistics, key)}
-            with patch.dict(vars(_gene_statistics), constants):
+            constants = {key: changed[key] for key in changed if hasattr(_gene_scaler, key)}
+            with patch.dict(vars(_gene_scaler), constants):
                 x, x_test = expression(train, test, changed.get("N_GENES", N_GENES))
             arguments = {key: changed[key] for key in changed if key.islower()}
             for phenotype in task.phenotypes:

@@ -32,12 +32,12 @@ from _report import report
 
 import polygene_scverse as pgs
 from polygene_scverse._layout import TokenLayout
-from polygene_scverse.data._binning import original_edges
-from polygene_scverse.data._masking import MaskingRates
-from polygene_scverse.data._shard_feed import ShardFeed
-from polygene_scverse.data._shard_loader import ShardBatches, ShardSampler
-from polygene_scverse.data._shard_survey import survey, tokenizers_of
-from polygene_scverse.data._shards import ShardSet
+from polygene_scverse.data.feed._masking import MaskingRates
+from polygene_scverse.data.read._binning import original_edges
+from polygene_scverse.data.shards._feed import ShardFeed
+from polygene_scverse.data.shards._loader import ShardBatches, ShardSampler
+from polygene_scverse.data.shards._shard_set import ShardSet
+from polygene_scverse.data.shards._survey import survey, tokenizers_of
 
 N_GENES = 2_000
 PHENOTYPES = {"cell_type": 12, "disease": 3}

@@ -21,10 +21,10 @@ from _report import report
 from rich.console import Console
 
 from polygene_scverse._layout import TokenLayout
-from polygene_scverse.data._dataloader import BatchDataset
-from polygene_scverse.data._masking import MaskingRates
-from polygene_scverse.data._table import CellTable
-from polygene_scverse.data._tokens import Cells
+from polygene_scverse.data.feed._loader import BatchDataset
+from polygene_scverse.data.feed._masking import MaskingRates
+from polygene_scverse.data.feed._table import CellTable
+from polygene_scverse.data.read._tokens import Cells
 from polygene_scverse.model._inference import INPUTS
 from polygene_scverse.module import PolygeneModule
 from polygene_scverse.module._transformer import TransformerConfig, resolve_config

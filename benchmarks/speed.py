@@ -30,11 +30,11 @@ from anndata import AnnData
 from rich.console import Console
 
 from polygene_scverse._layout import TokenLayout
-from polygene_scverse.data._binning import original_edges
-from polygene_scverse.data._dataloader import BatchDataset, LengthSampler, make_loader
-from polygene_scverse.data._masking import MaskingRates
-from polygene_scverse.data._table import CellTable
-from polygene_scverse.data._tokens import Tokenizer
+from polygene_scverse.data.feed._loader import BatchDataset, LengthSampler, make_loader
+from polygene_scverse.data.feed._masking import MaskingRates
+from polygene_scverse.data.feed._table import CellTable
+from polygene_scverse.data.read._binning import original_edges
+from polygene_scverse.data.read._tokens import Tokenizer
 from polygene_scverse.model._inference import INPUTS
 from polygene_scverse.module import PolygeneModule, TransformerConfig
 

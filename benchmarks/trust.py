@@ -24,8 +24,8 @@ from _splits import DATA, TASKS, Task
 from rich.console import Console
 
 import polygene_scverse as pgs
-from polygene_scverse.tl._folds import LEAST_GROUPS
-from polygene_scverse.tl._rivals import choose_rivals
+from polygene_scverse.evaluation._baselines import choose_rivals
+from polygene_scverse.evaluation._folds import LEAST_GROUPS
 
 RESULTS = Path(__file__).parent / "results"
 SCORES = ["macro_f1_10", "macro_f1", "balanced_accuracy", "accuracy", "ece", "nll"]

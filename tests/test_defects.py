@@ -15,8 +15,8 @@ import scanpy as sc
 import torch
 from torch.utils.data import DataLoader
 
-from polygene_scverse.data._dataloader import BatchDataset, LengthSampler
-from polygene_scverse.data._masking import MaskingRates
+from polygene_scverse.data.feed._loader import BatchDataset, LengthSampler
+from polygene_scverse.data.feed._masking import MaskingRates
 from polygene_scverse.model import Polygene
 
 TESTS = Path(__file__).parent

@@ -13,8 +13,8 @@ import polygene_scverse as pgs
 from polygene_scverse._constants import RANK
 from polygene_scverse._layout import SPECIAL_TOKENS
 from polygene_scverse.cli import app
-from polygene_scverse.data._original import CATEGORY_FILES, ORIGINAL_COLUMNS
 from polygene_scverse.datasets import simulate
+from polygene_scverse.model.original._files import CATEGORY_FILES, ORIGINAL_COLUMNS
 
 SMALL = {"n_hidden": 16, "n_layers": 1, "n_heads": 2, "n_intermediate": 16}
 FLAGS = ["--max-epochs", "1", *(word for name, n in SMALL.items() for word in (f"--{name.replace('_', '-')}", str(n)))]

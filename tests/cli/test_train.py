@@ -140,7 +140,7 @@ MISTAKES = {
 @pytest.mark.parametrize(("flags", "match"), MISTAKES.values(), ids=MISTAKES)
 def test_mistakes_are_named(polygene, shards, tmp_path, monkeypatch, flags, match):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("polygene_scverse.model._loggers.find_spec", lambda name: None)
+    monkeypatch.setattr("polygene_scverse.model.training._loggers.find_spec", lambda name: None)
     said = polygene("train", *(flag.format(shards=shards) for flag in flags), code=2).said
     assert match in said
     assert "Traceback" not in said

@@ -13,9 +13,9 @@ from polygene_scverse.cli._train_arguments import (
     train_arguments,
 )
 from polygene_scverse.cli._train_settings import TrainSettings
-from polygene_scverse.data._binning import original_edges
-from polygene_scverse.data._masking import MaskingRates
-from polygene_scverse.data._rates import ORIGINAL_RATES
+from polygene_scverse.data.feed._masking import MaskingRates
+from polygene_scverse.data.feed._rates import ORIGINAL_RATES
+from polygene_scverse.data.read._binning import original_edges
 
 
 def test_nothing_said_is_nothing_passed():

@@ -3,9 +3,9 @@ from inspect import signature
 
 from polygene_scverse.cli._options import config_keys
 from polygene_scverse.cli._train_settings import TrainSettings
-from polygene_scverse.data._masking import MaskingRates
-from polygene_scverse.model._checkpointing import Checkpoints
-from polygene_scverse.model._training_plan import PolygeneTrainingPlan
+from polygene_scverse.data.feed._masking import MaskingRates
+from polygene_scverse.model.training._checkpoints import Checkpoints
+from polygene_scverse.model.training._plan import PolygeneTrainingPlan
 from polygene_scverse.module import LossConfig
 from polygene_scverse.tl import train
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from polygene_scverse._layout import TokenLayout
-from polygene_scverse.data._phenotypes import categories_of, encode_all
-from polygene_scverse.data._table import CellTable
-from polygene_scverse.data._tokens import Tokenizer
+from polygene_scverse.data.feed._table import CellTable
+from polygene_scverse.data.read._phenotypes import categories_of, encode_all
+from polygene_scverse.data.read._tokens import Tokenizer
 
 KEYS = ["cell_type", "sex"]
 

@@ -4,8 +4,8 @@ import scanpy as sc
 import scipy.sparse as sp
 
 from polygene_scverse import datasets
-from polygene_scverse.data._binning import detect_scale
-from polygene_scverse.data._phenotypes import find_phenotypes
+from polygene_scverse.data.read._binning import detect_scale
+from polygene_scverse.data.read._phenotypes import find_phenotypes
 
 
 def test_expression_is_that_of_raw():

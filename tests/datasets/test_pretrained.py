@@ -9,10 +9,10 @@ import torch
 from anndata import AnnData
 from transformers import BertConfig, BertForMaskedLM
 
-from polygene_scverse.data._original import CATEGORY_FILES
 from polygene_scverse.datasets import pretrained
 from polygene_scverse.datasets._registry import PRETRAINED
 from polygene_scverse.model import Polygene
+from polygene_scverse.model.original._files import CATEGORY_FILES
 
 NAME = "Polygene (512)"
 IDS = {"Polygene (2432)": "1jmtOS3QfOpiGPE2OSsa_fQoiJfRntUcu", "Polygene (512)": "1Zj1OilSb4Dzoitx-Ycl7lrUgIo2VLbA0"}

@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 from polygene_scverse._constants import probability_key
-from polygene_scverse.data._phenotypes import categories_of, encode
+from polygene_scverse.data.read._phenotypes import categories_of, encode
 from polygene_scverse.get import _lookup
 
 

@@ -8,9 +8,9 @@ import torch
 from transformers import BertConfig, BertForMaskedLM
 
 from polygene_scverse._constants import RANK
-from polygene_scverse.data._original import CATEGORY_FILES, ORIGINAL_COLUMNS
 from polygene_scverse.datasets import simulate
 from polygene_scverse.model import Polygene
+from polygene_scverse.model.original._files import CATEGORY_FILES, ORIGINAL_COLUMNS
 
 NAMES = ("cell_type", "sex")
 

@@ -7,10 +7,10 @@ import pandas as pd
 import pytest
 import torch
 
+from polygene_scverse.fit._temperature import fit_temperature
 from polygene_scverse.metrics import ece, nll
 from polygene_scverse.model import Polygene
 from polygene_scverse.model._calibration import LEAST_CELLS, in_words
-from polygene_scverse.model._temperature import fit_temperature
 
 logging.getLogger("scvi").setLevel(logging.WARNING)
 

@@ -7,7 +7,7 @@ import scanpy as sc
 import scipy.sparse as sp
 import torch
 
-from polygene_scverse.data import _source
+from polygene_scverse.data.read import _source
 from polygene_scverse.model import _inference
 
 NAMES = ("cell_type", "sex")

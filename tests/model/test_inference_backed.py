@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 import polygene_scverse as pgs
-from polygene_scverse.data import _source
+from polygene_scverse.data.read import _source
 from polygene_scverse.model import _inference, _polygene
 
 

@@ -6,7 +6,8 @@ import torch
 from scipy.special import softmax
 from sklearn.linear_model import LogisticRegression
 
-from polygene_scverse.data._discriminant import Moments
+from polygene_scverse.fit._discriminants import Moments
+from polygene_scverse.fit._temperature import fit_temperature
 from polygene_scverse.metrics import ece, nll
 from polygene_scverse.model import _linear_path
 from polygene_scverse.model._linear_path import (
@@ -19,7 +20,6 @@ from polygene_scverse.model._linear_path import (
     fit_path,
     share_of,
 )
-from polygene_scverse.model._temperature import fit_temperature
 
 # how two kinds of logits are mixed
 

@@ -7,8 +7,8 @@ import torch
 from sklearn.metrics import confusion_matrix, roc_auc_score
 from torch.nn import functional as F
 
-from polygene_scverse.data._dataloader import BatchDataset
-from polygene_scverse.data._rates import ORIGINAL_RATES
+from polygene_scverse.data.feed._loader import BatchDataset
+from polygene_scverse.data.feed._rates import ORIGINAL_RATES
 from polygene_scverse.model import Polygene
 
 BINARY = {"n_bins": 2, "binning": [0.0, 5.5]}

@@ -9,8 +9,8 @@ import pytest
 import torch
 from sklearn.metrics import confusion_matrix
 
-from polygene_scverse.data._dataloader import BatchDataset
-from polygene_scverse.data._masking import MaskingRates
+from polygene_scverse.data.feed._loader import BatchDataset
+from polygene_scverse.data.feed._masking import MaskingRates
 from polygene_scverse.model import Polygene
 from polygene_scverse.model._scoring import TokenCounts
 

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from polygene_scverse.data import _shard_feed
-from polygene_scverse.data._masking import MaskingRates
-from polygene_scverse.data._shards import ShardSet
+from polygene_scverse.data.feed._masking import MaskingRates
+from polygene_scverse.data.shards import _feed
+from polygene_scverse.data.shards._shard_set import ShardSet
 from polygene_scverse.model import Polygene, _linear_path
-from polygene_scverse.model._fingerprint import cells_digest
 from polygene_scverse.model._linear_path import N_FOLDS, fit_path
 from polygene_scverse.model._shards import ShardPolygene
+from polygene_scverse.model.training._fingerprint import cells_digest
 
 SMALL = {"n_hidden": 16, "n_layers": 1, "n_heads": 2, "n_intermediate": 16}
 KEYS = ["cell_type", "sex"]
@@ -85,7 +85,7 @@ def test_the_registry_says_what_that_of_all_cells_says(simulated, write_files):
 
 
 def test_several_buffers_train_the_same_in_any_number_of_workers(simulated, write_files, monkeypatch):
-    monkeypatch.setattr(_shard_feed, "BLOCK_CELLS", 10)
+    monkeypatch.setattr(_feed, "BLOCK_CELLS", 10)
     paths, genes = write_files(simulated), list(simulated.var_names)
     models = [train(of_files(paths, genes, 50), loader_kwargs={"num_workers": n}) for n in (0, 2)]
     assert_same_weights(*models)
@@ -95,7 +95,7 @@ def test_several_buffers_train_the_same_in_any_number_of_workers(simulated, writ
 
 def test_the_linear_path_is_that_of_the_cells_in_memory_however_they_are_read(simulated, write_files, monkeypatch):
     """Of all cells, or of the same draw of them: to the last bit, though other buffers train another transformer."""
-    monkeypatch.setattr(_shard_feed, "BLOCK_CELLS", 10)
+    monkeypatch.setattr(_feed, "BLOCK_CELLS", 10)
     genes, paths = list(simulated.var_names[5:45]), write_files(simulated)
     for most in (20_000, 110):
         monkeypatch.setattr(_linear_path, "MOST_CELLS", most)
@@ -107,7 +107,7 @@ def test_the_linear_path_is_that_of_the_cells_in_memory_however_they_are_read(si
 
 def test_one_buffer_of_all_files_decides_the_edges(simulated, write_files, monkeypatch):
     """Near those of all cells."""
-    monkeypatch.setattr(_shard_feed, "BLOCK_CELLS", 10)
+    monkeypatch.setattr(_feed, "BLOCK_CELLS", 10)
     genes = list(simulated.var_names)
     of_all = train(in_memory(simulated, genes)).edges_
     edges = train(of_files(write_files(simulated), genes, 120)).edges_

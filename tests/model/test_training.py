@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from polygene_scverse.data._masking import MaskingRates
+from polygene_scverse.data.feed._masking import MaskingRates
 from polygene_scverse.model._training import default_max_epochs
 
 QUIET = {"max_epochs": 1, "enable_progress_bar": False}

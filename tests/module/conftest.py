@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from polygene_scverse._layout import TokenLayout
-from polygene_scverse.data._batch import make_batch
-from polygene_scverse.data._masking import MaskingRates, draw
-from polygene_scverse.data._tokens import Cells
+from polygene_scverse.data.feed._batch import make_batch
+from polygene_scverse.data.feed._masking import MaskingRates, draw
+from polygene_scverse.data.read._tokens import Cells
 from polygene_scverse.module import LossConfig, PolygeneModule, TransformerConfig
 
 N_CELLS, N_GENES, N_BINS = 7, 31, 5

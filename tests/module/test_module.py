@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from polygene_scverse._layout import TokenLayout
-from polygene_scverse.data._masking import draw
+from polygene_scverse.data.feed._masking import draw
 from polygene_scverse.module import PolygeneModule
 
 N_CELLS, N_BINS = 7, 5

@@ -6,7 +6,7 @@ import torch
 from torch.nn import functional as F
 
 from polygene_scverse._layout import TokenLayout
-from polygene_scverse.data._masking import MaskingRates, draw
+from polygene_scverse.data.feed._masking import MaskingRates, draw
 from polygene_scverse.module import LossConfig, PolygeneModule
 
 N_CELLS, N_BINS = 7, 5

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from polygene_scverse._layout import MASK
-from polygene_scverse.data._masking import draw, show_all
-from polygene_scverse.data._tokens import Cells
+from polygene_scverse.data.feed._masking import draw, show_all
+from polygene_scverse.data.read._tokens import Cells
 
 N_CELLS, N_BINS = 7, 5
 

@@ -7,7 +7,7 @@ from scipy.special import softmax
 from sklearn.linear_model import LogisticRegression
 
 from polygene_scverse._layout import MASK
-from polygene_scverse.data._masking import show_all
+from polygene_scverse.data.feed._masking import show_all
 from polygene_scverse.module import PolygeneModule
 
 N_CELLS, N_GENES = 7, 31

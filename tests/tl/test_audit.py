@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 
 import polygene_scverse as pgs
+from polygene_scverse.evaluation._folds import Labels
 from polygene_scverse.tl import _audit
-from polygene_scverse.tl._folds import Labels
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 import polygene_scverse as pgs
-from polygene_scverse.model._cost import Cost
+from polygene_scverse.model.training._cost import Cost
 from polygene_scverse.tl._estimate_cost import _extrapolate, duration
 
 SMALL = {"n_hidden": 16, "n_layers": 1, "n_intermediate": 16}

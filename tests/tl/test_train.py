@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import polygene_scverse as pgs
-from polygene_scverse.data._ranking import rank_genes
+from polygene_scverse.data.read._ranking import rank_genes
 
 
 def test_phenotypes_are_found_and_everything_is_noted(cells, small):

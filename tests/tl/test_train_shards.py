@@ -9,7 +9,7 @@ import torch
 
 import polygene_scverse as pgs
 from polygene_scverse._constants import RANK
-from polygene_scverse.data import _shard_feed
+from polygene_scverse.data.shards import _feed
 from polygene_scverse.tl import _train_shards
 from polygene_scverse.tl._train_shards import held_out_share
 
@@ -89,7 +89,7 @@ def test_what_the_groups_determine_is_said(simulated, small, write_files):
 
 
 def test_several_buffers_learn_as_well(simulated, small, write_files, monkeypatch):
-    monkeypatch.setattr(_shard_feed, "BLOCK_CELLS", 10)
+    monkeypatch.setattr(_feed, "BLOCK_CELLS", 10)
     paths, fit = write_files(simulated), {**small, "max_epochs": 4, "plan_kwargs": {"lr": 0.01}}
     whole, parts = pgs.tl.train(paths, **fit), pgs.tl.train(paths, buffer_cells=50, **fit)
     losses = [model.history_["train_loss"].iloc[[0, -1], 0].to_numpy(dtype=float) for model in (whole, parts)]

@@ -34,7 +34,7 @@ def find_files(*patterns: Sequence[str] | None) -> list[Path]:
     UserError
         If there is no pattern, or one names a place that is not on this machine.
     """
-    from polygene_scverse.data._shard_files import expand_paths
+    from polygene_scverse.data.shards._files import expand_paths
 
     found = [pattern.removeprefix("file://") for several in patterns for pattern in several or []]
     if not found:

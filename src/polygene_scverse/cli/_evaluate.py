@@ -39,7 +39,7 @@ def evaluate(s: EvaluateSettings) -> None:
     counts = score_files(model, files, masking=masking, balance=s.balance, seed=s.seed, batch_size=s.batch_size)
     scores = write_scores(counts, model.mask_, output, figures=s.figures is not False, phenotypes=names)
     if s.logger is not None:
-        from polygene_scverse.model._loggers import make_logger
+        from polygene_scverse.model.training._loggers import make_logger
 
         logger = make_logger(s.logger, s.log_dir or output / "logs", s.project or "polygene")
         logger.log_metrics(_flat(scores), step=0)
@@ -91,7 +91,7 @@ def _masking(s: EvaluateSettings) -> dict[str, Any] | str | None:
     """How much is hidden: as in training, as in the original, or as said."""
     from dataclasses import asdict
 
-    from polygene_scverse.data._rates import ORIGINAL_RATES, resolve_rates
+    from polygene_scverse.data.feed._rates import ORIGINAL_RATES, resolve_rates
 
     if s.mask_genes is None and s.mask_phenotypes is None:
         return s.masking

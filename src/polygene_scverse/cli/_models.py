@@ -58,7 +58,7 @@ def _threshold(s: ModelSettings, folder: Path) -> float | None:
     """The threshold of two bins; the original's command always names one, and with more bins it means nothing."""
     import json
 
-    from polygene_scverse.data._original import read_vocabulary
+    from polygene_scverse.model.original._files import read_vocabulary
 
     if s.threshold is None or s.vocabulary is None:
         return None

@@ -37,7 +37,7 @@ def train(s: TrainSettings) -> None:
     if held_out:
         arguments["split"] = _split(files, held_out)
     if s.logger is not None:
-        from polygene_scverse.model._loggers import make_logger
+        from polygene_scverse.model.training._loggers import make_logger
 
         arguments["logger"] = make_logger(s.logger, s.log_dir or output / "logs", s.project or "polygene")
     data: Any = [*files, *held_out]
@@ -109,7 +109,7 @@ def _labels(s: TrainSettings, files: Sequence[Path], names: list[str] | None) ->
     """Obs columns of the phenotypes; with a vocabulary their labels must be in it."""
     if names is None and s.vocabulary is None:
         return {}
-    from polygene_scverse.data._original import ORIGINAL_COLUMNS, read_vocabulary
+    from polygene_scverse.model.original._files import ORIGINAL_COLUMNS, read_vocabulary
 
     obs = [_obs_of(path) for path in files]
     present = [str(column) for column in obs[0].columns]

@@ -100,7 +100,7 @@ def masking_of(s: TrainSettings) -> dict[str, Any] | str | None:
     """How much is hidden: named rates, of which single ones may differ."""
     from dataclasses import asdict
 
-    from polygene_scverse.data._rates import resolve_rates
+    from polygene_scverse.data.feed._rates import resolve_rates
 
     share = s.mask_not_expressed
     if share is not None and share != "match":
@@ -142,7 +142,7 @@ def device_of(device: str | None) -> dict[str, Any]:
 
 def columns_of(names: Sequence[str] | None, present: Sequence[str]) -> list[str] | None:
     """Obs columns of phenotypes that may be named as the original names them: age is development_stage."""
-    from polygene_scverse.data._original import ORIGINAL_COLUMNS
+    from polygene_scverse.model.original._files import ORIGINAL_COLUMNS
 
     if names is None:
         return None

@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from polygene_scverse._validate import check_columns
-from polygene_scverse.data._fields import warn_unseen
-from polygene_scverse.data._phenotypes import candidates, encode_all
-from polygene_scverse.data._table import CellTable, draw_part
+from polygene_scverse.data.feed._table import CellTable, draw_part
+from polygene_scverse.data.read._fields import warn_unseen
+from polygene_scverse.data.read._phenotypes import candidates, encode_all
+from polygene_scverse.fit._temperature import fit_temperature
 from polygene_scverse.metrics import ece, nll
 from polygene_scverse.model._conformal import of_true_category, softmax
 from polygene_scverse.model._inference import INPUTS, Batch
-from polygene_scverse.model._temperature import fit_temperature
 
 LEAST_CELLS: Final = 50
 """Known cells that a temperature needs."""

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from polygene_scverse._validate import check_columns, shorten
-from polygene_scverse.data._phenotypes import candidates, encode, ordered_labels
+from polygene_scverse.data.read._phenotypes import candidates, encode, ordered_labels
 from polygene_scverse.model._inference import INPUTS, Batch, _run, evaluating
 
 ALL = "all"

@@ -16,11 +16,11 @@ from torch import Tensor
 from torch.nn import Module
 
 from polygene_scverse._validate import check_choice, check_columns
-from polygene_scverse.data._dataloader import BatchDataset, LengthSampler
-from polygene_scverse.data._fields import warn_unseen
-from polygene_scverse.data._phenotypes import candidates, encode_all
-from polygene_scverse.data._source import BLOCK
-from polygene_scverse.data._table import CellTable
+from polygene_scverse.data.feed._loader import BatchDataset, LengthSampler
+from polygene_scverse.data.feed._table import CellTable
+from polygene_scverse.data.read._fields import warn_unseen
+from polygene_scverse.data.read._phenotypes import candidates, encode_all
+from polygene_scverse.data.read._source import BLOCK
 from polygene_scverse.model._conformal import softmax
 
 Batch = dict[str, Tensor]

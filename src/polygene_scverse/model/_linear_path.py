@@ -13,11 +13,11 @@ from scipy.optimize import minimize
 from scipy.special import logsumexp, softmax
 from torch import Tensor
 
-from polygene_scverse.data._discriminant import PRIOR_CELLS, SHRINKAGE, TELLING_GENES, Discriminants, Moments, Spread
-from polygene_scverse.data._gene_statistics import GeneStatistics, dilute
-from polygene_scverse.data._table import CellTable, draw_part
+from polygene_scverse.data.feed._table import CellTable, draw_part
+from polygene_scverse.fit._discriminants import PRIOR_CELLS, SHRINKAGE, TELLING_GENES, Discriminants, Moments, Spread
+from polygene_scverse.fit._gene_scaler import GeneStatistics, dilute
+from polygene_scverse.fit._temperature import fit_temperature
 from polygene_scverse.model._inference import INPUTS, Batch
-from polygene_scverse.model._temperature import fit_temperature
 
 MOST_CELLS: Final = 20_000
 """Training cells that discriminants are fitted on."""

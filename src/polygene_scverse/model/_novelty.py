@@ -16,8 +16,8 @@ from sklearn.decomposition import PCA
 
 from polygene_scverse._constants import PHENOTYPE_ALIASES
 from polygene_scverse._validate import check_choice
-from polygene_scverse.data._table import CellTable, draw_part
-from polygene_scverse.data._tokens import Cells
+from polygene_scverse.data.feed._table import CellTable, draw_part
+from polygene_scverse.data.read._tokens import Cells
 
 N_PCS: Final = 30
 MOST_CELLS: Final = 5_000

@@ -16,14 +16,13 @@ from polygene_scverse._compat import field_state, setup_args
 from polygene_scverse._constants import N_GENES, PHENOTYPE_FIELD, RANK
 from polygene_scverse._layout import TokenLayout
 from polygene_scverse._validate import shorten
-from polygene_scverse.data._binning import Scale, detect_scale
-from polygene_scverse.data._phenotypes import encode_all
-from polygene_scverse.data._ranking import genes_by_rank, rank_genes
-from polygene_scverse.data._source import expression, iterate_rows, other_places, place
-from polygene_scverse.data._table import CellTable
-from polygene_scverse.data._tokens import Tokenizer
+from polygene_scverse.data.feed._table import CellTable
+from polygene_scverse.data.read._binning import Scale, detect_scale
+from polygene_scverse.data.read._phenotypes import encode_all
+from polygene_scverse.data.read._ranking import genes_by_rank, rank_genes
+from polygene_scverse.data.read._source import expression, iterate_rows, other_places, place
+from polygene_scverse.data.read._tokens import Tokenizer
 from polygene_scverse.model._calibration import CalibrationMixin
-from polygene_scverse.model._checkpoint import CheckpointMixin
 from polygene_scverse.model._conformal import ConformalMixin
 from polygene_scverse.model._decision import DecisionMixin
 from polygene_scverse.model._evidence import EvidenceMixin
@@ -36,6 +35,7 @@ from polygene_scverse.model._saving import SavingMixin
 from polygene_scverse.model._scoring import ScoringMixin
 from polygene_scverse.model._setup import SetupMixin
 from polygene_scverse.model._training import TrainingMixin
+from polygene_scverse.model.original._checkpoint import CheckpointMixin
 from polygene_scverse.module import LossConfig, PolygeneModule
 from polygene_scverse.module._transformer import resolve_config
 

@@ -12,7 +12,7 @@ from mudata import MuData
 from scvi.model.base import BaseModelClass
 
 from polygene_scverse._compat import ADATA_FILE, MDATA_FILE, MODEL_FILE, check_plain_file, plain
-from polygene_scverse.model._checkpoint_writer import table_of
+from polygene_scverse.model.training._checkpoint_writer import table_of
 
 
 class SavingMixin:

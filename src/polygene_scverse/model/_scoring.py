@@ -18,9 +18,9 @@ from torch import Tensor
 
 from polygene_scverse._constants import BALANCE
 from polygene_scverse._layout import TokenLayout
-from polygene_scverse.data._dataloader import BatchDataset, LengthSampler
-from polygene_scverse.data._masking import MaskingRates
-from polygene_scverse.data._rates import resolve_rates
+from polygene_scverse.data.feed._loader import BatchDataset, LengthSampler
+from polygene_scverse.data.feed._masking import MaskingRates
+from polygene_scverse.data.feed._rates import resolve_rates
 from polygene_scverse.model._inference import Batch, evaluating
 from polygene_scverse.model._training import ORIGINAL_MASK
 
@@ -96,7 +96,7 @@ class ScoringMixin:
         masking
             How much is hidden. By default as in the validation of the training: genes at the rates of the training,
             every phenotype. ``"original"`` hides 15 % of all genes, and each phenotype with probability 0.5, the
-            others being shown; values of :class:`~polygene_scverse.data._masking.MaskingRates` are taken as they are.
+            others being shown; values of `MaskingRates` are taken as they are.
         balance
             How a category is chosen, as in `decide`, by the transformer's own probabilities; 0 takes the most probable
             one.

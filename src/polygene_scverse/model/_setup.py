@@ -12,9 +12,9 @@ from scvi.data import AnnDataManager
 from polygene_scverse._compat import field_state
 from polygene_scverse._constants import PHENOTYPE_FIELD
 from polygene_scverse._validate import check_not_empty
-from polygene_scverse.data._fields import ExpressionField, PhenotypeField
-from polygene_scverse.data._ordered import Ordered
-from polygene_scverse.data._phenotypes import resolve_phenotypes
+from polygene_scverse.data.read._fields import ExpressionField, PhenotypeField
+from polygene_scverse.data.read._ordered import Ordered
+from polygene_scverse.data.read._phenotypes import resolve_phenotypes
 
 
 class SetupMixin:

@@ -10,15 +10,15 @@ from numpy.typing import NDArray
 from scvi.data import AnnDataManager
 
 from polygene_scverse._compat import registry_without_data
-from polygene_scverse.data._binning import EVERY_VALUE, Scale, make_edges
-from polygene_scverse.data._fields import ExpressionField, PhenotypeField
-from polygene_scverse.data._masking import MaskingRates
-from polygene_scverse.data._ordered import Ordered, resolve_ordered
-from polygene_scverse.data._phenotypes import categories_of
-from polygene_scverse.data._shard_feed import BUFFER_CELLS, ShardCells, ShardFeed
-from polygene_scverse.data._shard_loader import ShardSplitter
-from polygene_scverse.data._shard_survey import tokenizers_of, warn_unmeasured
-from polygene_scverse.data._shards import ShardSet
+from polygene_scverse.data.feed._masking import MaskingRates
+from polygene_scverse.data.read._binning import EVERY_VALUE, Scale, make_edges
+from polygene_scverse.data.read._fields import ExpressionField, PhenotypeField
+from polygene_scverse.data.read._ordered import Ordered, resolve_ordered
+from polygene_scverse.data.read._phenotypes import categories_of
+from polygene_scverse.data.shards._feed import BUFFER_CELLS, ShardCells, ShardFeed
+from polygene_scverse.data.shards._loader import ShardSplitter
+from polygene_scverse.data.shards._shard_set import ShardSet
+from polygene_scverse.data.shards._survey import tokenizers_of, warn_unmeasured
 from polygene_scverse.model._polygene import Polygene
 
 

@@ -14,20 +14,20 @@ import torch
 from numpy.typing import NDArray
 from scvi.train import TrainRunner
 
-from polygene_scverse.data._binning import EVERY_VALUE, make_edges
-from polygene_scverse.data._dataloader import CellSplitter
-from polygene_scverse.data._fields import warn_unseen
-from polygene_scverse.data._masking import MaskingRates
-from polygene_scverse.data._phenotypes import encode_all
-from polygene_scverse.data._rates import resolve_rates
-from polygene_scverse.data._split import Split, resolve_split
-from polygene_scverse.data._statistics import category_counts
-from polygene_scverse.data._table import CellTable
-from polygene_scverse.model._checkpointing import Checkpoints
+from polygene_scverse.data.feed._loader import CellSplitter
+from polygene_scverse.data.feed._masking import MaskingRates
+from polygene_scverse.data.feed._rates import resolve_rates
+from polygene_scverse.data.feed._table import CellTable
+from polygene_scverse.data.read._binning import EVERY_VALUE, make_edges
+from polygene_scverse.data.read._fields import warn_unseen
+from polygene_scverse.data.read._phenotypes import encode_all
+from polygene_scverse.data.read._split import Split, resolve_split
+from polygene_scverse.fit._category_counts import category_counts
 from polygene_scverse.model._evidence import Pairs, seen_pairs
-from polygene_scverse.model._running import TrainingRun
-from polygene_scverse.model._trainer import trainer_defaults
-from polygene_scverse.model._training_plan import PolygeneTrainingPlan
+from polygene_scverse.model.training._checkpoints import Checkpoints
+from polygene_scverse.model.training._plan import PolygeneTrainingPlan
+from polygene_scverse.model.training._run import TrainingRun
+from polygene_scverse.model.training._trainer import trainer_defaults
 
 logger = logging.getLogger(__name__)
 
@@ -94,7 +94,7 @@ class TrainingMixin:
         split
             Row numbers of the training and the validation cells, instead of a draw.
         masking
-            How much is hidden, see :class:`~polygene_scverse.data._masking.MaskingRates`; ``"original"`` for the rates
+            How much is hidden, see `MaskingRates`; ``"original"`` for the rates
             of the original.
         seed
             Seed of split, order, targets and dropout.

@@ -11,7 +11,7 @@ from anndata import AnnData
 from numpy.typing import NDArray
 
 from polygene_scverse._validate import check_columns, label_of, shorten
-from polygene_scverse.data._phenotypes import candidates, categories_of, encode, resolve_phenotypes
+from polygene_scverse.data.read._phenotypes import candidates, categories_of, encode, resolve_phenotypes
 
 FEW_GROUPS = 3
 """Groups of a category below which a model can hardly tell it from their peculiarities."""

@@ -7,10 +7,10 @@ from anndata import AnnData
 
 from polygene_scverse._constants import RANK, UNS
 from polygene_scverse._validate import check_columns
-from polygene_scverse.data._binning import detect_scale
-from polygene_scverse.data._phenotypes import candidates
-from polygene_scverse.data._ranking import rank_genes
-from polygene_scverse.data._source import expression, iterate_rows, other_places, place
+from polygene_scverse.data.read._binning import detect_scale
+from polygene_scverse.data.read._phenotypes import candidates
+from polygene_scverse.data.read._ranking import rank_genes
+from polygene_scverse.data.read._source import expression, iterate_rows, other_places, place
 
 
 def prepare(

@@ -14,9 +14,9 @@ from rich.console import Console
 
 from polygene_scverse._constants import UNS, audit_key
 from polygene_scverse._validate import check_columns
-from polygene_scverse.data._phenotypes import candidates, encode, resolve_phenotypes
+from polygene_scverse.data.read._phenotypes import candidates, encode, resolve_phenotypes
+from polygene_scverse.evaluation._folds import Labels, fill_columns, group_codes, make_folds, train_fold
 from polygene_scverse.model import Polygene
-from polygene_scverse.tl._folds import Labels, fill_columns, group_codes, make_folds, train_fold
 from polygene_scverse.tl._models import find
 
 LEAST = 1e-6

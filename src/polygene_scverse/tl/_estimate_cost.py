@@ -14,12 +14,12 @@ from rich.table import Table
 
 from polygene_scverse._constants import N_GENES, RANK
 from polygene_scverse._validate import check_fraction
-from polygene_scverse.data._phenotypes import resolve_phenotypes
-from polygene_scverse.data._source import BLOCK, expression, read_rows
+from polygene_scverse.data.read._phenotypes import resolve_phenotypes
+from polygene_scverse.data.read._source import BLOCK, expression, read_rows
 from polygene_scverse.model import Polygene
-from polygene_scverse.model._cost import BYTES_PER_ENTRY, PREDICTED, WARM_UP, Cost, measure_cost
 from polygene_scverse.model._linear_path import MOST_CELLS
 from polygene_scverse.model._training import default_max_epochs
+from polygene_scverse.model.training._cost import BYTES_PER_ENTRY, PREDICTED, WARM_UP, Cost, measure_cost
 
 SAMPLE = 1024
 """Cells that are looked at, at least."""

@@ -14,14 +14,14 @@ from rich.console import Console
 
 from polygene_scverse._constants import BALANCE, UNS
 from polygene_scverse._validate import check_columns
-from polygene_scverse.data._phenotypes import candidates, resolve_phenotypes
+from polygene_scverse.data.read._phenotypes import candidates, resolve_phenotypes
+from polygene_scverse.evaluation._baselines import choose_rivals, make_side, run_rival
+from polygene_scverse.evaluation._folds import Labels, fill_columns, group_codes, make_folds, train_fold
+from polygene_scverse.evaluation._null import null_rows
+from polygene_scverse.evaluation._scores import OURS, Answers, group_rows, score_rows
+from polygene_scverse.evaluation._verdict import say
 from polygene_scverse.model import Polygene
-from polygene_scverse.tl._folds import Labels, fill_columns, group_codes, make_folds, train_fold
-from polygene_scverse.tl._null import null_rows
-from polygene_scverse.tl._rivals import choose_rivals, make_side, run_rival
 from polygene_scverse.tl._score_tokens import score_tokens
-from polygene_scverse.tl._scores import OURS, Answers, group_rows, score_rows
-from polygene_scverse.tl._verdict import say
 
 
 def evaluate(

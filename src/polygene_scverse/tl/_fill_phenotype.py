@@ -12,7 +12,7 @@ from mudata import MuData
 
 from polygene_scverse._constants import BALANCE, UNS, filled_key, filled_probability_key
 from polygene_scverse._validate import check_choice, check_columns
-from polygene_scverse.data._phenotypes import candidates
+from polygene_scverse.data.read._phenotypes import candidates
 from polygene_scverse.get._lookup import recorded_labels
 from polygene_scverse.model import Polygene
 from polygene_scverse.tl._models import anndata_of, find

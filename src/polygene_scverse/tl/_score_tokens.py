@@ -12,7 +12,7 @@ from anndata import AnnData
 from mudata import MuData
 
 from polygene_scverse._constants import BALANCE, TOKENS, UNS
-from polygene_scverse.data._masking import MaskingRates
+from polygene_scverse.data.feed._masking import MaskingRates
 from polygene_scverse.metrics import confusion_scores
 from polygene_scverse.model import Polygene
 from polygene_scverse.model._scoring import TokenCounts
@@ -49,7 +49,7 @@ def score_tokens(
     masking
         How much is hidden. By default as in the validation of the training: genes at the rates of the training, every
         phenotype. ``"original"`` hides 15 % of all genes, and each phenotype with probability 0.5 while the others are
-        shown; values of :class:`~polygene_scverse.data._masking.MaskingRates` are taken as they are.
+        shown; values of `MaskingRates` are taken as they are.
     balance
         How a category is chosen, as in :func:`~polygene_scverse.tl.predict_phenotype`.
     key_added

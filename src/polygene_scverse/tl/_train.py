@@ -17,14 +17,14 @@ from rich.table import Table
 
 from polygene_scverse._constants import N_GENES, RANK, UNS
 from polygene_scverse._validate import shorten
-from polygene_scverse.data._binning import detect_scale
-from polygene_scverse.data._ordered import Ordered
-from polygene_scverse.data._phenotypes import resolve_phenotypes
-from polygene_scverse.data._ranking import genes_by_rank, rank_genes
-from polygene_scverse.data._shard_files import Paths
-from polygene_scverse.data._shards import ShardSet
-from polygene_scverse.data._source import expression, iterate_rows, other_places, place
-from polygene_scverse.data._split import Split, resolve_split
+from polygene_scverse.data.read._binning import detect_scale
+from polygene_scverse.data.read._ordered import Ordered
+from polygene_scverse.data.read._phenotypes import resolve_phenotypes
+from polygene_scverse.data.read._ranking import genes_by_rank, rank_genes
+from polygene_scverse.data.read._source import expression, iterate_rows, other_places, place
+from polygene_scverse.data.read._split import Split, resolve_split
+from polygene_scverse.data.shards._files import Paths
+from polygene_scverse.data.shards._shard_set import ShardSet
 from polygene_scverse.model import Polygene
 from polygene_scverse.tl._confounded import note_confounding
 from polygene_scverse.tl._models import anndata_of, remember

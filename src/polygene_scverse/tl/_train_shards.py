@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from polygene_scverse.data._phenotypes import resolve_phenotypes
-from polygene_scverse.data._shard_feed import BUFFER_CELLS
-from polygene_scverse.data._shard_survey import survey
-from polygene_scverse.data._shards import ShardSet
+from polygene_scverse.data.read._phenotypes import resolve_phenotypes
+from polygene_scverse.data.shards._feed import BUFFER_CELLS
+from polygene_scverse.data.shards._shard_set import ShardSet
+from polygene_scverse.data.shards._survey import survey
 from polygene_scverse.model import Polygene
 from polygene_scverse.model._shards import ShardPolygene
 from polygene_scverse.tl._confounded import note_confounding

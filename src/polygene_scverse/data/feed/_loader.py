@@ -1,0 +1,213 @@
+"""Batches of cells of like length, as torch tensors; row order is known, draws depend on (seed, epoch, cell)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from polygene_scverse.data.feed._batch import make_batch
+from polygene_scverse.data.feed._masking import MaskingRates, draw, show_all
+from polygene_scverse.data.feed._steps import StepLoader, split_step
+from polygene_scverse.data.feed._table import CellTable
+
+WINDOW = 16
+"""Batches whose cells are sorted by length together."""
+
+BatchKey = tuple[int, NDArray[np.int64]]
+
+
+class BatchDataset(Dataset):
+    """Assembles the batch of a key ``(epoch, cells)``.
+
+    Parameters
+    ----------
+    table
+        The cells.
+    rates
+        How much is hidden; None for inference, where nothing is a target.
+    seed
+        Seed of the draws.
+    fixed_epoch
+        Draw as in this epoch, always: validation sees the same targets each time.
+    shown
+        For inference: phenotypes that are shown where their value is known; shape (n_phenotypes,). None by default.
+    """
+
+    def __init__(
+        self,
+        table: CellTable,
+        rates: MaskingRates | None = None,
+        *,
+        seed: int = 0,
+        fixed_epoch: int | None = None,
+        shown: NDArray[np.bool_] | None = None,
+    ) -> None:
+        self.table, self.rates, self.seed, self.fixed_epoch, self.shown = table, rates, seed, fixed_epoch, shown
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def __getitem__(self, key: BatchKey) -> dict[str, torch.Tensor]:
+        epoch, rows = key
+        t = self.table
+        cells, codes = t.cells.take(rows), t.codes[rows]
+        if self.rates is None:
+            masking = show_all(cells, codes, self.shown)
+        else:
+            epoch = epoch if self.fixed_epoch is None else self.fixed_epoch
+            masking = draw(
+                cells, t.ids[rows], t.measured, t.layout.n_phenotypes, self.rates, seed=self.seed, epoch=epoch
+            )
+        batch = make_batch(cells, masking, t.layout, codes)
+        batch["rows"] = rows
+        if self.rates is None:
+            batch["measured"] = t.measured_in(rows)
+        return {name: torch.from_numpy(np.ascontiguousarray(a)) for name, a in batch.items()}
+
+
+class LengthSampler(Sampler[BatchKey]):
+    """Batches of cells of like length.
+
+    Shuffled: the cells are shuffled, cut into windows of some batches, sorted by length within a window, and the
+    batches shuffled. Not shuffled: longest cells first, so that the largest batch is met at once.
+    Batches are cut over all processes and then split, so that each process has cells of the same lengths. With `parts`
+    the cells of a step of the optimiser come in so many batches; which cells make a step does not depend on it.
+
+    Parameters
+    ----------
+    lengths
+        Length of each cell; shape (n_cells,).
+    batch_size
+        Cells per step, over all processes and parts.
+    shuffle
+        Whether to shuffle, anew in each epoch.
+    seed
+        Seed of the shuffles.
+    rank, n_ranks
+        This process and the number of processes.
+    parts
+        Batches that make a step; near the end of an epoch some may be empty.
+    """
+
+    def __init__(
+        self,
+        lengths: NDArray[np.integer],
+        batch_size: int,
+        *,
+        shuffle: bool = False,
+        seed: int = 0,
+        rank: int = 0,
+        n_ranks: int = 1,
+        parts: int = 1,
+    ) -> None:
+        if batch_size < 1:
+            raise ValueError(f"`batch_size`: found {batch_size}, but it must be at least 1.")
+        self.lengths, self.batch_size, self.shuffle, self.seed = lengths, batch_size, shuffle, seed
+        self.rank, self.n_ranks, self.parts, self.epoch, self.first = rank, n_ranks, parts, 0, 0
+
+    def __len__(self) -> int:
+        return self.parts * -(-len(self.lengths) // self.batch_size)
+
+    def set_epoch(self, epoch: int, first: int = 0) -> None:
+        """Shuffle as in this epoch, and begin with its step number `first`."""
+        self.epoch, self.first = epoch, first
+
+    def __iter__(self) -> Iterator[BatchKey]:
+        epoch = self.epoch
+        for rows in self.batches()[self.first :]:
+            for of_part in split_step(rows, self.rank, self.n_ranks, self.parts):
+                yield epoch, of_part
+
+    def batches(self) -> list[NDArray[np.int64]]:
+        """Row numbers of the batches of this epoch, over all processes."""
+        if not self.shuffle:
+            order = np.argsort(-self.lengths, kind="stable")
+            return [order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size)]
+        rng = np.random.default_rng([self.seed, self.epoch])
+        order = rng.permutation(len(self.lengths))
+        window = WINDOW * self.batch_size
+        batches = []
+        for start in range(0, len(order), window):
+            part = order[start : start + window]
+            part = part[np.argsort(self.lengths[part], kind="stable")]
+            batches += [part[i : i + self.batch_size] for i in range(0, len(part), self.batch_size)]
+        return [batches[i] for i in rng.permutation(len(batches))]
+
+
+def make_loader(dataset: BatchDataset, sampler: LengthSampler, **kwargs: Any) -> DataLoader:
+    """A loader whose items are whole batches."""
+    return DataLoader(dataset, sampler=sampler, batch_size=None, **kwargs)
+
+
+class CellSplitter(pl.LightningDataModule):
+    """Feeds training and validation cells to Lightning; scvi-tools' training runner reads its ``n_*`` and ``*_idx``.
+
+    Parameters
+    ----------
+    train, validation
+        The cells; their ``ids`` are row numbers of the data set. Without validation cells none is run.
+    rates
+        How much is hidden.
+    batch_size
+        Cells per step of the optimiser, over all processes and accumulated batches.
+    seed
+        Seed of order and draws.
+    loader_kwargs
+        Passed to :class:`torch.utils.data.DataLoader`, e.g. ``num_workers``.
+    """
+
+    def __init__(
+        self,
+        train: CellTable,
+        validation: CellTable | None,
+        rates: MaskingRates,
+        *,
+        batch_size: int,
+        seed: int = 0,
+        **loader_kwargs: Any,
+    ) -> None:
+        super().__init__()
+        self.train, self.validation, self.rates = train, validation, rates
+        self.batch_size, self.seed, self.loader_kwargs = batch_size, seed, loader_kwargs
+        self.train_idx = train.ids
+        self.val_idx = None if validation is None else validation.ids
+        self.n_train, self.n_val = len(train), 0 if validation is None else len(validation)
+        self.start = (0, 0)  # epoch to begin with, and how many of its steps were done before
+
+    def _ranks(self) -> dict[str, Any]:
+        trainer = self.trainer
+        return {} if trainer is None else {"rank": trainer.global_rank, "n_ranks": trainer.world_size}
+
+    @property
+    def parts(self) -> int:
+        """Batches that make a step of the optimiser."""
+        return 1 if self.trainer is None else self.trainer.accumulate_grad_batches
+
+    def train_dataloader(self) -> StepLoader:
+        """Shuffled batches with fresh draws in each epoch."""
+        kwargs = {"shuffle": True, "seed": self.seed, "parts": self.parts, **self._ranks()}
+        sampler = LengthSampler(self.train.cells.lengths, self.batch_size, **kwargs)
+        loader = make_loader(BatchDataset(self.train, self.rates, seed=self.seed), sampler, **self.loader_kwargs)
+        return StepLoader(loader, self.parts, self.start)
+
+    def val_dataloader(self) -> DataLoader | list[Any]:
+        """Batches with the same draws each time: no gene is dropped, every phenotype is hidden."""
+        if self.validation is None:
+            return []
+        rates = replace(self.rates, gene_dropout=0.0, hide_all=1.0)
+        sampler = LengthSampler(self.validation.cells.lengths, -(-self.batch_size // self.parts), **self._ranks())
+        dataset = BatchDataset(self.validation, rates, seed=self.seed, fixed_epoch=0)
+        return make_loader(dataset, sampler, **self.loader_kwargs)
+
+    def transfer_batch_to_device(
+        self, batch: dict[str, torch.Tensor], device: torch.device, dataloader_idx: int
+    ) -> dict[str, torch.Tensor]:
+        """Move the tensors; Lightning's own search through containers takes longer than a small step."""
+        return {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}

@@ -1,0 +1,229 @@
+"""Who is visible and who is a target.
+
+Targets are chosen first and taken out of the visible part, expressed and not-expressed ones alike, so that being
+visible tells nothing about a target. Every draw depends on (seed, epoch, cell) alone, see `_random`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from polygene_scverse._validate import check_choice, check_fraction
+from polygene_scverse.data.feed._random import cell_keys, uniform
+from polygene_scverse.data.read._tokens import Cells
+
+_TARGET, _DROP, _DROP_RATE, _ZERO, _ZERO_START, _ZERO_COUNT, _HIDE, _HIDE_ALL = range(8)  # streams
+
+
+@dataclass(frozen=True)
+class MaskingRates:
+    """How much of a cell is hidden in training.
+
+    Parameters
+    ----------
+    expressed
+        Share of the expressed genes that become targets.
+    not_expressed
+        Share of the not-expressed, measured genes that become targets; ``"match"`` draws as many as there are
+        expressed targets. The original's rate is 0.15.
+    gene_dropout
+        Of the remaining expressed genes a share is left out that is drawn per cell from U(0, `gene_dropout`).
+    max_genes
+        At most so many expressed genes are shown; drawn at random.
+    hide_all
+        Probability that all phenotypes of a cell are hidden, as they are in plain prediction.
+    hide_each
+        Otherwise the probability of each phenotype to be hidden.
+    """
+
+    expressed: float = 0.15
+    not_expressed: float | Literal["match"] = "match"
+    gene_dropout: float = 0.3
+    max_genes: int = 1024
+    hide_all: float = 0.5
+    hide_each: float = 0.5
+
+    def __post_init__(self) -> None:
+        for name in ("expressed", "gene_dropout", "hide_all", "hide_each"):
+            check_fraction(getattr(self, name), name)
+        if isinstance(self.not_expressed, str):
+            check_choice(self.not_expressed, ("match",), "not_expressed")
+        else:
+            check_fraction(self.not_expressed, "not_expressed")
+        if self.max_genes < 1:
+            raise ValueError(f"`max_genes`: found {self.max_genes}, but a cell must show some. Pass 1 or more.")
+
+
+@dataclass(frozen=True)
+class Masking:
+    """The draw for the cells of a batch.
+
+    Parameters
+    ----------
+    visible
+        Which entries of the cells are visible; shape (n_entries,).
+    target
+        Which entries are targets; shape (n_entries,).
+    zero_rows, zero_genes
+        Cell and gene slot of the not-expressed targets, sorted by cell; shape (n_zero_targets,).
+    log_sampling_ratio
+        Per cell, log of how much more often a not-expressed gene became a target than an expressed one; shape
+        (n_cells,). Added to the logit of bin 0 in the loss it makes the logits those of all genes.
+    hidden
+        Which phenotypes are hidden; shape (n_cells, n_phenotypes).
+    """
+
+    visible: NDArray[np.bool_]
+    target: NDArray[np.bool_]
+    zero_rows: NDArray[np.int64]
+    zero_genes: NDArray[np.int64]
+    log_sampling_ratio: NDArray[np.float32]
+    hidden: NDArray[np.bool_]
+
+
+def show_all(cells: Cells, codes: NDArray[np.integer], shown: NDArray[np.bool_] | None = None) -> Masking:
+    """Nothing is a target, every expressed gene is visible: inference.
+
+    Parameters
+    ----------
+    cells
+        The cells of the batch.
+    codes
+        Phenotype codes, -1 where unknown; shape (n_cells, n_phenotypes).
+    shown
+        Phenotypes that are shown where they are known; shape (n_phenotypes,). By default all are hidden.
+    """
+    n_entries, none = len(cells.genes), np.zeros(0, dtype=np.int64)
+    hidden = np.ones(codes.shape, dtype=bool) if shown is None else ~shown | (codes < 0)
+    return Masking(
+        visible=np.ones(n_entries, dtype=bool),
+        target=np.zeros(n_entries, dtype=bool),
+        zero_rows=none,
+        zero_genes=none,
+        log_sampling_ratio=np.zeros(len(cells), dtype=np.float32),
+        hidden=hidden,
+    )
+
+
+def draw(
+    cells: Cells,
+    ids: NDArray[np.integer],
+    measured: NDArray[np.bool_],
+    n_phenotypes: int,
+    rates: MaskingRates,
+    *,
+    seed: int,
+    epoch: int,
+) -> Masking:
+    """Draw targets, dropped genes and hidden phenotypes.
+
+    Parameters
+    ----------
+    cells
+        The cells of the batch.
+    ids
+        Which cells they are; with `seed` and `epoch` they decide the draw. Shape (n_cells,).
+    measured
+        Whether each gene is measured; shape (n_genes,).
+    n_phenotypes
+        Number of phenotypes.
+    rates
+        How much is hidden.
+    seed, epoch
+        See `_random`.
+    """
+    keys = cell_keys(seed, epoch, ids)
+    lengths = cells.lengths
+    rows = np.repeat(np.arange(len(cells)), lengths)
+    entry_keys = keys[rows]
+    target = uniform(entry_keys, _TARGET, cells.genes) < rates.expressed
+    visible = _draw_visible(cells, target, keys, entry_keys, rows, rates)
+    n_targets = np.bincount(rows[target], minlength=len(cells))
+    n_absent = measured.sum() - lengths
+    n_zero = _number_of_zero_targets(n_targets, n_absent, keys, rates)
+    zero_rows = np.repeat(np.arange(len(cells)), n_zero)
+    zero_genes = _draw_absent(cells, measured, n_zero, n_absent, keys)
+    ratio = _log_sampling_ratio(lengths, n_targets, n_absent, n_zero, rates)
+    hidden = uniform(keys[:, None], _HIDE, np.arange(n_phenotypes)) < rates.hide_each
+    hidden |= (uniform(keys, _HIDE_ALL) < rates.hide_all)[:, None]
+    return Masking(visible, target, zero_rows, zero_genes, ratio, hidden)
+
+
+def _draw_visible(
+    cells: Cells,
+    target: NDArray[np.bool_],
+    keys: NDArray[np.uint64],
+    entry_keys: NDArray[np.uint64],
+    rows: NDArray[np.int64],
+    rates: MaskingRates,
+) -> NDArray[np.bool_]:
+    """Gene dropout and `max_genes`: of the entries that are no targets those with the highest numbers stay."""
+    if not rates.gene_dropout and not (cells.lengths > rates.max_genes).any():
+        return ~target
+    draws = np.where(target, -1.0, uniform(entry_keys, _DROP, cells.genes))
+    floor = uniform(keys, _DROP_RATE) * rates.gene_dropout
+    for cell in np.flatnonzero(cells.lengths > rates.max_genes):
+        of_cell = draws[cells.indptr[cell] : cells.indptr[cell + 1]]
+        nth = np.partition(of_cell, -rates.max_genes)[-rates.max_genes]
+        floor[cell] = max(floor[cell], nth)
+    return draws >= floor[rows]
+
+
+def _number_of_zero_targets(
+    n_targets: NDArray[np.int64], n_absent: NDArray[np.int64], keys: NDArray[np.uint64], rates: MaskingRates
+) -> NDArray[np.int64]:
+    """How many not-expressed genes of each cell become targets; shape (n_cells,)."""
+    if rates.not_expressed == "match":
+        return np.minimum(n_targets, n_absent)
+    return np.floor(n_absent * rates.not_expressed + uniform(keys, _ZERO_COUNT)).astype(np.int64)
+
+
+def _log_sampling_ratio(
+    lengths: NDArray[np.int64],
+    n_targets: NDArray[np.int64],
+    n_absent: NDArray[np.int64],
+    n_zero: NDArray[np.int64],
+    rates: MaskingRates,
+) -> NDArray[np.float32]:
+    """Log of the share of not-expressed genes that are targets over that of expressed ones; shape (n_cells,)."""
+    if rates.not_expressed == "match":  # given the numbers drawn: each cell has its own share
+        shares = n_zero * lengths, n_targets * n_absent
+    else:
+        shares = np.full(len(lengths), rates.not_expressed), np.full(len(lengths), rates.expressed)
+    ratio = np.divide(*shares, out=np.ones(len(lengths)), where=(shares[0] > 0) & (shares[1] > 0))
+    return np.log(ratio).astype(np.float32)
+
+
+def _draw_absent(
+    cells: Cells,
+    measured: NDArray[np.bool_],
+    n_draws: NDArray[np.int64],
+    n_absent: NDArray[np.int64],
+    keys: NDArray[np.uint64],
+) -> NDArray[np.int64]:
+    """Gene slots of measured genes that a cell does not express, without repeats; shape (sum of `n_draws`,).
+
+    The not-expressed genes of a cell, taken as a ring, are cut from a random start into as many arcs of whole genes
+    as are to be drawn, and one is taken of each: each gene has the same chance. The r-th gene that is *not* in a
+    sorted list comes after as many list members as stand before it, which one binary search over all cells finds.
+    """
+    slot_of_measured = np.flatnonzero(measured)
+    rank_of_slot = np.cumsum(measured) - 1
+    n_measured, lengths = len(slot_of_measured), cells.lengths
+    rows = np.repeat(np.arange(len(cells)), n_draws)
+    within = np.arange(len(rows)) - np.repeat(np.cumsum(n_draws) - n_draws, n_draws)
+    start = np.floor(uniform(keys, _ZERO_START) * n_absent).astype(np.int64)
+    begin, end = (((within + i) * n_absent[rows] + start[rows]) // n_draws[rows] for i in (0, 1))
+    jitter = np.floor(uniform(keys[rows], _ZERO, within) * (end - begin)).astype(np.int64)
+    absent_rank = (begin + jitter) % n_absent[rows]
+    entry_rows = np.repeat(np.arange(len(cells)), lengths)
+    entry_within = np.arange(len(entry_rows)) - cells.indptr[entry_rows]
+    gaps_before = rank_of_slot[cells.genes] - entry_within  # not-expressed genes before each expressed one
+    position = np.searchsorted(
+        entry_rows * (n_measured + 1) + gaps_before, rows * (n_measured + 1) + absent_rank, "right"
+    )
+    return slot_of_measured[absent_rank + position - cells.indptr[rows]]

@@ -1,0 +1,38 @@
+"""How much is hidden: named rates, and what a user may pass for them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from polygene_scverse._validate import check_choice
+from polygene_scverse.data.feed._masking import MaskingRates
+
+ORIGINAL_RATES: Final = MaskingRates(
+    expressed=0.15, not_expressed=0.15, gene_dropout=0.0, max_genes=1_000_000, hide_all=0.0, hide_each=0.5
+)
+"""Those of the original: 15 % of all genes, and each phenotype with probability 0.5."""
+
+
+def resolve_rates(masking: MaskingRates | Mapping[str, Any] | str | None) -> MaskingRates:
+    """The rates that were asked for.
+
+    Parameters
+    ----------
+    masking
+        Rates, some of their values, ``"original"`` for those of the original, or None for the defaults.
+
+    Raises
+    ------
+    ValueError
+        If a name or a value is unknown or out of range.
+    """
+    if isinstance(masking, MaskingRates):
+        return masking
+    if isinstance(masking, str):
+        check_choice(masking, ("original",), "masking")
+        return ORIGINAL_RATES
+    values = dict(masking or {})
+    for name in values:
+        check_choice(name, tuple(MaskingRates.__dataclass_fields__), "masking")
+    return MaskingRates(**values)

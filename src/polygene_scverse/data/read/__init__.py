@@ -1,0 +1,1 @@
+"""From AnnData or files to tokens and category codes, in numpy."""

@@ -1,0 +1,147 @@
+"""The registered AnnData fields: expression matched by gene name, phenotypes that tolerate missing values.
+
+Both state registries hold plain containers only, so that a saved model can be read without unpickling code.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+import rich.table
+from anndata import AnnData
+from mudata import MuData
+from numpy.typing import NDArray
+from scvi.data.fields import BaseAnnDataField
+
+from polygene_scverse._constants import PHENOTYPE_FIELD, X_FIELD
+from polygene_scverse._validate import shorten
+from polygene_scverse.data.read._ordered import Ordered, resolve_ordered
+from polygene_scverse.data.read._phenotypes import categories_of, encode_all, resolve_phenotypes
+from polygene_scverse.data.read._source import expression
+
+
+class ExpressionField(BaseAnnDataField):
+    """Expression in ``X``, a layer or ``raw``. Query data may have other genes: they are matched by name later.
+
+    Parameters
+    ----------
+    layer
+        Layer to read instead of ``X``.
+    use_raw
+        Whether to read ``adata.raw`` instead.
+    mod_key
+        Modality to read, for MuData.
+    """
+
+    is_empty = False
+    registry_key = X_FIELD
+
+    def __init__(self, layer: str | None = None, use_raw: bool = False, mod_key: str | None = None) -> None:
+        super().__init__()
+        self.layer, self.use_raw, self._mod_key = layer, use_raw, mod_key
+
+    @property
+    def attr_name(self) -> str:
+        return "raw" if self.use_raw else "X" if self.layer is None else "layers"
+
+    @property
+    def attr_key(self) -> str | None:
+        return "X" if self.use_raw else self.layer
+
+    @property
+    def mod_key(self) -> str | None:
+        return self._mod_key
+
+    def get_field_data(self, adata: AnnData | MuData) -> Any:
+        return expression(_modality(adata, self.mod_key), self.layer, self.use_raw)[0]
+
+    def validate_field(self, adata: AnnData | MuData) -> None:
+        self.get_field_data(adata)
+
+    def register_field(self, adata: AnnData | MuData) -> dict[str, Any]:
+        x, var_names = expression(_modality(adata, self.mod_key), self.layer, self.use_raw)
+        return {"n_obs": int(x.shape[0]), "n_vars": len(var_names), "column_names": [str(name) for name in var_names]}
+
+    def transfer_field(self, state_registry: dict, adata_target: AnnData | MuData, **_: Any) -> dict[str, Any]:
+        return self.register_field(adata_target)
+
+    def get_summary_stats(self, state_registry: dict) -> dict[str, int]:
+        return {"n_vars": state_registry["n_vars"], "n_cells": state_registry["n_obs"]}
+
+    def view_state_registry(self, state_registry: dict) -> None:
+        return None
+
+
+class PhenotypeField(BaseAnnDataField):
+    """Any number of obs columns as phenotypes; missing and unseen values are -1, obs is left as it is.
+
+    Parameters
+    ----------
+    keys
+        The obs columns.
+    mod_key
+        Modality whose obs is read, for MuData; None reads the obs of the whole.
+    ordered
+        Which phenotypes are ordered, see :func:`~polygene_scverse.data.read._ordered.resolve_ordered`.
+    """
+
+    is_empty = False
+    registry_key = PHENOTYPE_FIELD
+    attr_name = "obs"
+    attr_key = None
+
+    def __init__(self, keys: list[str], mod_key: str | None = None, ordered: Ordered = None) -> None:
+        super().__init__()
+        self.keys, self._mod_key, self.ordered = list(keys), mod_key, ordered
+
+    @property
+    def mod_key(self) -> str | None:
+        return self._mod_key
+
+    def get_field_data(self, adata: AnnData | MuData) -> NDArray[np.int64]:
+        obs = _modality(adata, self.mod_key).obs
+        return encode_all(obs, {key: categories_of(obs[key]) for key in self.keys})[0]
+
+    def validate_field(self, adata: AnnData | MuData) -> None:
+        resolve_phenotypes(_modality(adata, self.mod_key).obs, self.keys)
+
+    def register_field(self, adata: AnnData | MuData) -> dict[str, Any]:
+        self.validate_field(adata)
+        obs = _modality(adata, self.mod_key).obs
+        categories = {key: categories_of(obs[key]) for key in self.keys}
+        return {"categories": categories, "unseen": {}, "ordered": resolve_ordered(categories, self.ordered, obs)}
+
+    def transfer_field(self, state_registry: dict, adata_target: AnnData | MuData, **_: Any) -> dict[str, Any]:
+        categories = state_registry["categories"]
+        unseen = encode_all(_modality(adata_target, self.mod_key).obs, categories)[1]
+        warn_unseen(unseen)
+        return {"categories": categories, "unseen": unseen, "ordered": state_registry.get("ordered", {})}
+
+    def get_summary_stats(self, state_registry: dict) -> dict[str, int]:
+        return {"n_phenotypes": len(state_registry["categories"])}
+
+    def view_state_registry(self, state_registry: dict) -> rich.table.Table:
+        table = rich.table.Table("phenotype", "categories", title="phenotypes")
+        for name, categories in state_registry["categories"].items():
+            table.add_row(name, shorten(categories))
+        return table
+
+
+def warn_unseen(unseen: dict[str, list[str]]) -> None:
+    """Say once which labels the model does not know."""
+    for name, found in unseen.items():
+        warnings.warn(
+            f"adata.obs[{name!r}]: the model was not trained on {shorten(found)}; these are treated as unknown.",
+            UserWarning,
+            stacklevel=3,
+        )
+
+
+def _modality(data: AnnData | MuData, mod_key: str | None) -> AnnData:
+    if mod_key is None:
+        return data
+    if mod_key not in data.mod:
+        raise KeyError(f"`mod`: {mod_key!r} is not among the modalities {list(data.mod)}. Pass one of them.")
+    return data.mod[mod_key]

@@ -1,0 +1,168 @@
+"""Phenotype columns to category codes. Missing and unseen values are unknown (-1); obs is never touched."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from polygene_scverse._constants import PHENOTYPE_ALIASES, UNKNOWN
+from polygene_scverse._validate import label_of, shorten
+from polygene_scverse.data.read._ordered import number_of
+
+MOST_CATEGORIES = 1000
+MOST_NUMBERS = 100
+
+
+def labels(column: pd.Series) -> tuple[NDArray[np.integer], list[str | None], list[Any]]:
+    """Number the distinct values of a column: position of each cell's value, labels, the values themselves."""
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        values = list(column.cat.categories)
+        positions = column.cat.codes.to_numpy()
+    else:
+        positions, unique = pd.factorize(column)
+        values = list(unique)
+    return np.where(positions < 0, len(values), positions), [*map(label_of, values), None], values
+
+
+def ordered_labels(column: pd.Series) -> list[str]:
+    """Labels that occur in a column, in a fixed order.
+
+    An ordered or unordered categorical keeps its order; numbers, and labels that stand for numbers such as
+    ``"34-year-old stage"``, stand in numeric order, other labels in alphabetical order.
+    """
+    positions, names, values = labels(column)
+    used = np.bincount(positions, minlength=len(names)) > 0
+    found = [label for label, u in zip(names, used, strict=True) if u and label is not None]
+    if not isinstance(column.dtype, pd.CategoricalDtype):
+        numeric = all(isinstance(v, (int, float, np.number)) and not isinstance(v, bool) for v in values)
+        numbers = [float(label) if numeric else number_of(label) for label in found]
+        known = [number for number in numbers if number is not None]
+        found = [found[i] for i in np.argsort(known, kind="stable")] if len(known) == len(found) else sorted(found)
+    return list(dict.fromkeys(found))
+
+
+def categories_of(column: pd.Series) -> list[str]:
+    """Categories of a column, in the order of `ordered_labels`.
+
+    Raises
+    ------
+    ValueError
+        If every value is missing, if there is one category only, or if the column holds measurements.
+    """
+    name = column.name
+    found = ordered_labels(column)
+    if not found:
+        raise ValueError(
+            f"`phenotypes`: all {len(column)} values of adata.obs[{name!r}] are missing. Leave the column out, or "
+            "fill it."
+        )
+    if len(found) == 1:
+        raise ValueError(
+            f"`phenotypes`: adata.obs[{name!r}] has one category only, {found[0]!r}: there is nothing to tell apart. "
+            "Leave the column out."
+        )
+    is_float = pd.api.types.is_float_dtype(column.dtype)
+    if len(found) > (MOST_NUMBERS if is_float else MOST_CATEGORIES):
+        raise ValueError(
+            f"`phenotypes`: adata.obs[{name!r}] has {len(found)} different values, as measurements and identifiers "
+            "have, but a phenotype has categories. Cut it into classes with pd.cut, or leave it out."
+        )
+    return found
+
+
+def encode(column: pd.Series, categories: Sequence[str]) -> tuple[NDArray[np.int64], list[str]]:
+    """Category codes of a column.
+
+    Returns
+    -------
+    Codes, -1 where the value is missing or not among `categories`, shape (n_obs,); and the labels that are not.
+    """
+    positions, names, _ = labels(column)
+    code_of = {category: code for code, category in enumerate(categories)}
+    table = np.array([UNKNOWN if label is None else code_of.get(label, UNKNOWN) for label in names], dtype=np.int64)
+    used = np.bincount(positions, minlength=len(names)) > 0
+    unseen = [label for label, u in zip(names, used, strict=True) if u and label is not None and label not in code_of]
+    return table[positions], unseen
+
+
+def encode_all(
+    obs: pd.DataFrame, categories: Mapping[str, Sequence[str]]
+) -> tuple[NDArray[np.int64], dict[str, list[str]]]:
+    """Codes of several columns; a column that is not there is unknown throughout.
+
+    Returns
+    -------
+    Codes, shape (n_obs, n_phenotypes), and for each column the labels that are not among its categories.
+    """
+    codes = np.full((len(obs), len(categories)), UNKNOWN, dtype=np.int64)
+    unseen: dict[str, list[str]] = {}
+    for i, (name, known) in enumerate(categories.items()):
+        if name in obs.columns:
+            codes[:, i], new = encode(obs[name], known)
+            if new:
+                unseen[name] = new
+    return codes, unseen
+
+
+def find_phenotypes(obs: pd.DataFrame) -> list[str]:
+    """Columns with a phenotype's usual name and at least two categories; of several names the first."""
+    found = []
+    for names in PHENOTYPE_ALIASES.values():
+        present = [name for name in names if name in obs.columns and looks_like_phenotype(obs[name])]
+        found += present[:1]
+    return found
+
+
+def looks_like_phenotype(column: pd.Series, most: int = 200) -> bool:
+    """Whether a column has at least two categories, and few enough to be learned from this many cells."""
+    _, names, _ = labels(column)
+    n = len({label for label in names if label is not None})
+    if n < 2 or n > min(most, max(2, len(column) // 5)):
+        return False
+    try:
+        return len(categories_of(column)) > 1
+    except ValueError:
+        return False
+
+
+def candidates(obs: pd.DataFrame) -> list[str]:
+    """Columns that look like phenotypes, for messages."""
+    return [str(name) for name in obs.columns if looks_like_phenotype(obs[name])]
+
+
+def resolve_phenotypes(obs: pd.DataFrame, phenotypes: str | Sequence[str] | None) -> list[str]:
+    """The phenotype columns that were asked for, or those found by their usual names.
+
+    Raises
+    ------
+    KeyError
+        If a named column does not exist.
+    ValueError
+        If none was named and none is found.
+    """
+    if phenotypes is None:
+        found = find_phenotypes(obs)
+        if not found:
+            usual = [name for names in PHENOTYPE_ALIASES.values() for name in names]
+            raise ValueError(
+                f"`phenotypes`: none was named, and no column of adata.obs has a usual name ({shorten(usual, 6)}) and "
+                f"two or more categories. Columns that look like phenotypes: {shorten(candidates(obs))}. Pass some of "
+                "them."
+            )
+        return found
+    keys = [phenotypes] if isinstance(phenotypes, str) else list(phenotypes)
+    if not keys:
+        raise ValueError("`phenotypes`: found an empty list, but at least one is needed. Pass obs columns, or None.")
+    absent = [key for key in keys if key not in obs.columns]
+    if absent:
+        raise KeyError(
+            f"`phenotypes`: {shorten(absent)} not among the columns of adata.obs. Columns that look like phenotypes: "
+            f"{shorten(candidates(obs))}. Pass some of them."
+        )
+    if len(set(keys)) != len(keys):
+        raise ValueError(f"`phenotypes`: a column is named twice in {keys}. Name each once.")
+    return keys

@@ -1,0 +1,92 @@
+"""Genes from most to least variable, by scanpy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import scanpy as sc
+import scipy.sparse as sp
+from anndata import AnnData
+from numpy.typing import NDArray
+
+from polygene_scverse._constants import RANK, TARGET_SUM
+from polygene_scverse._threads import threads_kept
+from polygene_scverse.data.read._binning import Scale
+from polygene_scverse.data.read._source import iterate_rows
+
+MOST_CELLS = 50_000
+"""Cells that variability is computed from; of more, so many are drawn."""
+
+
+def rank_genes(
+    x: Any,
+    var_names: pd.Index,
+    rows: NDArray[np.integer],
+    scale: Scale,
+    *,
+    batch: pd.Series | None = None,
+    seed: int = 0,
+) -> pd.Series:
+    """Rank of each gene by normalised dispersion (scanpy's ``seurat`` flavour), 0 for the most variable.
+
+    Parameters
+    ----------
+    x
+        Expression; shape (n_obs, n_vars).
+    var_names
+        Gene names; shape (n_vars,).
+    rows
+        Cells to rank by.
+    scale
+        Scale of `x`.
+    batch
+        Batch of each cell of `x`. Genes that are highly variable in more batches come first.
+    seed
+        Seed of the draw when there are more than 50,000 cells.
+
+    Returns
+    -------
+    Ranks by gene, as float; NaN for genes that no cell expresses.
+    """
+    if len(rows) > MOST_CELLS:
+        rows = np.sort(np.random.default_rng(seed).choice(rows, MOST_CELLS, replace=False))
+    data = AnnData(sp.vstack(list(iterate_rows(x, rows)), format="csr"), var=pd.DataFrame(index=var_names))
+    n_cells = np.bincount(data.X.indices, minlength=len(var_names))
+    if scale == "counts":
+        with threads_kept():
+            sc.pp.normalize_total(data, target_sum=TARGET_SUM)
+            sc.pp.log1p(data)
+    keys = ["dispersions_norm"]
+    if batch is not None:
+        data.obs["batch"] = pd.Categorical(batch.iloc[rows].astype(str).to_numpy())
+        keys = ["highly_variable_nbatches", *keys]
+    expressed = data[:, n_cells > 0].copy()
+    n_top_genes, batch_key = max(1, expressed.n_vars // 5), None if batch is None else "batch"
+    with threads_kept():
+        sc.pp.highly_variable_genes(expressed, n_top_genes=n_top_genes, batch_key=batch_key)
+    order = expressed.var[keys].fillna(-np.inf).sort_values(keys, ascending=False, kind="stable").index
+    return pd.Series(np.arange(len(order), dtype=float), index=order).reindex(var_names).rename(RANK)
+
+
+def genes_by_rank(ranks: pd.Series, n_genes: int) -> list[str]:
+    """Names of the genes with the `n_genes` lowest ranks, lowest first.
+
+    Raises
+    ------
+    ValueError
+        If no gene has a rank, or two have the same.
+    """
+    ranks = ranks.dropna().astype(float).sort_values(kind="stable")
+    ranks = ranks[ranks < n_genes]
+    if ranks.empty:
+        raise ValueError(
+            f"`n_genes`: no gene has a rank below {n_genes} in adata.var[{RANK!r}]. Rank genes with pp.prepare."
+        )
+    if not ranks.is_unique:
+        raise ValueError(
+            f"`adata`: two genes have the same rank in adata.var[{RANK!r}], so their order is open. Rank genes with "
+            "pp.prepare, or pass genes= in order."
+        )
+    return [str(name) for name in ranks.index]

@@ -1,0 +1,141 @@
+"""Rows of expression to tokens: a ragged table with one entry per expressed gene of the model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from polygene_scverse._validate import shorten
+from polygene_scverse.data.read._binning import Scale, digitize, normalize
+from polygene_scverse.data.read._source import iterate_rows
+
+
+@dataclass(frozen=True)
+class Cells:
+    """Expressed genes of some cells, cell after cell (as CSR): gene slots ascend within a cell.
+
+    Parameters
+    ----------
+    indptr
+        Where each cell begins; shape (n_cells + 1,).
+    genes
+        Gene slot of each entry, 0 … n_genes - 1.
+    bins
+        Its expression bin, never 0.
+    values
+        Its expression, log1p of counts per 10,000.
+    """
+
+    indptr: NDArray[np.int64]
+    genes: NDArray[np.int32]
+    bins: NDArray[np.int16]
+    values: NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.indptr) - 1
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Number of expressed genes of each cell; shape (n_cells,)."""
+        return np.diff(self.indptr)
+
+    def take(self, rows: NDArray[np.integer]) -> Cells:
+        """Some of the cells, in the order asked for."""
+        lengths = self.lengths[rows]
+        indptr = np.concatenate([[0], np.cumsum(lengths)])
+        at = np.arange(indptr[-1]) + np.repeat(self.indptr[rows] - indptr[:-1], lengths)
+        return Cells(indptr, self.genes[at], self.bins[at], self.values[at])
+
+    def matrix(self, n_genes: int) -> sp.csr_matrix:
+        """Their expression; shape (n_cells, n_genes)."""
+        return sp.csr_matrix((self.values, self.genes, self.indptr), shape=(len(self), n_genes))
+
+    def rebin(self, edges: NDArray[np.float64]) -> Cells:
+        """The same cells with other bins; entries that fall into bin 0 are left out."""
+        bins = digitize(self.values, edges)
+        keep = bins > 0
+        indptr = np.concatenate([[0], np.cumsum(keep)])[self.indptr]
+        return Cells(indptr, self.genes[keep], bins[keep].astype(np.int16), self.values[keep])
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[Cells]) -> Cells:
+        """Cells of several tables, one after the other."""
+        lengths = np.concatenate([np.zeros(0, dtype=np.int64), *(p.lengths for p in parts)])
+        return cls(
+            np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+            *(
+                np.concatenate([np.zeros(0, dtype=t), *(getattr(p, name) for p in parts)])
+                for name, t in (("genes", np.int32), ("bins", np.int16), ("values", np.float32))
+            ),
+        )
+
+
+@dataclass(frozen=True)
+class Tokenizer:
+    """Turns rows of one data set into tokens.
+
+    Parameters
+    ----------
+    slots
+        Gene slot of each column of the data, -1 where the model does not have the gene; shape (n_vars,).
+    measured
+        Whether the data have the gene of each slot; shape (n_genes,).
+    scale
+        Scale of the data.
+    edges
+        Lower edge of each bin; shape (n_bins,).
+    """
+
+    slots: NDArray[np.int32]
+    measured: NDArray[np.bool_]
+    scale: Scale
+    edges: NDArray[np.float64]
+
+    @classmethod
+    def match(cls, genes: Sequence[str], var_names: pd.Index, scale: Scale, edges: NDArray[np.float64]) -> Tokenizer:
+        """Match columns to gene slots by name.
+
+        Raises
+        ------
+        ValueError
+            If no gene of the model is among `var_names`.
+        """
+        index = pd.Index(genes)
+        slots = index.get_indexer(var_names).astype(np.int32)
+        measured = np.zeros(len(index), dtype=bool)
+        measured[slots[slots >= 0]] = True
+        if not measured.any():
+            raise ValueError(
+                f"`adata`: none of its {len(var_names)} genes, e.g. {shorten(var_names, 3)}, is among the "
+                f"{len(index)} genes of the model, e.g. {shorten(genes, 3)}. Genes are matched by name: "
+                "set adata.var_names to the same kind of identifier."
+            )
+        return cls(slots, measured, scale, edges)
+
+    def __call__(self, x: sp.csr_matrix) -> Cells:
+        """Tokens of rows; `x` has sorted indices and no stored zeros, shape (n_cells, n_vars)."""
+        row = np.repeat(np.arange(x.shape[0]), np.diff(x.indptr))
+        slot = self.slots[x.indices]
+        keep = slot >= 0
+        values = x.data[keep]
+        if self.scale == "counts":  # the total includes genes that the model does not have
+            totals = np.bincount(row, weights=x.data, minlength=x.shape[0])
+            values = normalize(values, totals[row[keep]])
+        row, slot = row[keep], slot[keep]
+        bins = digitize(values, self.edges)
+        if not bins.all():
+            expressed = bins > 0
+            row, slot, values, bins = row[expressed], slot[expressed], values[expressed], bins[expressed]
+        order = np.argsort(row * len(self.measured) + slot)
+        indptr = np.concatenate([[0], np.cumsum(np.bincount(row, minlength=x.shape[0]))])
+        return Cells(indptr, slot[order], bins[order].astype(np.int16), values[order])
+
+    def read(self, x: Any, rows: NDArray[np.integer]) -> Cells:
+        """Tokens of some rows of a matrix of any kind, read in blocks."""
+        return Cells.concatenate([self(block) for block in iterate_rows(x, rows)])

@@ -1,0 +1,191 @@
+"""Files that are read in part: h5ad or zarr, found by pattern. All of them in a row are one long table of cells."""
+
+from __future__ import annotations
+
+import glob
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import pandas as pd
+import scipy.sparse as sp
+from anndata.io import read_elem, sparse_dataset
+from numpy.typing import NDArray
+
+from polygene_scverse._constants import RANK
+from polygene_scverse._validate import check_not_empty, check_unique_names, shorten
+from polygene_scverse.data.read._source import iterate_rows
+
+Paths = str | Path | Sequence[str | Path]
+
+
+@dataclass(frozen=True)
+class ShardFile:
+    """One file of cells; the expression matrix stays on disk.
+
+    Parameters
+    ----------
+    path
+        The file, or the folder of a zarr store.
+    place
+        Where expression stands in the file, e.g. ``"X"``.
+    n_obs
+        Number of cells.
+    var_names
+        Gene names.
+    ranks
+        ``var["highly_variable_rank"]``, None where it is not there.
+    """
+
+    path: Path
+    place: str
+    n_obs: int
+    var_names: pd.Index
+    ranks: pd.Series | None
+
+    def iterate(self, rows: NDArray[Any]) -> Iterator[sp.csr_matrix]:
+        """Ascending rows, in blocks; the file is closed at the end."""
+        with opened(self.path) as root:
+            yield from iterate_rows(_matrix(root, self.path, self.place), rows)
+
+
+def open_shard(path: Path, layer: str | None = None, use_raw: bool = False) -> tuple[ShardFile, pd.DataFrame]:
+    """Look at a file: its cells, genes and obs columns, not its expression.
+
+    Parameters
+    ----------
+    path
+        The file, or the folder of a zarr store.
+    layer
+        Layer to read instead of ``X``.
+    use_raw
+        Whether to read ``raw`` instead.
+
+    Raises
+    ------
+    ValueError
+        If it is no h5ad file or zarr store, if it is empty, if gene names are not unique, or if expression is stored
+        by column.
+    KeyError
+        If it has no such layer.
+    """
+    place = "raw/X" if use_raw else "X" if layer is None else f"layers/{layer}"
+    try:
+        with opened(path) as root:
+            obs, there = read_elem(root["obs"]), place in root
+            if there:
+                var, shape = read_elem(root["raw/var" if use_raw else "var"]), _matrix(root, path, place).shape
+            others = list(root["layers"]) if "layers" in root else []
+    except (OSError, KeyError) as error:
+        raise ValueError(
+            f"`adata`: {path} cannot be read as an h5ad file or a zarr store ({type(error).__name__}: {error}). Write "
+            "it anew, or leave it out."
+        ) from error
+    if not there:
+        raise KeyError(f"`adata`: {place} is not in {path}. Pass another layer=, of {others}, or use_raw=.")
+    try:
+        check_not_empty(*shape)
+        check_unique_names(var.index)
+    except ValueError as error:
+        raise ValueError(f"{error} This is said of {path}.") from error
+    ranks = var[RANK].astype(float) if RANK in var else None
+    return ShardFile(path, place, int(shape[0]), var.index.astype(str), ranks), obs
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Any]:
+    """The root of a file or of a zarr store, to read from."""
+    if path.is_dir():
+        import zarr  # anndata brings it along
+
+        yield zarr.open_group(str(path), mode="r")
+    else:
+        with h5py.File(path, "r") as file:
+            yield file
+
+
+def _matrix(root: Any, path: Path, place: str) -> Any:
+    """Expression as it stands on disk."""
+    x = root[place]
+    if hasattr(x, "shape"):  # dense
+        return x
+    x = sparse_dataset(x)
+    if x.format != "csr":
+        raise ValueError(
+            f"`adata`: {place} of {path} is stored by column ({x.format}), so that cells cannot be read in part. "
+            "Write it with X = X.tocsr()."
+        )
+    return x
+
+
+def expand_paths(paths: Paths) -> list[Path]:
+    """Files of one or more patterns.
+
+    Parameters
+    ----------
+    paths
+        A path or pattern, or several. Patterns may have braces, ``"shard_{0..46}.h5ad"`` or ``"{blood,lung}.zarr"``,
+        and the wildcards of :mod:`glob`, whose matches stand in natural order (2 before 10).
+
+    Returns
+    -------
+    The paths, in the order given.
+
+    Raises
+    ------
+    FileNotFoundError
+        If a file is not there, or nothing matches a pattern.
+    ValueError
+        If there are none, or a file is named twice.
+    TypeError
+        If they are no paths.
+    """
+    patterns = [paths] if isinstance(paths, (str, Path)) else list(paths) if isinstance(paths, (list, tuple)) else None
+    if patterns is None or not all(isinstance(pattern, (str, Path)) for pattern in patterns):
+        raise TypeError(f"`adata`: found {paths!r}. Pass AnnData, MuData, or the paths of h5ad or zarr files.")
+    found = [path for pattern in patterns for path in _expand(str(pattern))]
+    if not found:
+        raise ValueError(
+            "`adata`: found an empty list of files. Pass AnnData, or the paths of some h5ad or zarr files."
+        )
+    twice = {str(path) for path in found if found.count(path) > 1}
+    if twice:
+        raise ValueError(f"`adata`: {shorten(sorted(twice), 3)} named more than once. Name each file once.")
+    return found
+
+
+def _expand(pattern: str) -> list[Path]:
+    if Path(pattern).exists():
+        return [Path(pattern)]
+    found = []
+    for name in _braces(pattern):
+        matches = [name] if Path(name).exists() else sorted(glob.glob(name), key=_natural)
+        if not matches:
+            of = "" if name == pattern else f", of the pattern {pattern!r}"
+            raise FileNotFoundError(f"`adata`: no file matches {name!r}{of}. Look at the path.")
+        found += [Path(match) for match in matches]
+    return found
+
+
+def _braces(pattern: str) -> list[str]:
+    """``"a{0..2}"`` -> a0, a1, a2; ``"a{00..10}"`` is padded with zeros; ``"a{x,y}"`` -> ax, ay."""
+    match = re.search(r"\{(?:(\d+)\.\.(\d+)|([^{}]*,[^{}]*))\}", pattern)
+    if match is None:
+        return [pattern]
+    first, last, names = match.groups()
+    if names is None:
+        step = 1 if int(first) <= int(last) else -1
+        width = len(first) if first.startswith("0") else 0
+        words = [str(i).zfill(width) for i in range(int(first), int(last) + step, step)]
+    else:
+        words = names.split(",")
+    before, after = pattern[: match.start()], pattern[match.end() :]
+    return [name for word in words for name in _braces(f"{before}{word}{after}")]
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]

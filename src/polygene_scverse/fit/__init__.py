@@ -1,0 +1,1 @@
+"""What is fitted after training, in numpy: arrays in, arrays out."""

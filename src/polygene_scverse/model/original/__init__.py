@@ -1,0 +1,1 @@
+"""Checkpoints of the original Polygene, in and out."""

@@ -1,0 +1,1 @@
+"""One training: plan, trainer, checkpoints, cost."""

@@ -1,0 +1,68 @@
+"""What training it is: to go on with another one would be a mistake."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from polygene_scverse.data.feed._loader import CellSplitter
+from polygene_scverse.module import PolygeneModule
+
+TABLE = ("indptr", "genes", "bins", "values")
+
+
+def digest(*arrays: NDArray[Any]) -> str:
+    """A short word that other arrays do not have."""
+    found = hashlib.blake2b(digest_size=6)
+    for array in arrays:
+        found.update(f"{array.dtype} {array.shape}".encode())
+        found.update(np.ascontiguousarray(array).data)
+    return found.hexdigest()
+
+
+def cells_digest(table: Any) -> str:
+    """Which cells, labels and, where they are in memory, tokens."""
+    if table is None:
+        return "none"
+    cells = getattr(table, "cells", None)
+    tokens = [] if cells is None else [getattr(cells, name) for name in TABLE]
+    buffers = f", buffers of {table.buffer_cells}" if hasattr(table, "buffer_cells") else ""  # they decide the order
+    return f"{len(table)} cells ({digest(table.ids, table.codes, table.measured, *tokens)}){buffers}"
+
+
+def identity_of(
+    module: PolygeneModule, splitter: CellSplitter, edges: list[float] | None, arguments: Mapping[str, Any]
+) -> dict[str, str]:
+    """What must be equal for a training to go on where another one was interrupted, in words.
+
+    Parameters
+    ----------
+    module
+        The network; its weights may differ.
+    splitter
+        The cells and how they are fed.
+    edges
+        Bin edges.
+    arguments
+        Further arguments of the training.
+    """
+    layout = np.frombuffer(json.dumps(module.layout.to_dict(), sort_keys=True).encode(), np.uint8)
+    kinds = {slot.name: len(slot.categories) for slot in module.layout.phenotypes}
+    return {
+        "model": f"{module.layout.n_genes} genes, categories {kinds} ({digest(layout)})",
+        "network": f"{asdict(module.config)}, linear path {module.linear is not None}",
+        "loss": str(asdict(module.loss_config)),
+        "bin edges": str(edges),
+        "training cells": cells_digest(splitter.train),
+        "validation cells": cells_digest(splitter.validation),
+        "masking": str(asdict(splitter.rates)),
+        "seed": str(splitter.seed),
+        "cells per step": str(splitter.batch_size),
+        **{name: str(value) for name, value in arguments.items()},
+    }

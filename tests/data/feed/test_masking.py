@@ -1,0 +1,217 @@
+"""What holds for every draw of targets, dropped genes and hidden phenotypes."""
+
+import numpy as np
+import pytest
+
+from polygene_scverse.data.feed._masking import MaskingRates, draw, show_all
+from polygene_scverse.data.read._tokens import Cells
+
+N_GENES = 211
+MEASURED = np.arange(N_GENES) % 7 != 3
+
+
+def make_cells(expressed):
+    """Cells that express the genes of a boolean table."""
+    n = int(expressed.sum())
+    return Cells(
+        np.concatenate([[0], np.cumsum(expressed.sum(1))]),
+        np.nonzero(expressed)[1].astype(np.int32),
+        np.ones(n, dtype=np.int16),
+        np.ones(n, dtype=np.float32),
+    )
+
+
+def random_cells(n_cells, density, measured=MEASURED, seed=0):
+    """Cells of many densities around one."""
+    rng = np.random.default_rng(seed)
+    share = np.clip(density * rng.uniform(0.5, 1.5, (n_cells, 1)), 0, 1)
+    return make_cells((rng.random((n_cells, len(measured))) < share) & measured)
+
+
+def alike(n_cells, n_expressed, n_genes):
+    """Many cells that express the same genes."""
+    expressed = np.random.default_rng(0).permutation(n_genes) < n_expressed
+    return make_cells(np.repeat(expressed[None], n_cells, 0))
+
+
+def drawn(cells, rates=None, measured=MEASURED, n_phenotypes=3, seed=0, epoch=0, ids=None):
+    ids = np.arange(len(cells)) if ids is None else ids
+    return draw(cells, ids, measured, n_phenotypes, rates or MaskingRates(), seed=seed, epoch=epoch)
+
+
+def rows_of(cells):
+    return np.repeat(np.arange(len(cells)), cells.lengths)
+
+
+def table(rows, genes, n_cells, n_genes=N_GENES):
+    """How often each gene of each cell is named."""
+    counts = np.zeros((n_cells, n_genes), dtype=int)
+    np.add.at(counts, (rows, genes), 1)
+    return counts
+
+
+RATES = {
+    "default": MaskingRates(),
+    "original": MaskingRates(not_expressed=0.15),
+    "many": MaskingRates(expressed=0.6, not_expressed=0.9, gene_dropout=0.9),
+    "few shown": MaskingRates(max_genes=7),
+    "all": MaskingRates(expressed=1.0, not_expressed=1.0),
+}
+
+
+@pytest.mark.parametrize("density", [0.02, 0.3, 0.9])
+@pytest.mark.parametrize("rates", RATES.values(), ids=RATES)
+def test_a_target_is_not_visible_and_zero_targets_are_measured_and_not_expressed(rates, density):
+    cells = random_cells(101, density)
+    m = drawn(cells, rates)
+    expressed = table(rows_of(cells), cells.genes, 101)
+    zero = table(m.zero_rows, m.zero_genes, 101)
+    assert not (m.visible & m.target).any()
+    assert zero.max(initial=0) <= 1
+    assert not (zero & expressed).any()
+    assert not zero[:, ~MEASURED].any()
+    assert np.all(np.diff(m.zero_rows) >= 0)
+    assert (m.visible.shape, m.hidden.shape) == (cells.genes.shape, (101, 3))
+
+
+@pytest.mark.parametrize("not_expressed", ["match", 0.15], ids=["match", "rate"])
+def test_cells_that_express_nothing_or_all(not_expressed):
+    cells = make_cells(np.stack([np.zeros(N_GENES, dtype=bool), MEASURED]))
+    m = drawn(cells, MaskingRates(not_expressed=not_expressed))
+    n_zero = np.bincount(m.zero_rows, minlength=2)
+    assert n_zero[1] == 0
+    assert n_zero[0] == (0 if not_expressed == "match" else pytest.approx(0.15 * MEASURED.sum(), abs=1))
+    assert np.isfinite(m.log_sampling_ratio).all()
+
+
+def test_match_draws_as_many_as_there_are_expressed_targets():
+    cells = random_cells(200, 0.3)
+    m = drawn(cells)
+    n_targets = np.bincount(rows_of(cells)[m.target], minlength=200)
+    np.testing.assert_array_equal(np.bincount(m.zero_rows, minlength=200), n_targets)
+
+
+def test_match_is_bounded_by_what_is_not_expressed():
+    cells = make_cells(np.arange(50)[None] < 48)
+    m = drawn(cells, MaskingRates(expressed=0.9), np.ones(50, dtype=bool))
+    np.testing.assert_array_equal(np.sort(m.zero_genes), [48, 49])
+
+
+def test_dropped_genes_are_no_targets_and_dropout_does_not_change_targets():
+    cells = random_cells(100, 0.3)
+    a, b = drawn(cells, MaskingRates(gene_dropout=0.9)), drawn(cells, MaskingRates(gene_dropout=0.0))
+    np.testing.assert_array_equal(a.target, b.target)
+    np.testing.assert_array_equal(b.visible, ~b.target)
+    assert a.visible.sum() < b.visible.sum()
+    assert not (a.visible & ~b.visible).any()
+
+
+@pytest.mark.parametrize("gene_dropout", [0.0, 0.3])
+def test_max_genes(gene_dropout):
+    """No cell shows more; where nothing else is dropped, one that has more to show shows exactly so many."""
+    cells = random_cells(300, 0.3)
+    m = drawn(cells, MaskingRates(gene_dropout=gene_dropout, max_genes=40))
+    n_visible = np.bincount(rows_of(cells)[m.visible], minlength=300)
+    n_open = np.bincount(rows_of(cells)[~m.target], minlength=300)
+    assert (n_open > 40).any()
+    assert (n_open < 40).any()
+    assert n_visible.max() == 40
+    if gene_dropout == 0:
+        np.testing.assert_array_equal(n_visible, np.minimum(n_open, 40))
+
+
+@pytest.mark.parametrize("rates", RATES.values(), ids=RATES)
+def test_a_draw_depends_on_seed_epoch_and_cell_alone(rates):
+    """Not on the other cells of the batch nor on their order."""
+    cells = random_cells(50, 0.4)
+    ids = np.random.default_rng(1).permutation(1000)[:50]
+    whole = drawn(cells, rates, ids=ids, seed=3, epoch=4)
+    rows = np.array([17, 4, 33, 9])
+    part = drawn(cells.take(rows), rates, ids=ids[rows], seed=3, epoch=4)
+    for i, row in enumerate(rows):
+        entries = slice(cells.indptr[row], cells.indptr[row + 1])
+        own = rows_of(cells.take(rows)) == i
+        np.testing.assert_array_equal(part.visible[own], whole.visible[entries])
+        np.testing.assert_array_equal(part.target[own], whole.target[entries])
+        np.testing.assert_array_equal(part.zero_genes[part.zero_rows == i], whole.zero_genes[whole.zero_rows == row])
+    for name in ("hidden", "log_sampling_ratio"):
+        np.testing.assert_array_equal(getattr(part, name), getattr(whole, name)[rows])
+
+
+@pytest.mark.parametrize(
+    "change", [{"seed": 1}, {"epoch": 1}, {"ids": np.arange(200) + 200}], ids=["seed", "epoch", "id"]
+)
+def test_another_seed_epoch_or_cell_has_another_draw(change):
+    cells = alike(200, 60, N_GENES)
+    measured = np.ones(N_GENES, dtype=bool)
+    a, b = drawn(cells, measured=measured), drawn(cells, measured=measured, **change)
+    agree = (a.target == b.target).mean()
+    assert agree == pytest.approx(0.15**2 + 0.85**2, abs=0.02)
+    same = (table(a.zero_rows, a.zero_genes, 200) & table(b.zero_rows, b.zero_genes, 200)).sum() / len(a.zero_rows)
+    assert same == pytest.approx(9 / 151, abs=0.03)
+    assert (a.hidden == b.hidden).mean() < 0.8
+
+
+@pytest.mark.parametrize(
+    ("rates", "ratio"),
+    [
+        (MaskingRates(), np.log(20 / 27)),
+        (MaskingRates(not_expressed=0.05), np.log(1 / 3)),
+        (MaskingRates(not_expressed=0.15), 0.0),
+        (MaskingRates(not_expressed=0.0), 0.0),
+    ],
+    ids=["match", "rate", "same rate", "none"],
+)
+def test_log_sampling_ratio_by_hand(rates, ratio):
+    """47 genes, 20 expressed: matched, a zero is a target 20/27 times as often."""
+    m = drawn(alike(5, 20, 47), rates, np.ones(47, dtype=bool))
+    assert m.target.reshape(5, 20).any(1).all()
+    np.testing.assert_allclose(m.log_sampling_ratio, ratio, rtol=1e-6)
+    assert m.log_sampling_ratio.dtype == np.float32
+
+
+def test_a_targets_value_changes_no_other_draw():
+    """Setting expressed targets to 0 leaves what is visible as it is."""
+    cells = random_cells(40, 0.4)
+    m = drawn(cells)
+    keep = ~m.target
+    without = make_cells(table(rows_of(cells)[keep], cells.genes[keep], 40).astype(bool))
+    other = drawn(without)
+    assert not other.target.any()
+    np.testing.assert_array_equal(other.visible, m.visible[keep])
+    np.testing.assert_array_equal(other.hidden, m.hidden)
+
+
+def test_no_phenotypes():
+    assert drawn(random_cells(5, 0.3), n_phenotypes=0).hidden.shape == (5, 0)
+
+
+def test_show_all():
+    cells = random_cells(3, 0.3)
+    codes = np.array([[0, 1], [-1, 0], [2, -1]])
+    m = show_all(cells, codes)
+    assert m.visible.all()
+    assert not m.target.any()
+    assert len(m.zero_genes) == 0
+    assert m.hidden.all()
+    np.testing.assert_array_equal(m.log_sampling_ratio, 0)
+
+
+def test_show_all_hides_what_is_unknown():
+    """A given phenotype that is missing is asked for, not shown as "no value"."""
+    codes = np.array([[0, 1], [-1, 0], [2, -1]])
+    m = show_all(random_cells(3, 0.3), codes, np.array([True, False]))
+    np.testing.assert_array_equal(m.hidden, [[False, True], [True, True], [False, True]])
+
+
+@pytest.mark.parametrize(
+    ("rates", "message"),
+    [({name: 1.5}, f"`{name}`: found 1.5, but it is a share") for name in ("expressed", "gene_dropout", "hide_all")]
+    + [({"hide_each": -1}, "`hide_each`: found -1"), ({"not_expressed": 2}, "`not_expressed`: found 2")]
+    + [({"not_expressed": "all"}, r"`not_expressed`: found 'all', but it must be one of \['match'\]")]
+    + [({"max_genes": 0}, "`max_genes`: found 0, but a cell must show some")],
+    ids=["expressed", "gene_dropout", "hide_all", "hide_each", "not_expressed", "word", "max_genes"],
+)
+def test_impossible_rates(rates, message):
+    with pytest.raises(ValueError, match=message):
+        MaskingRates(**rates)
