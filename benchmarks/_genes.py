@@ -16,7 +16,7 @@ def hidden_genes(model: Polygene, task: Task) -> dict[str, np.ndarray]:
 
     15 % of the expressed genes are hidden; nothing else is dropped, every phenotype is hidden.
     """
-    table = model._table(task.test, np.arange(task.test.n_obs))
+    table = model._cells(task.test, np.arange(task.test.n_obs)).read_all()
     dataset = BatchDataset(table, MaskingRates(gene_dropout=0.0, hide_all=1.0, max_genes=10**9), seed=0)
     found = {"truth": [], "guess": [], "gene": [], "cell": []}
     with torch.inference_mode():
@@ -41,7 +41,7 @@ def majority_bins(model: Polygene, task: Task, context: np.ndarray | None = None
     -------
     Shape (n_contexts, n_genes); the most frequent bin of all where a gene is never expressed.
     """
-    cells = model._table(task.train, np.arange(task.train.n_obs)).cells
+    cells = model._cells(task.train, np.arange(task.train.n_obs)).read_all().cells
     context = np.zeros(task.train.n_obs, dtype=int) if context is None else context
     n_contexts, n_genes, n_bins = context.max() + 1, model.layout.n_genes, model.layout.n_bins
     of_entry = np.repeat(context, cells.lengths)
@@ -57,7 +57,7 @@ def gene_half(task: Task, model: Polygene, name: str) -> list[dict]:
     phenotype = task.phenotypes[0]
     codes = {}
     for side, adata in (("train", task.train), ("test", task.test)):
-        table = model._table(adata, np.arange(adata.n_obs))
+        table = model._cells(adata, np.arange(adata.n_obs)).read_all()
         codes[side] = table.codes[:, 0]
     known = codes["test"][found["cell"]] >= 0
     per_gene = majority_bins(model, task)[0][found["gene"]]

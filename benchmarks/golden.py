@@ -74,7 +74,11 @@ def two_shards(adata: ad.AnnData, kwargs: dict[str, Any], folder: Path) -> tuple
 
 def weights(model: Any) -> Arrays:
     """What training has decided: parameters, and the linear path."""
-    return {f"weights/{name}": value.numpy(force=True) for name, value in model.module.state_dict().items()}
+    found = {f"weights/{name}": value.numpy(force=True) for name, value in model.module.state_dict().items()}
+    if hasattr(model, "fitted_"):  # before there was such a state, these stood among the weights
+        found["weights/mix"] = np.array(model.fitted_.linear_share, dtype=np.float32)
+        found["weights/category_counts"] = np.concatenate(model.fitted_.category_counts)
+    return found
 
 
 def answers(model: Any, adata: ad.AnnData) -> Arrays:

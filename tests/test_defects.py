@@ -120,7 +120,7 @@ def test_raw_counts_are_normalised(model, simulated):
     sc.pp.normalize_total(logged, target_sum=1e4)
     sc.pp.log1p(logged)
     assert_same(model.predict_phenotype(simulated), model.predict_phenotype(logged), 1e-4)
-    table = [model._table(x, np.arange(20)).cells for x in (simulated, logged)]
+    table = [model._cells(x, np.arange(20)).read_all().cells for x in (simulated, logged)]
     np.testing.assert_allclose(table[0].values, table[1].values, rtol=1e-5)
     assert (table[0].values < simulated.X.max()).all()
 
@@ -178,7 +178,10 @@ def test_sizes_threshold_and_range_of_expression_are_not_ignored(given, reached,
 @pytest.mark.parametrize("rate", [0.1, 0.9])
 def test_phenotypes_are_hidden_at_the_rate_not_at_its_complement(rate, model, simulated):
     dataset = BatchDataset(
-        model._table(simulated, np.arange(300)), MaskingRates(hide_all=0.0, hide_each=rate), seed=0, fixed_epoch=0
+        model._cells(simulated, np.arange(300)).read_all(),
+        MaskingRates(hide_all=0.0, hide_each=rate),
+        seed=0,
+        fixed_epoch=0,
     )
     hidden = dataset[(0, np.arange(300))]["phenotype_hidden"]
     assert abs(float(hidden.float().mean()) - rate) < 0.06  # 600 draws: four standard deviations
@@ -189,7 +192,7 @@ def test_phenotypes_are_hidden_at_the_rate_not_at_its_complement(rate, model, si
 
 @pytest.mark.slow
 def test_spawned_workers_read(model, simulated):
-    dataset = BatchDataset(model._table(simulated, np.arange(60)), MaskingRates(), seed=3)
+    dataset = BatchDataset(model._cells(simulated, np.arange(60)).read_all(), MaskingRates(), seed=3)
     sampler = LengthSampler(dataset.table.cells.lengths, 16)
     loader = DataLoader(dataset, sampler=sampler, batch_size=None, num_workers=1, multiprocessing_context="spawn")
     batches = list(loader)
@@ -203,7 +206,7 @@ def test_a_batch_costs_no_call_per_word(model, simulated):
     """The original's collator rebuilds a list for each word."""
 
     def calls(adata, rows):
-        dataset = BatchDataset(model._table(adata, rows), MaskingRates(), seed=0)
+        dataset = BatchDataset(model._cells(adata, rows).read_all(), MaskingRates(), seed=0)
         counted = 0
 
         def count(frame, event, argument):

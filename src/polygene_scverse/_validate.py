@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -54,13 +54,15 @@ def check_unique_names(names: pd.Index, what: str = "adata.var_names") -> None:
     )
 
 
-def check_columns(keys: Sequence[str], adata: AnnData, argument: str, candidates: Sequence[str]) -> None:
-    """Refuse names that are not obs columns."""
+def check_columns(
+    keys: Sequence[str], adata: AnnData, argument: str, candidates: Callable[[pd.DataFrame], Sequence[str]]
+) -> None:
+    """Refuse names that are not obs columns; `candidates` finds those to suggest, which takes time, for the error."""
     absent = [key for key in keys if key not in adata.obs.columns]
     if absent:
         raise KeyError(
             f"`{argument}`: {shorten(absent)} not among the columns of adata.obs. Columns that look like "
-            f"phenotypes: {shorten(candidates)}. Pass some of them."
+            f"phenotypes: {shorten(candidates(adata.obs))}. Pass some of them."
         )
 
 

@@ -21,7 +21,7 @@ def direct(model, query):
         sums = np.zeros((n_contexts, model.layout.n_genes, 16))
         n_cells = np.zeros((n_contexts, model.layout.n_genes), dtype=int)
         s = model.layout.n_special
-        dataset = _inference.BatchDataset(model._table(query, np.arange(query.n_obs)))
+        dataset = _inference.BatchDataset(model._cells(query, np.arange(query.n_obs)).read_all())
         for cell, code in enumerate(codes):
             batch = dataset[(0, np.array([cell]))]
             with torch.inference_mode():

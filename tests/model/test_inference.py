@@ -41,7 +41,7 @@ def test_predictions_are_probabilities_of_the_categories(model, query):
 
 def test_predictions_are_softmax_of_the_module(model, query):
     rows = np.arange(5)
-    table = model._table(query, rows)
+    table = model._cells(query, rows).read_all()
     batch = _inference.BatchDataset(table)[(0, rows)]
     with torch.inference_mode():
         logits = model.module.predict(*(batch[name] for name in _inference.INPUTS))

@@ -89,7 +89,7 @@ def test_an_unknown_phenotype_is_refused(model, query, argument):
 
 def test_embeddings_are_pooled_states(model, query):
     rows = np.arange(6)
-    batch = _inference.BatchDataset(model._table(query, rows))[(0, rows)]
+    batch = _inference.BatchDataset(model._cells(query, rows).read_all())[(0, rows)]
     with torch.inference_mode():
         states = model.module.states(*(batch[name] for name in _inference.INPUTS[:3])).numpy()
         decision = model.module.decision_states(*(batch[name] for name in _inference.INPUTS)).numpy()
@@ -112,7 +112,7 @@ def test_embeddings_are_pooled_states(model, query):
 
 def test_the_decision_state_gives_the_logits(model, query):
     rows = np.arange(6)
-    batch = _inference.BatchDataset(model._table(query, rows))[(0, rows)]
+    batch = _inference.BatchDataset(model._cells(query, rows).read_all())[(0, rows)]
     arrays = [batch[name] for name in _inference.INPUTS]
     with torch.inference_mode():
         states, logits = model.module.decision_states(*arrays), model.module.predict(*arrays)

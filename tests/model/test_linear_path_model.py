@@ -160,7 +160,7 @@ def test_it_tells_categories_apart(changed, others):
 def test_the_share_is_that_of_the_held_out_cells(changed):
     """By the logits of either path alone."""
     model, rows = changed, np.arange(240, 400)
-    table, found = model._table(model.adata, rows), model.module.mix.tolist()
+    table, found = model._cells(model.adata, rows).read_all(), model.module.mix.tolist()
     logits = []
     for mix in (0.0, 1.0):
         model.module.mix.fill_(mix)
@@ -190,7 +190,7 @@ def test_without_held_out_cells_of_known_category_it_is_the_usual_one(cells, mod
 def test_the_path_that_is_right_alone_gets_the_share(changed):
     """A transformer that always says the same, surely; then discriminants that say the opposite."""
     model = changed
-    table = model._table(model.adata, np.arange(240, 400))
+    table = model._cells(model.adata, np.arange(240, 400)).read_all()
     firsts = [slot.ids[0] for slot in model.layout.phenotypes]
     model.module.head.bias.data[firsts] += 9.0
     model._fit_mix(table)

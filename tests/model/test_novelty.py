@@ -91,14 +91,14 @@ def log_cp10k(x):
 def test_unexplained_as_scikit_learn(cells, trained):
     model = trained(cells(150), validation_size=0.2)
     rows = model.validation_indices
-    table = model._table(model.adata, rows)
+    table = model._cells(model.adata, rows).read_all()
     expected = expected_squares(model, log_cp10k(model.adata.X[rows].toarray()))
     np.testing.assert_allclose(unexplained(table.cells, model.novelty_), expected, rtol=0.02)
 
 
 def test_unmeasured_genes_count_as_average(cells, trained):
     model = trained(cells(150), validation_size=0.2)
-    table = model._table(model.adata, np.arange(5))
+    table = model._cells(model.adata, np.arange(5)).read_all()
     measured = np.arange(40) >= 10
     expected = expected_squares(model, table.cells.matrix(40).toarray(), measured)
     kept = table.cells.genes >= 10

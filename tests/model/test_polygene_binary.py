@@ -29,7 +29,7 @@ def binary():
 
 def batch_of(model, adata, rates=ORIGINAL_RATES):
     rows = np.arange(adata.n_obs)
-    return BatchDataset(model._table(adata, rows), rates, fixed_epoch=0)[(0, rows)]
+    return BatchDataset(model._cells(adata, rows).read_all(), rates, fixed_epoch=0)[(0, rows)]
 
 
 def gene_logits(model, batch):
@@ -43,7 +43,7 @@ def test_the_threshold_decides(binary):
     adata, model = binary
     x = adata.X.toarray()
     expressed = np.log1p(x / x.sum(1, keepdims=True) * 1e4) >= 5.5
-    cells = model._table(adata, np.arange(adata.n_obs)).cells
+    cells = model._cells(adata, np.arange(adata.n_obs)).read_all().cells
     assert set(cells.bins) == {1}
     np.testing.assert_array_equal(cells.lengths, expressed.sum(1))
     assert 0.1 < expressed.mean() < 0.6
@@ -111,5 +111,5 @@ def test_hidden_genes_are_scored(binary):
 def test_quantile_bins_take_every_count_as_expressed(cells, trained):
     model = trained(model_kwargs={"n_bins": 2})
     assert model.edges_ == [0.0, np.nextafter(0.0, 1.0)]
-    lengths = model._table(model.adata, np.arange(60)).cells.lengths
+    lengths = model._cells(model.adata, np.arange(60)).read_all().cells.lengths
     np.testing.assert_array_equal(lengths, np.diff(model.adata.X.indptr))

@@ -18,7 +18,7 @@ from polygene_scverse.model._scoring import TokenCounts
 def collected(model, adata, rates, seed=0, balance=0.0):
     """True and guessed words of one batch with all cells, as plain arrays."""
     rows = np.arange(adata.n_obs)
-    batch = BatchDataset(model._table(adata, rows), rates, seed=seed, fixed_epoch=0)[(0, rows)]
+    batch = BatchDataset(model._cells(adata, rows).read_all(), rates, seed=seed, fixed_epoch=0)[(0, rows)]
     model.module.eval()
     with torch.no_grad():
         inputs = model.module._get_inference_input(batch)
@@ -167,7 +167,7 @@ def test_the_originals_words_are_guessed_as_by_bert(theirs, imported, labelled):
     rates = MaskingRates(expressed=0.3, not_expressed=0.3, gene_dropout=0.0, hide_all=1.0)
     counts = imported.count_hidden_tokens(labelled, masking=rates, seed=2, batch_size=9)
     rows = np.arange(labelled.n_obs)
-    batch = BatchDataset(imported._table(labelled, rows), rates, seed=2, fixed_epoch=0)[(0, rows)]
+    batch = BatchDataset(imported._cells(labelled, rows).read_all(), rates, seed=2, fixed_epoch=0)[(0, rows)]
     ids, mask = theirs.sentences(labelled, theirs.order(labelled)[: theirs.n_genes])
     bins, at = batch["target_bins"], batch["positions"][:, batch["key_mask"].shape[1] :]
     cell, column = torch.nonzero(bins >= 0, as_tuple=True)

@@ -158,7 +158,7 @@ def test_unmeasured_genes_are_average_ones_in_the_linear_path(simulated, write_f
     model, rows = of_files(paths, list(simulated.var_names[:20])), SPLIT[0]
     with pytest.warns(UserWarning, match="are unmeasured in 1 of 3 files"):
         train(model)
-    table = model._table(model.adata, rows)
+    table = model._cells(model.adata, rows).read_all()
     x, measured = table.cells.matrix(20).toarray().astype(float), table.measured_in(np.arange(len(rows)))
     assert measured.all(1).sum() == 190
     x = np.where(measured, np.log1p(np.expm1(x) / 10.0), np.nan)

@@ -30,7 +30,7 @@ def test_embeddings_of_the_original_s_analyses(pooling, trained):
     """States of the first slot, of a phenotype's slot, and the mean of the expressed genes', from the dense sentence."""
     cells, model = trained
     some = cells[:40].copy()
-    layout, table = model.layout, model._table(some, np.arange(40))
+    layout, table = model.layout, model._cells(some, np.arange(40)).read_all()
     ids = np.full((40, layout.length), layout.first_bin_id)
     ids[:, layout.special_positions] = layout.special_tokens
     ids[np.repeat(np.arange(40), table.cells.lengths), layout.first_gene_position + table.cells.genes] += (

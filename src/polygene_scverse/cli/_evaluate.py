@@ -18,8 +18,7 @@ from polygene_scverse.cli._train_arguments import said
 if TYPE_CHECKING:
     import pandas as pd
 
-    from polygene_scverse.model import Polygene
-    from polygene_scverse.model._scoring import TokenCounts
+    from polygene_scverse.model import Polygene, TokenCounts
 
 
 def evaluate(s: EvaluateSettings) -> None:
@@ -28,7 +27,7 @@ def evaluate(s: EvaluateSettings) -> None:
     files = find_files(s.paths, s.data)
     masking = _masking(s)
     model = read_model(s, files)
-    from polygene_scverse.model._training import ORIGINAL_MASK
+    from polygene_scverse.model.training._training import ORIGINAL_MASK
 
     names = split_list(s.phenotypes)
     if unknown := [name for name in names or [] if name not in model.layout.phenotype_names]:
@@ -50,7 +49,7 @@ def evaluate(s: EvaluateSettings) -> None:
 
 def score_files(model: Polygene, files: Sequence[Path], **arguments: Any) -> TokenCounts:
     """Counts of hidden words of all files, one after the other; expression stays on disk where it can."""
-    from polygene_scverse.model._scoring import TokenCounts
+    from polygene_scverse.model import TokenCounts
 
     arguments = said(arguments)
     return TokenCounts.total([model.count_hidden_tokens(read_cells(path, backed=True), **arguments) for path in files])

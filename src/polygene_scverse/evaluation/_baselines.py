@@ -22,8 +22,8 @@ from sklearn.preprocessing import StandardScaler
 
 from polygene_scverse._quiet import quiet
 from polygene_scverse._validate import check_choice, shorten
-from polygene_scverse.data.read._binning import EVERY_VALUE, detect_scale
-from polygene_scverse.data.read._source import expression, iterate_rows, read_rows
+from polygene_scverse.data.read._binning import EVERY_VALUE
+from polygene_scverse.data.read._expression import Expression
 from polygene_scverse.data.read._tokens import Tokenizer
 from polygene_scverse.evaluation._scanvi import scanvi_probabilities
 from polygene_scverse.model import Polygene
@@ -56,15 +56,11 @@ class Side:
 
 def make_side(model: Polygene, adata: AnnData, layer: str | None = None, use_raw: bool = False) -> Side:
     """Expression of the model's genes as the model reads it, unbinned and dense."""
-    matrix, var_names = expression(adata, layer, use_raw)
-    rows = np.arange(adata.n_obs)
-    scale = detect_scale(block.data for block in iterate_rows(matrix, rows))
-    tokenizer = Tokenizer.match(model.genes, var_names, scale, EVERY_VALUE)
-    cells = tokenizer.read(matrix, rows)
-    shape = (adata.n_obs, model.layout.n_genes)
-    x = sp.csr_matrix((cells.values, cells.genes, cells.indptr), shape=shape).toarray()
-    columns = var_names.get_indexer(pd.Index(model.genes))
-    return Side(x, read_rows(matrix, rows)[:, columns] if scale == "counts" else None)
+    expression, rows = Expression.of(adata, layer, use_raw).loaded(), np.arange(adata.n_obs)
+    cells = Tokenizer.match(model.genes, expression.var_names, expression.scale, EVERY_VALUE).read(expression, rows)
+    columns = expression.var_names.get_indexer(pd.Index(model.genes))
+    counts = expression.rows(rows)[:, columns] if expression.scale == "counts" else None
+    return Side(cells.matrix(model.layout.n_genes).toarray(), counts)
 
 
 Rival = Callable[[Side, NDArray[np.int64], NDArray[np.int64] | None, Side, int], NDArray[np.float64]]

@@ -18,7 +18,7 @@ from polygene_scverse._validate import check_not_empty, shorten
 from polygene_scverse.data.read._phenotypes import categories_of, encode
 from polygene_scverse.data.read._split import check_split
 from polygene_scverse.model import Polygene
-from polygene_scverse.tl._train import train
+from polygene_scverse.model._recipe import train_on_cells
 
 Rows = NDArray[np.int64]
 LEAST_GROUPS = 5
@@ -148,10 +148,8 @@ def train_fold(
     side.var = side.var.drop(columns=RANK, errors="ignore")
     side.uns.pop(UNS, None)
     enough = group_key is not None and side.obs[group_key].nunique(dropna=False) >= LEAST_GROUPS
-    kwargs = {"group_key": group_key if enough else None, "verbose": False, "seed": seed} | dict(train_kwargs or {})
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*`group_key`: what")  # said once, for all cells
-        return train(side, phenotypes=list(phenotypes), **kwargs), side
+    defaults = {"group_key": group_key if enough else None, "enable_progress_bar": False, "seed": seed}
+    return train_on_cells(side, phenotypes=list(phenotypes), **(defaults | dict(train_kwargs or {}))), side
 
 
 def fill_columns(table: pd.DataFrame, names: Sequence[str]) -> NDArray[np.float64]:

@@ -1,15 +1,19 @@
-"""What the training cells tell the network beside their tokens."""
+"""What the labels of the training cells tell: how many cells each category has, and which categories meet in a cell."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+Pairs = dict[str, list[list[int]]]
+"""For each two phenotypes, ``"i,j"``, the pairs of categories that occurred in one cell."""
 
-def category_counts(codes: NDArray[np.integer], n_categories: Sequence[int]) -> NDArray[np.float32]:
-    """Cells of each category of each phenotype, one phenotype after the other; shape (sum of n_categories,).
+
+def category_counts(codes: NDArray[np.integer], n_categories: Sequence[int]) -> list[NDArray[np.float32]]:
+    """Cells of each category of each phenotype; for each phenotype shape (n_categories,).
 
     Parameters
     ----------
@@ -18,5 +22,23 @@ def category_counts(codes: NDArray[np.integer], n_categories: Sequence[int]) -> 
     n_categories
         Number of categories of each phenotype.
     """
-    counts = [np.bincount(c[c >= 0], minlength=n) for c, n in zip(codes.T, n_categories, strict=True)]
-    return np.concatenate(counts).astype(np.float32)
+    return [np.bincount(c[c >= 0], minlength=n).astype(np.float32) for c, n in zip(codes.T, n_categories, strict=True)]
+
+
+def category_pairs(codes: NDArray[np.integer], known: Mapping[str, list[list[int]]] | None = None) -> Pairs:
+    """Which categories of each two phenotypes occur together in a cell.
+
+    Parameters
+    ----------
+    codes
+        Category codes of the training cells, -1 where unknown; shape (n_cells, n_phenotypes).
+    known
+        Pairs of an earlier training, which are kept.
+    """
+    pairs: Pairs = {}
+    for i, j in itertools.combinations(range(codes.shape[1]), 2):
+        both = codes[:, [i, j]]
+        earlier = np.array((known or {}).get(f"{i},{j}", []), dtype=np.int64).reshape(-1, 2)
+        found = np.concatenate([both[(both >= 0).all(axis=1)], earlier])
+        pairs[f"{i},{j}"] = np.unique(found, axis=0).tolist()
+    return pairs

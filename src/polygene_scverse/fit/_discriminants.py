@@ -17,11 +17,11 @@ from scipy.linalg import cho_factor, cho_solve
 
 SHRINKAGE: Final = 0.6
 """Share of the covariance that is replaced by the same variance for every gene."""
-TELLING_GENES: Final = 1000
+MAX_GENES: Final = 1000
 """Genes that discriminants look at: those whose means differ most between categories. The others are mostly noise."""
 PRIOR_CELLS: Final = 5.0
 """Cells at the mean of all that each category is thought to have beside its own: means of rare ones are noise."""
-LEAST_SHARE: Final = 1e-3
+MIN_SHARE: Final = 1e-3
 """Share of the square of all cells that the variance within categories is at least: rounding must not decide."""
 
 
@@ -48,7 +48,7 @@ def _by_category(
 
 
 @dataclass(frozen=True)
-class Spread(_Sums):
+class VarianceSums(_Sums):
     """Sums over cells that say how much each gene varies between and within categories.
 
     Parameters
@@ -66,8 +66,8 @@ class Spread(_Sums):
     counts: NDArray[np.float64]
 
     @classmethod
-    def of(cls, x: NDArray[np.floating], codes: NDArray[np.integer], n_categories: int) -> Spread:
-        """That of some cells; arguments as of `Moments.of`."""
+    def fit(cls, x: NDArray[np.floating], codes: NDArray[np.integer], n_categories: int) -> VarianceSums:
+        """That of some cells; arguments as of `ScatterSums.fit`."""
         known = codes >= 0
         x, codes = x[known], codes[known]
         return cls(np.einsum("ij,ij->j", x, x, dtype=np.float64), *_by_category(x, codes, n_categories))
@@ -87,13 +87,13 @@ class Spread(_Sums):
         varies = self.squares - of_all > 1e-9 * np.maximum(self.squares, 1.0)  # rounding must not decide
         return np.where(varies, np.maximum(f, 0.0), 0.0)
 
-    def telling(self, n_genes: int) -> NDArray[np.int64]:
+    def most_different_genes(self, n_genes: int) -> NDArray[np.int64]:
         """The genes with the highest F statistic, sorted; shape (K,), at most `n_genes`."""
         return np.sort(np.argsort(-self.analysis_of_variance(), kind="stable")[:n_genes])
 
 
 @dataclass(frozen=True)
-class Moments(_Sums):
+class ScatterSums(_Sums):
     """Sums over cells from which discriminants follow; they can be added and subtracted.
 
     Parameters
@@ -111,7 +111,7 @@ class Moments(_Sums):
     counts: NDArray[np.float64]
 
     @classmethod
-    def of(cls, x: NDArray[np.floating], codes: NDArray[np.integer], n_categories: int) -> Moments:
+    def fit(cls, x: NDArray[np.floating], codes: NDArray[np.integer], n_categories: int) -> ScatterSums:
         """Those of some cells.
 
         Parameters
@@ -128,12 +128,12 @@ class Moments(_Sums):
         return cls((x.T @ x).astype(np.float64), *_by_category(x, codes, n_categories))
 
     @property
-    def spread(self) -> Spread:
+    def variance_sums(self) -> VarianceSums:
         """What they say of single genes."""
-        return Spread(np.diag(self.scatter), self.sums, self.counts)
+        return VarianceSums(np.diag(self.scatter), self.sums, self.counts)
 
     def discriminants(
-        self, shrinkage: float = SHRINKAGE, prior_cells: float = PRIOR_CELLS, most_genes: int = TELLING_GENES
+        self, shrinkage: float = SHRINKAGE, prior_cells: float = PRIOR_CELLS, max_genes: int = MAX_GENES
     ) -> Discriminants:
         """Linear discriminants that take all categories for equally frequent.
 
@@ -147,7 +147,7 @@ class Moments(_Sums):
             Share of the covariance that is replaced; above 0.
         prior_cells
             Weight of the mean of all cells in that of a category, in cells.
-        most_genes
+        max_genes
             Of more genes those with the highest F statistic are looked at; the others have weight 0.
 
         References
@@ -157,7 +157,7 @@ class Moments(_Sums):
         classification using features annealed independence rules. Annals of Statistics 2008.
         """
         n_all = len(self.scatter)
-        kept = self.spread.telling(most_genes)  # (K,)
+        kept = self.variance_sums.most_different_genes(max_genes)  # (K,)
         scatter = self.scatter[np.ix_(kept, kept)] if len(kept) < n_all else self.scatter
         sums = self.sums[:, kept]
         n, n_genes = max(self.counts.sum(), 1.0), len(kept)
@@ -165,7 +165,7 @@ class Moments(_Sums):
         means = sums / np.maximum(self.counts, 1.0)[:, None]  # (C, K)
         covariance = (scatter - sums.T @ means) / n
         means = (means - mean) * (self.counts / np.maximum(self.counts + prior_cells, 1e-12))[:, None]
-        least = LEAST_SHARE * float(np.trace(scatter)) / n  # where cells of a category are all alike
+        least = MIN_SHARE * float(np.trace(scatter)) / n  # where cells of a category are all alike
         variance = max(float(np.trace(covariance)), least, 1e-8) / n_genes
         covariance *= 1.0 - shrinkage
         covariance[np.diag_indices(n_genes)] += shrinkage * variance

@@ -1,4 +1,4 @@
-"""Expression as the linear path sees it: diluted, cut off, centred and scaled.
+"""Expression as the linear path sees it: rescaled, cut off, centred and scaled.
 
 Shapes: G genes.
 """
@@ -14,19 +14,19 @@ from numpy.typing import NDArray
 
 from polygene_scverse._constants import LINEAR_SUM, TARGET_SUM
 
-HIGHEST: Final = 5.0
+MAX_DEVIATIONS: Final = 5.0
 """Standard deviations above its mean at which the expression of a gene is cut off."""
-LEAST_DEVIATION: Final = 0.2
+ADDED_DEVIATION: Final = 0.2
 """Added to standard deviations: genes that hardly vary are not blown up."""
 
 
-def dilute(values: NDArray[np.floating]) -> NDArray[np.floating]:
+def rescale(values: NDArray[np.floating]) -> NDArray[np.floating]:
     """log1p of counts per `LINEAR_SUM`, given that of counts per `TARGET_SUM`."""
     return np.log1p(np.expm1(values) * (LINEAR_SUM / TARGET_SUM))
 
 
 @dataclass(frozen=True)
-class GeneStatistics:
+class GeneScaler:
     """How each gene is brought to a common size.
 
     Parameters
@@ -44,7 +44,7 @@ class GeneStatistics:
     deviation: NDArray[np.float64]
 
     @classmethod
-    def of(cls, x: sp.csr_matrix, measured: NDArray[np.bool_]) -> GeneStatistics:
+    def fit(cls, x: sp.csr_matrix, measured: NDArray[np.bool_]) -> GeneScaler:
         """Those of some cells.
 
         Parameters
@@ -58,8 +58,8 @@ class GeneStatistics:
         values = x.data.astype(np.float64)
         mean = np.bincount(x.indices, values, x.shape[1]) / n
         square = np.bincount(x.indices, values**2, x.shape[1]) / n
-        deviation = np.sqrt(np.maximum(square - mean**2, 0.0)) + LEAST_DEVIATION
-        cap = mean + HIGHEST * deviation
+        deviation = np.sqrt(np.maximum(square - mean**2, 0.0)) + ADDED_DEVIATION
+        cap = mean + MAX_DEVIATIONS * deviation
         centre = np.bincount(x.indices, np.minimum(values, cap[x.indices]), x.shape[1]) / n
         return cls(cap, centre, deviation)
 
@@ -71,7 +71,7 @@ class GeneStatistics:
         x
             Expression; shape (n_cells, G).
         measured
-            As in `of`.
+            As in `fit`.
         """
         dense = np.minimum(x.toarray(), self.cap)  # (n_cells, G)
         dense -= self.centre

@@ -1,6 +1,8 @@
 """The scvi-tools model."""
 
+from polygene_scverse.abilities._gene_states import GeneStates
+from polygene_scverse.abilities._score_tokens import TokenCounts
 from polygene_scverse.model._polygene import Polygene
 from polygene_scverse.model.training._checkpoints import Checkpoints
 
-__all__ = ["Checkpoints", "Polygene"]
+__all__ = ["Checkpoints", "GeneStates", "Polygene", "TokenCounts"]

@@ -2,67 +2,63 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
 
 import numpy as np
+import pandas as pd
 from anndata import AnnData
 from mudata import MuData
 from numpy.typing import NDArray
 from scvi.model.base import BaseModelClass
+from scvi.train import TrainRunner
 
 from polygene_scverse._compat import field_state, setup_args
-from polygene_scverse._constants import N_GENES, PHENOTYPE_FIELD, RANK
+from polygene_scverse._constants import BALANCE, N_GENES, PHENOTYPE_ALIASES, PHENOTYPE_FIELD, RANK
 from polygene_scverse._layout import TokenLayout
-from polygene_scverse._validate import shorten
-from polygene_scverse.data.feed._table import CellTable
-from polygene_scverse.data.read._binning import Scale, detect_scale
-from polygene_scverse.data.read._phenotypes import encode_all
-from polygene_scverse.data.read._ranking import genes_by_rank, rank_genes
-from polygene_scverse.data.read._source import expression, iterate_rows, other_places, place
-from polygene_scverse.data.read._tokens import Tokenizer
-from polygene_scverse.model._calibration import CalibrationMixin
-from polygene_scverse.model._conformal import ConformalMixin
-from polygene_scverse.model._decision import DecisionMixin
-from polygene_scverse.model._evidence import EvidenceMixin
-from polygene_scverse.model._gene_states import GeneStatesMixin
-from polygene_scverse.model._inference import InferenceMixin
-from polygene_scverse.model._linear_path import LinearPathMixin
-from polygene_scverse.model._novelty import NoveltyMixin
-from polygene_scverse.model._ordered import OrderedMixin
+from polygene_scverse._validate import check_choice, check_columns, shorten
+from polygene_scverse.abilities._calibrate import calibrate
+from polygene_scverse.abilities._embed import POOLINGS, embed
+from polygene_scverse.abilities._gene_states import GeneStates, find_contexts, gene_states
+from polygene_scverse.abilities._joint import check_size, joint, seen_together
+from polygene_scverse.abilities._novelty import novelty
+from polygene_scverse.abilities._predict import category_log_shares, phenotype_logits, predict
+from polygene_scverse.abilities._score_tokens import TokenCounts, count_hidden_tokens
+from polygene_scverse.data.feed._adata_cells import AnnDataCells
+from polygene_scverse.data.feed._masking import MaskingRates
+from polygene_scverse.data.feed._rates import resolve_rates
+from polygene_scverse.data.read._expression import Expression
+from polygene_scverse.data.read._fields import warn_unseen
+from polygene_scverse.data.read._phenotypes import candidates, encode_all
+from polygene_scverse.data.read._ranking import choose_genes
+from polygene_scverse.data.read._split import Split, resolve_split
+from polygene_scverse.engine import Engine, Query, RandomHiding
+from polygene_scverse.fit import FittedState
+from polygene_scverse.fit._conformal import ConformalScores
+from polygene_scverse.fit._decision import check_balance, choose_category
 from polygene_scverse.model._saving import SavingMixin
-from polygene_scverse.model._scoring import ScoringMixin
 from polygene_scverse.model._setup import SetupMixin
-from polygene_scverse.model._training import TrainingMixin
-from polygene_scverse.model.original._checkpoint import CheckpointMixin
+from polygene_scverse.model.original._checkpoint import read_original, write_original
+from polygene_scverse.model.training._checkpoints import Checkpoints
+from polygene_scverse.model.training._plan import PolygeneTrainingPlan
+from polygene_scverse.model.training._training import (
+    LEAK_FREE,
+    ORIGINAL_MASK,
+    TrainingCells,
+    read_training_cells,
+    train_model,
+)
 from polygene_scverse.module import LossConfig, PolygeneModule
 from polygene_scverse.module._transformer import resolve_config
 
-KEPT = (
-    *("is_trained_", "history_", "edges_", "binning_", "mask_", "masking_", "pairs_", "confounding_"),
-    *("calibration_", "conformal_", "novelty_", "first_process"),
-)
-"""What a model without data takes over."""
+NO_SCORES: Final = ConformalScores(np.zeros(0, dtype=np.int32), np.zeros(0, dtype=np.float32))
 
 
-class Polygene(
-    CheckpointMixin,
-    SavingMixin,
-    SetupMixin,
-    TrainingMixin,
-    CalibrationMixin,
-    ConformalMixin,
-    NoveltyMixin,
-    LinearPathMixin,
-    OrderedMixin,
-    DecisionMixin,
-    EvidenceMixin,
-    InferenceMixin,
-    ScoringMixin,
-    GeneStatesMixin,
-    BaseModelClass,
-):
+class Polygene(SavingMixin, SetupMixin, BaseModelClass):
     """Masked transformer over binned gene expression and phenotypes.
 
     Other than scvi-tools' own models it reads raw counts and log1p data alike, matches genes of new data by name,
@@ -107,7 +103,13 @@ class Polygene(
     """
 
     _module_cls = PolygeneModule
-    _data_free_cls: type[Polygene] | None = None
+    _training_plan_cls = PolygeneTrainingPlan
+    _train_runner_cls = TrainRunner
+
+    module: PolygeneModule
+    fitted_: FittedState
+    edges_: list[float] | None
+    mask_: str
 
     def __init__(
         self,
@@ -140,14 +142,15 @@ class Polygene(
             seed=seed,
         )
         loss = loss.to_dict()
-        self.binning_ = binning
-        self.edges_ = None
-        self.calibration_, self.conformal_, self.novelty_ = {}, {}, {}
+        self.binning_, self.edges_, self.mask_ = binning, None, LEAK_FREE
+        self.fitted_ = FittedState()
         self._model_summary_string = (
             f"Polygene with {self.layout.n_genes} genes in {self.layout.n_bins} bins, phenotypes "
             f"{shorten(self.layout.phenotype_names)}, {self.module.config}"
         )
         self.init_params_ = self._get_init_params(locals())
+
+    # what the model is of
 
     @property
     def categories(self) -> dict[str, list[str]]:
@@ -155,14 +158,31 @@ class Polygene(
         return {slot.name: list(slot.categories) for slot in self.layout.phenotypes}
 
     @property
-    def _columns(self) -> dict[str, list[str]]:
-        """The obs column of each phenotype, which in a model of the original is not its name, and its categories."""
-        return field_state(self.registry, PHENOTYPE_FIELD)["categories"]
-
-    @property
     def genes(self) -> list[str]:
         """Genes of the model, most variable first."""
         return list(self.layout.genes)
+
+    @property
+    def ordered(self) -> dict[str, dict[str, Any]]:
+        """For each ordered phenotype the ``values`` of its categories, and whether they are ``numeric``."""
+        columns = field_state(self.registry, PHENOTYPE_FIELD).get("ordered", {})
+        names = dict(zip(self._columns, self.layout.phenotype_names, strict=True))
+        return {names[column]: dict(entry) for column, entry in columns.items()}
+
+    @property
+    def calibration_(self) -> dict[str, dict[str, Any]]:
+        """For each phenotype its ``temperature`` and what that was fitted on, in ``words`` and in figures.
+
+        Errors before and after are those of the cells it was fitted on.
+        """
+        return {name: {**vars(entry), "words": entry.words} for name, entry in self.fitted_.calibration.items()}
+
+    @property
+    def log_shares(self) -> dict[str, NDArray[np.float64]]:
+        """Log of each category's share of the training cells, all equal if not known; (n_categories,) each."""
+        shares = category_log_shares(Engine(self.module), self.fitted_)
+        found = [share.numpy(force=True).astype(np.float64) for share in shares]
+        return dict(zip(self.layout.phenotype_names, found, strict=True))
 
     def codes(self, indices: Sequence[int] | NDArray[np.int64] | None = None) -> dict[str, NDArray[np.int64]]:
         """Category codes of each phenotype in the data the model was set up with, -1 where unknown.
@@ -173,72 +193,826 @@ class Polygene(
             Row numbers; all by default.
         """
         obs = self._anndata(self.adata).obs
-        codes, _ = encode_all(obs if indices is None else obs.iloc[np.asarray(indices)], self._columns)
-        return dict(zip(self.layout.phenotype_names, codes.T, strict=True))
+        return self.encode(obs if indices is None else obs.iloc[np.asarray(indices)])
+
+    def encode(self, obs: pd.DataFrame) -> dict[str, NDArray[np.int64]]:
+        """Category codes of each phenotype in some cells, -1 where unknown; shape (n_cells,) each.
+
+        Parameters
+        ----------
+        obs
+            The cells; a phenotype that is not among the columns is unknown.
+        """
+        return dict(zip(self.layout.phenotype_names, encode_all(obs, self._columns)[0].T, strict=True))
 
     def without_data(self) -> Polygene:
         """A model with the same weights that holds no AnnData, so that keeping it keeps no data."""
-        params = self.init_params_
-        cls = self._data_free_cls or type(self)
-        other = cls(None, self.registry_, **params["non_kwargs"], **params["kwargs"].get("network", {}))
-        other.module = self.module
-        for name in KEPT:
-            setattr(other, name, getattr(self, name))
+        other = copy.copy(self)
+        other._adata = other._adata_manager = None
         return other
+
+    # training and original checkpoints
+
+    def train(
+        self,
+        *,
+        max_epochs: int | None = None,
+        batch_size: int = 16,
+        group_key: str | None = None,
+        validation_size: float = 0.1,
+        split: Split | None = None,
+        masking: MaskingRates | Mapping[str, Any] | str | None = None,
+        seed: int = 0,
+        plan_kwargs: Mapping[str, Any] | None = None,
+        loader_kwargs: Mapping[str, Any] | None = None,
+        checkpoints: Checkpoints | Mapping[str, Any] | str | Path | None = None,
+        **trainer_kwargs: Any,
+    ) -> None:
+        """Train the model.
+
+        Parameters
+        ----------
+        max_epochs
+            Number of passes over the training cells. By default so many that about 50,000 cells, or 5 million of
+            their expressed genes, are seen.
+        batch_size
+            Cells per batch, over all processes. Where a GPU has too little memory it is halved, and twice as many
+            batches make a step.
+        group_key
+            Obs column whose groups (donors, samples) are held out as a whole for validation.
+        validation_size
+            Share of the cells, or groups, to hold out; 0 for none. The model is calibrated on them in the end: give
+            `group_key` if predictions for new donors shall be well calibrated, and see ``calibration_``.
+        split
+            Row numbers of the training and the validation cells, instead of a draw.
+        masking
+            How much is hidden, see `MaskingRates`; ``"original"`` for the rates
+            of the original.
+        seed
+            Seed of split, order, targets and dropout.
+        plan_kwargs
+            Passed to the training plan, e.g. ``lr``, ``weight_decay``, ``warmup``, ``schedule``,
+            ``phenotype_rise``.
+        loader_kwargs
+            Passed to :class:`torch.utils.data.DataLoader`, e.g. ``num_workers``.
+        checkpoints
+            Folder in which the training is noted after each epoch, or
+            :class:`~polygene_scverse.model.Checkpoints`, which says how often, and whether to go on from a note. By
+            default nothing is noted.
+        **trainer_kwargs
+            Passed to scvi-tools' Trainer, e.g. ``early_stopping`` (of the validation loss), ``accelerator``,
+            ``devices``, ``precision``, ``callbacks``. With ``accumulate_grad_batches`` so many batches make a step.
+
+        Raises
+        ------
+        ValueError
+            If the model has no data, if expression is neither raw counts nor log1p of counts per 10,000, or if a side
+            of the split is empty.
+        KeyError
+            If `group_key` is not an obs column.
+        OSError
+            If the folder of `checkpoints` cannot be written to, or is too full.
+        """
+        if self.adata is None:
+            raise ValueError("`adata`: the model has no data to train on. Set model.adata = adata first.")
+        rates, data = resolve_rates(masking), self._anndata(self.adata)
+        rows = resolve_split(data, group_key, validation_size, split, seed)
+        train_model(
+            self,
+            self._training_cells(self._expression(data), rows, group_key),
+            rates,
+            max_epochs=max_epochs,
+            batch_size=batch_size,
+            seed=seed,
+            plan_kwargs=plan_kwargs,
+            loader_kwargs=loader_kwargs,
+            checkpoints=checkpoints,
+            trainer_kwargs=trainer_kwargs,
+        )
+
+    @classmethod
+    def from_original(
+        cls,
+        folder: str | Path,
+        *,
+        vocabulary: str | Path | None = None,
+        genes: str | Path | Sequence[str] | None = None,
+        n_bins: int | None = None,
+        threshold: float | None = None,
+        columns: Mapping[str, str] | None = None,
+        layer: str | None = None,
+        use_raw: bool = False,
+    ) -> Polygene:
+        """Read a checkpoint of the original Polygene (``GeneBertForMaskedLM``), of any size.
+
+        The result is an ordinary model without data: it predicts and embeds the cells it is given, saves, and is
+        fine-tuned after ``model.adata = adata`` (large networks want a small ``plan_kwargs={"lr": 5e-5}``). It has no
+        linear path. Its weights were trained with the original's mask, which tells of a hidden gene whether it is
+        expressed; ``mask_`` says so.
+
+        Parameters
+        ----------
+        folder
+            Folder with ``config.json`` and ``model.safetensors`` (or ``pytorch_model.bin``, which is read without
+            unpickling code).
+        vocabulary
+            Folder with ``vocab.txt`` and the five lists of categories; by default `folder`, where `to_original` writes
+            them. A checkpoint that it wrote for other phenotypes needs ``vocab.txt`` alone.
+        genes
+            The genes, most variable first, as many as the checkpoint has or more: a list, a text file with a name on
+            each line, or an h5ad file whose ``var["highly_variable_rank"]`` orders them. By default the ``genes.txt``
+            that `to_original` writes into `folder`.
+        n_bins
+            Number of expression bins, to be checked; it follows from the size of the vocabulary.
+        threshold
+            With two bins, the value (log1p of counts per 10,000) from which on a gene is expressed.
+        columns
+            Obs columns of phenotypes that are not read from the usual ones: for the original sex, tissue, cell_type,
+            development_stage (as age) and disease.
+        layer, use_raw
+            Where expression is read from, as in `setup_anndata`.
+
+        Returns
+        -------
+        The model, on the CPU. Phenotypes of the original are called sex, tissue, cell_type, age and disease.
+
+        Raises
+        ------
+        FileNotFoundError
+            If a file is not there.
+        ValueError
+            If the network is of another kind, if weights are missing, not known or misshaped, if vocabulary, genes or
+            bins do not fit the checkpoint, or if a file cannot be read safely.
+
+        Examples
+        --------
+        >>> model = Polygene.from_original("polygene_512", vocabulary="phenotypic_vocab", genes="shard_0.h5ad")
+        >>> model.predict_phenotype(adata)["cell_type"]
+        """
+        checkpoint = read_original(
+            cls, folder, vocabulary, genes, n_bins=n_bins, threshold=threshold, columns=columns, layer=layer,
+            use_raw=use_raw,
+        )  # fmt: skip
+        model = cls(
+            None,
+            checkpoint.registry,
+            layout=checkpoint.layout.to_dict(),
+            binning=checkpoint.edges,
+            linear_path=False,
+            **checkpoint.network,
+        )
+        checkpoint.load_weights(model.module)
+        model.module.eval()
+        model.edges_, model.is_trained_, model.mask_ = checkpoint.edges, True, checkpoint.mask
+        return model
+
+    def to_original(self, folder: str | Path, *, overwrite: bool = False, drop_linear_path: bool = False) -> None:
+        """Write a checkpoint that the original and Hugging Face's ``BertForMaskedLM`` load, with equal logits.
+
+        Written are ``config.json`` (with the bin edges), ``model.safetensors``, ``vocab.txt``, ``genes.txt`` and, where
+        the phenotypes are the original's, the five lists of categories. Such a folder is read back by
+        ``from_original(folder)``. Calibration, and which phenotypes are ordered, are left out: ``save`` keeps them.
+
+        Parameters
+        ----------
+        folder
+            The folder.
+        overwrite
+            Whether to write into a folder that exists.
+        drop_linear_path
+            Whether to leave out the linear path, which BERT has not. Phenotype logits then change.
+
+        Raises
+        ------
+        RuntimeError
+            If the model is not trained.
+        ValueError
+            If the folder exists and `overwrite` is False, or if the model has a linear path that is not to be dropped.
+        """
+        self._check_if_trained(warn=False, message="The model is not trained. Call train() first.")
+        if self.module.linear is not None and not drop_linear_path:
+            raise ValueError(
+                "`drop_linear_path`: the model has a linear path (`linear_path=True`), which adds to the phenotype "
+                "logits and has no place in a BERT checkpoint. Pass drop_linear_path=True to leave it out, or train "
+                "with linear_path=False."
+            )
+        write_original(self.module, self.edges_ or [], self.mask_, list(self._columns), Path(folder), overwrite)
+
+    # questions about cells
+
+    def predict_phenotype(
+        self,
+        adata: AnnData | MuData | None = None,
+        *,
+        phenotypes: str | Sequence[str] | None = None,
+        indices: Sequence[int] | None = None,
+        given: str | Sequence[str] | None = None,
+        batch_size: int = 64,
+    ) -> dict[str, pd.DataFrame]:
+        """Probability of each category of each phenotype.
+
+        Parameters
+        ----------
+        adata
+            Cells to predict; by default those the model was set up with. Genes are matched by name.
+        phenotypes
+            Phenotypes to predict; all by default.
+        indices
+            Row numbers; all by default.
+        given
+            Phenotypes whose recorded value is shown to the model where it is known. By default none is: a prediction
+            cannot copy its own label.
+        batch_size
+            Cells per step.
+
+        Returns
+        -------
+        For each phenotype a table of shape (n_cells, n_categories), in the order of the cells; rows sum to 1. Logits
+        are divided by the temperature of the phenotype first, see ``calibration_``.
+
+        Raises
+        ------
+        ValueError
+            If a phenotype is not the model's, if no gene matches, or if expression has the wrong scale.
+        KeyError
+            If a phenotype that is `given` is not an obs column.
+        """
+        names, query = self._names(phenotypes, "phenotypes"), self._query(given)
+        cells = self._cells(adata, indices, query)
+        found = predict(Engine(self.module, batch_size), self.fitted_, cells, query, names)
+        index = self._index(adata, cells)
+        return {name: pd.DataFrame(p, index=index, columns=self.categories[name]) for name, p in found.items()}
+
+    def get_latent_representation(
+        self,
+        adata: AnnData | MuData | None = None,
+        *,
+        pooling: str = "decision",
+        indices: Sequence[int] | None = None,
+        given: str | Sequence[str] | None = None,
+        batch_size: int = 64,
+    ) -> NDArray[np.float32]:
+        """Embedding of each cell.
+
+        Parameters
+        ----------
+        adata
+            Cells to embed; by default those the model was set up with.
+        pooling
+            ``"decision"`` is the mean over phenotypes of the state that each is predicted from, the linear path's part
+            mixed in: the training shapes it most, and in our benchmark cells of a kind lie closest in it.
+            ``"phenotypes"`` is the mean over phenotype slots without the linear path, ``"genes"`` the mean over
+            expressed genes, ``"cls"`` the first slot; the name of a phenotype takes its slot alone.
+        indices
+            Row numbers; all by default.
+        given
+            Phenotypes whose recorded value is shown; by default none, so that no label leaks into the embedding.
+        batch_size
+            Cells per step.
+
+        Returns
+        -------
+        Shape (n_cells, n_hidden).
+
+        Raises
+        ------
+        ValueError
+            As for `predict_phenotype`, and if `pooling` is unknown.
+        KeyError
+            As for `predict_phenotype`.
+        """
+        check_choice(pooling, (*POOLINGS, *self.layout.phenotype_names), "pooling")
+        query = self._query(given)
+        cells = self._cells(adata, indices, query)
+        return embed(Engine(self.module, batch_size), self.fitted_, cells, query, pooling)
+
+    def joint_phenotype(
+        self,
+        adata: AnnData | MuData | None = None,
+        *,
+        phenotypes: Sequence[str],
+        indices: Sequence[int] | NDArray[np.int64] | None = None,
+        given: str | Sequence[str] | None = None,
+        batch_size: int = 64,
+    ) -> NDArray[np.float32]:
+        """Joint probability of the categories of several phenotypes.
+
+        A chain: the probability of a category of the first phenotype, times that of the second when the first is shown,
+        and so on; the mean over all orders of the phenotypes.
+
+        Parameters
+        ----------
+        adata
+            Cells to predict; by default those the model was set up with. Genes are matched by name.
+        phenotypes
+            Two or more phenotypes of the model.
+        indices
+            Row numbers; all by default.
+        given
+            Other phenotypes whose recorded value is shown where it is known.
+        batch_size
+            Cells per step. A step takes one pass through the network for each combination of categories of all but one
+            of the phenotypes, of all but two, and so on: with two phenotypes as many as they have categories, and two.
+
+        Returns
+        -------
+        Probabilities, shape (n_cells, n_categories of the first, of the second, …); they sum to 1 in each cell.
+
+        Raises
+        ------
+        ValueError
+            If there are fewer than two phenotypes, if one is not the model's, named twice or also `given`, if there are
+            more than 5,000 combinations or 250 million probabilities, if no gene matches, or if expression has the
+            wrong scale.
+        KeyError
+            If a phenotype that is `given` is not an obs column.
+        """
+        names, query = self._joint_names(phenotypes, given), self._query(given)
+        data = self.adata if adata is None else adata
+        n_cells = len(indices) if indices is not None else 0 if data is None else self._anndata(data).n_obs
+        check_size(names, [len(self.categories[name]) for name in names], n_cells)
+        cells = self._cells(data, indices, query)
+        return joint(Engine(self.module, batch_size), self.fitted_, cells, query, names)
+
+    def seen_together(self, phenotypes: Sequence[str]) -> NDArray[np.bool_]:
+        """Which combinations of categories the training cells do not speak against.
+
+        Parameters
+        ----------
+        phenotypes
+            Two or more phenotypes of the model.
+
+        Returns
+        -------
+        Whether each two categories of a combination occurred in one training cell, shape (n_categories of the first, of
+        the second, …). True throughout for weights of the original, whose training cells are not known.
+
+        Raises
+        ------
+        ValueError
+            As for `joint_phenotype`.
+        """
+        names = self._joint_names(phenotypes, None)
+        check_size(names, [len(self.categories[name]) for name in names], 1)
+        return seen_together(self.layout, names, self.fitted_.pairs)
+
+    def novelty(
+        self,
+        adata: AnnData | MuData | None = None,
+        *,
+        phenotype: str | None = None,
+        indices: Sequence[int] | None = None,
+        batch_size: int = 64,
+    ) -> pd.DataFrame:
+        """How unlike the training cells each cell is.
+
+        Two signs are looked at. The network is unsure (entropy of its probabilities before calibration). And genes are
+        expressed, or silent, that 30 principal components of the training cells do not explain: the mean square of what
+        is left of each gene, in units of what is left of it in the training cells. Each sign is a rank among the cells
+        that were held out in training, and the higher of the two counts. In trials with left-out categories this found
+        more than the highest probability, the free energy of the logits, and distances to training cells or categories,
+        in the network's states or in principal components. Kinds that look much like a known one are found by none.
+
+        Parameters
+        ----------
+        adata
+            Cells; by default those the model was set up with. Genes are matched by name.
+        phenotype
+            Whose logits are looked at. By default the cell type, if a phenotype has one of the usual names of it, else
+            the first phenotype.
+        indices
+            Row numbers; all by default.
+        batch_size
+            Cells per step.
+
+        Returns
+        -------
+        Table with a row per cell (n_cells x 3), all from 0 to 1: ``novelty``, the share of the held-out cells that look
+        less novel, so that 0.95 is reached by 5 % of cells like those; ``unsure`` and ``unexplained``, the same share
+        for each of the two signs alone.
+
+        Raises
+        ------
+        ValueError
+            As for `predict_phenotype`, and if the model holds nothing to compare with: it was trained on very few cells
+            or comes from the original.
+        """
+        name = self.reference_phenotype if phenotype is None else phenotype
+        check_choice(name, self.layout.phenotype_names, "phenotype")
+        data, reference = self._data(adata), self.fitted_.novelty
+        if reference is None:
+            raise ValueError(
+                "`model`: it holds no training cells to compare with, because it was trained on very few or comes from "
+                "the original. Train it with pgs.tl.train."
+            )
+        cells = self._cells(data, indices)
+        found = novelty(Engine(self.module, batch_size), self.fitted_, reference, cells, name)
+        return pd.DataFrame(found, index=self._index(data, cells), columns=["novelty", "unsure", "unexplained"])
+
+    @property
+    def reference_phenotype(self) -> str:
+        """The cell type, by one of its usual names, else the first phenotype."""
+        names = self.layout.phenotype_names
+        return next((name for name in names if name in PHENOTYPE_ALIASES["cell_type"]), names[0])
+
+    def get_gene_states(
+        self,
+        adata: AnnData | MuData | None = None,
+        *,
+        groupby: str | None = None,
+        indices: Sequence[int] | None = None,
+        given: str | Sequence[str] | None = None,
+        batch_size: int = 64,
+    ) -> GeneStates:
+        """Contextual states of genes: what the last block makes of them, averaged over cells that express them.
+
+        States are summed up batch by batch: memory grows with contexts x genes x hidden units, not with cells.
+
+        Parameters
+        ----------
+        adata
+            Cells; by default those the model was set up with. Genes are matched by name.
+        groupby
+            Obs column whose levels are the contexts; cells without a value are left out. By default all cells are one
+            context, called ``"all"``.
+        indices
+            Row numbers; all by default.
+        given
+            Phenotypes whose recorded value is shown to the model; by default none.
+        batch_size
+            Cells per step.
+
+        Returns
+        -------
+        Means of shape (n_contexts, n_genes, n_hidden) and numbers of cells of shape (n_contexts, n_genes).
+
+        Raises
+        ------
+        ValueError
+            If `groupby` has no value or too many, if a phenotype is not the model's, if no gene matches, or if
+            expression has the wrong scale.
+        KeyError
+            If `groupby` or a phenotype that is `given` is not an obs column.
+        """
+        data, query = self._data(adata), self._query(given)
+        rows = self._rows(data, indices)
+        contexts, codes = find_contexts(self._anndata(data), groupby, rows)
+        cells = self._cells(data, rows[codes >= 0], query)
+        return gene_states(Engine(self.module, batch_size), cells, query, contexts, codes[codes >= 0])
+
+    def count_hidden_tokens(
+        self,
+        adata: AnnData | MuData | None = None,
+        *,
+        indices: Sequence[int] | None = None,
+        masking: MaskingRates | Mapping[str, Any] | str | None = None,
+        balance: float = BALANCE,
+        seed: int = 0,
+        batch_size: int = 64,
+    ) -> TokenCounts:
+        """Hide tokens of cells whose tokens are known, guess them, and count what is taken for what.
+
+        A guess is one of the tokens of its slot. The network's logits of bins are those of all genes; where
+        not-expressed genes are hidden at another rate than expressed ones, the logit of bin 0 is corrected by the log
+        of the ratio of the two rates, so that guesses are made for the mix of genes that was hidden. Weights of the
+        original see the mask that they were trained with, which tells of a hidden gene whether it is expressed.
+
+        Memory does not grow with the number of hidden tokens.
+
+        Parameters
+        ----------
+        adata
+            Cells; by default those the model was set up with. Genes are matched by name.
+        indices
+            Row numbers; all by default.
+        masking
+            How much is hidden. By default as in the validation of the training: genes at the rates of the training,
+            every phenotype. ``"original"`` hides 15 % of all genes, and each phenotype with probability 0.5, the
+            others being shown; values of `MaskingRates` are taken as they are.
+        balance
+            How a category is chosen, as in `decide`, by the transformer's own probabilities; 0 takes the most probable
+            one.
+        seed
+            Seed of what is hidden: a cell has the same tokens hidden in any batch.
+        batch_size
+            Cells per step.
+
+        Returns
+        -------
+        Counts. Missing phenotypes, and those that are shown, are not counted.
+
+        Raises
+        ------
+        ValueError
+            If the model is not trained or has no data, if no gene matches, or if expression has the wrong scale.
+        """
+        trained = self.fitted_.masking
+        validation = replace(resolve_rates(trained), gene_dropout=0.0, hide_all=1.0) if masking is None else None
+        return count_hidden_tokens(
+            Engine(self.module, batch_size),
+            self.fitted_,
+            self._cells(adata, indices),
+            RandomHiding(validation or resolve_rates(masking), seed),
+            balance=balance,
+            originals_mask=self.mask_ == ORIGINAL_MASK,
+        )
+
+    # what follows from probabilities
+
+    def decide(self, probabilities: Mapping[str, pd.DataFrame], *, balance: float = BALANCE) -> pd.DataFrame:
+        """Choose a category for each cell.
+
+        The most probable category is right most often, but seldom a rare one. Dividing each probability by the
+        category's share of the training cells to the power `balance` finds more of the rare ones; what it costs in
+        accuracy is little at 0.5. The probabilities stay as they are (logit adjustment after training: Menon et al.,
+        "Long-tail learning via logit adjustment", ICLR 2021).
+
+        Parameters
+        ----------
+        probabilities
+            For each phenotype a table of shape (n_cells, n_categories), as `predict_phenotype` returns it.
+        balance
+            0 takes the most probable category; 1 the one that would be if all were equally frequent in the training
+            cells.
+
+        Returns
+        -------
+        The chosen category of each phenotype, as categorical columns; shape (n_cells, n_phenotypes).
+
+        Raises
+        ------
+        ValueError
+            If `balance` is not between 0 and 1, or if a table has other columns than the phenotype's categories.
+        """
+        check_balance(balance)
+        chosen, shares = {}, self.log_shares
+        for name, table in probabilities.items():
+            categories = self._check_categories(name, table)
+            with np.errstate(divide="ignore"):  # a probability may be 0
+                codes = choose_category(np.log(table.to_numpy(dtype=np.float64)), shares[name], balance)
+            chosen[name] = pd.Series(pd.Categorical.from_codes(codes, categories=categories), index=table.index)
+        return pd.DataFrame(chosen)
+
+    def prediction_sets(
+        self, probabilities: Mapping[str, pd.DataFrame], *, coverage: float = 0.9, by_category: bool = False
+    ) -> dict[str, pd.DataFrame]:
+        """Choose for each cell the categories that its true one is among.
+
+        A set holds the categories that are at least as probable as a threshold. The threshold is that of split
+        conformal prediction, from the cells that the model was calibrated on (see ``calibration_``). For new cells that
+        are drawn like those, the share of sets with the true category is at least `coverage` on average. Cells of new
+        donors are drawn like those only if whole donors were held out, and then only if there were many.
+
+        A set may be empty: then no category is as probable as it should be, and the cell may be of none of them.
+
+        Parameters
+        ----------
+        probabilities
+            For each phenotype a table of shape (n_cells, n_categories), as `predict_phenotype` returns it.
+        coverage
+            Share of the cells whose true category shall be in their set.
+        by_category
+            Whether it shall hold for the cells of each category, not only for all together; sets are larger then.
+            Categories with too few calibration cells take the threshold of all cells, and a warning says which.
+
+        Returns
+        -------
+        For each phenotype a table like that of the probabilities, True where a category is in the set.
+
+        Raises
+        ------
+        ValueError
+            If `coverage` is not between 0 and 1, or if a table has other columns than the phenotype's categories.
+        """
+        if not 0.0 < coverage < 1.0:
+            raise ValueError(f"`coverage`: found {coverage}, but it must be above 0 and below 1, such as 0.9.")
+        sets = {}
+        for name, table in probabilities.items():
+            categories = self._check_categories(name, table)
+            scores = self.fitted_.conformal.get(name, NO_SCORES)
+            sets[name] = table >= scores.thresholds(name, categories, coverage, by_category).astype(np.float32)
+        return sets
+
+    def expected_value(self, probabilities: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+        """Mean of the numbers that categories stand for, such as years, weighted by their probabilities.
+
+        Parameters
+        ----------
+        probabilities
+            For each phenotype a table of shape (n_cells, n_categories), as `predict_phenotype` returns it.
+
+        Returns
+        -------
+        A column for each phenotype that is ordered and whose categories are numbers; shape (n_cells, n_such).
+        """
+        numeric = {name: entry["values"] for name, entry in self.ordered.items() if entry["numeric"]}
+        columns = {
+            name: pd.Series(table.to_numpy(dtype=np.float64) @ np.array(numeric[name]), index=table.index)
+            for name, table in probabilities.items()
+            if name in numeric
+        }
+        return pd.DataFrame(columns)
+
+    # calibration
+
+    def calibrate(
+        self,
+        adata: AnnData | MuData | None = None,
+        *,
+        phenotypes: str | Sequence[str] | None = None,
+        indices: Sequence[int] | None = None,
+        group_key: str | None = None,
+        batch_size: int = 64,
+    ) -> pd.DataFrame:
+        """Fit temperatures and prediction sets on other labelled cells than those held out in training.
+
+        Best are cells of donors that are not in training: then calibration and coverage hold for new donors too.
+
+        Parameters
+        ----------
+        adata
+            Cells with recorded phenotypes; by default those the model was set up with, which is useful with `indices`.
+        phenotypes
+            Phenotypes to calibrate; all by default. Those without a known cell are left as they are.
+        indices
+            Row numbers; all by default.
+        group_key
+            Obs column of the groups (donors, samples) that the cells belong to and that had no part in training; it is
+            noted only.
+        batch_size
+            Cells per step.
+
+        Returns
+        -------
+        What is now in ``calibration_``, one row per phenotype.
+
+        Raises
+        ------
+        ValueError
+            As for `predict_phenotype`, and if no cell has a known phenotype.
+        KeyError
+            If `group_key` is not an obs column.
+
+        Examples
+        --------
+        >>> model.calibrate(new_donors, group_key="donor")
+        """
+        names, data = self._names(phenotypes, "phenotypes"), self._data(adata)
+        obs = self._anndata(data).obs
+        if group_key is not None:
+            check_columns([group_key], self._anndata(data), "group_key", candidates)
+        cells = self._cells(data, indices)
+        self._warn_of_training_cells(data, cells.ids)
+        warn_unseen(encode_all(obs.iloc[cells.ids], self._columns)[1])
+        codes = dict(zip(self.categories, cells.codes.T, strict=True))
+        known = [name for name in names if (codes[name] >= 0).any()]
+        if not known:
+            raise ValueError(
+                f"`adata`: none of the {len(cells)} cells has a known category of {names}. Pass cells whose phenotypes "
+                "are recorded in obs, under the names and labels of the model."
+            )
+        groups = None if group_key is None else obs[group_key].iloc[cells.ids]
+        slots = [self.layout.phenotype_names.index(name) for name in known]
+        found = phenotype_logits(Engine(self.module, batch_size), self.fitted_, cells, slots=slots)
+        for name, logits in zip(known, found, strict=True):
+            calibrate(self.fitted_, name, logits, codes[name], groups, "given")
+        return pd.DataFrame.from_dict(self.calibration_, orient="index").rename_axis("phenotype")
+
+    def temperature(self, phenotype: str) -> float:
+        """What logits are divided by in prediction; 1 where nothing was fitted.
+
+        Parameters
+        ----------
+        phenotype
+            A phenotype of the model.
+        """
+        return self.fitted_.temperature(phenotype)
+
+    # arguments
+
+    @property
+    def _columns(self) -> dict[str, list[str]]:
+        """The obs column of each phenotype, which in a model of the original is not its name, and its categories."""
+        return field_state(self.registry, PHENOTYPE_FIELD)["categories"]
 
     def _anndata(self, data: AnnData | MuData) -> AnnData:
         """The AnnData to read: of a MuData the registered modality."""
-        if isinstance(data, MuData):
-            return data.mod[setup_args(self.registry).get("mod", "rna")]
-        return data
+        return data.mod[setup_args(self.registry).get("mod", "rna")] if isinstance(data, MuData) else data
 
-    def _expression(self, data: AnnData | MuData) -> tuple[Any, Any, str]:
-        args, adata = setup_args(self.registry), self._anndata(data)
-        x, var_names = expression(adata, args["layer"], args["use_raw"])
-        return x, var_names, place(args["layer"], args["use_raw"])
-
-    def _scale(self, data: AnnData | MuData, rows: NDArray[np.int64]) -> Scale:
-        x, _, where = self._expression(data)
-        blocks = (block.data for block in iterate_rows(x, rows))
-        return detect_scale(blocks, where, other_places(self._anndata(data), where))
+    def _expression(self, data: AnnData) -> Expression:
+        args = setup_args(self.registry)
+        return Expression.of(data, args["layer"], args["use_raw"])
 
     def _choose_genes(self, genes: Sequence[str] | None, n_genes: int) -> list[str]:
         if self.adata is None:
-            raise ValueError("`registry`: found one without `layout`. Use Polygene.load to read a saved model.")
-        x, var_names, _ = self._expression(self.adata)
-        if genes is not None:
-            genes = [str(gene) for gene in genes]
-            if absent := [gene for gene in genes if gene not in var_names]:
-                raise KeyError(f"`genes`: {shorten(absent)} not among adata.var_names. Pass names that are.")
-            return genes
-        adata = self._anndata(self.adata)
-        if RANK in adata.var and len(var_names) == adata.n_vars:
-            return genes_by_rank(adata.var[RANK], n_genes)
-        rows = np.arange(adata.n_obs)
-        return genes_by_rank(rank_genes(x, var_names, rows, self._scale(self.adata, rows)), n_genes)
+            if genes is None:
+                raise ValueError("`registry`: found one without `layout`. Use Polygene.load to read a saved model.")
+            return [str(gene) for gene in genes]
+        data = self._anndata(self.adata)
+        expression, rows = self._expression(data), np.arange(data.n_obs)
+        ranks = data.var[RANK] if RANK in data.var and len(expression.var_names) == data.n_vars else None
+        return choose_genes(expression, rows, n_genes, genes=genes, ranks=ranks)
 
-    def _tokenizer(
-        self, data: AnnData | MuData, rows: NDArray[np.int64], edges: NDArray[np.float64] | None = None
-    ) -> Tokenizer:
-        """Match genes by name and detect the scale; says which genes are unmeasured. Edges: by default its own."""
-        _, var_names, _ = self._expression(data)
-        scale = self._scale(data, rows)
-        edges = np.array(self.edges_) if edges is None else edges
-        tokenizer = Tokenizer.match(self.layout.genes, var_names, scale, edges)
-        if n_absent := int((~tokenizer.measured).sum()):
-            absent = [gene for gene, m in zip(self.layout.genes, tokenizer.measured, strict=True) if not m]
-            warnings.warn(
-                f"{n_absent} of the model's {self.layout.n_genes} genes are unmeasured in these data: "
-                f"{shorten(absent, 5)}. They are left out, which is not the same as not expressed; accuracy may "
-                "suffer.",
-                UserWarning,
-                stacklevel=4,
+    def _training_cells(
+        self, expression: Expression, rows: tuple[NDArray[np.int64], NDArray[np.int64]], group_key: str | None
+    ) -> TrainingCells:
+        """Training and held-out cells of the data the model was set up with."""
+        obs = self._anndata(self.adata).obs
+        warn_unseen(encode_all(obs.iloc[rows[0]], self._columns)[1])
+        groups = None if group_key is None else obs[group_key]
+        edges = {"edges": self.edges_, "binning": self.binning_}
+        return read_training_cells(expression, obs, rows, self.layout, self._columns, groups=groups, **edges)
+
+    def _data(self, adata: AnnData | MuData | None) -> AnnData | MuData:
+        """The cells that are meant; the model must be trained."""
+        self._check_if_trained(
+            warn=False, message="The model is not trained. Call train() first, or load a trained one."
+        )
+        adata = self.adata if adata is None else adata
+        if adata is None:
+            raise ValueError("`adata`: the model was loaded without data. Pass the cells.")
+        return adata
+
+    def _rows(self, adata: AnnData | MuData, indices: Sequence[int] | NDArray[np.int64] | None) -> NDArray[np.int64]:
+        rows = np.arange(self._anndata(adata).n_obs)
+        if indices is None:
+            return rows
+        if not len(indices):
+            raise ValueError(
+                "`indices`: found none, but at least one cell is needed. Pass row numbers, or None for all."
             )
-        return tokenizer
+        return rows[np.asarray(indices)]
 
-    def _table(self, data: AnnData | MuData, rows: NDArray[np.int64], tokenizer: Tokenizer | None = None) -> CellTable:
-        """Tokens and phenotype codes of some rows; codes are read from obs as it is now."""
-        tokenizer = tokenizer or self._tokenizer(data, rows)
-        cells = tokenizer.read(self._expression(data)[0], rows)
-        codes, _ = encode_all(self._anndata(data).obs.iloc[rows], self._columns)
-        return CellTable(cells, codes, rows, self.layout, tokenizer.measured)
+    def _cells(
+        self,
+        adata: AnnData | MuData | None,
+        indices: Sequence[int] | NDArray[np.int64] | None = None,
+        query: Query | None = None,
+    ) -> AnnDataCells:
+        """Cells to ask about. The columns that are shown must be there; says which of their labels are not known."""
+        data = self._anndata(self._data(adata))
+        rows = self._rows(data, indices)
+        shown = [list(self._columns)[slot] for slot in query.shown] if query is not None else []
+        check_columns(shown, data, "given", candidates)
+        if shown:
+            warn_unseen(encode_all(data.obs.iloc[rows], {column: self._columns[column] for column in shown})[1])
+        edges = np.array(self.edges_)
+        cells = AnnDataCells.of(self._expression(data), data.obs, rows, self.layout, self._columns, edges)
+        cells.warn_unmeasured(stacklevel=5)
+        return cells
+
+    def _index(self, adata: AnnData | MuData | None, cells: AnnDataCells) -> pd.Index:
+        """Names of some cells."""
+        return self._anndata(self._data(adata)).obs_names[cells.ids]
+
+    def _names(self, names: str | Sequence[str] | None, argument: str) -> list[str]:
+        if names is None:
+            return list(self.layout.phenotype_names)
+        names = [names] if isinstance(names, str) else list(names)
+        for name in names:
+            check_choice(name, self.layout.phenotype_names, argument)
+        return names
+
+    def _query(self, given: str | Sequence[str] | None) -> Query:
+        """Every expressed gene is shown, and the phenotypes that are given."""
+        names = [] if given is None else self._names(given, "given")
+        return Query(shown=tuple(i for i, name in enumerate(self.layout.phenotype_names) if name in names))
+
+    def _joint_names(self, phenotypes: Sequence[str], given: str | Sequence[str] | None) -> list[str]:
+        names = [phenotypes] if isinstance(phenotypes, str) else list(phenotypes)
+        if len(names) < 2:
+            raise ValueError(
+                f"`phenotypes`: found {names}, but a joint distribution is of two or more. Pass several, or call "
+                "predict_phenotype."
+            )
+        names = self._names(names, "phenotypes")
+        shown = [given] if isinstance(given, str) else list(given or [])
+        if len(set(names)) != len(names) or set(names) & set(shown):
+            raise ValueError(
+                f"`phenotypes`: found {names} with given={shown}, but each phenotype is predicted once and not given "
+                "at the same time. Name each once."
+            )
+        return names
+
+    def _check_categories(self, name: str, table: pd.DataFrame) -> list[str]:
+        """Categories of a phenotype, which must be the columns of its probabilities."""
+        categories = self.categories.get(name)
+        if categories is None or list(table.columns) != categories:
+            raise ValueError(
+                f"`probabilities`: the columns of {name!r} are {list(table.columns)}, but the model's categories "
+                f"are {categories}. Pass what predict_phenotype returns."
+            )
+        return categories
+
+    def _warn_of_training_cells(self, data: AnnData | MuData, rows: NDArray[np.int64]) -> None:
+        """The model is surer of the cells it was trained on than of others."""
+        trained = getattr(self, "train_indices_", None) if data is self.adata else None
+        n = 0 if trained is None else int(np.isin(rows, trained).sum())
+        if n:
+            warnings.warn(
+                f"`adata`: {n} of the {len(rows)} cells were trained on, and the model is surer of these than of "
+                "others: it will seem better calibrated than it is. Pass indices= of other cells, e.g. "
+                "model.validation_indices.",
+                UserWarning,
+                stacklevel=3,
+            )

@@ -7,11 +7,14 @@ from typing import Any, Self
 
 import anndata
 import mudata
+import numpy as np
+import torch
 from anndata import AnnData
 from mudata import MuData
 from scvi.model.base import BaseModelClass
 
 from polygene_scverse._compat import ADATA_FILE, MDATA_FILE, MODEL_FILE, check_plain_file, plain
+from polygene_scverse.fit import FittedState
 from polygene_scverse.model.training._checkpoint_writer import table_of
 
 
@@ -43,8 +46,8 @@ class SavingMixin:
             super().save(str(dir_path), overwrite=overwrite, save_anndata=save_anndata, **kwargs)
 
     def _get_user_attributes(self) -> list[tuple[str, Any]]:
-        saved = [(name, value) for name, value in super()._get_user_attributes() if name.endswith("_")]
-        return [(name, plain(value)) for name, value in saved]
+        found = [(n, v) for n, v in super()._get_user_attributes() if n.endswith("_") and n in vars(self)]
+        return [(name, plain(_as_tensors(value.to_dict()) if name == "fitted_" else value)) for name, value in found]
 
     def get_var_names(self, legacy_mudata_format: bool = False) -> Any:
         """Gene names of the data the model was set up with.
@@ -89,6 +92,7 @@ class SavingMixin:
         folder = Path(dir_path)
         check_plain_file(_model_file(dir_path, prefix))
         model = super().load(str(folder), adata=False, prefix=prefix, **kwargs)
+        model.fitted_ = FittedState.from_dict(model.fitted_)
         model.history_ = None if model.history_ is None else table_of(model.history_)
         if adata is None:
             adata = _saved_data(folder, prefix or "")
@@ -160,3 +164,12 @@ def _saved_data(folder: Path, prefix: str) -> AnnData | MuData | None:
         if (folder / f"{prefix}{name}").is_file():
             return read(folder / f"{prefix}{name}")
     return None
+
+
+def _as_tensors(value: Any) -> Any:
+    """Arrays in a mapping or list as tensors, which a saved model may hold without being unpickled."""
+    if isinstance(value, dict):
+        return {key: _as_tensors(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_as_tensors(item) for item in value]
+    return torch.from_numpy(value) if isinstance(value, np.ndarray) else value

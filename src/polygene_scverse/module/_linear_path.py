@@ -39,7 +39,7 @@ class LinearPath(nn.Module):
         self.register_buffer("cap", torch.ones(n_genes))  # values above count as this
         self.register_buffer("centre", torch.zeros(n_genes))  # mean of the training cells' values, cut off at the cap
 
-    def note(
+    def load(
         self,
         weights: NDArray[np.floating],
         bias: NDArray[np.floating],

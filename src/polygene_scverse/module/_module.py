@@ -35,8 +35,8 @@ class PolygeneModule(PredictionMixin, BaseModuleClass):
     loss
         How losses are weighed.
     linear_path
-        Whether predictions are a mixture of the transformer's logits and those of a linear path over the expressed
-        genes. It has no part in training; `mix` says how much it counts, at first nothing.
+        Whether predictions may mix the transformer's logits with those of a linear path over the expressed genes. It
+        has no part in training; who asks for a prediction says how much it counts.
     ordered
         For each ordered phenotype the values that its categories stand at; see `RankedScore`.
     seed
@@ -61,10 +61,7 @@ class PolygeneModule(PredictionMixin, BaseModuleClass):
             self.head = Head(layout.n_tokens, self.config)
         ranked = [(ordered or {}).get(name) for name in layout.phenotype_names]
         self.ranked = nn.ModuleList([nn.Identity() if v is None else RankedScore(v) for v in ranked])  # no weights
-        n_all = sum(self.n_categories)
-        self.linear = LinearPath(layout.n_genes, n_all) if linear_path else None
-        self.register_buffer("mix", torch.zeros(len(self.n_categories)))  # share of the linear path in each phenotype
-        self.register_buffer("category_counts", torch.zeros(n_all))  # of training cells; 0 throughout: not known
+        self.linear = LinearPath(layout.n_genes, sum(self.n_categories)) if linear_path else None
         self.register_buffer(
             "smoothed_bins", ordinal_targets(layout.n_bins, self.loss_config.bin_width), persistent=False
         )
@@ -168,14 +165,6 @@ class PolygeneModule(PredictionMixin, BaseModuleClass):
         """Logits of the expression bins; shape (..., n_bins)."""
         first = self.layout.first_bin_id
         return self.head(transformed, self.encoder.embeddings.word.weight, slice(first, first + self.layout.n_bins))
-
-    def note_counts(self, counts: Tensor) -> None:
-        """Note the training cells of each category; (C,)."""
-        self.category_counts.copy_(counts)
-
-    def log_shares(self) -> list[Tensor]:
-        """Log of each category's share of the training cells; all equal if not known; P times (categories,)."""
-        return [c.clamp(min=1.0).log().log_softmax(0) for c in self.category_counts.split(self.n_categories)]
 
 
 def _asked_codes(tensors: dict[str, Tensor]) -> Tensor:

@@ -21,7 +21,6 @@ class PredictionMixin:
 
     layout: TokenLayout
     linear: LinearPath | None
-    mix: Tensor
     n_categories: list[int]
     category_ids: Tensor
     encoder: Any
@@ -31,7 +30,13 @@ class PredictionMixin:
 
     @auto_move_data
     def predict(
-        self, tokens: Tensor, positions: Tensor, key_mask: Tensor, values: Tensor, measured: Tensor
+        self,
+        tokens: Tensor,
+        positions: Tensor,
+        key_mask: Tensor,
+        values: Tensor,
+        measured: Tensor,
+        linear_share: Tensor,
     ) -> list[Tensor]:
         """Logits of each phenotype, the two paths mixed; P times (B, categories).
 
@@ -44,9 +49,11 @@ class PredictionMixin:
             As of the encoder.
         values, measured
             As of `LinearPath`.
+        linear_share
+            Share of the linear path in each phenotype; shape (P,).
         """
         logits = self.transformer_logits(tokens, positions, key_mask)
-        parts = self.linear_part(tokens, positions, key_mask, values, measured, logits=logits)
+        parts = self.linear_part(tokens, positions, key_mask, values, measured, linear_share, logits=logits)
         return [z + part for z, part in zip(logits, parts, strict=True)]
 
     @auto_move_data
@@ -57,6 +64,7 @@ class PredictionMixin:
         key_mask: Tensor,
         values: Tensor,
         measured: Tensor,
+        linear_share: Tensor,
         *,
         logits: list[Tensor] | None = None,
     ) -> list[Tensor]:
@@ -68,6 +76,8 @@ class PredictionMixin:
             As of the encoder.
         values, measured
             As of `LinearPath`.
+        linear_share
+            As of `predict`.
         logits
             The transformer's logits of these tokens, if they are there: not computed anew where no phenotype is shown.
 
@@ -75,14 +85,14 @@ class PredictionMixin:
         -------
         P times (B, categories).
         """
-        if self.linear is None or not self.mix.any():
-            return [self.mix.new_zeros(())] * len(self.n_categories)
+        if self.linear is None or not linear_share.any():
+            return [linear_share.new_zeros(())] * len(self.n_categories)
         hidden = self._hide_phenotypes(tokens)
         blank = logits if hidden is tokens else None
         if blank is None:
             blank = self.transformer_logits(hidden, positions, key_mask)
         linear = self.linear_logits(positions, values, measured)
-        return [m * (of_genes - z) for m, of_genes, z in zip(self.mix, linear, blank, strict=True)]
+        return [m * (of_genes - z) for m, of_genes, z in zip(linear_share, linear, blank, strict=True)]
 
     def _hide_phenotypes(self, tokens: Tensor) -> Tensor:
         """The same sentences with every phenotype hidden; the same tensor if none is shown."""
@@ -109,7 +119,13 @@ class PredictionMixin:
 
     @auto_move_data
     def decision_states(
-        self, tokens: Tensor, positions: Tensor, key_mask: Tensor, values: Tensor, measured: Tensor
+        self,
+        tokens: Tensor,
+        positions: Tensor,
+        key_mask: Tensor,
+        values: Tensor,
+        measured: Tensor,
+        linear_share: Tensor,
     ) -> Tensor:
         """State that each phenotype is predicted from, the linear path's part mixed in; shape (B, P, H).
 
@@ -126,7 +142,7 @@ class PredictionMixin:
         of_genes = [
             (linear - linear.mean(1, keepdim=True)) @ torch.linalg.pinv(word - word.mean(0)).T for word, linear in parts
         ]  # P times (B, H)
-        return states + self.mix[:, None] * (torch.stack(of_genes, dim=1) - blank)
+        return states + linear_share[:, None] * (torch.stack(of_genes, dim=1) - blank)
 
     def _phenotype_states(self, tokens: Tensor, positions: Tensor, key_mask: Tensor) -> Tensor:
         """State that the transformer predicts each phenotype from; shape (B, P, H)."""

@@ -57,9 +57,14 @@ def confounding(adata: AnnData, *, group_key: str, phenotypes: str | Sequence[st
     >>> pgs.pp.confounding(adata, group_key="donor", phenotypes=["sex", "disease"])
     """
     names = resolve_phenotypes(adata.obs, phenotypes)
-    check_columns([group_key], adata, "group_key", candidates(adata.obs))
-    groups = pd.factorize(adata.obs[group_key].map(label_of))[0]
-    rows = [_describe(adata.obs[name], groups, group_key) for name in names]
+    check_columns([group_key], adata, "group_key", candidates)
+    return describe_confounding(adata.obs, group_key, names)
+
+
+def describe_confounding(obs: pd.DataFrame, group_key: str, names: Sequence[str]) -> pd.DataFrame:
+    """The report that `confounding` returns, of columns that are there."""
+    groups = pd.factorize(obs[group_key].map(label_of))[0]
+    rows = [_describe(obs[name], groups, group_key) for name in names]
     return pd.DataFrame(rows, index=pd.Index(names, name="phenotype"))
 
 

@@ -7,10 +7,9 @@ from anndata import AnnData
 
 from polygene_scverse._constants import RANK, UNS
 from polygene_scverse._validate import check_columns
-from polygene_scverse.data.read._binning import detect_scale
+from polygene_scverse.data.read._expression import Expression
 from polygene_scverse.data.read._phenotypes import candidates
 from polygene_scverse.data.read._ranking import rank_genes
-from polygene_scverse.data.read._source import expression, iterate_rows, other_places, place
 
 
 def prepare(
@@ -46,18 +45,17 @@ def prepare(
     KeyError
         If `layer` or `batch_key` does not exist.
     """
-    x, var_names = expression(adata, layer, use_raw)
-    if len(var_names) != adata.n_vars:
+    expression = Expression.of(adata, layer, use_raw)
+    if len(expression.var_names) != adata.n_vars:
         raise ValueError(
-            f"`use_raw`: adata.raw has {len(var_names)} genes and adata {adata.n_vars}, so ranks cannot be written "
-            "into adata.var. Call it on adata.raw.to_adata()."
+            f"`use_raw`: adata.raw has {len(expression.var_names)} genes and adata {adata.n_vars}, so ranks cannot be "
+            "written into adata.var. Call it on adata.raw.to_adata()."
         )
     if batch_key is not None:
-        check_columns([batch_key], adata, "batch_key", candidates(adata.obs))
-    rows, where = np.arange(adata.n_obs), place(layer, use_raw)
-    scale = detect_scale((b.data for b in iterate_rows(x, rows)), where, other_places(adata, where))
+        check_columns([batch_key], adata, "batch_key", candidates)
     batch = None if batch_key is None else adata.obs[batch_key]
-    ranks = rank_genes(x, var_names, rows, scale, batch=batch, seed=seed)
+    ranks = rank_genes(expression, np.arange(adata.n_obs), batch=batch, seed=seed)
     adata.var[RANK] = ranks.to_numpy()
-    note = {"scale": scale, "place": where, "batch_key": batch_key or "", "n_genes": int(ranks.notna().sum())}
-    adata.uns[UNS] = {**adata.uns.get(UNS, {}), "prepare": note}
+    record = {"scale": expression.scale, "place": expression.where}
+    record |= {"batch_key": batch_key or "", "n_genes": int(ranks.notna().sum())}
+    adata.uns[UNS] = {**adata.uns.get(UNS, {}), "prepare": record}

@@ -108,7 +108,7 @@ def audit(
     keys = {"sample_key": sample_key, "group_key": group_key}
     for argument, key in keys.items():
         if key is not None:
-            check_columns([key], adata, argument, candidates(adata.obs))
+            check_columns([key], adata, argument, candidates)
     if model is None:
         labels = {name: Labels.of(adata.obs[name]) for name in names}
         kwargs = {"max_epochs": max_epochs, "validation_size": 0} | dict(train_kwargs or {})
@@ -160,8 +160,7 @@ def _by_model(adata: AnnData, model: Polygene, names: Sequence[str]) -> tuple[di
 
 def _likelihood(model: Polygene, name: str, table: pd.DataFrame) -> pd.DataFrame:
     """Log of probability over share of the training cells."""
-    shares = model.module.log_shares()[model.layout.phenotype_names.index(name)]
-    return table.clip(lower=LEAST).apply(np.log) - shares.numpy(force=True).astype(np.float64)
+    return table.clip(lower=LEAST).apply(np.log) - model.log_shares[name]
 
 
 def _judge(

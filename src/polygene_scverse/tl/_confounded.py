@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
 
 import pandas as pd
-from anndata import AnnData
 
 from polygene_scverse.model import Polygene
-from polygene_scverse.pp import confounding
+from polygene_scverse.pp._confounding import describe_confounding
 
 
-def note_confounding(model: Polygene, data: AnnData, phenotypes: Sequence[str], group_key: str | None) -> pd.DataFrame:
-    """Report, warn in words where there is reason to, and keep the report as ``confounding_`` of the model.
+def note_confounding(model: Polygene, obs: pd.DataFrame, group_key: str | None) -> pd.DataFrame:
+    """Report, warn in words where there is reason to, and keep the report with what is fitted to the model.
+
+    Parameters
+    ----------
+    model
+        Whose phenotypes are looked at.
+    obs
+        The cells.
+    group_key
+        Obs column of the groups; None for none.
 
     Returns
     -------
@@ -21,8 +28,8 @@ def note_confounding(model: Polygene, data: AnnData, phenotypes: Sequence[str], 
     """
     if group_key is None:
         return pd.DataFrame()
-    report = confounding(data, group_key=group_key, phenotypes=phenotypes)
-    model.confounding_ = {"group_key": group_key, "phenotypes": report.to_dict(orient="index")}
+    report = describe_confounding(obs, group_key, list(model.categories))
+    model.fitted_.confounding = {"group_key": group_key, "phenotypes": report.to_dict(orient="index")}
     words = report["words"][report["words"] != ""]
     if len(words):
         warnings.warn(
@@ -30,6 +37,6 @@ def note_confounding(model: Polygene, data: AnnData, phenotypes: Sequence[str], 
             + " ".join(f"{name}: {text}." for name, text in words.items())
             + " See pgs.pp.confounding, and score on held-out groups with pgs.tl.evaluate.",
             UserWarning,
-            stacklevel=3,
+            stacklevel=5,
         )
     return report

@@ -105,7 +105,7 @@ def evaluate(
         return score_tokens(adata, model=model, seed=seed)
     names, chosen = resolve_phenotypes(adata.obs, phenotypes), choose_rivals(rivals)
     if group_key is not None:
-        check_columns([group_key], adata, "group_key", candidates(adata.obs))
+        check_columns([group_key], adata, "group_key", candidates)
     labels = {name: Labels.of(adata.obs[name]) for name in names}
     folds = make_folds(adata.obs, group_key, split, labels, seed)
     groups, kwargs = group_codes(adata.obs, group_key), dict(train_kwargs or {})

@@ -78,7 +78,7 @@ def fill_phenotype(
     for argument, asked in (("phenotypes", names), ("given", evidence)):
         for name in asked:
             check_choice(name, list(trained.categories), argument)
-    check_columns(evidence, data, "given", candidates(data.obs))
+    check_columns(evidence, data, "given", candidates)
     noted = dict(data.uns.get(UNS, {}).get("fill", {}))
     for name in names:
         shown = [other for other in evidence if other != name]

@@ -15,8 +15,7 @@ from mudata import MuData
 from polygene_scverse._constants import GENE_INTERACTIONS, UNS, gene_cells_key, gene_states_key
 from polygene_scverse._validate import check_choice, shorten
 from polygene_scverse.metrics._gene_interactions import Metric, gene_covariance
-from polygene_scverse.model import Polygene
-from polygene_scverse.model._gene_states import GeneStates
+from polygene_scverse.model import GeneStates, Polygene
 from polygene_scverse.tl._models import anndata_of, find
 
 

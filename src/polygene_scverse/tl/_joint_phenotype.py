@@ -12,7 +12,6 @@ from mudata import MuData
 
 from polygene_scverse._constants import JOINT, UNS
 from polygene_scverse.model import Polygene
-from polygene_scverse.model._evidence import MOST_COMBINATIONS
 from polygene_scverse.tl._models import anndata_of, find
 
 MOST_VALUES = 20_000_000
@@ -77,7 +76,7 @@ def joint_phenotype(
     trained = find(adata, model)
     names = list(phenotypes) if not isinstance(phenotypes, str) else [phenotypes]
     impossible = ~trained.seen_together(names).ravel()
-    block = max(1, MOST_VALUES // min(len(impossible), MOST_COMBINATIONS))
+    block = max(1, MOST_VALUES // len(impossible))
     best, probability, mass = [], [], []
     for start in range(0, data.n_obs, block):
         rows = np.arange(start, min(start + block, data.n_obs))

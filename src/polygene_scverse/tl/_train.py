@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -15,20 +14,12 @@ from mudata import MuData
 from rich.console import Console
 from rich.table import Table
 
-from polygene_scverse._constants import N_GENES, RANK, UNS
+from polygene_scverse._constants import N_GENES, UNS
 from polygene_scverse._validate import shorten
-from polygene_scverse.data.read._binning import detect_scale
-from polygene_scverse.data.read._ordered import Ordered
-from polygene_scverse.data.read._phenotypes import resolve_phenotypes
-from polygene_scverse.data.read._ranking import genes_by_rank, rank_genes
-from polygene_scverse.data.read._source import expression, iterate_rows, other_places, place
-from polygene_scverse.data.read._split import Split, resolve_split
-from polygene_scverse.data.shards._files import Paths
-from polygene_scverse.data.shards._shard_set import ShardSet
 from polygene_scverse.model import Polygene
+from polygene_scverse.model._recipe import Decisions, Ordered, Paths, ShardSet, Split, train_on_cells, train_on_files
 from polygene_scverse.tl._confounded import note_confounding
 from polygene_scverse.tl._models import anndata_of, remember
-from polygene_scverse.tl._train_shards import held_out_share, train_shards
 
 
 def train(
@@ -126,87 +117,64 @@ def train(
     >>> model = pgs.tl.train(adata)
     >>> model = pgs.tl.train("shard_{0..46}.h5ad", group_key="donor")
     """
+    told: list[Decisions] = []
+    reports: list[pd.DataFrame] = []
+
+    def tell(decisions: Decisions) -> None:
+        told.append(decisions)
+        reports.append(note_confounding(decisions.model, obs, group_key))
+        if verbose:
+            _print_decisions(decisions, group_key)
+
+    common: dict[str, Any] = {
+        "phenotypes": phenotypes,
+        "ordered": ordered,
+        "group_key": group_key,
+        "n_genes": n_genes,
+        "validation_size": validation_size,
+        "split": split,
+        "max_epochs": max_epochs,
+        "seed": seed,
+        "tell": tell,
+        "model_kwargs": model_kwargs,
+        "enable_progress_bar": verbose,
+    }
     if not isinstance(adata, (AnnData, MuData)):
         shards = ShardSet.open(adata, phenotypes, group_key, layer, use_raw)
-        rows = resolve_split(shards, group_key, held_out_share(shards.n_obs, validation_size, group_key), split, seed)
-        model = train_shards(
-            shards,
-            rows,
-            phenotypes,
-            n_genes,
-            group_key=group_key,
-            say=partial(_say, shards, rows, shards.place, group_key) if verbose else None,
-            model_kwargs={"seed": seed, "ordered": ordered, **(model_kwargs or {})},
-            train_kwargs={"max_epochs": max_epochs, "seed": seed, "enable_progress_bar": verbose} | train_kwargs,
-        )
+        obs = shards.obs
+        model = train_on_files(shards, **common | train_kwargs)
         if save_to is not None:
             model.save(save_to, overwrite=True)
         return model
-    data = anndata_of(adata, mod)
-    if data.is_view:
-        raise ValueError("`adata`: found a view of another AnnData, which cannot be registered. Pass adata.copy().")
-    names = resolve_phenotypes(data.obs, phenotypes)
-    rows = resolve_split(data, group_key, validation_size, split, seed)
-    genes, scale = _genes(data, rows[0], n_genes, layer, use_raw, seed)
-    setup, extra = (Polygene.setup_mudata, {"mod": mod}) if isinstance(adata, MuData) else (Polygene.setup_anndata, {})
-    setup(adata, phenotype_keys=names, layer=layer, use_raw=use_raw, ordered=ordered, **extra)
-    model = Polygene(adata, genes=genes, seed=seed, **(model_kwargs or {}))
-    model.deregister_manager(adata)  # scvi-tools' list of all that was set up would keep adata in memory
-    confounded = note_confounding(model, data, names, group_key)
-    if verbose:
-        _say(data, rows, place(layer, use_raw), group_key, model, scale)
+    obs = anndata_of(adata, mod).obs
     try:
-        model.train(
-            split=rows if len(rows[1]) else None,
-            validation_size=0.0,
-            group_key=group_key if len(rows[1]) else None,
-            max_epochs=max_epochs,
-            seed=seed,
-            **({"enable_progress_bar": verbose} | train_kwargs),
-        )
+        model = train_on_cells(adata, layer=layer, use_raw=use_raw, mod=mod, **common | train_kwargs)
     finally:  # after an interruption other verbs find what was learned so far
-        if model.is_trained_:
-            remember(adata, model)
+        if told and told[0].model.is_trained_:
+            remember(adata, told[0].model)
     if save_to is not None:
         model.save(save_to, overwrite=True)
     if verbose:
         for name, entry in model.calibration_.items():
             Console().print(f"{name}: {entry['words']}", markup=False, highlight=False)
-    note = _note(model, rows[1], scale, seed, "" if save_to is None else str(Path(save_to).absolute()))
-    note |= {"confounding": confounded} if len(confounded) else {}
-    adata.uns[UNS] = {**adata.uns.get(UNS, {}), "train": note}
+    folder = "" if save_to is None else str(Path(save_to).absolute())
+    record = _record(model, told[0].rows[1], told[0].scale, seed, folder)
+    record |= {"confounding": reports[0]} if len(reports[0]) else {}
+    adata.uns[UNS] = {**adata.uns.get(UNS, {}), "train": record}
     return model
 
 
-def _genes(
-    data: AnnData, rows: np.ndarray, n_genes: int, layer: str | None, use_raw: bool, seed: int
-) -> tuple[list[str], str]:
-    """Genes by the ranks in var, else ranked on the training cells; and the scale of the data."""
-    x, var_names = expression(data, layer, use_raw)
-    where = place(layer, use_raw)
-    every = np.arange(data.n_obs)
-    scale = detect_scale((b.data for b in iterate_rows(x, every)), where, other_places(data, where))
-    var = data.raw.var if use_raw else data.var
-    ranks = var[RANK] if RANK in var else rank_genes(x, var_names, rows, scale, seed=seed)
-    return genes_by_rank(ranks, n_genes), scale
-
-
-def _say(
-    data: AnnData | ShardSet,
-    rows: tuple[np.ndarray, np.ndarray],
-    where: str,
-    group_key: str | None,
-    model: Polygene,
-    scale: str,
-) -> None:
+def _print_decisions(decisions: Decisions, group_key: str | None) -> None:
     """Say in a table what was decided."""
+    model, (training, held_out) = decisions.model, decisions.rows
     console, table = Console(), Table("decided", "", title="Polygene", show_header=False)
-    held_out = "cells" if group_key is None else f"cells of whole groups of {group_key!r}"
-    table.add_row("training cells", f"{len(rows[0]):,}; held out for validation: {len(rows[1]):,} {held_out}")
-    table.add_row("expression", f"{where}, read as {scale}")
-    table.add_row("genes", f"{model.layout.n_genes:,} of {data.n_vars:,}, in {model.layout.n_bins} expression bins")
+    kind = "cells" if group_key is None else f"cells of whole groups of {group_key!r}"
+    table.add_row("training cells", f"{len(training):,}; held out for validation: {len(held_out):,} {kind}")
+    table.add_row("expression", f"{decisions.place}, read as {decisions.scale}")
+    n_genes, n_bins = model.layout.n_genes, model.layout.n_bins
+    table.add_row("genes", f"{n_genes:,} of {decisions.n_vars:,}, in {n_bins} expression bins")
     for name, categories in model.categories.items():
-        known = int((model.codes(rows[0])[name] >= 0).sum())
+        known = int((decisions.codes[name] >= 0).sum())
         text = f"{len(categories)} categories {shorten(categories, 4)}, known for {known:,} training cells"
         table.add_row(f"phenotype {name}", text)
     config = model.module.config
@@ -216,7 +184,7 @@ def _say(
     console.print(table)
 
 
-def _note(model: Polygene, validation: np.ndarray, scale: str, seed: int, folder: str) -> dict[str, Any]:
+def _record(model: Polygene, validation: np.ndarray, scale: str, seed: int, folder: str) -> dict[str, Any]:
     """Plain values for ``uns``, which h5ad can hold."""
     # aligned by epoch: a metric may be computed in some epochs only
     history = pd.DataFrame({name: table.iloc[:, 0] for name, table in (model.history_ or {}).items()})

@@ -65,7 +65,7 @@ def trained_batch(simulated):
     Polygene.setup_anndata(simulated, phenotype_keys=["cell_type", "sex"])
     model = Polygene(simulated, n_genes=60, n_hidden=16, n_layers=1, n_heads=2)
     model.edges_ = [0.0, *np.linspace(0.1, 9, 9)]
-    table = model._table(simulated, np.arange(40))
+    table = model._cells(simulated, np.arange(40)).read_all()
     return model.module, BatchDataset(table, MaskingRates())[0, np.arange(40)]
 
 

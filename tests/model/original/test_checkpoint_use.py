@@ -126,7 +126,7 @@ def test_an_ordinary_model_is_read_by_transformers(trained, tmp_path):
     assert sorted(p.name for p in (tmp_path / "new" / "out").iterdir()) == [
         *("config.json", "genes.txt", "model.safetensors", "vocab.txt")
     ]
-    table = model._table(model.adata, np.arange(10))
+    table = model._cells(model.adata, np.arange(10)).read_all()
     ids = np.full((10, model.layout.length), model.layout.first_bin_id)
     ids[:, model.layout.special_positions] = model.layout.special_tokens
     row = np.repeat(np.arange(10), table.cells.lengths)

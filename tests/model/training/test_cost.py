@@ -44,7 +44,7 @@ def batch_of(model, n):
     from polygene_scverse.data.feed._masking import MaskingRates
 
     model.edges_ = [0.0, *np.linspace(0.1, 9, 9)]
-    return BatchDataset(model._table(model.adata, np.arange(60)), MaskingRates())[0, np.arange(n)]
+    return BatchDataset(model._cells(model.adata, np.arange(60)).read_all(), MaskingRates())[0, np.arange(n)]
 
 
 def test_kept_memory_by_hand():
@@ -92,7 +92,7 @@ def test_memory_of_the_linear_path(model_of, monkeypatch):
     """What numpy asks for while it is fitted."""
     monkeypatch.setattr(_linear_path, "MOST_CELLS", 60)
     model = model_of()
-    cost, table = measure_cost(model, 1), model._table(model.adata, np.arange(60))
+    cost, table = measure_cost(model, 1), model._cells(model.adata, np.arange(60)).read_all()
     tracemalloc.start()
     try:
         model._fit_linear_path(table, 0)

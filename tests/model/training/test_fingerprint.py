@@ -11,7 +11,7 @@ def splitter_of(model, rows=SPLIT):
     from polygene_scverse.data.feed._loader import CellSplitter
     from polygene_scverse.data.feed._masking import MaskingRates
 
-    train, validation = (model._table(model.adata, r) for r in rows)
+    train, validation = (model._cells(model.adata, r).read_all() for r in rows)
     return CellSplitter(train, validation, MaskingRates(), batch_size=8, seed=3)
 
 
@@ -24,13 +24,13 @@ def test_arrays_that_differ_have_other_words():
 
 def test_cells_are_told_apart_by_tokens_labels_and_numbers(trained):
     model = trained()
-    table = model._table(model.adata, np.arange(10))
-    same = model._table(model.adata, np.arange(10))
+    table = model._cells(model.adata, np.arange(10)).read_all()
+    same = model._cells(model.adata, np.arange(10)).read_all()
     assert cells_digest(table) == cells_digest(same)
     assert cells_digest(table).startswith("10 cells (")
     assert cells_digest(None) == "none"
     for name in ("codes", "ids"):
-        other = model._table(model.adata, np.arange(10))
+        other = model._cells(model.adata, np.arange(10)).read_all()
         getattr(other, name)[0] += 1
         assert cells_digest(other) != cells_digest(table)
     same.cells.bins[0] += 1

@@ -148,7 +148,7 @@ def test_phenotype_scores_equal_scikit_learns():
 @pytest.mark.parametrize("n_bins", [2, 5])
 def test_gene_scores_equal_scikit_learns(n_bins):
     model = trained(batch_size=7, n_bins=n_bins)
-    table = model._table(model.adata, VALIDATION)
+    table = model._cells(model.adata, VALIDATION).read_all()
     splitter = CellSplitter(table, table, MaskingRates(), batch_size=40)
     (batch,) = splitter.val_dataloader()
     with torch.no_grad():

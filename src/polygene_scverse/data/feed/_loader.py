@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -12,10 +12,11 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from polygene_scverse._layout import TokenLayout
 from polygene_scverse.data.feed._batch import make_batch
-from polygene_scverse.data.feed._masking import MaskingRates, draw, show_all
+from polygene_scverse.data.feed._masking import MaskingRates, draw_mixed
 from polygene_scverse.data.feed._steps import StepLoader, split_step
-from polygene_scverse.data.feed._table import CellTable
+from polygene_scverse.data.feed._table import CellPart, CellTable
 
 WINDOW = 16
 """Batches whose cells are sorted by length together."""
@@ -24,52 +25,44 @@ BatchKey = tuple[int, NDArray[np.int64]]
 
 
 class BatchDataset(Dataset):
-    """Assembles the batch of a key ``(epoch, cells)``.
+    """Assembles the batch of a key ``(epoch, cells)``, with tokens hidden at random.
 
     Parameters
     ----------
     table
         The cells.
     rates
-        How much is hidden; None for inference, where nothing is a target.
+        How much is hidden.
     seed
         Seed of the draws.
     fixed_epoch
         Draw as in this epoch, always: validation sees the same targets each time.
-    shown
-        For inference: phenotypes that are shown where their value is known; shape (n_phenotypes,). None by default.
     """
 
-    def __init__(
-        self,
-        table: CellTable,
-        rates: MaskingRates | None = None,
-        *,
-        seed: int = 0,
-        fixed_epoch: int | None = None,
-        shown: NDArray[np.bool_] | None = None,
-    ) -> None:
-        self.table, self.rates, self.seed, self.fixed_epoch, self.shown = table, rates, seed, fixed_epoch, shown
+    def __init__(self, table: CellTable, rates: MaskingRates, *, seed: int = 0, fixed_epoch: int | None = None) -> None:
+        self.table, self.rates, self.seed, self.fixed_epoch = table, rates, seed, fixed_epoch
 
     def __len__(self) -> int:
         return len(self.table)
 
     def __getitem__(self, key: BatchKey) -> dict[str, torch.Tensor]:
         epoch, rows = key
+        epoch = epoch if self.fixed_epoch is None else self.fixed_epoch
         t = self.table
-        cells, codes = t.cells.take(rows), t.codes[rows]
-        if self.rates is None:
-            masking = show_all(cells, codes, self.shown)
-        else:
-            epoch = epoch if self.fixed_epoch is None else self.fixed_epoch
-            masking = draw(
-                cells, t.ids[rows], t.measured, t.layout.n_phenotypes, self.rates, seed=self.seed, epoch=epoch
-            )
-        batch = make_batch(cells, masking, t.layout, codes)
-        batch["rows"] = rows
-        if self.rates is None:
-            batch["measured"] = t.measured_in(rows)
-        return {name: torch.from_numpy(np.ascontiguousarray(a)) for name, a in batch.items()}
+        return drawn_batch(t.take(rows), t.measured, t.layout, self.rates, seed=self.seed, epoch=epoch)
+
+
+def drawn_batch(
+    part: CellPart, measured: NDArray[np.bool_], layout: TokenLayout, rates: MaskingRates, *, seed: int, epoch: int
+) -> dict[str, torch.Tensor]:
+    """The batch of some cells with tokens hidden at random; arguments as of `draw_mixed` and `make_batch`."""
+    masking = draw_mixed(part, measured, layout.n_phenotypes, rates, seed=seed, epoch=epoch)
+    return as_tensors({**make_batch(part.cells, masking, layout, part.codes), "rows": part.ids})
+
+
+def as_tensors(batch: Mapping[str, NDArray[Any]]) -> dict[str, torch.Tensor]:
+    """Torch tensors that share the arrays' memory where they can."""
+    return {name: torch.from_numpy(np.ascontiguousarray(a)) for name, a in batch.items()}
 
 
 class LengthSampler(Sampler[BatchKey]):

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from polygene_scverse._validate import check_choice, check_fraction
 from polygene_scverse.data.feed._random import cell_keys, uniform
+from polygene_scverse.data.feed._table import CellPart
 from polygene_scverse.data.read._tokens import Cells
 
 _TARGET, _DROP, _DROP_RATE, _ZERO, _ZERO_START, _ZERO_COUNT, _HIDE, _HIDE_ALL = range(8)  # streams
@@ -85,28 +86,40 @@ class Masking:
     hidden: NDArray[np.bool_]
 
 
-def show_all(cells: Cells, codes: NDArray[np.integer], shown: NDArray[np.bool_] | None = None) -> Masking:
-    """Nothing is a target, every expressed gene is visible: inference.
+def show_all(cells: Cells, hidden: NDArray[np.bool_]) -> Masking:
+    """Nothing is a target, every expressed gene is visible.
 
     Parameters
     ----------
     cells
         The cells of the batch.
-    codes
-        Phenotype codes, -1 where unknown; shape (n_cells, n_phenotypes).
-    shown
-        Phenotypes that are shown where they are known; shape (n_phenotypes,). By default all are hidden.
+    hidden
+        Which phenotypes are hidden; shape (n_cells, n_phenotypes).
     """
-    n_entries, none = len(cells.genes), np.zeros(0, dtype=np.int64)
-    hidden = np.ones(codes.shape, dtype=bool) if shown is None else ~shown | (codes < 0)
-    return Masking(
-        visible=np.ones(n_entries, dtype=bool),
-        target=np.zeros(n_entries, dtype=bool),
-        zero_rows=none,
-        zero_genes=none,
-        log_sampling_ratio=np.zeros(len(cells), dtype=np.float32),
-        hidden=hidden,
-    )
+    return ask(cells, np.zeros(0, dtype=np.int64), hidden)
+
+
+def ask(cells: Cells, genes: NDArray[np.int64], hidden: NDArray[np.bool_]) -> Masking:
+    """The same genes are targets in every cell, expressed or not; every other expressed gene is visible.
+
+    Parameters
+    ----------
+    cells
+        The cells of the batch.
+    genes
+        Gene slots to ask for, each once; shape (n_asked,).
+    hidden
+        Which phenotypes are hidden; shape (n_cells, n_phenotypes).
+    """
+    n = len(cells)
+    target = np.isin(cells.genes, genes)
+    rows = np.repeat(np.arange(n), cells.lengths)
+    column = np.searchsorted(np.sort(genes), cells.genes[target])
+    silent = np.ones((n, len(genes)), dtype=bool)
+    silent[rows[target], column] = False
+    zero_rows, zero_columns = np.nonzero(silent)
+    none_drawn = np.zeros(n, dtype=np.float32)
+    return Masking(~target, target, zero_rows, np.sort(genes)[zero_columns], none_drawn, hidden)
 
 
 def draw(
@@ -227,3 +240,37 @@ def _draw_absent(
         entry_rows * (n_measured + 1) + gaps_before, rows * (n_measured + 1) + absent_rank, "right"
     )
     return slot_of_measured[absent_rank + position - cells.indptr[rows]]
+
+
+def draw_mixed(
+    part: CellPart,
+    measured: NDArray[np.bool_],
+    n_phenotypes: int,
+    rates: MaskingRates,
+    *,
+    seed: int,
+    epoch: int,
+) -> Masking:
+    """As `draw`, for cells that differ in the genes that are measured; the draw of a cell depends on no other."""
+    cells, n = part.cells, len(part.cells)
+    present = np.unique(part.kinds)
+    measured = np.atleast_2d(measured)
+    if len(present) < 2:
+        of_all = measured[present[0] if n else 0]
+        return draw(cells, part.ids, of_all, n_phenotypes, rates, seed=seed, epoch=epoch)
+    rows = np.repeat(np.arange(n), cells.lengths)
+    visible, target = np.zeros((2, len(rows)), dtype=bool)
+    ratio = np.zeros(n, dtype=np.float32)
+    hidden = np.zeros((n, n_phenotypes), dtype=bool)
+    zero_rows, zero_genes = [], []
+    for kind in present:
+        of_kind = np.flatnonzero(part.kinds == kind)
+        entries = (part.kinds == kind)[rows]
+        m = draw(cells.take(of_kind), part.ids[of_kind], measured[kind], n_phenotypes, rates, seed=seed, epoch=epoch)
+        visible[entries], target[entries] = m.visible, m.target
+        ratio[of_kind], hidden[of_kind] = m.log_sampling_ratio, m.hidden
+        zero_rows.append(of_kind[m.zero_rows])
+        zero_genes.append(m.zero_genes)
+    of_zeros = np.concatenate(zero_rows)
+    order = np.argsort(of_zeros, kind="stable")
+    return Masking(visible, target, of_zeros[order], np.concatenate(zero_genes)[order], ratio, hidden)

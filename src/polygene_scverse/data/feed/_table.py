@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from polygene_scverse._layout import TokenLayout
 from polygene_scverse.data.read._tokens import Cells
+
+
+class CellPart(NamedTuple):
+    """The cells of a batch: their tokens, phenotype codes and numbers, and which set of measured genes each has."""
+
+    cells: Cells
+    codes: NDArray[np.int64]
+    ids: NDArray[np.int64]
+    kinds: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -27,7 +36,9 @@ class CellTable:
     layout
         Ids and positions.
     measured
-        Whether each gene is measured; shape (n_genes,).
+        Whether each gene is measured, shape (n_genes,); or a row for each set of genes, shape (n_kinds, n_genes).
+    kinds
+        Row of `measured` of each cell, shape (n_cells,); None where all cells have the same genes.
     """
 
     cells: Cells
@@ -35,6 +46,7 @@ class CellTable:
     ids: NDArray[np.int64]
     layout: TokenLayout
     measured: NDArray[np.bool_]
+    kinds: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.cells)
@@ -45,25 +57,26 @@ class CellTable:
         return self.cells.lengths
 
     def measured_in(self, rows: NDArray[np.integer]) -> NDArray[np.bool_]:
-        """Whether each gene is measured in some cells; shape (n_genes,), or (n_rows, n_genes) where they differ."""
-        return self.measured
+        """Whether each gene is measured in some cells; shape (n_genes,), or (n_rows, n_genes) where they differ.
 
-    def read(self, rows: NDArray[np.integer]) -> CellTable:
-        """Some of the cells."""
-        part = (self.cells.take(rows), self.codes[rows], self.ids[rows])
-        return CellTable(*part, self.layout, self.measured)
+        Cells that have the same genes are computed with as those in memory, to the last bit.
+        """
+        if self.kinds is None:
+            return self.measured
+        kinds = self.kinds[rows]
+        return self.measured[kinds[0]] if len(kinds) and (kinds == kinds[0]).all() else self.measured[kinds]
 
+    def take(self, rows: NDArray[np.integer]) -> CellPart:
+        """Some of the cells, in the order asked for, without what all cells share."""
+        kinds = np.zeros(len(rows), dtype=np.int64) if self.kinds is None else self.kinds[rows]
+        return CellPart(self.cells.take(rows), self.codes[rows], self.ids[rows], kinds)
 
-def draw_part(cells: Any, size: int, seed: int) -> CellTable:
-    """A draw of at most `size` of the cells, in their order.
+    def read(self, rows: NDArray[np.int64]) -> CellTable:
+        """Some of the cells, as a table."""
+        part = self.take(rows)
+        kinds = None if self.kinds is None else part.kinds
+        return replace(self, cells=part.cells, codes=part.codes, ids=part.ids, kinds=kinds)
 
-    Parameters
-    ----------
-    cells
-        A table, or a feed of cells on disk.
-    size
-        How many.
-    seed
-        Seed of the draw.
-    """
-    return cells.read(np.sort(np.random.default_rng(seed).permutation(len(cells))[:size]))
+    def rebinned(self, edges: NDArray[np.float64]) -> CellTable:
+        """The same cells with other bins; see `Cells.rebin`."""
+        return replace(self, cells=self.cells.rebin(edges))

@@ -36,18 +36,24 @@ def detect_scale(blocks: Iterable[NDArray[np.floating]], where: str = "adata.X",
         If a value is NaN, infinite or negative, or if values are neither whole numbers nor small enough for
         log1p of counts per 10,000.
     """
-    whole, highest = True, 0.0
+    whole = True
     for values in blocks:
-        check_finite(values, where, remedy)
-        check_not_negative(values, where, remedy)
+        check_values(values, "counts", where, remedy)
         whole = whole and bool(np.all(values == np.rint(values)))
-        highest = max(highest, float(values.max(initial=0.0)))
-    if not whole and highest > LARGEST_LOG1P:
+        if not whole:
+            check_values(values, "log1p", where, remedy)
+    return "counts" if whole else "log1p"
+
+
+def check_values(values: NDArray[np.floating], scale: Scale, where: str = "adata.X", remedy: str = "") -> None:
+    """Refuse values that cannot be of a scale; arguments and errors as of `detect_scale`."""
+    check_finite(values, where, remedy)
+    check_not_negative(values, where, remedy)
+    if scale == "log1p" and (highest := float(values.max(initial=0.0))) > LARGEST_LOG1P:
         raise ValueError(
             f"`adata`: {where} has values that are not whole numbers and reach {highest:.4g}: neither raw counts nor "
             f"log1p of counts per 10,000. If they are normalised, call sc.pp.log1p(adata) first{remedy}."
         )
-    return "counts" if whole else "log1p"
 
 
 def normalize(values: NDArray[np.float32], totals: NDArray[np.floating]) -> NDArray[np.float32]:

@@ -14,7 +14,7 @@ N_MEAN_BINS = 20
 """Genes are compared with others of their mean, in so many bins, as scanpy does."""
 
 
-class GeneMoments:
+class DispersionSums:
     """Sums over cells from which genes are ranked, for cells of which each may have other genes.
 
     Parameters
@@ -50,7 +50,7 @@ class GeneMoments:
         for sums, weights in ((self.n_expressed, None), (self.sums, values), (self.squares, values**2)):
             sums[columns] += np.bincount(x.indices, weights=weights, minlength=x.shape[1]).astype(sums.dtype)
 
-    def __iadd__(self, other: GeneMoments) -> GeneMoments:
+    def __iadd__(self, other: DispersionSums) -> DispersionSums:
         self.n_cells += other.n_cells
         self.n_expressed += other.n_expressed
         self.sums += other.sums

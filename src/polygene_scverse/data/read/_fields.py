@@ -17,9 +17,9 @@ from scvi.data.fields import BaseAnnDataField
 
 from polygene_scverse._constants import PHENOTYPE_FIELD, X_FIELD
 from polygene_scverse._validate import shorten
+from polygene_scverse.data.read._expression import Expression
 from polygene_scverse.data.read._ordered import Ordered, resolve_ordered
 from polygene_scverse.data.read._phenotypes import categories_of, encode_all, resolve_phenotypes
-from polygene_scverse.data.read._source import expression
 
 
 class ExpressionField(BaseAnnDataField):
@@ -54,15 +54,19 @@ class ExpressionField(BaseAnnDataField):
     def mod_key(self) -> str | None:
         return self._mod_key
 
+    def _expression(self, adata: AnnData | MuData) -> Expression:
+        return Expression.of(_modality(adata, self.mod_key), self.layer, self.use_raw)
+
     def get_field_data(self, adata: AnnData | MuData) -> Any:
-        return expression(_modality(adata, self.mod_key), self.layer, self.use_raw)[0]
+        return self._expression(adata).matrix
 
     def validate_field(self, adata: AnnData | MuData) -> None:
         self.get_field_data(adata)
 
     def register_field(self, adata: AnnData | MuData) -> dict[str, Any]:
-        x, var_names = expression(_modality(adata, self.mod_key), self.layer, self.use_raw)
-        return {"n_obs": int(x.shape[0]), "n_vars": len(var_names), "column_names": [str(name) for name in var_names]}
+        found = self._expression(adata)
+        names = [str(name) for name in found.var_names]
+        return {"n_obs": found.n_obs, "n_vars": len(names), "column_names": names}
 
     def transfer_field(self, state_registry: dict, adata_target: AnnData | MuData, **_: Any) -> dict[str, Any]:
         return self.register_field(adata_target)

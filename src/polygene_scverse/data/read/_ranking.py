@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -13,18 +13,57 @@ from numpy.typing import NDArray
 
 from polygene_scverse._constants import RANK, TARGET_SUM
 from polygene_scverse._threads import threads_kept
-from polygene_scverse.data.read._binning import Scale
-from polygene_scverse.data.read._source import iterate_rows
+from polygene_scverse._validate import shorten
+from polygene_scverse.data.read._expression import Expression
 
 MOST_CELLS = 50_000
 """Cells that variability is computed from; of more, so many are drawn."""
 
 
-def rank_genes(
-    x: Any,
-    var_names: pd.Index,
+def choose_genes(
+    expression: Expression,
     rows: NDArray[np.integer],
-    scale: Scale,
+    n_genes: int,
+    *,
+    genes: Sequence[str] | None = None,
+    ranks: pd.Series | None = None,
+    seed: int = 0,
+) -> list[str]:
+    """Genes of a model, most variable first.
+
+    Parameters
+    ----------
+    expression
+        Expression of the data set.
+    rows
+        Cells to rank by, where there are no ranks.
+    n_genes
+        Number of genes.
+    genes
+        Genes that were chosen already.
+    ranks
+        ``var["highly_variable_rank"]``, if it is there.
+    seed
+        As for `rank_genes`.
+
+    Raises
+    ------
+    KeyError
+        If one of `genes` is not in the data.
+    ValueError
+        As for `genes_by_rank`.
+    """
+    if genes is not None:
+        genes = [str(gene) for gene in genes]
+        if absent := [gene for gene in genes if gene not in expression.var_names]:
+            raise KeyError(f"`genes`: {shorten(absent)} not among adata.var_names. Pass names that are.")
+        return genes
+    return genes_by_rank(rank_genes(expression, rows, seed=seed) if ranks is None else ranks, n_genes)
+
+
+def rank_genes(
+    expression: Expression,
+    rows: NDArray[np.integer],
     *,
     batch: pd.Series | None = None,
     seed: int = 0,
@@ -33,16 +72,12 @@ def rank_genes(
 
     Parameters
     ----------
-    x
-        Expression; shape (n_obs, n_vars).
-    var_names
-        Gene names; shape (n_vars,).
+    expression
+        Expression of the data set.
     rows
         Cells to rank by.
-    scale
-        Scale of `x`.
     batch
-        Batch of each cell of `x`. Genes that are highly variable in more batches come first.
+        Batch of each cell of the data set. Genes that are highly variable in more batches come first.
     seed
         Seed of the draw when there are more than 50,000 cells.
 
@@ -52,9 +87,10 @@ def rank_genes(
     """
     if len(rows) > MOST_CELLS:
         rows = np.sort(np.random.default_rng(seed).choice(rows, MOST_CELLS, replace=False))
-    data = AnnData(sp.vstack(list(iterate_rows(x, rows)), format="csr"), var=pd.DataFrame(index=var_names))
+    var_names = expression.var_names
+    data = AnnData(sp.vstack(list(expression.blocks(rows)), format="csr"), var=pd.DataFrame(index=var_names))
     n_cells = np.bincount(data.X.indices, minlength=len(var_names))
-    if scale == "counts":
+    if expression.scale == "counts":
         with threads_kept():
             sc.pp.normalize_total(data, target_sum=TARGET_SUM)
             sc.pp.log1p(data)

@@ -110,7 +110,7 @@ def resolve_split(
         As for `split_cells` and `check_split`.
     """
     if group_key is not None:
-        check_columns([group_key], data, "group_key", candidates(data.obs))
+        check_columns([group_key], data, "group_key", candidates)
     groups = None if group_key is None else data.obs[group_key]
     if split is None:
         return split_cells(data.n_obs, validation_size=validation_size, groups=groups, seed=seed)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 
 from polygene_scverse._validate import shorten
 from polygene_scverse.data.read._binning import Scale, digitize, normalize
-from polygene_scverse.data.read._source import iterate_rows
+from polygene_scverse.data.read._expression import Expression
 
 
 @dataclass(frozen=True)
@@ -62,6 +61,27 @@ class Cells:
         keep = bins > 0
         indptr = np.concatenate([[0], np.cumsum(keep)])[self.indptr]
         return Cells(indptr, self.genes[keep], bins[keep].astype(np.int16), self.values[keep])
+
+    def with_genes(self, genes: NDArray[np.integer], bins: NDArray[np.integer], values: NDArray[np.floating]) -> Cells:
+        """The same cells with some genes set to one bin and value in every cell; bin 0 silences a gene.
+
+        Parameters
+        ----------
+        genes
+            Gene slots, each once; shape (n_set,).
+        bins, values
+            Bin and expression of each; shape (n_set,).
+        """
+        n, keep = len(self), ~np.isin(self.genes, genes)
+        rows, on = np.repeat(np.arange(n), self.lengths)[keep], bins > 0
+        rows = np.concatenate([rows, np.repeat(np.arange(n), on.sum())])
+        columns = [
+            np.concatenate([old[keep], np.tile(new[on], n)]).astype(old.dtype)
+            for old, new in ((self.genes, genes), (self.bins, bins), (self.values, values))
+        ]
+        order = np.lexsort((columns[0], rows))
+        indptr = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=n))]).astype(np.int64)
+        return Cells(indptr, *(column[order] for column in columns))
 
     @classmethod
     def concatenate(cls, parts: Sequence[Cells]) -> Cells:
@@ -136,6 +156,6 @@ class Tokenizer:
         indptr = np.concatenate([[0], np.cumsum(np.bincount(row, minlength=x.shape[0]))])
         return Cells(indptr, slot[order], bins[order].astype(np.int16), values[order])
 
-    def read(self, x: Any, rows: NDArray[np.integer]) -> Cells:
-        """Tokens of some rows of a matrix of any kind, read in blocks."""
-        return Cells.concatenate([self(block) for block in iterate_rows(x, rows)])
+    def read(self, expression: Expression, rows: NDArray[np.integer]) -> Cells:
+        """Tokens of some rows of a data set, read in blocks."""
+        return Cells.concatenate([self(block) for block in expression.blocks(rows)])

@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from polygene_scverse._layout import TokenLayout
-from polygene_scverse.data.feed._batch import make_batch
-from polygene_scverse.data.feed._loader import CellSplitter, LengthSampler
-from polygene_scverse.data.feed._masking import Masking, MaskingRates, draw
+from polygene_scverse.data.feed._loader import CellSplitter, LengthSampler, drawn_batch
+from polygene_scverse.data.feed._masking import MaskingRates
 from polygene_scverse.data.feed._steps import StepLoader, split_step
+from polygene_scverse.data.feed._table import CellPart, CellTable
 from polygene_scverse.data.read._tokens import Cells
-from polygene_scverse.data.shards._feed import CellPart, ShardCells, ShardFeed
+from polygene_scverse.data.shards._feed import ShardFeed
 
 ShardKey = tuple[int, CellPart]
 _ORDER_OF_BLOCKS = 1  # stream of random numbers; the order within a buffer has its own
@@ -48,44 +48,7 @@ class ShardBatches(Dataset):
 
     def __getitem__(self, key: ShardKey) -> dict[str, torch.Tensor]:
         epoch, part = key
-        n_phenotypes = self.layout.n_phenotypes
-        masking = draw_mixed(part, self.measured, n_phenotypes, self.rates, seed=self.seed, epoch=epoch)
-        batch = make_batch(part.cells, masking, self.layout, part.codes)
-        batch["rows"] = part.ids
-        return {name: torch.from_numpy(np.ascontiguousarray(a)) for name, a in batch.items()}
-
-
-def draw_mixed(
-    part: CellPart,
-    measured: NDArray[np.bool_],
-    n_phenotypes: int,
-    rates: MaskingRates,
-    *,
-    seed: int,
-    epoch: int,
-) -> Masking:
-    """As `draw`, for cells that differ in the genes that are measured; the draw of a cell depends on no other."""
-    cells, n = part.cells, len(part.cells)
-    present = np.unique(part.kinds)
-    if len(present) < 2:
-        of_all = measured[present[0] if n else 0]
-        return draw(cells, part.ids, of_all, n_phenotypes, rates, seed=seed, epoch=epoch)
-    rows = np.repeat(np.arange(n), cells.lengths)
-    visible, target = np.zeros((2, len(rows)), dtype=bool)
-    ratio = np.zeros(n, dtype=np.float32)
-    hidden = np.zeros((n, n_phenotypes), dtype=bool)
-    zero_rows, zero_genes = [], []
-    for kind in present:
-        of_kind = np.flatnonzero(part.kinds == kind)
-        entries = (part.kinds == kind)[rows]
-        m = draw(cells.take(of_kind), part.ids[of_kind], measured[kind], n_phenotypes, rates, seed=seed, epoch=epoch)
-        visible[entries], target[entries] = m.visible, m.target
-        ratio[of_kind], hidden[of_kind] = m.log_sampling_ratio, m.hidden
-        zero_rows.append(of_kind[m.zero_rows])
-        zero_genes.append(m.zero_genes)
-    of_zeros = np.concatenate(zero_rows)
-    order = np.argsort(of_zeros, kind="stable")
-    return Masking(visible, target, of_zeros[order], np.concatenate(zero_genes)[order], ratio, hidden)
+        return drawn_batch(part, self.measured, self.layout, self.rates, seed=self.seed, epoch=epoch)
 
 
 class ShardSampler(Sampler[ShardKey]):
@@ -127,7 +90,7 @@ class ShardSampler(Sampler[ShardKey]):
         self.feed, self.batch_size, self.seed = feed, batch_size, seed
         self.rank, self.n_ranks, self.parts, self.epoch, self.first = rank, n_ranks, parts, 0, 0
         self.batches_per_buffer = feed.buffer_cells // batch_size
-        self._whole: ShardCells | None = None
+        self._whole: CellTable | None = None
 
     def __len__(self) -> int:
         return self.parts * -(-len(self.feed) // self.batch_size)
@@ -152,14 +115,14 @@ class ShardSampler(Sampler[ShardKey]):
         within.set_epoch(self.epoch)
         return within.batches()
 
-    def _read(self, buffers: list[NDArray[np.int64]], first: int) -> Iterator[tuple[int, ShardCells]]:
+    def _read(self, buffers: list[NDArray[np.int64]], first: int) -> Iterator[tuple[int, CellTable]]:
         """Buffers from number `first` on; while one is used the next is read."""
         if len(buffers) == 1:
             self._whole = self.feed.read(buffers[0]) if self._whole is None else self._whole
             yield from [(0, self._whole)][first:]
             return
         with ThreadPoolExecutor(1) as thread:
-            ahead: Future[ShardCells] | None = None
+            ahead: Future[CellTable] | None = None
             for k in range(first, len(buffers)):
                 part = self.feed.read(buffers[k]) if ahead is None else ahead.result()
                 ahead = thread.submit(self.feed.read, buffers[k + 1]) if k + 1 < len(buffers) else None
@@ -179,7 +142,7 @@ class HeldOutSampler(LengthSampler):
         Passed to `LengthSampler`.
     """
 
-    def __init__(self, part: ShardCells, batch_size: int, **kwargs: Any) -> None:
+    def __init__(self, part: CellTable, batch_size: int, **kwargs: Any) -> None:
         super().__init__(part.cells.lengths, batch_size, **kwargs)
         self.part = part
 
@@ -192,7 +155,7 @@ class ShardSplitter(CellSplitter):
     """As its parent, but training cells are read from files; held-out cells are in memory."""
 
     train: ShardFeed  # type: ignore[assignment]
-    validation: ShardCells | None
+    validation: CellTable | None
 
     def train_dataloader(self) -> StepLoader:
         """Shuffled batches with fresh draws in each epoch."""

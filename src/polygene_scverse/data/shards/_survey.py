@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from polygene_scverse._validate import shorten
 from polygene_scverse.data.read._binning import Scale, detect_scale
-from polygene_scverse.data.read._dispersions import GeneMoments
+from polygene_scverse.data.read._dispersions import DispersionSums
 from polygene_scverse.data.read._ranking import genes_by_rank
 from polygene_scverse.data.read._source import BLOCK
 from polygene_scverse.data.read._tokens import Tokenizer
@@ -51,7 +51,7 @@ def survey(
         raise KeyError(f"`genes`: {shorten(absent)} not among the genes of the files. Pass names that are.")
     ranks = common_ranks(shards.files) if genes is None else None
     wanted = genes is None and ranks is None
-    moments = GeneMoments(len(shards.var_names)) if wanted else None
+    moments = DispersionSums(len(shards.var_names)) if wanted else None
     training = dict(shards.by_file(rows))
     scales: dict[Scale, Path] = {}
     for k, file in enumerate(shards.files):
@@ -70,7 +70,7 @@ def survey(
 
 
 def _survey_file(
-    file: ShardFile, training: NDArray[np.int64], var_names: pd.Index, moments: GeneMoments | None
+    file: ShardFile, training: NDArray[np.int64], var_names: pd.Index, moments: DispersionSums | None
 ) -> Scale:
     """Scale of a file; adds its training cells to the moments."""
     where = f"{file.place} of {file.path}"
@@ -81,17 +81,17 @@ def _survey_file(
         guess = "counts" if np.array_equal(first, np.rint(first)) else "log1p"
     columns = var_names.get_indexer(file.var_names)
 
-    def values(scale: Scale, of_file: GeneMoments | None) -> Iterator[NDArray[np.floating]]:
+    def values(scale: Scale, of_file: DispersionSums | None) -> Iterator[NDArray[np.floating]]:
         for start, block in zip(range(0, file.n_obs, BLOCK), file.iterate(every), strict=True):
             yield block.data  # checked before it is added
             if of_file is not None:
                 part = training[slice(*np.searchsorted(training, [start, start + BLOCK]))] - start
                 of_file.add(block if len(part) == block.shape[0] else block[part], columns, scale)
 
-    of_file = None if moments is None else GeneMoments(len(var_names))
+    of_file = None if moments is None else DispersionSums(len(var_names))
     scale = detect_scale(values(guess, of_file), where)
     if of_file is not None and scale != guess:  # whole numbers in the first block only
-        of_file = GeneMoments(len(var_names))
+        of_file = DispersionSums(len(var_names))
         detect_scale(values(scale, of_file), where)
     if moments is not None and of_file is not None:
         moments += of_file

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from scvi.data import AnnDataManager
@@ -15,7 +16,6 @@ from polygene_scverse._layout import TokenLayout
 from polygene_scverse._validate import check_choice
 from polygene_scverse.data.read._binning import make_edges
 from polygene_scverse.data.read._fields import ExpressionField, PhenotypeField
-from polygene_scverse.model._training import ORIGINAL_MASK
 from polygene_scverse.model.original._bert import (
     CONFIG_FILE,
     WEIGHTS_FILE,
@@ -36,129 +36,100 @@ from polygene_scverse.model.original._files import (
     write_lines,
     write_vocabulary,
 )
+from polygene_scverse.model.training._training import ORIGINAL_MASK
+from polygene_scverse.module import PolygeneModule
 
 EDGES_KEY, MASK_KEY, PHENOTYPES_KEY = "bin_edges", "polygene_mask", "polygene_phenotypes"
 """Entries of ``config.json`` that only ours has: bin edges, the mask of the training, slots of other phenotypes."""
 
 
-class CheckpointMixin:
-    """`from_original` and `to_original` of the model."""
+@dataclass(frozen=True)
+class OriginalCheckpoint:
+    """What a checkpoint of the original says.
 
-    @classmethod
-    def from_original(
-        cls,
-        folder: str | Path,
-        *,
-        vocabulary: str | Path | None = None,
-        genes: str | Path | Sequence[str] | None = None,
-        n_bins: int | None = None,
-        threshold: float | None = None,
-        columns: Mapping[str, str] | None = None,
-        layer: str | None = None,
-        use_raw: bool = False,
-    ) -> Self:
-        """Read a checkpoint of the original Polygene (``GeneBertForMaskedLM``), of any size.
+    Parameters
+    ----------
+    folder
+        Where its weights are.
+    layout
+        Slots, vocabulary and genes.
+    registry
+        What `setup_anndata` would have registered.
+    edges
+        Lower edge of each expression bin.
+    network
+        Sizes of the network.
+    mask
+        Which genes the weights expect to see.
+    """
 
-        The result is an ordinary model without data: it predicts and embeds the cells it is given, saves, and is
-        fine-tuned after ``model.adata = adata`` (large networks want a small ``plan_kwargs={"lr": 5e-5}``). It has no
-        linear path. Its weights were trained with the original's mask, which tells of a hidden gene whether it is
-        expressed; ``mask_`` says so.
+    folder: Path
+    layout: TokenLayout
+    registry: dict[str, Any]
+    edges: list[float]
+    network: dict[str, Any]
+    mask: str
 
-        Parameters
-        ----------
-        folder
-            Folder with ``config.json`` and ``model.safetensors`` (or ``pytorch_model.bin``, which is read without
-            unpickling code).
-        vocabulary
-            Folder with ``vocab.txt`` and the five lists of categories; by default `folder`, where `to_original` writes
-            them. A checkpoint that it wrote for other phenotypes needs ``vocab.txt`` alone.
-        genes
-            The genes, most variable first, as many as the checkpoint has or more: a list, a text file with a name on
-            each line, or an h5ad file whose ``var["highly_variable_rank"]`` orders them. By default the ``genes.txt``
-            that `to_original` writes into `folder`.
-        n_bins
-            Number of expression bins, to be checked; it follows from the size of the vocabulary.
-        threshold
-            With two bins, the value (log1p of counts per 10,000) from which on a gene is expressed.
-        columns
-            Obs columns of phenotypes that are not read from the usual ones: for the original sex, tissue, cell_type,
-            development_stage (as age) and disease.
-        layer, use_raw
-            Where expression is read from, as in `setup_anndata`.
+    def load_weights(self, module: PolygeneModule) -> None:
+        """Take over the weights."""
+        import_weights(module, read_weights(self.folder))
 
-        Returns
-        -------
-        The model, on the CPU. Phenotypes of the original are called sex, tissue, cell_type, age and disease.
 
-        Raises
-        ------
-        FileNotFoundError
-            If a file is not there.
-        ValueError
-            If the network is of another kind, if weights are missing, not known or misshaped, if vocabulary, genes or
-            bins do not fit the checkpoint, or if a file cannot be read safely.
+def read_original(
+    model_cls: type,
+    folder: str | Path,
+    vocabulary: str | Path | None,
+    genes: str | Path | Sequence[str] | None,
+    *,
+    n_bins: int | None,
+    threshold: float | None,
+    columns: Mapping[str, str] | None,
+    layer: str | None,
+    use_raw: bool,
+) -> OriginalCheckpoint:
+    """Read all of a checkpoint of the original but its weights; arguments and errors as of `Polygene.from_original`."""
+    folder = Path(folder)
+    config = read_config(folder)
+    genes = folder / GENES_FILE if genes is None else genes
+    layout, usual = _layout(config, vocabulary or folder, genes, n_bins)
+    edges = _edges(layout.n_bins, threshold, config.get(EDGES_KEY))
+    registry = _registry(model_cls, layout, {**usual, **_checked(columns, layout)}, layer, use_raw)
+    return OriginalCheckpoint(
+        folder, layout, registry, edges, network_sizes(config), config.get(MASK_KEY, ORIGINAL_MASK)
+    )
 
-        Examples
-        --------
-        >>> model = Polygene.from_original("polygene_512", vocabulary="phenotypic_vocab", genes="shard_0.h5ad")
-        >>> model.predict_phenotype(adata)["cell_type"]
-        """
-        folder = Path(folder)
-        config = read_config(folder)
-        genes = folder / GENES_FILE if genes is None else genes
-        layout, usual = _layout(config, vocabulary or folder, genes, n_bins)
-        edges = _edges(layout.n_bins, threshold, config.get(EDGES_KEY))
-        registry = _registry(cls, layout, {**usual, **_checked(columns, layout)}, layer, use_raw)
-        network = network_sizes(config)
-        model = cls(None, registry, layout=layout.to_dict(), binning=edges, linear_path=False, **network)  # type: ignore[call-arg]
-        import_weights(model.module, read_weights(folder))
-        model.module.eval()
-        model.edges_, model.is_trained_, model.mask_ = edges, True, config.get(MASK_KEY, ORIGINAL_MASK)
-        return model
 
-    def to_original(self, folder: str | Path, *, overwrite: bool = False, drop_linear_path: bool = False) -> None:
-        """Write a checkpoint that the original and Hugging Face's ``BertForMaskedLM`` load, with equal logits.
+def write_original(
+    module: PolygeneModule, edges: Sequence[float], mask: str, columns: Sequence[str], folder: Path, overwrite: bool
+) -> None:
+    """Write a checkpoint of the original.
 
-        Written are ``config.json`` (with the bin edges), ``model.safetensors``, ``vocab.txt``, ``genes.txt`` and, where
-        the phenotypes are the original's, the five lists of categories. Such a folder is read back by
-        ``from_original(folder)``. Calibration, and which phenotypes are ordered, are left out: ``save`` keeps them.
-
-        Parameters
-        ----------
-        folder
-            The folder.
-        overwrite
-            Whether to write into a folder that exists.
-        drop_linear_path
-            Whether to leave out the linear path, which BERT has not. Phenotype logits then change.
-
-        Raises
-        ------
-        RuntimeError
-            If the model is not trained.
-        ValueError
-            If the folder exists and `overwrite` is False, or if the model has a linear path that is not to be dropped.
-        """
-        self._check_if_trained(warn=False, message="The model is not trained. Call train() first.")
-        if self.module.linear is not None and not drop_linear_path:
-            raise ValueError(
-                "`drop_linear_path`: the model has a linear path (`linear_path=True`), which adds to the phenotype "
-                "logits and has no place in a BERT checkpoint. Pass drop_linear_path=True to leave it out, or train "
-                "with linear_path=False."
-            )
-        folder = Path(folder)
-        if folder.exists() and not overwrite:
-            raise ValueError(f"`folder`: {folder} exists. Pass overwrite=True, or another folder.")
-        folder.mkdir(parents=True, exist_ok=True)
-        config = make_config(self.layout.n_tokens, self.layout.length, self.module.config)
-        config |= {EDGES_KEY: list(self.edges_), MASK_KEY: self.mask_}
-        if self.layout.phenotype_names != tuple(ORIGINAL_COLUMNS):
-            slots = zip(self.layout.to_dict()["phenotypes"], self._columns, strict=True)
-            config[PHENOTYPES_KEY] = [{**slot, "column": column} for slot, column in slots]
-        (folder / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-        write_weights(self.module, folder / WEIGHTS_FILE)
-        write_vocabulary(self.layout, folder)
-        write_lines(folder / GENES_FILE, self.genes)
+    Parameters
+    ----------
+    module
+        The network.
+    edges
+        Lower edge of each expression bin.
+    mask
+        Which genes the weights expect to see.
+    columns
+        The obs column of each phenotype.
+    folder, overwrite
+        As of `Polygene.to_original`.
+    """
+    if folder.exists() and not overwrite:
+        raise ValueError(f"`folder`: {folder} exists. Pass overwrite=True, or another folder.")
+    folder.mkdir(parents=True, exist_ok=True)
+    layout = module.layout
+    config = make_config(layout.n_tokens, layout.length, module.config)
+    config |= {EDGES_KEY: list(edges), MASK_KEY: mask}
+    if layout.phenotype_names != tuple(ORIGINAL_COLUMNS):
+        slots = zip(layout.to_dict()["phenotypes"], columns, strict=True)
+        config[PHENOTYPES_KEY] = [{**slot, "column": column} for slot, column in slots]
+    (folder / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    write_weights(module, folder / WEIGHTS_FILE)
+    write_vocabulary(layout, folder)
+    write_lines(folder / GENES_FILE, layout.genes)
 
 
 def _layout(

@@ -12,10 +12,13 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
+from polygene_scverse.abilities._calibrate import fit_path
 from polygene_scverse.data.feed._loader import BatchDataset
 from polygene_scverse.data.feed._rates import resolve_rates
-from polygene_scverse.fit._discriminants import TELLING_GENES
-from polygene_scverse.model._linear_path import MOST_GENES, N_FOLDS
+from polygene_scverse.engine import Engine, Query
+from polygene_scverse.fit import FittedState
+from polygene_scverse.fit._discriminants import MAX_GENES
+from polygene_scverse.fit._linear_path import MAX_CANDIDATES, N_FOLDS
 from polygene_scverse.module import PolygeneModule
 
 WARM_UP = 3
@@ -105,18 +108,20 @@ def measure_cost(model: Any, n_steps: int, **train_kwargs: Any) -> Cost:
     callbacks = [*(train_kwargs.pop("callbacks", None) or []), clock]
     quiet = {"enable_progress_bar": False, "validation_size": 0.0, "max_epochs": 1000, "max_steps": WARM_UP + n_steps}
     model.train(**{**train_kwargs, **quiet, "callbacks": callbacks})
-    read, table = _timed(lambda: model._table(model.adata, cells))
+    read, table = _timed(lambda: model._cells(model.adata, cells).read_all())
     predict, _ = _timed(model.predict_phenotype)
     longest = np.argsort(-table.cells.lengths, kind="stable")
     rates = resolve_rates(train_kwargs.get("masking"))
     batch = BatchDataset(table, rates)[0, longest[: train_kwargs.get("batch_size", 16)]]
-    shown = BatchDataset(table)[0, longest[:PREDICTED]]
+    shown = Query().batch(table, longest[:PREDICTED])
     weights = sum(p.numel() * p.element_size() for p in model.module.parameters())
     layers = max(model.module.config.n_layers, 1)
-    n_genes = 0 if model.module.linear is None else min(model.layout.n_genes, MOST_GENES)
-    n_looked_at = min(n_genes, TELLING_GENES * 5 // 4)  # folds look at some more than one alone
+    n_genes = 0 if model.module.linear is None else min(model.layout.n_genes, MAX_CANDIDATES)
+    n_looked_at = min(n_genes, MAX_GENES * 5 // 4)  # folds look at some more than one alone
     part = table.read(cells[::2])
-    of_part, of_all = (_timed(lambda t=t: model._fit_linear_path(t, 0))[0] for t in (part, table))
+    of_part, of_all = (
+        _timed(lambda t=t: fit_path(Engine(model.module), FittedState(), t, 0))[0] for t in (part, table)
+    )
     path_cell_seconds = max(of_all - of_part, 0.0) / max(len(table) - len(part), 1)
     return Cost(
         step_seconds=clock.seconds,

@@ -12,7 +12,9 @@ from torch import Tensor
 from torchmetrics import MeanMetric, Metric
 from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 
-from polygene_scverse._constants import BALANCE
+from polygene_scverse.engine import log_shares
+from polygene_scverse.fit._category_counts import category_counts
+from polygene_scverse.fit._decision import choose_category
 from polygene_scverse.module import PolygeneModule
 
 Batch = dict[str, Tensor]
@@ -87,6 +89,11 @@ class PolygeneTrainingPlan(TrainingPlan):
 
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def on_fit_start(self) -> None:
+        """Shares of the categories of the training cells, which decisions are weighed by."""
+        counts = category_counts(self.trainer.datamodule.train.codes, self.module.n_categories)
+        self._log_shares = [log_shares(c).to(self.device) for c in counts]
 
     def _loss(self, batch: Batch, **kwargs: Any) -> tuple[dict[str, Any], LossOutput]:
         module = self.module
@@ -176,10 +183,10 @@ class PolygeneTrainingPlan(TrainingPlan):
     def _update_scores(self, batch: Batch, logits: dict[str, Any]) -> None:
         if not len(batch["phenotypes"]):  # a process may have no cell of the last batch
             return
-        scores, shares = self.val_scores, self.module.log_shares()
+        scores, shares = self.val_scores, self._log_shares
         for i, name in enumerate(self.module.layout.phenotype_names):
             codes = batch["phenotypes"][:, i]
-            decided = (logits["phenotype_logits"][i] - BALANCE * shares[i]).argmax(-1)
+            decided = choose_category(logits["phenotype_logits"][i], shares[i])
             for score in ("accuracy", "macro_f1"):
                 scores[score_name(name, score)].update(decided, codes)
         bins = batch["target_bins"]

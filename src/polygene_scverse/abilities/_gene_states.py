@@ -8,17 +8,17 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from anndata import AnnData
-from mudata import MuData
 from numpy.typing import NDArray
 from torch import Tensor
 
 from polygene_scverse._validate import check_columns, shorten
+from polygene_scverse.data.feed._source import CellSource
 from polygene_scverse.data.read._phenotypes import candidates, encode, ordered_labels
-from polygene_scverse.model._inference import INPUTS, Batch, _run, evaluating
+from polygene_scverse.engine import INPUTS, Batch, Engine, Query
 
 ALL = "all"
 """Name of the one context where cells are not grouped."""
-MOST_CONTEXTS = 500
+MAX_CONTEXTS = 500
 
 
 @dataclass(frozen=True)
@@ -44,67 +44,42 @@ class GeneStates:
     n_cells: NDArray[np.int64]
 
 
-class GeneStatesMixin:
-    """`get_gene_states` of the model."""
+def gene_states(
+    engine: Engine, source: CellSource, query: Query, contexts: Sequence[str], codes: NDArray[np.int64]
+) -> GeneStates:
+    """Contextual states of genes, averaged over the cells of each context that express them.
 
-    def get_gene_states(
-        self,
-        adata: AnnData | MuData | None = None,
-        *,
-        groupby: str | None = None,
-        indices: Sequence[int] | None = None,
-        given: str | Sequence[str] | None = None,
-        batch_size: int = 64,
-    ) -> GeneStates:
-        """Contextual states of genes: what the last block makes of them, averaged over cells that express them.
+    States are summed up batch by batch: memory grows with contexts x genes x hidden units, not with cells.
 
-        States are summed up batch by batch: memory grows with contexts x genes x hidden units, not with cells.
+    Parameters
+    ----------
+    engine
+        The network.
+    source
+        The cells.
+    query
+        What is shown.
+    contexts
+        Names of the contexts.
+    codes
+        Context of each cell; shape (n_cells,).
+    """
+    module = engine.module
+    layout, s = module.layout, module.layout.n_special
+    sums = _Sums(len(contexts), layout.n_genes, module.config.n_hidden)
 
-        Parameters
-        ----------
-        adata
-            Cells; by default those the model was set up with. Genes are matched by name.
-        groupby
-            Obs column whose levels are the contexts; cells without a value are left out. By default all cells are one
-            context, called ``"all"``.
-        indices
-            Row numbers; all by default.
-        given
-            Phenotypes whose recorded value is shown to the model; by default none.
-        batch_size
-            Cells per step.
-
-        Returns
-        -------
-        Means of shape (n_contexts, n_genes, n_hidden) and numbers of cells of shape (n_contexts, n_genes).
-
-        Raises
-        ------
-        ValueError
-            If `groupby` has no value or too many, if a phenotype is not the model's, if no gene matches, or if
-            expression has the wrong scale.
-        KeyError
-            If `groupby` or a phenotype that is `given` is not an obs column.
-        """
-        adata = self._data(adata)
-        rows = self._rows(adata, indices)
-        shown = self._shown(given)
-        self._check_evidence(adata, rows, shown)
-        contexts, codes = contexts_of(self._anndata(adata), groupby, rows)
-        rows, codes = rows[codes >= 0], codes[codes >= 0]
-        sums = _Sums(len(contexts), self.layout.n_genes, self.module.config.n_hidden)
-        with evaluating(self.module):
-            for start, table in self._blocks(adata, rows):
-                for at, (states, genes, mask) in _run(table, self._states_of_genes, batch_size, shown):
-                    sums.add(states[mask], genes[mask], np.repeat(codes[start + at], mask.sum(1).numpy()))
-        return GeneStates(contexts, self.genes, *sums.means())
-
-    def _states_of_genes(self, batch: Batch) -> list[Tensor]:
+    def states(batch: Batch) -> list[Tensor]:
         """States, gene slots and which of them are no padding; V visible genes: (B, V, H), (B, V), (B, V)."""
-        s = self.layout.n_special
-        states = self.module.states(*(batch[name] for name in INPUTS[:3]))[:, s:]
-        genes = batch["positions"][:, s:] - self.layout.first_gene_position
-        return [states.cpu(), genes, batch["key_mask"][:, s:]]
+        found = module.states(*(batch[name] for name in INPUTS[:3]))[:, s:]
+        genes = batch["positions"][:, s:] - layout.first_gene_position
+        return [found.cpu(), genes, batch["key_mask"][:, s:]]
+
+    def add(rows: NDArray[np.int64], outputs: Sequence[Tensor]) -> None:
+        found, genes, mask = outputs
+        sums.add(found[mask], genes[mask], np.repeat(codes[rows], mask.sum(1).numpy()))
+
+    engine.run(source, query, states, add)
+    return GeneStates(list(contexts), list(layout.genes), *sums.means())
 
 
 class _Sums:
@@ -127,7 +102,7 @@ class _Sums:
         return means.float().reshape(*self.shape, -1).numpy(), self.counts.reshape(self.shape).numpy()
 
 
-def contexts_of(adata: AnnData, groupby: str | None, rows: NDArray[np.int64]) -> tuple[list[str], NDArray[np.int64]]:
+def find_contexts(adata: AnnData, groupby: str | None, rows: NDArray[np.int64]) -> tuple[list[str], NDArray[np.int64]]:
     """Contexts that occur among some cells, and the code of each cell, -1 where it has no value.
 
     Parameters
@@ -141,17 +116,17 @@ def contexts_of(adata: AnnData, groupby: str | None, rows: NDArray[np.int64]) ->
     """
     if groupby is None:
         return [ALL], np.zeros(len(rows), dtype=np.int64)
-    check_columns([groupby], adata, "groupby", candidates(adata.obs))
+    check_columns([groupby], adata, "groupby", candidates)
     column = adata.obs[groupby].iloc[rows]
     contexts = ordered_labels(column)
     if not contexts:
         raise ValueError(
             f"`groupby`: all {len(rows)} values of adata.obs[{groupby!r}] are missing. Pass another column."
         )
-    if len(contexts) > MOST_CONTEXTS:
+    if len(contexts) > MAX_CONTEXTS:
         raise ValueError(
             f"`groupby`: adata.obs[{groupby!r}] has {len(contexts)} different values, {shorten(contexts, 3)}, as "
-            f"measurements and identifiers have, but at most {MOST_CONTEXTS} contexts can be told apart. Cut it into "
+            f"measurements and identifiers have, but at most {MAX_CONTEXTS} contexts can be told apart. Cut it into "
             "classes with pd.cut, or pass another column."
         )
     return contexts, encode(column, contexts)[0]

@@ -1,33 +1,31 @@
-"""How well hidden words are guessed: counted batch by batch, nothing kept but the counts."""
+"""How well hidden tokens are predicted: counted batch by batch, nothing kept but the counts."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import reduce
 from operator import add
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from anndata import AnnData
-from mudata import MuData
 from numpy.typing import NDArray
 from torch import Tensor
 
 from polygene_scverse._constants import BALANCE
 from polygene_scverse._layout import TokenLayout
-from polygene_scverse.data.feed._loader import BatchDataset, LengthSampler
+from polygene_scverse.abilities._predict import category_log_shares
 from polygene_scverse.data.feed._masking import MaskingRates
-from polygene_scverse.data.feed._rates import resolve_rates
-from polygene_scverse.model._inference import Batch, evaluating
-from polygene_scverse.model._training import ORIGINAL_MASK
+from polygene_scverse.data.feed._source import CellSource
+from polygene_scverse.engine import Batch, Engine, Query, RandomHiding
+from polygene_scverse.fit import FittedState
+from polygene_scverse.fit._decision import choose_category
 
 
 @dataclass(frozen=True)
 class TokenCounts:
-    """Hidden words in rows against guessed ones in columns.
+    """Hidden tokens in rows against guessed ones in columns.
 
     Parameters
     ----------
@@ -63,78 +61,41 @@ class TokenCounts:
         )
 
 
-class ScoringMixin:
-    """`count_hidden_tokens` of the model."""
+def count_hidden_tokens(
+    engine: Engine,
+    state: FittedState,
+    source: CellSource,
+    hiding: RandomHiding,
+    *,
+    balance: float = BALANCE,
+    originals_mask: bool = False,
+) -> TokenCounts:
+    """Hide tokens at random, guess them, and count what is taken for what; memory does not grow with their number.
 
-    masking_: Mapping[str, Any] | None = None
+    Parameters
+    ----------
+    engine, state
+        The network, and what was fitted to it.
+    source
+        The cells.
+    hiding
+        What is hidden.
+    balance
+        How a category is chosen.
+    originals_mask
+        Whether the network is told which hidden genes are expressed, as the original's weights expect.
+    """
+    module = engine.module
+    counter = _Counter(module.layout, category_log_shares(engine, state), balance)
 
-    def count_hidden_tokens(
-        self,
-        adata: AnnData | MuData | None = None,
-        *,
-        indices: Sequence[int] | None = None,
-        masking: MaskingRates | Mapping[str, Any] | str | None = None,
-        balance: float = BALANCE,
-        seed: int = 0,
-        batch_size: int = 64,
-    ) -> TokenCounts:
-        """Hide words of cells whose words are known, guess them, and count what is taken for what.
+    def guess(batch: Batch) -> Sequence[Tensor]:
+        seen = with_the_originals_mask(batch) if originals_mask else batch
+        outputs = module.generative(**module.inference(**module._get_inference_input(seen)))
+        counter.add(batch, outputs["gene_logits"], outputs["phenotype_logits"])
+        return []
 
-        A guess is one of the words of its slot. The network's logits of bins are those of all genes; where
-        not-expressed genes are hidden at another rate than expressed ones, the logit of bin 0 is corrected by the log
-        of the ratio of the two rates, so that guesses are made for the mix of genes that was hidden. Weights of the
-        original see the mask that they were trained with, which tells of a hidden gene whether it is expressed.
-
-        Memory does not grow with the number of hidden words.
-
-        Parameters
-        ----------
-        adata
-            Cells; by default those the model was set up with. Genes are matched by name.
-        indices
-            Row numbers; all by default.
-        masking
-            How much is hidden. By default as in the validation of the training: genes at the rates of the training,
-            every phenotype. ``"original"`` hides 15 % of all genes, and each phenotype with probability 0.5, the
-            others being shown; values of `MaskingRates` are taken as they are.
-        balance
-            How a category is chosen, as in `decide`, by the transformer's own probabilities; 0 takes the most probable
-            one.
-        seed
-            Seed of what is hidden: a cell has the same words hidden in any batch.
-        batch_size
-            Cells per step.
-
-        Returns
-        -------
-        Counts. Missing phenotypes, and those that are shown, are not counted.
-
-        Raises
-        ------
-        ValueError
-            If the model is not trained or has no data, if no gene matches, or if expression has the wrong scale.
-        """
-        adata = self._data(adata)
-        rates = self._validation_rates() if masking is None else resolve_rates(masking)
-        handicaps = [balance * share for share in self.module.log_shares()]
-        counter = _Counter(self.layout, handicaps)
-        with evaluating(self.module):
-            for _, table in self._blocks(adata, self._rows(adata, indices)):
-                dataset = BatchDataset(table, rates, seed=seed, fixed_epoch=0)
-                for key in LengthSampler(table.cells.lengths, batch_size):
-                    batch = dataset[key]
-                    counter.add(batch, *self._guess(batch))
-        return counter.result(rates)
-
-    def _validation_rates(self) -> MaskingRates:
-        return replace(resolve_rates(self.masking_), gene_dropout=0.0, hide_all=1.0)
-
-    @torch.inference_mode()
-    def _guess(self, batch: Batch) -> tuple[Tensor, list[Tensor]]:
-        """Logits of the hidden genes' bins, (B, M, n_bins), and of each phenotype, P times (B, categories)."""
-        seen = with_the_originals_mask(batch) if self.mask_ == ORIGINAL_MASK else batch
-        outputs = self.module.generative(**self.module.inference(**self.module._get_inference_input(seen)))
-        return outputs["gene_logits"], outputs["phenotype_logits"]
+    engine.run(source, Query(hiding=hiding), guess, lambda rows, outputs: None)
+    return counter.result(hiding.rates)
 
 
 def with_the_originals_mask(batch: Batch) -> Batch:
@@ -157,8 +118,8 @@ def with_the_originals_mask(batch: Batch) -> Batch:
 class _Counter:
     """Adds up confusion matrices."""
 
-    def __init__(self, layout: TokenLayout, handicaps: Sequence[Tensor]) -> None:
-        self.layout, self.handicaps = layout, handicaps
+    def __init__(self, layout: TokenLayout, shares: Sequence[Tensor], balance: float) -> None:
+        self.layout, self.shares, self.balance = layout, shares, balance
         self.genes = np.zeros((layout.n_bins, layout.n_bins), dtype=np.int64)
         self.expressed = np.zeros((layout.n_bins - 1, layout.n_bins - 1), dtype=np.int64)
         self.phenotypes = [np.zeros((len(s.ids), len(s.ids)), dtype=np.int64) for s in layout.phenotypes]
@@ -173,8 +134,8 @@ class _Counter:
         count(self.genes, bins, decided)
         count(self.expressed, bins - 1, logits[..., 1:].argmax(-1))
         asked = torch.where(batch["phenotype_hidden"], batch["phenotypes"], -1)
-        for i, (matrix, of_cells) in enumerate(zip(self.phenotypes, phenotype_logits, strict=True)):
-            count(matrix, asked[:, i], (of_cells.float() - self.handicaps[i]).argmax(-1).cpu())
+        for i, (matrix, part) in enumerate(zip(self.phenotypes, phenotype_logits, strict=True)):
+            count(matrix, asked[:, i], choose_category(part.float(), self.shares[i], self.balance).cpu())
 
     def result(self, rates: MaskingRates) -> TokenCounts:
         """The counts as tables."""

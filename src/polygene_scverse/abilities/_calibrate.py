@@ -1,0 +1,127 @@
+"""What is fitted when the weights no longer change: the linear path, its share, temperatures, prediction sets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from torch import Tensor
+
+from polygene_scverse.abilities._novelty import fit_reference
+from polygene_scverse.abilities._predict import phenotype_logits
+from polygene_scverse.data.feed._source import CellSource, draw_cells
+from polygene_scverse.data.feed._table import CellTable
+from polygene_scverse.engine import INPUTS, Batch, Engine, Query, probabilities
+from polygene_scverse.fit import FittedState
+from polygene_scverse.fit._calibration import fit_calibration
+from polygene_scverse.fit._conformal import ConformalScores
+from polygene_scverse.fit._linear_path import MAX_CELLS, USUAL_WEIGHTS, fit_linear_path, fit_linear_share, share_of
+
+MAX_HELD_OUT: Final = 10_000
+"""Held-out cells that are looked at after training; more would not change the second decimal."""
+
+
+def fit_after_training(
+    engine: Engine,
+    state: FittedState,
+    train: CellSource,
+    held_out: CellTable | None,
+    groups: pd.Series | None,
+    seed: int,
+) -> None:
+    """Fit all that follows from the weights, in this order: each step uses what was fitted before.
+
+    Parameters
+    ----------
+    engine
+        The network; the weights of its linear path are replaced.
+    state
+        Filled in place.
+    train
+        The training cells.
+    held_out
+        Held-out cells, None if there are none.
+    groups
+        Group of each cell of the data set, if whole groups were held out.
+    seed
+        Seed of draws and folds.
+    """
+    names = engine.module.layout.phenotype_names
+    fit_path(engine, state, train, seed)
+    if held_out is None:
+        for name, n in zip(names, engine.module.n_categories, strict=True):
+            calibrate(state, name, np.empty((0, n), np.float32), np.empty(0, np.int64), None, "held-out")
+    else:
+        held_out = draw_cells(held_out, MAX_HELD_OUT, seed)
+        fit_shares(engine, state, held_out)
+        held_out_groups = None if groups is None else groups.iloc[held_out.ids]
+        for name, logits, codes in zip(names, phenotype_logits(engine, state, held_out), held_out.codes.T, strict=True):
+            calibrate(state, name, logits, codes, held_out_groups, "held-out")
+    state.novelty = fit_reference(engine, state, train, held_out, seed)
+
+
+def fit_path(engine: Engine, state: FittedState, train: CellSource, seed: int) -> None:
+    """Fit the linear path to the training cells, or to a draw of them."""
+    module = engine.module
+    if module.linear is None:
+        return
+    table = draw_cells(train, MAX_CELLS, seed)
+    measured = table.measured_in(np.arange(len(table)))
+    found = fit_linear_path(
+        table.cells.matrix(table.layout.n_genes), table.codes, module.n_categories, measured, seed=seed
+    )
+    module.linear.load(found.weights, found.bias, found.cap, found.centre)
+    state.linear_share = [share_of(USUAL_WEIGHTS)] * table.layout.n_phenotypes
+
+
+def fit_shares(engine: Engine, state: FittedState, held_out: CellTable) -> None:
+    """Fit how much the linear path counts in each phenotype."""
+    module, n = engine.module, held_out.layout.n_phenotypes
+    if module.linear is None:
+        return
+
+    def both(batch: Batch) -> Sequence[Tensor]:
+        tokens, positions, key_mask, values, measured = (batch[name].to(module.device) for name in INPUTS)
+        transformer = module.transformer_logits(tokens, positions, key_mask)
+        return [*transformer, *module.linear_logits(positions, values, measured)]
+
+    logits = engine.gather(held_out, Query(), both)
+    for i, codes in enumerate(held_out.codes.T):
+        known = codes >= 0
+        state.linear_share[i] = fit_linear_share(logits[i][known], logits[n + i][known], codes[known])
+
+
+def calibrate(
+    state: FittedState,
+    name: str,
+    logits: NDArray[np.float32],
+    codes: NDArray[np.int64],
+    groups: pd.Series | None,
+    cells: Literal["held-out", "given"],
+) -> None:
+    """Fit temperature and prediction sets of one phenotype.
+
+    Parameters
+    ----------
+    state
+        Filled in place.
+    name
+        The phenotype.
+    logits
+        Of some cells; shape (n_cells, n_categories).
+    codes
+        Their categories, -1 where unknown; shape (n_cells,).
+    groups
+        Group of each cell, if whole groups are meant.
+    cells
+        Where the cells come from.
+    """
+    known = codes >= 0
+    logits, codes = logits[known], codes[known]
+    found = fit_calibration(logits, codes, None if groups is None else groups[known], cells, probabilities)
+    state.calibration[name] = found
+    true_probabilities = probabilities(logits, found.temperature)[np.arange(len(codes)), codes]
+    state.conformal[name] = ConformalScores(codes.astype(np.int32), true_probabilities)

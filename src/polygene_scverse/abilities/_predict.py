@@ -1,0 +1,77 @@
+"""Probabilities of phenotypes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from polygene_scverse.data.feed._source import CellSource
+from polygene_scverse.engine import INPUTS, Batch, Engine, Query, log_shares, probabilities
+from polygene_scverse.engine._engine import Observer
+from polygene_scverse.fit import FittedState
+
+
+def linear_share(engine: Engine, state: FittedState) -> Tensor:
+    """Share of the linear path in each phenotype, where the module computes; shape (n_phenotypes,)."""
+    shares = state.linear_share or [0.0] * engine.module.layout.n_phenotypes
+    return torch.tensor(shares, dtype=torch.float32, device=engine.module.device)
+
+
+def category_log_shares(engine: Engine, state: FittedState) -> list[Tensor]:
+    """Log of each category's share of the training cells, all equal if not known; a tensor for each phenotype."""
+    counts = state.category_counts or [np.zeros(n, dtype=np.float32) for n in engine.module.n_categories]
+    return [log_shares(c).to(engine.module.device) for c in counts]
+
+
+def phenotype_logits(
+    engine: Engine,
+    state: FittedState,
+    source: CellSource,
+    query: Query | None = None,
+    slots: Sequence[int] | None = None,
+    observe: Observer | None = None,
+) -> list[NDArray[np.float32]]:
+    """Logits of phenotypes before calibration, both paths together; for each phenotype (n_cells, n_categories).
+
+    Parameters
+    ----------
+    engine, state
+        The network, and what was fitted to it.
+    source
+        The cells.
+    query
+        What is shown; by default all expressed genes and no phenotype.
+    slots
+        Slots of the phenotypes; all by default.
+    observe
+        As of `Engine.run`.
+    """
+    share = linear_share(engine, state)
+    slots = range(engine.module.layout.n_phenotypes) if slots is None else slots
+
+    def logits(batch: Batch) -> list[Tensor]:
+        found = engine.module.predict(*(batch[name] for name in INPUTS), share)
+        return [found[slot] for slot in slots]
+
+    return engine.gather(source, Query() if query is None else query, logits, observe)
+
+
+def predict(
+    engine: Engine, state: FittedState, source: CellSource, query: Query, names: Sequence[str]
+) -> dict[str, NDArray[np.float32]]:
+    """Calibrated probabilities of phenotypes; for each name (n_cells, n_categories). Arguments as `phenotype_logits`.
+
+    Parameters
+    ----------
+    engine, state, source, query
+        As for `phenotype_logits`.
+    names
+        Names of the phenotypes.
+    """
+    slots = [engine.module.layout.phenotype_names.index(name) for name in names]
+    logits = phenotype_logits(engine, state, source, query, slots)
+    return {name: probabilities(part, state.temperature(name)) for name, part in zip(names, logits, strict=True)}

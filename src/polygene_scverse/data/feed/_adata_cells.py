@@ -1,0 +1,101 @@
+"""Rows of an AnnData as cells that are read when they are needed."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from polygene_scverse._layout import TokenLayout
+from polygene_scverse._validate import shorten
+from polygene_scverse.data.feed._table import CellTable
+from polygene_scverse.data.read._expression import Expression
+from polygene_scverse.data.read._phenotypes import encode_all
+from polygene_scverse.data.read._tokens import Tokenizer
+
+
+@dataclass(frozen=True)
+class AnnDataCells:
+    """Some rows of a data set, in memory or backed. Labels are read from obs as it is now, expression when asked for.
+
+    Parameters
+    ----------
+    expression
+        Expression of the data set.
+    tokenizer
+        Matches its genes.
+    layout
+        Ids and positions.
+    ids
+        Row numbers, in any order; shape (n_cells,).
+    codes
+        Phenotype codes, -1 where unknown; shape (n_cells, n_phenotypes).
+    """
+
+    expression: Expression
+    tokenizer: Tokenizer
+    layout: TokenLayout
+    ids: NDArray[np.int64]
+    codes: NDArray[np.int64]
+
+    @classmethod
+    def of(
+        cls,
+        expression: Expression,
+        obs: pd.DataFrame,
+        rows: NDArray[np.int64],
+        layout: TokenLayout,
+        columns: Mapping[str, Sequence[str]],
+        edges: NDArray[np.float64],
+    ) -> AnnDataCells:
+        """Match genes by name and encode labels.
+
+        Parameters
+        ----------
+        expression
+            Expression of the data set.
+        obs
+            Its cells.
+        rows
+            Row numbers; shape (n_cells,).
+        layout
+            Ids and positions.
+        columns
+            The obs column of each phenotype, and its categories.
+        edges
+            Lower edge of each bin.
+
+        Raises
+        ------
+        ValueError
+            As for `Tokenizer.match`, and for `Expression.scale`.
+        """
+        tokenizer = Tokenizer.match(layout.genes, expression.var_names, expression.scale, edges)
+        return cls(expression, tokenizer, layout, rows, encode_all(obs.iloc[rows], columns)[0])
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def read(self, rows: NDArray[np.int64]) -> CellTable:
+        """Some of the cells, by position."""
+        cells = self.tokenizer.read(self.expression, self.ids[rows])
+        return CellTable(cells, self.codes[rows], self.ids[rows], self.layout, self.tokenizer.measured)
+
+    def warn_unmeasured(self, stacklevel: int = 4) -> None:
+        """Say which genes of the model the data set does not have."""
+        genes, measured = self.layout.genes, self.tokenizer.measured
+        if absent := [gene for gene, there in zip(genes, measured, strict=True) if not there]:
+            warnings.warn(
+                f"{len(absent)} of the model's {len(genes)} genes are unmeasured in these data: {shorten(absent, 5)}. "
+                "They are left out, which is not the same as not expressed; accuracy may suffer.",
+                UserWarning,
+                stacklevel=stacklevel,
+            )
+
+    def read_all(self) -> CellTable:
+        """All of the cells."""
+        return self.read(np.arange(len(self)))

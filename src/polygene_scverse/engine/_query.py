@@ -1,0 +1,89 @@
+"""What is shown to the network, and what it is asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from polygene_scverse.data.feed._batch import make_batch
+from polygene_scverse.data.feed._loader import as_tensors, drawn_batch
+from polygene_scverse.data.feed._masking import MaskingRates, ask
+from polygene_scverse.data.feed._table import CellTable
+
+
+@dataclass(frozen=True)
+class RandomHiding:
+    """Tokens that are hidden at random and asked for, in a cell the same ones whatever batch it is in.
+
+    Parameters
+    ----------
+    rates
+        How much is hidden.
+    seed
+        Seed of the draws.
+    """
+
+    rates: MaskingRates
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Query:
+    """One question to the network. By default every expressed gene is shown, and every phenotype asked for.
+
+    Parameters
+    ----------
+    shown
+        Slots of the phenotypes that are shown as recorded, in the cells where they are known.
+    phenotypes
+        Phenotypes that are set in every cell, whatever is recorded: pairs of slot and category code.
+    removed
+        Genes that are taken away, as if they were unmeasured.
+    genes
+        Genes that are set in every cell: triples of gene, bin and expression (log1p of counts per 10,000).
+    asked
+        Genes whose bin is asked for; nothing that is shown tells whether they are expressed.
+    hiding
+        Genes and phenotypes that are hidden at random instead.
+    """
+
+    shown: tuple[int, ...] = ()
+    phenotypes: tuple[tuple[int, int], ...] = ()
+    removed: tuple[int, ...] = ()
+    genes: tuple[tuple[int, int, float], ...] = ()
+    asked: tuple[int, ...] = ()
+    hiding: RandomHiding | None = None
+
+    def batch(self, table: CellTable, rows: NDArray[np.integer]) -> dict[str, torch.Tensor]:
+        """The arrays of a batch, see `make_batch`; also ``measured``, (n_genes,) or (n_cells, n_genes).
+
+        Parameters
+        ----------
+        table
+            The cells.
+        rows
+            Those of the batch.
+        """
+        part = table.take(rows)
+        if self.hiding is not None:
+            rates, seed = self.hiding.rates, self.hiding.seed
+            return drawn_batch(part, table.measured, table.layout, rates, seed=seed, epoch=0)
+        cells, codes, measured = part.cells, part.codes, table.measured_in(rows)
+        if self.removed or self.genes:
+            gone = np.array(self.removed, dtype=np.int64)
+            cells = cells.with_genes(gone, np.zeros_like(gone), np.zeros(len(gone)))
+            genes, bins, values = np.array(self.genes, dtype=np.float64).reshape(-1, 3).T
+            cells = cells.with_genes(genes.astype(np.int64), bins.astype(np.int64), values)
+            measured = measured.copy()
+            measured[..., gone] = False
+        hidden = np.ones(codes.shape, dtype=bool)
+        hidden[:, list(self.shown)] = codes[:, list(self.shown)] < 0
+        if self.phenotypes:
+            slots, categories = (list(column) for column in zip(*self.phenotypes, strict=True))
+            codes, hidden[:, slots] = codes.copy(), False
+            codes[:, slots] = categories
+        masking = ask(cells, np.array(self.asked, dtype=np.int64), hidden)
+        return as_tensors({**make_batch(cells, masking, table.layout, codes), "measured": measured, "rows": part.ids})

@@ -1,0 +1,36 @@
+"""The rule that chooses a category."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from polygene_scverse._constants import BALANCE
+
+
+def check_balance(balance: float) -> None:
+    """Refuse a `balance` outside of 0 … 1."""
+    if not 0.0 <= balance <= 1.0:
+        raise ValueError(f"`balance`: found {balance}, but it must be between 0 (most probable) and 1 (balanced).")
+
+
+def choose_category(logits: Any, log_shares: Any, balance: float = BALANCE) -> Any:
+    """Code of the category with the highest probability over its share of the training cells to the power `balance`.
+
+    Parameters
+    ----------
+    logits
+        Logits or log probabilities, an array of numpy or torch; shape (n_cells, n_categories).
+    log_shares
+        Log of each category's share of the training cells, of the same kind; shape (n_categories,).
+    balance
+        0 takes the most probable category; 1 the one that would be if all were equally frequent in the training cells.
+
+    Returns
+    -------
+    Shape (n_cells,).
+
+    References
+    ----------
+    Menon et al.: Long-tail learning via logit adjustment. ICLR 2021.
+    """
+    return (logits - balance * log_shares).argmax(-1)

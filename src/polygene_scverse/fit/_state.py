@@ -1,0 +1,97 @@
+"""Everything that is fitted to a network after its weights: valid for these weights, and for no others."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from polygene_scverse.fit._calibration import Calibration
+from polygene_scverse.fit._category_counts import Pairs
+from polygene_scverse.fit._conformal import ConformalScores
+from polygene_scverse.fit._novelty import NoveltyReference
+
+
+@dataclass
+class FittedState:
+    """What is fitted after the weights. A model and its copies without data share one, so that none of them is stale.
+
+    Parameters
+    ----------
+    calibration
+        Temperature of each phenotype, and what it was fitted on.
+    conformal
+        For each phenotype what prediction sets follow from.
+    novelty
+        What novel cells are compared with.
+    linear_share
+        Share of the linear path in each phenotype's logits; shape (n_phenotypes,), or empty for none.
+    category_counts
+        Training cells of each category of each phenotype; empty if they are not known.
+    masking
+        How much was hidden in training, see `MaskingRates`.
+    pairs
+        Which categories of two phenotypes occurred in one training cell.
+    confounding
+        Which phenotypes the groups of the training cells determine, see `pp.confounding`.
+    """
+
+    calibration: dict[str, Calibration] = field(default_factory=dict)
+    conformal: dict[str, ConformalScores] = field(default_factory=dict)
+    novelty: NoveltyReference | None = None
+    linear_share: list[float] = field(default_factory=list)
+    category_counts: list[NDArray[np.float32]] = field(default_factory=list)
+    masking: dict[str, Any] | None = None
+    pairs: Pairs | None = None
+    confounding: dict[str, Any] | None = None
+
+    def invalidate(self, category_counts: Sequence[NDArray[np.float32]], pairs: Pairs) -> None:
+        """Forget all of it, in place, when the weights begin to change; what the training cells say is known by then.
+
+        Parameters
+        ----------
+        category_counts, pairs
+            Of the new training cells.
+        """
+        confounding = self.confounding  # of the data set, found before the training begins
+        fresh = FittedState(category_counts=list(category_counts), pairs=pairs, confounding=confounding)
+        for name in fields(self):
+            setattr(self, name.name, getattr(fresh, name.name))
+
+    def temperature(self, phenotype: str) -> float:
+        """What the logits of a phenotype are divided by; 1 where nothing was fitted."""
+        entry = self.calibration.get(phenotype)
+        return 1.0 if entry is None else entry.temperature
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain containers and arrays, to be saved; `from_dict` reads them back."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> FittedState:
+        """Read what `to_dict` wrote, whose arrays may have become tensors or lists."""
+        novelty, conformal = plain["novelty"], plain["conformal"].items()
+        kinds: dict[str, Any] = {"codes": np.int32, "probabilities": np.float32}
+        return cls(
+            calibration={name: Calibration(**entry) for name, entry in plain["calibration"].items()},
+            conformal={
+                name: ConformalScores(**{key: np.asarray(entry[key], dtype=kind) for key, kind in kinds.items()})
+                for name, entry in conformal
+            },
+            novelty=None if novelty is None else NoveltyReference(**{k: _arrays(v) for k, v in novelty.items()}),
+            linear_share=[float(share) for share in plain["linear_share"]],
+            category_counts=[np.asarray(counts, dtype=np.float32) for counts in plain["category_counts"]],
+            masking=plain["masking"],
+            pairs=plain["pairs"],
+            confounding=plain["confounding"],
+        )
+
+
+def _arrays(value: Any) -> Any:
+    """Arrays in single precision, in a mapping or alone."""
+    if isinstance(value, Mapping):
+        return {key: _arrays(item) for key, item in value.items()}
+    return np.asarray(value, dtype=np.float32)

@@ -1,0 +1,101 @@
+"""Training on files that need not fit into memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scvi.data import AnnDataManager
+
+from polygene_scverse._compat import registry_without_data
+from polygene_scverse._layout import TokenLayout
+from polygene_scverse.data.read._binning import EVERY_VALUE, Scale, make_edges
+from polygene_scverse.data.read._fields import ExpressionField, PhenotypeField
+from polygene_scverse.data.read._ordered import Ordered, resolve_ordered
+from polygene_scverse.data.read._phenotypes import categories_of
+from polygene_scverse.data.shards._feed import ShardFeed
+from polygene_scverse.data.shards._shard_set import ShardSet
+from polygene_scverse.data.shards._survey import tokenizers_of, warn_unmeasured
+from polygene_scverse.model.training._training import TrainingCells
+
+
+def read_shards(
+    shards: ShardSet,
+    rows: tuple[NDArray[np.int64], NDArray[np.int64]],
+    layout: TokenLayout,
+    columns: Mapping[str, list[str]],
+    scale: Scale,
+    *,
+    binning: Any,
+    groups: Any,
+    buffer_cells: int,
+) -> TrainingCells:
+    """Training cells that stay in their files, and held-out cells in memory.
+
+    One buffer of training cells decides bin edges and the usual length. Where a buffer holds every cell, all is as in
+    memory.
+
+    Parameters
+    ----------
+    shards
+        The files.
+    rows
+        Numbers of the training and of the held-out cells.
+    layout
+        Ids and positions.
+    columns
+        The obs column of each phenotype, and its categories.
+    scale
+        Scale of expression.
+    binning
+        How edges are cut, see `make_edges`.
+    groups
+        Group of each cell, if whole groups are held out.
+    buffer_cells
+        Cells that are in memory and shuffled together.
+    """
+
+    def feed(at: NDArray[np.int64], edges: NDArray[np.float64]) -> ShardFeed:
+        tokenizers = tokenizers_of(shards, layout.genes, scale, edges)
+        return ShardFeed(shards, at, layout, dict(columns), tokenizers, buffer_cells)
+
+    every = feed(rows[0], EVERY_VALUE)
+    warn_unmeasured(shards, layout.genes, every.tokenizers)
+    sample = every.read(every.buffers(buffer_cells, np.random.default_rng(0))[0])
+    edges = make_edges(binning, layout.n_bins, sample.cells.values)
+    train = feed(rows[0], edges)
+    train.lengths = np.resize(sample.rebinned(edges).lengths, len(rows[0]))
+    held_out = feed(rows[1], edges).read(np.arange(len(rows[1]))) if len(rows[1]) else None
+    return TrainingCells(train, held_out, edges.tolist(), groups)
+
+
+def shard_registry(model_cls: type, shards: ShardSet, phenotypes: Sequence[str], ordered: Ordered) -> dict[str, Any]:
+    """What ``setup_anndata`` would have registered of all cells together.
+
+    Parameters
+    ----------
+    model_cls
+        Class of the model.
+    shards
+        The files.
+    phenotypes
+        Obs columns to learn.
+    ordered
+        Phenotypes whose categories have an order.
+    """
+    where: dict[str, Any] = {"layer": shards.layer, "use_raw": shards.use_raw}
+    args = {"phenotype_keys": list(phenotypes), **where, "ordered": ordered}
+    categories = {key: categories_of(shards.obs[key]) for key in phenotypes}
+    order = resolve_ordered(categories, ordered, shards.obs)
+    names = list(shards.var_names)
+    expression = {"n_obs": shards.n_obs, "n_vars": len(names), "column_names": names}
+    method_args = model_cls._get_setup_method_args(cls=model_cls, adata=None, **args)  # type: ignore[attr-defined]
+    return registry_without_data(
+        AnnDataManager(setup_method_args=method_args).registry,
+        [
+            (ExpressionField(shards.layer, shards.use_raw), expression),
+            (PhenotypeField(list(phenotypes)), {"categories": categories, "unseen": {}, "ordered": order}),
+        ],
+    )

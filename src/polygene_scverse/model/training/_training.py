@@ -1,0 +1,179 @@
+"""One training: its cells, its length, the call of Lightning, and what is fitted afterwards."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Final, Protocol
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from polygene_scverse._layout import TokenLayout
+from polygene_scverse.abilities._calibrate import fit_after_training
+from polygene_scverse.data.feed._adata_cells import AnnDataCells
+from polygene_scverse.data.feed._loader import CellSplitter
+from polygene_scverse.data.feed._masking import MaskingRates
+from polygene_scverse.data.feed._table import CellTable
+from polygene_scverse.data.read._binning import EVERY_VALUE, make_edges
+from polygene_scverse.data.read._expression import Expression
+from polygene_scverse.data.shards._feed import ShardFeed
+from polygene_scverse.data.shards._loader import ShardSplitter
+from polygene_scverse.engine import Engine
+from polygene_scverse.fit import FittedState
+from polygene_scverse.fit._category_counts import category_counts, category_pairs
+from polygene_scverse.model.training._checkpoints import Checkpoints
+from polygene_scverse.model.training._run import TrainingRun
+from polygene_scverse.model.training._trainer import trainer_defaults
+from polygene_scverse.module import PolygeneModule
+
+logger = logging.getLogger(__name__)
+
+CELL_VISITS, GENE_VISITS = 50_000, 5_000_000
+"""Cells, and expressed genes of them, seen in a training of default length, counting repeats."""
+MIN_EPOCHS, MAX_EPOCHS = 4, 20
+LEAK_FREE: Final = "leak-free"
+ORIGINAL_MASK: Final = "original"
+"""Which genes the weights expect to see: no target, or, as the original shows them, the expressed ones among them."""
+
+
+class Trainable(Protocol):
+    """What of a model a training changes."""
+
+    module: PolygeneModule
+    fitted_: FittedState
+    edges_: list[float] | None
+    mask_: str
+
+
+@dataclass(frozen=True)
+class TrainingCells:
+    """The cells of a training.
+
+    Parameters
+    ----------
+    train
+        Training cells, in memory or in files.
+    validation
+        Held-out cells, None if there are none.
+    edges
+        Lower edge of each expression bin.
+    groups
+        Group of each cell of the data set, if whole groups are held out.
+    """
+
+    train: CellTable | ShardFeed
+    validation: CellTable | None
+    edges: list[float]
+    groups: pd.Series | None = None
+
+
+def read_training_cells(
+    expression: Expression,
+    obs: pd.DataFrame,
+    rows: tuple[NDArray[np.int64], NDArray[np.int64]],
+    layout: TokenLayout,
+    columns: Mapping[str, list[str]],
+    *,
+    edges: list[float] | None,
+    binning: Any,
+    groups: pd.Series | None,
+) -> TrainingCells:
+    """Read training and held-out cells of a data set into memory.
+
+    Parameters
+    ----------
+    expression, obs
+        The data set.
+    rows
+        Row numbers of the training and of the held-out cells.
+    layout
+        Ids and positions.
+    columns
+        The obs column of each phenotype, and its categories.
+    edges
+        Bin edges of an earlier training; None lets the training cells decide them.
+    binning
+        How, see `make_edges`.
+    groups
+        Group of each cell, if whole groups are held out.
+    """
+    cut = EVERY_VALUE if edges is None else np.array(edges)
+    source = AnnDataCells.of(expression, obs, rows[0], layout, columns, cut)
+    source.warn_unmeasured()
+    train = source.read_all()
+    if edges is None:
+        cut = make_edges(binning, layout.n_bins, train.cells.values)
+        train = train.rebinned(cut)
+    held_out = None
+    if len(rows[1]):
+        held_out = AnnDataCells.of(expression, obs, rows[1], layout, columns, cut).read_all()
+    return TrainingCells(train, held_out, cut.tolist(), groups)
+
+
+def default_max_epochs(lengths: NDArray[np.integer]) -> int:
+    """Epochs after which about `CELL_VISITS` cells or `GENE_VISITS` genes were seen, between 4 and 20.
+
+    Parameters
+    ----------
+    lengths
+        Number of expressed genes of each training cell; shape (n_cells,).
+    """
+    epochs = min(CELL_VISITS / max(len(lengths), 1), GENE_VISITS / max(int(lengths.sum()), 1))
+    return int(np.clip(round(epochs), MIN_EPOCHS, MAX_EPOCHS))
+
+
+def train_model(
+    model: Trainable,
+    cells: TrainingCells,
+    rates: MaskingRates,
+    *,
+    max_epochs: int | None,
+    batch_size: int,
+    seed: int,
+    plan_kwargs: Mapping[str, Any] | None,
+    loader_kwargs: Mapping[str, Any] | None,
+    checkpoints: Any,
+    trainer_kwargs: Mapping[str, Any],
+) -> None:
+    """Train a model on some cells, then fit what follows from its weights; arguments as of `Polygene.train`."""
+    train, state = cells.train, model.fitted_
+    if (n_cut := int((train.lengths > rates.max_genes).sum())) > 0:
+        logger.info("%d cells express more than max_genes=%d genes; a draw of them is shown.", n_cut, rates.max_genes)
+    trainer_kwargs = trainer_defaults(trainer_kwargs, cells.validation is not None)
+    per_step = batch_size * int(trainer_kwargs.get("accumulate_grad_batches", 1))
+    splitter_cls = ShardSplitter if isinstance(train, ShardFeed) else CellSplitter
+    splitter = splitter_cls(train, cells.validation, rates, batch_size=per_step, seed=seed, **(loader_kwargs or {}))  # type: ignore[arg-type]
+    warn_of_mask(model)
+    model.edges_ = cells.edges
+    run = TrainingRun(
+        model,
+        splitter,
+        max_epochs=default_max_epochs(train.lengths) if max_epochs is None else max_epochs,
+        plan_kwargs=plan_kwargs or {},
+        trainer_kwargs=trainer_kwargs,
+        checkpoints=Checkpoints.of(checkpoints),
+    )
+    counts = category_counts(train.codes, model.module.n_categories)
+    state.invalidate(counts, category_pairs(train.codes, state.pairs))
+    try:
+        run()
+    finally:
+        if run.changed:
+            model.mask_, state.masking = LEAK_FREE, asdict(rates)
+    fit_after_training(Engine(model.module), state, train, cells.validation, cells.groups, seed)
+
+
+def warn_of_mask(model: Trainable) -> None:
+    """Say that what weights of the original know of genes must be learned anew."""
+    if model.mask_ == ORIGINAL_MASK:
+        warnings.warn(
+            "The weights come from the original, whose mask tells of a hidden gene whether it is expressed. This "
+            "training does not tell: what the weights know of genes must be learned anew, and their loss begins "
+            "high. Prediction of phenotypes is not concerned.",
+            UserWarning,
+            stacklevel=4,
+        )
