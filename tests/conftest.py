@@ -5,6 +5,7 @@ import os
 os.environ.setdefault("NUMBA_NUM_THREADS", "1")  # compiled loops beside torch's threads: both would spin
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import copy
 import warnings
 from itertools import pairwise
 from pathlib import Path
@@ -107,3 +108,73 @@ def write_files(tmp_path):
         return paths
 
     return write
+
+
+# small models of simulated cells; what is heavy is imported when it is needed
+
+NAMES = ("cell_type", "sex")
+SMALL = {"n_hidden": 16, "n_layers": 1, "n_heads": 2, "n_intermediate": 16}
+
+
+def _cells(n_obs=60, n_vars=40, **kwargs):
+    from polygene_scverse.datasets import simulate
+
+    return simulate(n_obs, n_vars, **kwargs)
+
+
+def _model_of(adata=None, phenotypes=NAMES, setup=None, **kwargs):
+    from polygene_scverse.model import Polygene
+
+    adata = _cells() if adata is None else adata
+    Polygene.setup_anndata(adata, phenotype_keys=list(phenotypes), **(setup or {}))
+    return Polygene(adata, **{"genes": list(adata.var_names), **SMALL, **kwargs})
+
+
+def _trained(adata=None, model_kwargs=None, **kwargs):
+    model = _model_of(adata, **(model_kwargs or {}))
+    model.train(**{"max_epochs": 1, "enable_progress_bar": False, **kwargs})
+    return model
+
+
+def _apart(model):
+    model = copy.copy(model)
+    model.fitted_ = copy.deepcopy(model.fitted_)
+    return model
+
+
+@pytest.fixture
+def cells():
+    """A function that simulates cells; 60 x 40 by default."""
+    return _cells
+
+
+@pytest.fixture
+def model_of():
+    """A function that makes an untrained model of some cells."""
+    return _model_of
+
+
+@pytest.fixture
+def trained():
+    """A function that makes a model and trains it, for one epoch by default."""
+    return _trained
+
+
+@pytest.fixture
+def apart():
+    """A function that copies a model: the network and the data are shared, what was fitted to it is not."""
+    return _apart
+
+
+@pytest.fixture(scope="session")
+def trained_model():
+    """A model trained on 80 cells, with 36 of the 40 genes of `query`. Tests leave it as it is."""
+    adata = _cells(80, missing=0.1, effect=2.0)
+    kwargs = {"genes": list(adata.var_names[:36]), "n_layers": 2, "dropout": 0.3}
+    return _trained(adata, kwargs, max_epochs=6, plan_kwargs={"lr": 0.01})
+
+
+@pytest.fixture
+def query():
+    """50 other cells."""
+    return _cells(50, seed=1)

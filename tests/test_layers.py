@@ -1,8 +1,11 @@
 """The walls of the house: who imports whom, and that tests mirror the source."""
 
 import ast
+import importlib
+import inspect
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -23,18 +26,20 @@ ARROWS = {
     "_threads": set(),
     "_quiet": set(),
     "_compat": {"_constants"},
-    "data": {"_constants", "_layout", "_validate", "_threads"},
+    "data": LAYER_0 - {"_compat"},
     "module": {"_constants", "_layout"},
     "metrics": set(),
     "fit": {"metrics", "_constants", "_validate"},
+    "engine": {"module", "data", "_constants", "_layout"},
+    "abilities": {"engine", "fit", "data", "_constants", "_layout", "_validate"},
+    "model": {"abilities", "engine", "fit", "module", "data", *LAYER_0},
+    "evaluation": {"model", "data", "metrics", *LAYER_0},
     "datasets": {"_constants", "_validate"},
-    "model": {"module", "fit", "data", "metrics", *LAYER_0},
     "pp": {"data", *LAYER_0} - {"_compat"},  # that one imports torch
-    "evaluation": {"model", "tl", "data", "metrics", *LAYER_0},
     "get": {"metrics", "_constants", "_validate"},
     "pl": {"get", "_constants", "_validate"},
-    "tl": {"evaluation", "model", "data", "metrics", "get", "pp", *LAYER_0},
-    "cli": {"data", "model", "pl", "tl", *LAYER_0} - {"_compat"},
+    "tl": {"evaluation", "model", "get", "pp", "metrics", *LAYER_0},
+    "cli": {"tl", "pl", "model", "data", *LAYER_0} - {"_compat"},
     "__init__": {"datasets", "get", "metrics", "model", "module", "pl", "pp", "tl"},
 }
 """Which rooms a room may import, besides itself."""
@@ -53,7 +58,9 @@ HEAVY_OF = {
     "data": {"torch", "lightning", "scvi", "anndata", "mudata", "scanpy", "h5py"},
     "module": {"torch", "scvi"},
     "metrics": {"sklearn"},
-    "fit": set(),
+    "fit": {"sklearn"},
+    "engine": {"torch"},
+    "abilities": {"torch", "anndata"},
     "evaluation": {"anndata", "sklearn", "scvi"},
     "datasets": {"anndata", "scanpy", "pooch", "requests"},
     "model": {"torch", "lightning", "scvi", "torchmetrics", "safetensors", "sklearn", "anndata", "mudata", "h5py"},
@@ -95,6 +102,44 @@ def neighbours(path):
     """Rooms of ours that a file imports from."""
     parts = (name.split(".") for name in imports_of(path))
     return {part[1] for part in parts if part[0] == PACKAGE and len(part) > 1}
+
+
+def classes():
+    """Every class of the package, with the tree of its source."""
+    for path in FILES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ClassDef):
+                name = ".".join((PACKAGE, *path.relative_to(SOURCE).with_suffix("").parts)).removesuffix(".__init__")
+                found = getattr(importlib.import_module(name), node.name, None)
+                if found is not None:
+                    yield pytest.param(found, node, id=node.name)
+
+
+def names_after(tree, owners, context):
+    """Attributes that are read from, or written to, ``self`` or ``cls``."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.ctx, context):
+            if isinstance(node.value, ast.Name) and node.value.id in owners:
+                yield node.attr
+
+
+@pytest.mark.parametrize(("cls", "tree"), classes())
+def test_no_class_calls_a_stranger_through_self(cls, tree):
+    """What a class reads from ``self`` is its own or its parents': a mixin that leans on a sibling is a hidden arrow."""
+    own = set(dir(cls)).union(*(getattr(parent, "__annotations__", {}) for parent in cls.__mro__))
+    for parent in cls.__mro__[:-1]:
+        try:
+            own |= set(names_after(ast.parse(textwrap.dedent(inspect.getsource(parent))), ("self", "cls"), ast.Store))
+        except (OSError, TypeError):  # built in, or made at run time
+            continue
+    assert set(names_after(tree, ("self", "cls"), ast.Load)) - own == set()
+
+
+def test_the_model_has_two_mixins_at_most():
+    ours = [
+        parent.__name__ for parent in polygene_scverse.model.Polygene.__mro__ if parent.__module__.startswith(PACKAGE)
+    ]
+    assert ours == ["Polygene", "SavingMixin", "SetupMixin"]
 
 
 def test_every_room_has_its_arrows():

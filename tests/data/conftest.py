@@ -5,6 +5,7 @@ import pytest
 
 from polygene_scverse._layout import TokenLayout
 from polygene_scverse.data.feed._table import CellTable
+from polygene_scverse.data.read._expression import Expression
 from polygene_scverse.data.read._phenotypes import categories_of, encode_all
 from polygene_scverse.data.read._tokens import Tokenizer
 
@@ -19,4 +20,4 @@ def table(simulated):
     ids = np.random.default_rng(0).permutation(300)[:101]
     tokenizer = Tokenizer.match(layout.genes, simulated.var_names, "counts", np.array([0, 1e-9, 5.0, 5.5, 6.0]))
     codes, _ = encode_all(simulated.obs.iloc[ids], categories)
-    return CellTable(tokenizer.read(simulated.X, ids), codes, ids, layout, tokenizer.measured)
+    return CellTable(tokenizer.read(Expression.of(simulated), ids), codes, ids, layout, tokenizer.measured)

@@ -1,4 +1,4 @@
-"""Small models of simulated cells, and a checkpoint of the original with random weights."""
+"""A checkpoint of the original with random weights."""
 
 from types import SimpleNamespace
 
@@ -8,61 +8,8 @@ import torch
 from transformers import BertConfig, BertForMaskedLM
 
 from polygene_scverse._constants import RANK
-from polygene_scverse.datasets import simulate
 from polygene_scverse.model import Polygene
 from polygene_scverse.model.original._files import CATEGORY_FILES, ORIGINAL_COLUMNS
-
-NAMES = ("cell_type", "sex")
-
-
-def _cells(n_obs=60, n_vars=40, **kwargs):
-    return simulate(n_obs, n_vars, **kwargs)
-
-
-def _model_of(adata=None, phenotypes=NAMES, setup=None, **kwargs):
-    adata = _cells() if adata is None else adata
-    Polygene.setup_anndata(adata, phenotype_keys=list(phenotypes), **(setup or {}))
-    small = {"n_hidden": 16, "n_layers": 1, "n_heads": 2, "n_intermediate": 16}
-    return Polygene(adata, **{"genes": list(adata.var_names), **small, **kwargs})
-
-
-def _trained(adata=None, model_kwargs=None, **kwargs):
-    model = _model_of(adata, **(model_kwargs or {}))
-    model.train(**{"max_epochs": 1, "enable_progress_bar": False, **kwargs})
-    return model
-
-
-@pytest.fixture
-def cells():
-    """A function that simulates cells; 60 x 40 by default."""
-    return _cells
-
-
-@pytest.fixture
-def model_of():
-    """A function that makes an untrained model of some cells."""
-    return _model_of
-
-
-@pytest.fixture
-def trained():
-    """A function that makes a model and trains it, for one epoch by default."""
-    return _trained
-
-
-@pytest.fixture(scope="session")
-def trained_model():
-    """A model trained on 80 cells, with 36 of the 40 genes of `query`. Tests leave it as it is."""
-    adata = _cells(80, missing=0.1, effect=2.0)
-    kwargs = {"genes": list(adata.var_names[:36]), "n_layers": 2, "dropout": 0.3}
-    return _trained(adata, kwargs, max_epochs=6, plan_kwargs={"lr": 0.01})
-
-
-@pytest.fixture
-def query():
-    """50 other cells."""
-    return _cells(50, seed=1)
-
 
 # a checkpoint as the original's training leaves it: 29 genes, H=21, 3 layers, 7 heads; in ten bins and binary
 

@@ -20,6 +20,8 @@ SIZES = TransformerConfig(n_hidden=18, n_layers=2, n_heads=3, n_intermediate=29,
 RATES = MaskingRates(expressed=0.3, gene_dropout=0.0)
 ALL_MEASURED = np.ones(N_GENES, dtype=bool)
 N_TOKENS, N_POSITIONS = 37, 23
+SHARE = 0.2 + 0.6 * torch.rand(2, generator=torch.Generator().manual_seed(0))
+"""Share of the linear path in each phenotype."""
 
 
 def random_cells(n_cells=N_CELLS, n_genes=N_GENES, density=0.4, n_bins=N_BINS, seed=0):
@@ -37,15 +39,14 @@ def random_codes(n_cells=N_CELLS, seed=0):
 
 
 def random_module(std=0.3, layout=LAYOUT, seed=0, **loss):
-    """A module whose every parameter is random, the linear path and its share too."""
+    """A module whose every parameter is random, the linear path too."""
     module = PolygeneModule(layout, SIZES, LossConfig(**loss))
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, p in module.named_parameters():
             p.copy_(std * torch.randn(p.shape, generator=generator) + float("norm" in name and "weight" in name))
     rng, n = np.random.default_rng(seed), (layout.n_genes, sum(module.n_categories))
-    module.linear.note(rng.normal(size=n), rng.normal(size=n[1]), rng.uniform(1.0, 3.0, n[0]), rng.uniform(size=n[0]))
-    module.mix.copy_(0.2 + 0.6 * torch.rand(len(module.mix), generator=generator))
+    module.linear.load(rng.normal(size=n), rng.normal(size=n[1]), rng.uniform(1.0, 3.0, n[0]), rng.uniform(size=n[0]))
     return module.eval()
 
 
@@ -89,6 +90,7 @@ def kit():
         sizes=SIZES,
         rates=RATES,
         measured=ALL_MEASURED,
+        share=SHARE,
         random_cells=random_cells,
         random_codes=random_codes,
         random_module=random_module,

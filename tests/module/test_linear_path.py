@@ -38,9 +38,9 @@ def ragged(x):
     return torch.from_numpy(genes), torch.from_numpy(values)
 
 
-def noted(n_fitted=N_GENES):
+def loaded(n_fitted=N_GENES):
     path = LinearPath(N_GENES, N_CATEGORIES)
-    path.note(WEIGHTS[:n_fitted], BIAS, CAP[:n_fitted], CENTRE[:n_fitted])
+    path.load(WEIGHTS[:n_fitted], BIAS, CAP[:n_fitted], CENTRE[:n_fitted])
     return path
 
 
@@ -51,7 +51,7 @@ def run(path, x, measured):
 @pytest.mark.parametrize("measured", MEASURED.values(), ids=MEASURED)
 def test_is_the_dense_one_liner(measured):
     assert (per_thousand(X) > CAP).any()
-    found = run(noted(), X * measured, measured)
+    found = run(loaded(), X * measured, measured)
     assert found.shape == (N_CELLS, N_CATEGORIES)
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, dense(X, measured), rtol=1e-4, atol=1e-4)
@@ -63,7 +63,7 @@ def test_by_hand():
     And -1 for the gene that is not expressed.
     """
     path = LinearPath(2, 1)
-    path.note(np.array([[4.0], [1.0]]), np.array([10.0]), np.array([2.0, 9.0]), np.array([0.5, 1.0]))
+    path.load(np.array([[4.0], [1.0]]), np.array([10.0]), np.array([2.0, 9.0]), np.array([0.5, 1.0]))
     found = path(torch.tensor([[0]]), torch.tensor([[201.0]]).log(), torch.tensor([True, True]))
     assert found.item() == pytest.approx(15.0)
 
@@ -72,7 +72,7 @@ def test_by_hand():
 def test_an_unmeasured_gene_is_an_average_one(name):
     """As if its mean had been measured; which is not the same as if it were not expressed."""
     measured = MEASURED[name]
-    found, path = run(noted(), X * measured, measured), noted()
+    found, path = run(loaded(), X * measured, measured), loaded()
     filled = np.where(measured, X, np.log1p(10.0 * np.expm1(CENTRE)))
     np.testing.assert_allclose(found, run(path, filled, MEASURED["all"]), rtol=1e-4, atol=1e-4)
     assert np.abs(found - run(path, X * measured, MEASURED["all"])).max() > 0.1
@@ -82,28 +82,28 @@ def test_an_unmeasured_gene_is_an_average_one(name):
 def test_no_cell_shows_a_gene(name):
     measured = MEASURED[name]
     silent = np.zeros((N_CELLS, N_GENES))
-    found = run(noted(), silent, measured)
+    found = run(loaded(), silent, measured)
     assert found.shape == (N_CELLS, N_CATEGORIES)
     np.testing.assert_allclose(found, dense(silent, measured), rtol=1e-4, atol=1e-4)
 
 
 def test_no_cells():
-    assert run(noted(), X[:0], MEASURED["all"]).shape == (0, N_CATEGORIES)
-    assert run(noted(), X[:0], MEASURED["of each cell others"][:0]).shape == (0, N_CATEGORIES)
+    assert run(loaded(), X[:0], MEASURED["all"]).shape == (0, N_CATEGORIES)
+    assert run(loaded(), X[:0], MEASURED["of each cell others"][:0]).shape == (0, N_CATEGORIES)
 
 
 def test_a_cell_alone_is_the_cell_among_others():
-    whole, measured = run(noted(), X, MEASURED["all"]), MEASURED["all"]
+    whole, measured = run(loaded(), X, MEASURED["all"]), MEASURED["all"]
     for i in range(N_CELLS):
-        np.testing.assert_allclose(run(noted(), X[[i]], measured)[0], whole[i], rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(run(loaded(), X[[i]], measured)[0], whole[i], rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("n_fitted", [1, 13])
 def test_genes_that_nothing_was_fitted_to_count_as_nothing(n_fitted):
-    """Also where more had been noted before."""
-    path, first = noted(), np.arange(N_GENES) < n_fitted
-    path.note(WEIGHTS[:n_fitted], BIAS, CAP[:n_fitted], CENTRE[:n_fitted])
-    for name, buffer in noted(n_fitted).named_buffers():
+    """Also where more had been loaded before."""
+    path, first = loaded(), np.arange(N_GENES) < n_fitted
+    path.load(WEIGHTS[:n_fitted], BIAS, CAP[:n_fitted], CENTRE[:n_fitted])
+    for name, buffer in loaded(n_fitted).named_buffers():
         if name != "cap":
             assert torch.equal(buffer, getattr(path, name)), name
     np.testing.assert_allclose(run(path, X, MEASURED["all"]), dense(X, first), rtol=1e-4, atol=1e-4)
@@ -113,9 +113,9 @@ def test_nothing_is_said_at_first():
     assert not run(LinearPath(N_GENES, N_CATEGORIES), X, MEASURED["all"]).any()
 
 
-def test_what_was_noted_is_a_copy_and_is_saved():
+def test_what_was_loaded_is_a_copy_and_is_saved():
     weights, path = WEIGHTS.copy(), LinearPath(N_GENES, N_CATEGORIES)
-    path.note(weights, BIAS, CAP, CENTRE)
+    path.load(weights, BIAS, CAP, CENTRE)
     before = run(path, X, MEASURED["all"])
     weights[:] = 0.0
     other = LinearPath(N_GENES, N_CATEGORIES)
@@ -125,9 +125,9 @@ def test_what_was_noted_is_a_copy_and_is_saved():
     assert not list(path.parameters())
 
 
-def test_the_dtype_of_what_is_noted_does_not_matter():
+def test_the_dtype_of_what_is_loaded_does_not_matter():
     path = LinearPath(N_GENES, N_CATEGORIES)
-    path.note(*(a.astype(np.float32) for a in (WEIGHTS, BIAS, CAP, CENTRE)))
-    for name, buffer in noted().named_buffers():
+    path.load(*(a.astype(np.float32) for a in (WEIGHTS, BIAS, CAP, CENTRE)))
+    for name, buffer in loaded().named_buffers():
         assert buffer.dtype == torch.float32
         assert torch.equal(buffer, getattr(path, name)), name

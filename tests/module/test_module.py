@@ -13,16 +13,6 @@ from polygene_scverse.module import PolygeneModule
 N_CELLS, N_BINS = 7, 5
 
 
-def test_counts_are_noted(kit):
-    module = PolygeneModule(kit.layout, kit.sizes)
-    assert all((shares == shares[0]).all() for shares in module.log_shares())
-    counts = torch.tensor([1.0, 2.0, 5.0, 4.0, 3.0, 2.0, 1.0])
-    module.note_counts(counts)
-    assert torch.equal(module.category_counts, counts)
-    for shares, expected in zip(module.log_shares(), ([1 / 8, 2 / 8, 5 / 8], [0.4, 0.3, 0.2, 0.1]), strict=True):
-        np.testing.assert_allclose(shares.exp(), expected, rtol=1e-6)
-
-
 def test_two_bins_are_trained(kit):
     layout = TokenLayout.build({"fate": ["a", "b"]}, kit.layout.genes, 2)
     cells = kit.random_cells(n_bins=2)

@@ -22,8 +22,9 @@ def dense_values(cells):
 
 
 def shown_batch(kit, cells, codes, shown=None, measured=None):
-    """A batch of prediction, and what is given to `predict` of it."""
-    batch = kit.torch_batch(cells, show_all(cells, codes, shown), codes)
+    """A batch of prediction, and what is given to `predict` of it, but for the share."""
+    hidden = np.ones(codes.shape, dtype=bool) if shown is None else (codes < 0) | ~shown
+    batch = kit.torch_batch(cells, show_all(cells, hidden), codes)
     batch["measured"] = torch.from_numpy(kit.measured if measured is None else measured)
     return [batch[name] for name in INPUTS]
 
@@ -51,10 +52,9 @@ def test_linear_logits_equal_a_dense_matrix_product(kit):
 def test_predictions_are_the_mixture_by_hand(kit):
     """A share for each phenotype."""
     module, cells = kit.random_module(), kit.random_cells()
-    module.mix.copy_(torch.tensor([0.25, 0.75]))
     arrays = shown_batch(kit, cells, kit.random_codes())
     of_transformer = module.transformer_logits(*arrays[:3])
-    found = module.predict(*arrays)
+    found = module.predict(*arrays, torch.tensor([0.25, 0.75]))
     for x, a, b, mix in zip(found, of_transformer, of_genes(module, cells), (0.25, 0.75), strict=True):
         assert np.abs(a.numpy() - b).min() > 1e-3
         np.testing.assert_allclose(x, (1 - mix) * a.numpy() + mix * b, rtol=1e-4, atol=1e-4)
@@ -69,9 +69,9 @@ def test_what_given_phenotypes_change_is_added_in_full(kit):
     assert (given[0][:, 2] == MASK).tolist() == [True] * 3 + [False] * 4
     a, b = (module.transformer_logits(*arrays[:3]) for arrays in (given, hidden))
     assert (a[0] - b[0])[3:].abs().min() > 0
-    found, blank = module.predict(*given), module.predict(*hidden)
+    found, blank = module.predict(*given, kit.share), module.predict(*hidden, kit.share)
     for i, linear in enumerate(of_genes(module, cells)):
-        mix = module.mix[i].item()
+        mix = kit.share[i].item()
         expected = a[i].numpy() + mix * (linear - b[i].numpy())
         np.testing.assert_allclose(found[i], expected, rtol=1e-4, atol=1e-4)
         torch.testing.assert_close(found[i] - blank[i], a[i] - b[i], rtol=1e-4, atol=1e-4)
@@ -82,9 +82,8 @@ def test_what_given_phenotypes_change_is_added_in_full(kit):
 @pytest.mark.parametrize("shown", [None, np.array([True, False])], ids=["hidden", "given"])
 def test_without_a_share_the_transformer_decides_alone(kit, shown):
     module, cells = kit.random_module(), kit.random_cells()
-    module.mix.zero_()
     arrays = shown_batch(kit, cells, kit.random_codes(), shown)
-    assert all(map(torch.equal, module.predict(*arrays), module.transformer_logits(*arrays[:3])))
+    assert all(map(torch.equal, module.predict(*arrays, torch.zeros(2)), module.transformer_logits(*arrays[:3])))
 
 
 @torch.no_grad()
@@ -93,9 +92,10 @@ def test_the_linear_path_may_be_left_out(kit):
     without = PolygeneModule(kit.layout, kit.sizes, seed=3, linear_path=False).eval()
     arrays = shown_batch(kit, kit.random_cells(), kit.random_codes())
     assert without.linear is None
-    assert not with_path.mix.any()
-    assert all(map(torch.equal, with_path.predict(*arrays), without.predict(*arrays)))
-    assert torch.equal(with_path.decision_states(*arrays), without.decision_states(*arrays))
+    none = torch.zeros(2)
+    for share in (none, kit.share):
+        assert all(map(torch.equal, with_path.predict(*arrays, none), without.predict(*arrays, share)))
+        assert torch.equal(with_path.decision_states(*arrays, none), without.decision_states(*arrays, share))
     with pytest.raises(ValueError, match="`linear_path`: the module was made without one"):
         without.linear_logits(arrays[1], *arrays[3:])
 
@@ -106,7 +106,7 @@ def test_the_linear_path_has_no_part_in_training(kit):
     assert not list(module.linear.parameters())
     assert {name for name, _ in module.named_buffers() if name.startswith("linear.")} <= set(module.state_dict())
     loss = kit.loss_of(module, batch).loss
-    module.linear, module.mix[:] = None, 0.0
+    module.linear = None
     assert torch.equal(kit.loss_of(module, batch).loss, loss)
 
 
@@ -118,9 +118,8 @@ def test_logistic_regression_is_a_special_case(kit):
     module = PolygeneModule(kit.layout, kit.sizes)
     weights, bias = np.zeros((N_GENES, 7)), np.zeros(7)
     weights[:, :3], bias[:3] = regression.coef_.T, regression.intercept_
-    module.linear.note(weights, bias, np.full(N_GENES, np.inf), np.zeros(N_GENES))
-    module.mix[0] = 1.0
-    logits = module.predict(*shown_batch(kit, cells, codes))[0]
+    module.linear.load(weights, bias, np.full(N_GENES, np.inf), np.zeros(N_GENES))
+    logits = module.predict(*shown_batch(kit, cells, codes), torch.tensor([1.0, 0.0]))[0]
     np.testing.assert_allclose(logits.detach(), regression.decision_function(x), rtol=1e-4, atol=1e-4)
 
 
@@ -132,13 +131,13 @@ def test_unmeasured_genes_count_as_average(kit):
     kept = measured[cells.genes]
     indptr = np.r_[0, np.cumsum(kept)][cells.indptr]
     part = type(cells)(indptr, cells.genes[kept], cells.bins[kept], cells.values[kept])
-    found = module.predict(*shown_batch(kit, part, codes, measured=measured))
-    of_rows = module.predict(*shown_batch(kit, part, codes, measured=np.tile(measured, (N_CELLS, 1))))
+    found = module.predict(*shown_batch(kit, part, codes, measured=measured), kit.share)
+    of_rows = module.predict(*shown_batch(kit, part, codes, measured=np.tile(measured, (N_CELLS, 1))), kit.share)
     path = {name: buffer.numpy() for name, buffer in module.linear.named_buffers()}
     centred = (np.minimum(dense_values(cells), path["cap"]) - path["centre"]) * measured
     linear = np.split(centred @ path["weights"] + path["bias"], [3], axis=1)
     of_transformer = module.transformer_logits(*shown_batch(kit, part, codes)[:3])
-    for x, y, a, b, mix in zip(found, of_rows, of_transformer, linear, module.mix.numpy(), strict=True):
+    for x, y, a, b, mix in zip(found, of_rows, of_transformer, linear, kit.share.numpy(), strict=True):
         np.testing.assert_allclose(x, (1 - mix) * a.numpy() + mix * b, rtol=1e-4, atol=1e-4)
         torch.testing.assert_close(x, y, rtol=1e-4, atol=1e-4)
 
@@ -152,10 +151,10 @@ def test_decision_states_hold_the_shortest_vector_that_gives_the_linear_path(kit
     module, cells = kit.random_module(), kit.random_cells()
     arrays = shown_batch(kit, cells, kit.random_codes())
     states = module.head.transform(module.inference(*arrays[:3])["hidden"][:, :2]).numpy()
-    found, word = module.decision_states(*arrays), module.encoder.embeddings.word.weight.numpy()
+    found, word = module.decision_states(*arrays, kit.share), module.encoder.embeddings.word.weight.numpy()
     assert found.shape == (N_CELLS, 2, kit.sizes.n_hidden)
     for i, (slot, linear) in enumerate(zip(kit.layout.phenotypes, of_genes(module, cells), strict=True)):
-        words, wanted, mix = word[list(slot.ids)], linear.T, module.mix[i].item()  # (categories, H), (categories, B)
+        words, wanted, mix = word[list(slot.ids)], linear.T, kit.share[i].item()  # (categories, H), (categories, B)
         shortest = np.linalg.lstsq(words - words.mean(0), wanted - wanted.mean(0), rcond=1e-5)[0]
         expected = (1 - mix) * states[:, i] + mix * shortest.T
         np.testing.assert_allclose(found[:, i], expected, rtol=1e-3, atol=1e-3)
@@ -167,16 +166,16 @@ def test_the_words_of_categories_times_their_state_give_the_mixed_logits(kit, sh
     """Up to a constant per cell and the share of the transformer's bias; given phenotypes count in full in both."""
     module, cells = kit.random_module(), kit.random_cells()
     arrays = shown_batch(kit, cells, kit.random_codes(), shown)
-    states, logits = module.decision_states(*arrays), module.predict(*arrays)
+    states, logits = module.decision_states(*arrays, kit.share), module.predict(*arrays, kit.share)
     for i, slot in enumerate(kit.layout.phenotypes):
         ids = list(slot.ids)
-        bias = (1 - module.mix[i]) * module.head.bias[ids]
+        bias = (1 - kit.share[i]) * module.head.bias[ids]
         of_state = states[:, i] @ module.encoder.embeddings.word.weight[ids].T + bias
         np.testing.assert_allclose(softmax(of_state.numpy(), 1), softmax(logits[i].numpy(), 1), atol=1e-4)
 
 
 def test_a_cell_with_nothing_expressed_is_predicted(kit):
     cells, codes = kit.random_cells(3, density=0.0), kit.random_codes(3)
-    logits = kit.random_module().predict(*shown_batch(kit, cells, codes))
+    logits = kit.random_module().predict(*shown_batch(kit, cells, codes), kit.share)
     assert [x.shape for x in logits] == [(3, 3), (3, 4)]
     assert all(torch.isfinite(x).all() for x in logits)

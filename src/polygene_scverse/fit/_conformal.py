@@ -62,8 +62,8 @@ class ConformalScores:
         if len(few := np.flatnonzero(counts < n_needed)) and len(self.codes) >= n_needed:
             warnings.warn(
                 f"`by_category`: {coverage:g} needs {n_needed} calibration cells of each category of {phenotype!r}, "
-                f"but there are fewer of {shorten(categories[code] for code in few)}: these take the threshold of all "
-                "cells, so that their own coverage is not known.",
+                f"but there are fewer of {shorten(categories[int(code)] for code in few)}: these take the threshold of "
+                "all cells, so that their own coverage is not known.",
                 UserWarning,
                 stacklevel=5,
             )

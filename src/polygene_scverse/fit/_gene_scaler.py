@@ -22,7 +22,8 @@ ADDED_DEVIATION: Final = 0.2
 
 def rescale(values: NDArray[np.floating]) -> NDArray[np.floating]:
     """log1p of counts per `LINEAR_SUM`, given that of counts per `TARGET_SUM`."""
-    return np.log1p(np.expm1(values) * (LINEAR_SUM / TARGET_SUM))
+    rescaled: NDArray[np.floating] = np.log1p(np.expm1(values) * (LINEAR_SUM / TARGET_SUM))
+    return rescaled
 
 
 @dataclass(frozen=True)
@@ -77,4 +78,5 @@ class GeneScaler:
         dense -= self.centre
         dense /= self.deviation
         dense *= measured
-        return dense.astype(np.float32)
+        found: NDArray[np.float32] = dense.astype(np.float32)
+        return found

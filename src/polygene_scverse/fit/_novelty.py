@@ -129,14 +129,14 @@ def unexplained_expression(
     measured
         Whether each gene is measured; those that are not count as average and are not in the mean. Shape (G,).
     """
-    mean, weights, components = (a.astype(np.float64) for a in (mean, weights, components))
+    average, basis = mean.astype(np.float64), components.astype(np.float64)
     measured = np.ones(len(mean), dtype=np.bool_) if measured is None else measured
-    weights, centre = weights * measured, mean * measured
-    scores = x @ components.T - components @ centre  # (n_cells, K)
-    weighted = components * weights  # (K, G)
+    scale, centre = weights.astype(np.float64) * measured, average * measured
+    scores = x @ basis.T - basis @ centre  # (n_cells, K)
+    weighted = basis * scale  # (K, G)
     # the square of x - (mean + scores @ components), written out, so that nothing of the shape of x is made dense
-    data = x.multiply(x) @ weights - 2 * (x @ (weights * mean)) - 2 * ((x @ weighted.T) * scores).sum(axis=1)
-    fit = weights @ mean**2 + 2 * scores @ (weighted @ mean) + ((scores @ (weighted @ components.T)) * scores).sum(1)
+    data = x.multiply(x) @ scale - 2 * (x @ (scale * average)) - 2 * ((x @ weighted.T) * scores).sum(axis=1)
+    fit = scale @ average**2 + 2 * scores @ (weighted @ average) + ((scores @ (weighted @ basis.T)) * scores).sum(1)
     found: NDArray[np.float64] = (data + fit) / max(int(measured.sum()), 1)
     return found
 

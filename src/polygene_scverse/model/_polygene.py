@@ -14,7 +14,6 @@ import pandas as pd
 from anndata import AnnData
 from mudata import MuData
 from numpy.typing import NDArray
-from scvi.model.base import BaseModelClass
 from scvi.train import TrainRunner
 
 from polygene_scverse._compat import field_state, setup_args
@@ -58,7 +57,7 @@ from polygene_scverse.module._transformer import resolve_config
 NO_SCORES: Final = ConformalScores(np.zeros(0, dtype=np.int32), np.zeros(0, dtype=np.float32))
 
 
-class Polygene(SavingMixin, SetupMixin, BaseModelClass):
+class Polygene(SavingMixin, SetupMixin):
     """Masked transformer over binned gene expression and phenotypes.
 
     Other than scvi-tools' own models it reads raw counts and log1p data alike, matches genes of new data by name,
@@ -750,7 +749,9 @@ class Polygene(SavingMixin, SetupMixin, BaseModelClass):
             categories = self._check_categories(name, table)
             with np.errstate(divide="ignore"):  # a probability may be 0
                 codes = choose_category(np.log(table.to_numpy(dtype=np.float64)), shares[name], balance)
-            chosen[name] = pd.Series(pd.Categorical.from_codes(codes, categories=categories), index=table.index)
+            chosen[name] = pd.Series(
+                pd.Categorical.from_codes(codes, categories=pd.Index(categories)), index=table.index
+            )
         return pd.DataFrame(chosen)
 
     def prediction_sets(
@@ -920,8 +921,8 @@ class Polygene(SavingMixin, SetupMixin, BaseModelClass):
         obs = self._anndata(self.adata).obs
         warn_unseen(encode_all(obs.iloc[rows[0]], self._columns)[1])
         groups = None if group_key is None else obs[group_key]
-        edges = {"edges": self.edges_, "binning": self.binning_}
-        return read_training_cells(expression, obs, rows, self.layout, self._columns, groups=groups, **edges)
+        binning = self.binning_ if self.edges_ is None else np.array(self.edges_)
+        return read_training_cells(expression, obs, rows, self.layout, self._columns, binning, groups)
 
     def _data(self, adata: AnnData | MuData | None) -> AnnData | MuData:
         """The cells that are meant; the model must be trained."""

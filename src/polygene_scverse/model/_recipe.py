@@ -106,7 +106,7 @@ def train_on_cells(
     expression = Expression.of(data, layer, use_raw).loaded()
     var = data.raw.var if use_raw else data.var
     genes = choose_genes(expression, rows[0], n_genes, ranks=var.get(RANK), seed=seed)
-    setup = {"phenotype_keys": names, "layer": layer, "use_raw": use_raw, "ordered": ordered}
+    setup: dict[str, Any] = {"phenotype_keys": names, "layer": layer, "use_raw": use_raw, "ordered": ordered}
     if isinstance(adata, MuData):
         Polygene.setup_mudata(adata, mod=mod or "rna", **setup)
     else:

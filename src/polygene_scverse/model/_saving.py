@@ -18,7 +18,7 @@ from polygene_scverse.fit import FittedState
 from polygene_scverse.model.training._checkpoint_writer import table_of
 
 
-class SavingMixin:
+class SavingMixin(BaseModelClass):
     """`save` and `load` on plain containers only."""
 
     first_process = True

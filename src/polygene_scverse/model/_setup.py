@@ -8,6 +8,7 @@ from typing import Any
 from anndata import AnnData
 from mudata import MuData
 from scvi.data import AnnDataManager
+from scvi.model.base import BaseModelClass
 
 from polygene_scverse._compat import field_state
 from polygene_scverse._constants import PHENOTYPE_FIELD
@@ -17,7 +18,7 @@ from polygene_scverse.data.read._ordered import Ordered
 from polygene_scverse.data.read._phenotypes import resolve_phenotypes
 
 
-class SetupMixin:
+class SetupMixin(BaseModelClass):
     """`setup_anndata` and `setup_mudata` of the model."""
 
     @classmethod

@@ -11,8 +11,7 @@ from anndata import AnnData
 from mudata import MuData
 
 from polygene_scverse._constants import BALANCE, UNS, filled_key, filled_probability_key
-from polygene_scverse._validate import check_choice, check_columns
-from polygene_scverse.data.read._phenotypes import candidates
+from polygene_scverse._validate import check_choice, shorten
 from polygene_scverse.get._lookup import recorded_labels
 from polygene_scverse.model import Polygene
 from polygene_scverse.tl._models import anndata_of, find
@@ -78,7 +77,8 @@ def fill_phenotype(
     for argument, asked in (("phenotypes", names), ("given", evidence)):
         for name in asked:
             check_choice(name, list(trained.categories), argument)
-    check_columns(evidence, data, "given", candidates)
+    if absent := [name for name in evidence if name not in data.obs]:
+        raise KeyError(f"`given`: {shorten(absent)} not among the columns of adata.obs. Pass recorded phenotypes.")
     noted = dict(data.uns.get(UNS, {}).get("fill", {}))
     for name in names:
         shown = [other for other in evidence if other != name]

@@ -12,9 +12,8 @@ from anndata import AnnData
 from mudata import MuData
 
 from polygene_scverse._constants import BALANCE, TOKENS, UNS
-from polygene_scverse.data.feed._masking import MaskingRates
 from polygene_scverse.metrics import confusion_scores
-from polygene_scverse.model import Polygene, TokenCounts
+from polygene_scverse.model import MaskingRates, Polygene, TokenCounts
 from polygene_scverse.tl._models import anndata_of, find
 
 

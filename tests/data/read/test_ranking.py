@@ -5,10 +5,12 @@ import pandas as pd
 import pytest
 import scanpy as sc
 import scipy.sparse as sp
+from anndata import AnnData
 
 from polygene_scverse._constants import RANK
 from polygene_scverse.data.read import _ranking
-from polygene_scverse.data.read._ranking import genes_by_rank, rank_genes
+from polygene_scverse.data.read._expression import Expression
+from polygene_scverse.data.read._ranking import choose_genes, genes_by_rank, rank_genes
 
 
 def all_rows(adata):
@@ -27,13 +29,13 @@ def scanpy_choice(adata, n_top, scale, **kwargs):
 
 @pytest.mark.parametrize("n_top", [5, 20, 59])
 def test_counts(n_top, simulated):
-    ranks = rank_genes(simulated.X, simulated.var_names, all_rows(simulated), "counts")
+    ranks = rank_genes(Expression.of(simulated), all_rows(simulated))
     assert set(ranks.index[ranks < n_top]) == scanpy_choice(simulated, n_top, "counts")
 
 
 @pytest.mark.parametrize("n_top", [10, 200, 500])
 def test_log1p(n_top, pbmc):
-    ranks = rank_genes(pbmc.X, pbmc.var_names, all_rows(pbmc), "log1p")
+    ranks = rank_genes(Expression.of(pbmc), all_rows(pbmc))
     assert set(ranks.index[ranks < n_top]) == scanpy_choice(pbmc, n_top, "log1p")
     assert ranks.name == RANK
     assert ranks.index.equals(pbmc.var_names)
@@ -43,9 +45,9 @@ def test_log1p(n_top, pbmc):
 def test_batches(simulated):
     """scanpy counts in how many batches a gene is among the n_top; we use a fifth of the genes."""
     donor = simulated.obs["donor"]
-    ranks = rank_genes(simulated.X, simulated.var_names, all_rows(simulated), "counts", batch=donor)
+    ranks = rank_genes(Expression.of(simulated), all_rows(simulated), batch=donor)
     assert set(ranks.index[ranks < 12]) == scanpy_choice(simulated, 12, "counts", batch_key="donor")
-    plain = rank_genes(simulated.X, simulated.var_names, all_rows(simulated), "counts")
+    plain = rank_genes(Expression.of(simulated), all_rows(simulated))
     assert not ranks.equals(plain)
 
 
@@ -53,8 +55,8 @@ def test_batches_that_are_left_out_do_not_matter(simulated):
     donor = simulated.obs["donor"]
     rows = np.flatnonzero(donor.isin(["donor0", "donor1"]))
     part = simulated[rows].copy()
-    a = rank_genes(simulated.X, simulated.var_names, rows, "counts", batch=donor)
-    b = rank_genes(part.X, part.var_names, all_rows(part), "counts", batch=part.obs["donor"])
+    a = rank_genes(Expression.of(simulated), rows, batch=donor)
+    b = rank_genes(Expression.of(part), all_rows(part), batch=part.obs["donor"])
     pd.testing.assert_series_equal(a, b)
 
 
@@ -66,34 +68,53 @@ def test_any_matrix_of_some_rows(kind, simulated):
     rows = np.arange(0, 300, 3)
     x = kind(simulated.X)
     before = x.copy()
-    ranks = rank_genes(x, simulated.var_names, rows, "counts")
+    ranks = rank_genes(Expression.of(AnnData(x, var=simulated.var)), rows)
     part = simulated[rows].copy()
-    pd.testing.assert_series_equal(ranks, rank_genes(part.X, part.var_names, all_rows(part), "counts"))
+    pd.testing.assert_series_equal(ranks, rank_genes(Expression.of(part), all_rows(part)))
     assert abs(x - before).sum() == 0
 
 
 def test_genes_that_no_cell_expresses_have_no_rank(simulated):
     x = simulated.X.toarray()
     x[:, [3, 50]] = 0
-    ranks = rank_genes(x, simulated.var_names, all_rows(simulated), "counts")
+    ranks = rank_genes(Expression.of(AnnData(x, var=simulated.var)), all_rows(simulated))
     assert list(ranks.index[ranks.isna()]) == ["gene3", "gene50"]
     np.testing.assert_array_equal(np.sort(ranks.dropna()), np.arange(58))
     rest = simulated[:, ~simulated.var_names.isin(["gene3", "gene50"])].copy()
-    expected = rank_genes(rest.X, rest.var_names, all_rows(rest), "counts")
+    expected = rank_genes(Expression.of(rest), all_rows(rest))
     pd.testing.assert_series_equal(ranks.dropna(), expected)
 
 
 def test_informative_genes_come_first(simulated):
     """Genes 0 … 35 depend on cell type and sex, the others on chance and donor."""
-    ranks = rank_genes(simulated.X, simulated.var_names, all_rows(simulated), "counts")
+    ranks = rank_genes(Expression.of(simulated), all_rows(simulated))
     assert ranks.iloc[:36].median() < ranks.iloc[36:].median()
 
 
 def test_many_cells_are_sampled(simulated, monkeypatch):
     monkeypatch.setattr(_ranking, "MOST_CELLS", 100)
     rows = np.sort(np.random.default_rng(5).choice(300, 100, replace=False))
-    sampled = rank_genes(simulated.X, simulated.var_names, all_rows(simulated), "counts", seed=5)
-    pd.testing.assert_series_equal(sampled, rank_genes(simulated.X, simulated.var_names, rows, "counts"))
+    sampled = rank_genes(Expression.of(simulated), all_rows(simulated), seed=5)
+    pd.testing.assert_series_equal(sampled, rank_genes(Expression.of(simulated), rows))
+
+
+def test_genes_of_a_model_are_those_given_or_those_of_the_ranks_or_ranked_on_some_rows(simulated):
+    expression, rows = Expression.of(simulated), np.arange(0, 300, 2)
+    assert choose_genes(expression, rows, 2, genes=["gene7", "gene3", "gene5"]) == ["gene7", "gene3", "gene5"]
+    ranks = pd.Series(np.arange(60.0)[::-1], index=simulated.var_names)
+    assert choose_genes(expression, rows, 2, ranks=ranks) == ["gene59", "gene58"]
+    assert choose_genes(expression, rows, 9) == genes_by_rank(rank_genes(expression, rows), 9)
+    assert choose_genes(expression, rows, 9) != genes_by_rank(rank_genes(expression, all_rows(simulated)), 9)
+    with pytest.raises(KeyError, match=r"`genes`: \['x'\] not among adata\.var_names"):
+        choose_genes(expression, rows, 2, genes=["x", "gene3"])
+
+
+def test_the_seed_decides_which_of_many_cells_choose(simulated, monkeypatch):
+    monkeypatch.setattr(_ranking, "MOST_CELLS", 50)
+    expression, rows = Expression.of(simulated), all_rows(simulated)
+    chosen = [choose_genes(expression, rows, 10, seed=seed) for seed in (0, 0, 1)]
+    assert chosen[0] == chosen[1] != chosen[2]
+    assert chosen[2] == genes_by_rank(rank_genes(expression, rows, seed=1), 10)
 
 
 def test_genes_by_rank():

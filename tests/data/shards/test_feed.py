@@ -2,12 +2,13 @@ import numpy as np
 import pytest
 
 from polygene_scverse._layout import TokenLayout
-from polygene_scverse.data.feed._loader import BatchDataset
-from polygene_scverse.data.feed._table import CellTable, draw_part
+from polygene_scverse.data.feed._source import draw_cells
+from polygene_scverse.data.feed._table import CellTable
 from polygene_scverse.data.shards import _feed
 from polygene_scverse.data.shards._feed import ShardFeed
 from polygene_scverse.data.shards._shard_set import ShardSet
 from polygene_scverse.data.shards._survey import tokenizers_of
+from polygene_scverse.engine import Query
 
 COLUMNS = {"cell_type": ["B cell", "NK cell", "T cell"], "sex": ["female", "male"]}
 EDGES = np.array([0.0, 1e-9, 5.0, 6.0])
@@ -62,16 +63,17 @@ def test_some_cells_of_a_buffer_keep_what_is_measured(feed):
 
 def test_batches_of_prediction_say_what_is_measured_in_each_cell(feed):
     part, rows = feed.read(np.arange(90, 140)), np.array([30, 0, 7])
-    batch = BatchDataset(part)[0, rows]
+    batch = Query().batch(part, rows)
     np.testing.assert_array_equal(batch["measured"].numpy(), feed.measured[part.kinds[rows]])
-    expected = BatchDataset(CellTable(part.cells, part.codes, part.ids, part.layout, np.ones(28, dtype=bool)))[0, rows]
+    alike = CellTable(part.cells, part.codes, part.ids, part.layout, np.ones(28, dtype=bool))
+    expected = Query().batch(alike, rows)
     assert set(batch) == set(expected)
     for name in set(batch) - {"measured"}:
         np.testing.assert_array_equal(batch[name], expected[name], err_msg=name)
 
 
 def test_a_draw_of_cells_on_disk_is_that_of_the_cells_in_memory(feed):
-    drawn, of_all = draw_part(feed, 50, 3), draw_part(feed.read(np.arange(len(feed))), 50, 3)
+    drawn, of_all = draw_cells(feed, 50, 3), draw_cells(feed.read(np.arange(len(feed))), 50, 3)
     np.testing.assert_array_equal(drawn.ids, of_all.ids)
     np.testing.assert_array_equal(drawn.kinds, of_all.kinds)
     np.testing.assert_array_equal(drawn.cells.values, of_all.cells.values)

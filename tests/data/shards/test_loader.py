@@ -9,11 +9,11 @@ import torch
 
 from polygene_scverse._layout import TokenLayout
 from polygene_scverse.data.feed._loader import CellSplitter
-from polygene_scverse.data.feed._masking import MaskingRates, draw
-from polygene_scverse.data.feed._table import CellTable
+from polygene_scverse.data.feed._masking import MaskingRates, draw, draw_mixed
+from polygene_scverse.data.feed._table import CellPart, CellTable
 from polygene_scverse.data.shards import _feed
-from polygene_scverse.data.shards._feed import CellPart, ShardFeed
-from polygene_scverse.data.shards._loader import ShardBatches, ShardSampler, ShardSplitter, draw_mixed
+from polygene_scverse.data.shards._feed import ShardFeed
+from polygene_scverse.data.shards._loader import ShardBatches, ShardSampler, ShardSplitter
 from polygene_scverse.data.shards._shard_set import ShardSet
 from polygene_scverse.data.shards._survey import tokenizers_of
 

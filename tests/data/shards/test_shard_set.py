@@ -2,6 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from polygene_scverse.data.read._expression import Expression
 from polygene_scverse.data.read._tokens import Tokenizer
 from polygene_scverse.data.shards._shard_set import ShardSet
 
@@ -40,7 +41,7 @@ def test_tokens_are_those_in_memory(suffix, simulated, write_files):
     genes = list(simulated.var_names[5:40])
     tokenizers = [Tokenizer.match(genes, file.var_names, "counts", EDGES) for file in shards.files]
     rows = np.array([3, 4, 118, 125, 200, 201, 210, 299])
-    found, expected = shards.read(rows, tokenizers), tokenizers[0].read(simulated.X, rows)
+    found, expected = shards.read(rows, tokenizers), tokenizers[0].read(Expression.of(simulated), rows)
     for name in ("indptr", "genes", "bins", "values"):
         a, b = getattr(found, name), getattr(expected, name)
         assert a.dtype == b.dtype

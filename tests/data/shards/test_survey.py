@@ -4,6 +4,7 @@ import pytest
 import scipy.sparse as sp
 
 from polygene_scverse._constants import RANK
+from polygene_scverse.data.read._expression import Expression
 from polygene_scverse.data.read._ranking import genes_by_rank, rank_genes
 from polygene_scverse.data.shards import _survey
 from polygene_scverse.data.shards._shard_set import ShardSet
@@ -27,7 +28,7 @@ def test_genes_are_those_ranked_in_memory(scale, block, simulated, write_files, 
     shards = ShardSet.open(write_files(simulated), "sex")
     monkeypatch.setattr(_survey, "BLOCK", block)
     monkeypatch.setattr("polygene_scverse.data.read._source.iterate_rows.__defaults__", (block,))
-    expected = genes_by_rank(rank_genes(simulated.X, simulated.var_names, rows, scale), 25)
+    expected = genes_by_rank(rank_genes(Expression.of(simulated), rows), 25)
     assert survey(shards, rows, 25) == (expected, scale)
 
 
@@ -44,7 +45,7 @@ def test_whole_numbers_in_the_first_block_only(simulated, write_files, monkeypat
     simulated.X = sp.vstack([sp.csr_matrix(np.ones((10, 60), dtype=np.float32)), simulated.X[10:]], format="csr")
     monkeypatch.setattr(_survey, "BLOCK", 10)
     monkeypatch.setattr("polygene_scverse.data.read._source.iterate_rows.__defaults__", (10,))
-    expected = genes_by_rank(rank_genes(simulated.X, simulated.var_names, EVERY, "log1p"), 25)
+    expected = genes_by_rank(rank_genes(Expression.of(simulated), EVERY), 25)
     assert survey(ShardSet.open(write_files(simulated), "sex"), EVERY, 25) == (expected, "log1p")
 
 
@@ -110,7 +111,7 @@ def test_ranks_of_some_files_are_not_used(simulated, write_files):
     shards = ShardSet.open(write_files(simulated, change=change), "sex")
     with pytest.warns(UserWarning, match=r"is in 1 of 3 files"):
         genes, _ = survey(shards, EVERY, 20)
-    assert genes == genes_by_rank(rank_genes(simulated.X, simulated.var_names, EVERY, "counts"), 20)
+    assert genes == genes_by_rank(rank_genes(Expression.of(simulated), EVERY), 20)
 
 
 def test_a_gene_without_rank_agrees_with_itself(simulated, write_files):

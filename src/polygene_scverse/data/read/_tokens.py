@@ -76,12 +76,13 @@ class Cells:
         rows, on = np.repeat(np.arange(n), self.lengths)[keep], bins > 0
         rows = np.concatenate([rows, np.repeat(np.arange(n), on.sum())])
         columns = [
-            np.concatenate([old[keep], np.tile(new[on], n)]).astype(old.dtype)
+            np.concatenate([old[keep], np.tile(new[on], n)])
             for old, new in ((self.genes, genes), (self.bins, bins), (self.values, values))
         ]
         order = np.lexsort((columns[0], rows))
         indptr = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=n))]).astype(np.int64)
-        return Cells(indptr, *(column[order] for column in columns))
+        slots, new_bins, expression = (column[order] for column in columns)
+        return Cells(indptr, slots.astype(np.int32), new_bins.astype(np.int16), expression.astype(np.float32))
 
     @classmethod
     def concatenate(cls, parts: Sequence[Cells]) -> Cells:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from scvi.data import AnnDataManager
+from scvi.model.base import BaseModelClass
 
 from polygene_scverse._compat import registry_without_data
 from polygene_scverse._layout import TokenLayout
@@ -76,7 +77,7 @@ class OriginalCheckpoint:
 
 
 def read_original(
-    model_cls: type,
+    model_cls: type[BaseModelClass],
     folder: str | Path,
     vocabulary: str | Path | None,
     genes: str | Path | Sequence[str] | None,
@@ -202,7 +203,7 @@ def _checked(columns: Mapping[str, str] | None, layout: TokenLayout) -> dict[str
 
 
 def _registry(
-    cls: type, layout: TokenLayout, columns: Mapping[str, str], layer: str | None, use_raw: bool
+    cls: type[BaseModelClass], layout: TokenLayout, columns: Mapping[str, str], layer: str | None, use_raw: bool
 ) -> dict[str, Any]:
     """What `setup_anndata` would have noted: obs columns in the order of the slots, and their categories."""
     genes = list(layout.genes)

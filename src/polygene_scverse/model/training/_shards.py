@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scvi.data import AnnDataManager
+from scvi.model.base import BaseModelClass
 
 from polygene_scverse._compat import registry_without_data
 from polygene_scverse._layout import TokenLayout
@@ -71,7 +72,9 @@ def read_shards(
     return TrainingCells(train, held_out, edges.tolist(), groups)
 
 
-def shard_registry(model_cls: type, shards: ShardSet, phenotypes: Sequence[str], ordered: Ordered) -> dict[str, Any]:
+def shard_registry(
+    model_cls: type[BaseModelClass], shards: ShardSet, phenotypes: Sequence[str], ordered: Ordered
+) -> dict[str, Any]:
     """What ``setup_anndata`` would have registered of all cells together.
 
     Parameters
@@ -91,7 +94,7 @@ def shard_registry(model_cls: type, shards: ShardSet, phenotypes: Sequence[str],
     order = resolve_ordered(categories, ordered, shards.obs)
     names = list(shards.var_names)
     expression = {"n_obs": shards.n_obs, "n_vars": len(names), "column_names": names}
-    method_args = model_cls._get_setup_method_args(cls=model_cls, adata=None, **args)  # type: ignore[attr-defined]
+    method_args = model_cls._get_setup_method_args(cls=model_cls, adata=None, **args)
     return registry_without_data(
         AnnDataManager(setup_method_args=method_args).registry,
         [

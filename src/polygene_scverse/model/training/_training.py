@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final, Protocol
 
@@ -77,9 +77,7 @@ def read_training_cells(
     rows: tuple[NDArray[np.int64], NDArray[np.int64]],
     layout: TokenLayout,
     columns: Mapping[str, list[str]],
-    *,
-    edges: list[float] | None,
-    binning: Any,
+    binning: str | Sequence[float] | NDArray[np.float64],
     groups: pd.Series | None,
 ) -> TrainingCells:
     """Read training and held-out cells of a data set into memory.
@@ -94,24 +92,22 @@ def read_training_cells(
         Ids and positions.
     columns
         The obs column of each phenotype, and its categories.
-    edges
-        Bin edges of an earlier training; None lets the training cells decide them.
     binning
-        How, see `make_edges`.
+        How the training cells decide bin edges, see `make_edges`; or, as an array, the edges of an earlier training.
     groups
         Group of each cell, if whole groups are held out.
     """
-    cut = EVERY_VALUE if edges is None else np.array(edges)
-    source = AnnDataCells.of(expression, obs, rows[0], layout, columns, cut)
+    edges = binning if isinstance(binning, np.ndarray) else EVERY_VALUE
+    source = AnnDataCells.of(expression, obs, rows[0], layout, columns, edges)
     source.warn_unmeasured()
     train = source.read_all()
-    if edges is None:
-        cut = make_edges(binning, layout.n_bins, train.cells.values)
-        train = train.rebinned(cut)
+    if not isinstance(binning, np.ndarray):
+        edges = make_edges(binning, layout.n_bins, train.cells.values)
+        train = train.rebinned(edges)
     held_out = None
     if len(rows[1]):
-        held_out = AnnDataCells.of(expression, obs, rows[1], layout, columns, cut).read_all()
-    return TrainingCells(train, held_out, cut.tolist(), groups)
+        held_out = AnnDataCells.of(expression, obs, rows[1], layout, columns, edges).read_all()
+    return TrainingCells(train, held_out, edges.tolist(), groups)
 
 
 def default_max_epochs(lengths: NDArray[np.integer]) -> int:

@@ -6,20 +6,21 @@ import torch
 from scipy.special import softmax
 from sklearn.linear_model import LogisticRegression
 
-from polygene_scverse.fit._discriminants import Moments
-from polygene_scverse.fit._temperature import fit_temperature
-from polygene_scverse.metrics import ece, nll
-from polygene_scverse.model import _linear_path
-from polygene_scverse.model._linear_path import (
-    MIX_STRENGTH,
+from polygene_scverse.fit import _linear_path
+from polygene_scverse.fit._discriminants import ScatterSums
+from polygene_scverse.fit._linear_path import (
     N_FOLDS,
     PRIOR,
-    USUAL_MIX,
     USUAL_TEMPERATURE,
-    fit_mix,
-    fit_path,
+    USUAL_WEIGHTS,
+    WEIGHT_STRENGTH,
+    fit_discriminants,
+    fit_linear_share,
+    fit_path_weights,
     share_of,
 )
+from polygene_scverse.fit._temperature import fit_temperature
+from polygene_scverse.metrics import ece, nll
 
 # how two kinds of logits are mixed
 
@@ -36,38 +37,38 @@ def two_kinds(n, k, weights=(0.8, 0.5), seed=0):
 @pytest.mark.parametrize("weights", [(0.8, 0.5), (0.1, 1.5), (1.0, 0.0)], ids=str)
 @pytest.mark.parametrize("k", [2, 5])
 def test_planted_weights_are_found(k, weights):
-    found = fit_mix(*two_kinds(20_000, k, weights))
+    found = fit_path_weights(*two_kinds(20_000, k, weights))
     np.testing.assert_allclose(found, weights, atol=0.1)
 
 
 def test_weights_are_the_slopes_of_logistic_regression(monkeypatch):
     """Without the prior."""
-    monkeypatch.setattr(_linear_path, "MIX_STRENGTH", 1e-6)
+    monkeypatch.setattr(_linear_path, "WEIGHT_STRENGTH", 1e-6)
     a, b, codes = two_kinds(20_000, 2)
     x = np.stack([a[:, 1] - a[:, 0], b[:, 1] - b[:, 0]], axis=1)
     slopes = LogisticRegression(C=1e6, fit_intercept=False, tol=1e-8).fit(x, codes).coef_[0]
-    np.testing.assert_allclose(fit_mix(a, b, codes), slopes, rtol=1e-3)
+    np.testing.assert_allclose(fit_path_weights(a, b, codes), slopes, rtol=1e-3)
 
 
 def test_weights_are_the_minimum_by_autograd():
     """Of cross-entropy and a normal prior around the usual ones."""
     a, b, codes = two_kinds(61, 4)
-    weights = torch.tensor(fit_mix(a, b, codes), dtype=torch.float64, requires_grad=True)
+    weights = torch.tensor(fit_path_weights(a, b, codes), dtype=torch.float64, requires_grad=True)
     logits = weights[0] * torch.from_numpy(a) + weights[1] * torch.from_numpy(b)
     likelihood = torch.nn.functional.cross_entropy(logits, torch.from_numpy(codes), reduction="sum")
-    prior = torch.distributions.Normal(torch.tensor(USUAL_MIX, dtype=torch.float64), MIX_STRENGTH**-0.5)
+    prior = torch.distributions.Normal(torch.tensor(USUAL_WEIGHTS, dtype=torch.float64), WEIGHT_STRENGTH**-0.5)
     (likelihood - prior.log_prob(weights).sum()).backward()
     np.testing.assert_allclose(weights.grad, 0.0, atol=1e-2)
-    assert np.abs(weights.detach().numpy() - USUAL_MIX).max() > 1e-3
+    assert np.abs(weights.detach().numpy() - USUAL_WEIGHTS).max() > 1e-3
 
 
 @pytest.mark.parametrize("n", [0, 1, 3])
 def test_few_cells_hardly_move_the_weights(n):
     """By no more than the slope of their likelihood over the strength of the prior."""
     a, b, codes = two_kinds(n, 3, weights=(1.0, 0.0))
-    found, usual = np.array(fit_mix(a, b, codes)), np.array(USUAL_MIX)
+    found, usual = np.array(fit_path_weights(a, b, codes)), np.array(USUAL_WEIGHTS)
     steepest = max((np.ptp(x, axis=1).sum() for x in (a, b)), default=0.0)
-    assert np.abs(found - usual).max() <= steepest / MIX_STRENGTH + 1e-6
+    assert np.abs(found - usual).max() <= steepest / WEIGHT_STRENGTH + 1e-6
     assert np.abs(found - usual).max() < 0.3
     if n == 0:
         np.testing.assert_array_equal(found, usual)
@@ -77,7 +78,7 @@ def test_few_cells_hardly_move_the_weights(n):
 def test_a_kind_that_is_always_wrong_counts_for_nothing(which):
     *both, codes = two_kinds(2000, 3)
     both[which] = -np.eye(3)[codes]
-    found = fit_mix(*both, codes)
+    found = fit_path_weights(*both, codes)
     assert found[which] == 0.0
     assert found[1 - which] > 0.3
 
@@ -86,18 +87,18 @@ def test_a_kind_that_is_always_wrong_counts_for_nothing(which):
 def test_a_kind_that_says_nothing_keeps_its_usual_weight(which):
     *both, codes = two_kinds(2000, 3)
     both[which] = np.zeros_like(both[which])
-    assert fit_mix(*both, codes)[which] == pytest.approx(USUAL_MIX[which], abs=1e-4)
+    assert fit_path_weights(*both, codes)[which] == pytest.approx(USUAL_WEIGHTS[which], abs=1e-4)
 
 
 def test_single_precision_is_enough():
     a, b, codes = two_kinds(500, 3)
-    single = fit_mix(a.astype(np.float32), b.astype(np.float32), codes)
-    np.testing.assert_allclose(single, fit_mix(a, b, codes), rtol=1e-4)
+    single = fit_path_weights(a.astype(np.float32), b.astype(np.float32), codes)
+    np.testing.assert_allclose(single, fit_path_weights(a, b, codes), rtol=1e-4)
 
 
 def test_large_logits_do_not_overflow():
     a, b, codes = two_kinds(500, 3)
-    assert np.isfinite(fit_mix(1e4 * a, 1e4 * b, codes)).all()
+    assert np.isfinite(fit_path_weights(1e4 * a, 1e4 * b, codes)).all()
 
 
 @pytest.mark.parametrize(
@@ -105,6 +106,11 @@ def test_large_logits_do_not_overflow():
 )
 def test_share_by_hand(weights, share):
     assert share_of(weights) == pytest.approx(share)
+
+
+def test_the_share_follows_from_the_weights():
+    both = two_kinds(500, 3)
+    assert fit_linear_share(*both) == share_of(fit_path_weights(*both))
 
 
 # discriminants as logits
@@ -123,7 +129,7 @@ def folds_of(n, seed=0):
 
 
 def path_of(x, codes, k=3, seed=0):
-    return fit_path(lambda rows: x[rows], codes, k, folds_of(len(x), seed))
+    return fit_discriminants(lambda rows: x[rows], codes, k, folds_of(len(x), seed))
 
 
 def by_hand(x, codes, k, folds):
@@ -131,10 +137,10 @@ def by_hand(x, codes, k, folds):
     logits, of_rows = np.zeros((len(x), k)), np.zeros(len(x), dtype=bool)
     for fold in range(N_FOLDS):
         rest, rows = (codes >= 0) & (folds != fold), (codes >= 0) & (folds == fold)
-        logits[rows] = Moments.of(x[rest].astype(float), codes[rest], k).discriminants()(x[rows])
+        logits[rows] = ScatterSums.fit(x[rest].astype(float), codes[rest], k).discriminants()(x[rows])
         of_rows |= rows
     temperature = USUAL_TEMPERATURE * fit_temperature(logits[of_rows] / USUAL_TEMPERATURE, codes[of_rows])
-    known = Moments.of(x[codes >= 0].astype(float), codes[codes >= 0], k)
+    known = ScatterSums.fit(x[codes >= 0].astype(float), codes[codes >= 0], k)
     found, shares = known.discriminants(), known.counts / known.counts.sum()
     return found.weights / temperature, found.bias / temperature + PRIOR * np.log(shares)
 
@@ -151,8 +157,8 @@ def test_scale_is_that_which_predicts_each_fold_best_from_the_others(missing):
 def test_genes_are_chosen_without_the_fold_that_is_predicted(monkeypatch):
     """Only the moments of genes that are looked at are computed; the result is that of all of them."""
     x, codes = gaussian_cells(211, n_genes=40)
-    found = fit_path(lambda rows: x[rows], codes, 3, folds_of(211), most_genes=6)
-    monkeypatch.setattr(Moments.discriminants, "__defaults__", (0.6, 5.0, 6))
+    found = fit_discriminants(lambda rows: x[rows], codes, 3, folds_of(211), max_genes=6)
+    monkeypatch.setattr(ScatterSums.discriminants, "__defaults__", (0.6, 5.0, 6))
     weights, bias = by_hand(x, codes, 3, folds_of(211))
     assert found.weights.shape == (40, 3)
     assert np.count_nonzero(found.weights.any(axis=1)) == 6
@@ -164,7 +170,7 @@ def test_genes_are_chosen_without_the_fold_that_is_predicted(monkeypatch):
 def test_probabilities_of_other_cells_are_calibrated(n, n_genes):
     """Where categories are equally frequent. Of many genes they would be far too sure without the temperature."""
     (x, codes), (others, truth) = gaussian_cells(n, n_genes=n_genes), gaussian_cells(4000, n_genes=n_genes, seed=1)
-    raw = Moments.of(x, codes, 3).discriminants()(others)
+    raw = ScatterSums.fit(x, codes, 3).discriminants()(others)
     p = softmax(path_of(x, codes)(others), axis=1)
     assert ece(truth, p) < 0.06
     best = softmax(raw / fit_temperature(raw, truth), axis=1)
