@@ -1,16 +1,17 @@
 """Temperatures of a model: what they are fitted on, and that they are saved and used."""
 
 import logging
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
+from polygene_scverse.fit._calibration import MIN_CELLS
 from polygene_scverse.fit._temperature import fit_temperature
 from polygene_scverse.metrics import ece, nll
 from polygene_scverse.model import Polygene
-from polygene_scverse.model._calibration import LEAST_CELLS, in_words
 
 logging.getLogger("scvi").setLevel(logging.WARNING)
 
@@ -67,22 +68,13 @@ def test_too_few_cells_leave_the_temperature(cells, trained, size):
         assert model.temperature(name) == 1.0
 
 
-def test_words_of_one_group():
-    figures = {"ece_before": 0.1, "ece_after": 0.05, "temperature": 1.5, "fitted": True, "cells": "held-out"}
-    words = in_words(figures | {"n_cells": 70, "n_groups": 1, "group_key": "donor"})
-    assert words == (
-        "temperature 1.50, fitted on 70 held-out cells of 1 whole group of 'donor'; expected calibration error 0.100 "
-        "before, 0.050 after; one group says little about others"
-    )
-
-
 def test_validation_cells_do_not_touch_the_weights(cells, model_of):
     """Other labels, and other expression, of the validation cells: the weights are the same to the last bit.
 
     Only the share of the linear path is fitted to them, as temperatures are.
     """
     split = np.arange(100), np.arange(100, 200)
-    states, temperatures = [], []
+    states, temperatures, shares = [], [], []
     for changed in (False, True):
         adata = cells(200)
         if changed:
@@ -95,11 +87,11 @@ def test_validation_cells_do_not_touch_the_weights(cells, model_of):
         model.train(max_epochs=2, split=split, enable_progress_bar=False)
         states.append(model.module.state_dict())
         temperatures.append(model.temperature("cell_type"))
-    mixes = [state.pop("mix") for state in states]
+        shares.append(model.fitted_.linear_share)
     for name, value in states[0].items():
         assert torch.equal(value, states[1][name]), name
     assert temperatures[0] != temperatures[1]
-    assert not torch.equal(*mixes)
+    assert shares[0] != shares[1]
 
 
 def test_a_second_training_calibrates_anew(cells, model_of):
@@ -108,25 +100,26 @@ def test_a_second_training_calibrates_anew(cells, model_of):
     assert model.calibration_["sex"]["fitted"]
     model.train(max_epochs=1, validation_size=0.0, enable_progress_bar=False)
     assert model.temperature("sex") == 1.0
-    assert len(model.conformal_["sex"]["codes"]) == 0
+    assert len(model.fitted_.conformal["sex"].codes) == 0
 
 
-def test_prediction_uses_the_temperature(trained_model, query):
-    model = trained_model.without_data()
+def test_prediction_uses_the_temperature(trained_model, query, apart):
+    model = apart(trained_model)
     before = model.predict_phenotype(query)["cell_type"].to_numpy().astype(float)
     t = model.temperature("cell_type")
-    model.calibration_ = {"cell_type": {"temperature": 3.0}}
+    of_cell_type = replace(model.fitted_.calibration["cell_type"], temperature=3.0)
+    model.fitted_.calibration = {"cell_type": of_cell_type}
     expected = before ** (t / 3)
     expected /= expected.sum(1, keepdims=True)
     np.testing.assert_allclose(model.predict_phenotype(query)["cell_type"], expected, rtol=1e-4)
 
 
-def test_other_cells(cells, trained_model):
-    model, other = trained_model.without_data(), cells(90, seed=3)
-    model.calibration_, model.conformal_ = {}, {}
+def test_other_cells(cells, trained_model, apart):
+    model, other = apart(trained_model), cells(90, seed=3)
+    model.fitted_.calibration, model.fitted_.conformal = {}, {}
     result = model.calibrate(other, group_key="donor")
-    raw = model.without_data()
-    raw.calibration_ = {}
+    raw = apart(model)
+    raw.fitted_.calibration = {}
     for name, table in raw.predict_phenotype(other).items():
         codes = other.obs[name].cat.codes.to_numpy()
         expected = fit_temperature(np.log(table.to_numpy()), codes)
@@ -136,17 +129,17 @@ def test_other_cells(cells, trained_model):
         assert "90 given cells of" in result.loc[name, "words"]
 
 
-def test_one_phenotype_of_some_cells(cells, trained_model):
-    model, other = trained_model.without_data(), cells(90, seed=3)
-    model.calibration_, model.conformal_ = {}, {}
-    model.calibrate(other, phenotypes="sex", indices=range(LEAST_CELLS + 1))
+def test_one_phenotype_of_some_cells(cells, trained_model, apart):
+    model, other = apart(trained_model), cells(90, seed=3)
+    model.fitted_.calibration, model.fitted_.conformal = {}, {}
+    model.calibrate(other, phenotypes="sex", indices=range(MIN_CELLS + 1))
     assert set(model.calibration_) == {"sex"}
-    assert model.calibration_["sex"]["n_cells"] == LEAST_CELLS + 1
+    assert model.calibration_["sex"]["n_cells"] == MIN_CELLS + 1
 
 
-def test_phenotypes_without_labels_are_left(cells, trained_model):
-    model, other = trained_model.without_data(), cells(60, seed=3)
-    model.calibration_, model.conformal_ = {}, {}
+def test_phenotypes_without_labels_are_left(cells, trained_model, apart):
+    model, other = apart(trained_model), cells(60, seed=3)
+    model.fitted_.calibration, model.fitted_.conformal = {}, {}
     del other.obs["sex"]
     assert list(model.calibrate(other).index) == ["cell_type"]
 

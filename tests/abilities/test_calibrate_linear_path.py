@@ -7,12 +7,17 @@ import torch
 from scipy.special import softmax
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
+from polygene_scverse.abilities import _calibrate
+from polygene_scverse.abilities._calibrate import fit_shares
+from polygene_scverse.abilities._predict import phenotype_logits
 from polygene_scverse.datasets import simulate
-from polygene_scverse.model import Polygene, _linear_path
-from polygene_scverse.model._linear_path import N_FOLDS, USUAL_MIX, fit_mix, fit_path, share_of
+from polygene_scverse.engine import Engine
+from polygene_scverse.fit import _linear_path
+from polygene_scverse.fit._linear_path import N_FOLDS, USUAL_WEIGHTS, fit_discriminants, fit_path_weights, share_of
+from polygene_scverse.model import Polygene
 
 NAMES = ("cell_type", "sex")
-USUAL_SHARE = share_of(USUAL_MIX)
+USUAL_SHARE = share_of(USUAL_WEIGHTS)
 QUIET = {"max_epochs": 1, "enable_progress_bar": False}
 
 
@@ -44,10 +49,10 @@ def fitted(all_cells):
 
 
 @pytest.fixture
-def changed(fitted):
-    """The same, for tests that change its weights."""
+def changed(fitted, apart):
+    """The same, for tests that change its weights or its share."""
     state = {name: value.clone() for name, value in fitted.module.state_dict().items()}
-    yield fitted
+    yield apart(fitted)
     fitted.module.load_state_dict(state)
 
 
@@ -71,7 +76,7 @@ def expected_path(x, codes, sizes, seed=0):
     centre = np.minimum(x, cap).mean(0)
     standard = ((np.minimum(x, cap) - centre) / (x.std(0) + 0.2)).astype(np.float32)
     folds = np.random.default_rng(seed).permutation(len(x)) % N_FOLDS
-    paths = [fit_path(lambda rows: standard[rows], c, k, folds) for c, k in zip(codes.T, sizes, strict=True)]
+    paths = [fit_discriminants(lambda rows: standard[rows], c, k, folds) for c, k in zip(codes.T, sizes, strict=True)]
     weights = np.concatenate([path.weights for path in paths], axis=1) / (x.std(0) + 0.2)[:, None]
     return {"weights": weights, "bias": np.concatenate([path.bias for path in paths]), "cap": cap, "centre": centre}
 
@@ -106,7 +111,7 @@ def test_the_seed_decides_the_folds(cells, model_of):
 
 
 def test_of_more_cells_a_draw_is_looked_at(monkeypatch, cells, model_of):
-    monkeypatch.setattr(_linear_path, "MOST_CELLS", 70)
+    monkeypatch.setattr(_calibrate, "MAX_CELLS", 70)
     model = model_of(log_cp10k(cells(100)))
     model.train(**QUIET, validation_size=0.0, seed=3)
     rows = np.sort(np.random.default_rng(3).permutation(100)[:70])
@@ -116,7 +121,7 @@ def test_of_more_cells_a_draw_is_looked_at(monkeypatch, cells, model_of):
 
 def test_of_more_genes_the_first_are_looked_at(monkeypatch, cells, model_of):
     """The others count as nothing, and are not in the way."""
-    monkeypatch.setattr(_linear_path, "MOST_GENES", 29)
+    monkeypatch.setattr(_linear_path, "MAX_CANDIDATES", 29)
     model = model_of(log_cp10k(cells(100)))
     model.train(**QUIET, split=(np.arange(80), np.arange(80, 100)))
     rows = np.arange(80)
@@ -124,7 +129,7 @@ def test_of_more_genes_the_first_are_looked_at(monkeypatch, cells, model_of):
     assert_path(model.module, expected, 29)
     for name in ("weights", "cap", "centre"):
         assert not getattr(model.module.linear, name)[29:].any(), name
-    model.module.mix.fill_(1.0)
+    model.fitted_.linear_share[:] = [1.0, 1.0]
     some = model.adata.copy()
     some.X[:, 29:] = 0.0
     for name, table in model.predict_phenotype().items():
@@ -132,7 +137,7 @@ def test_of_more_genes_the_first_are_looked_at(monkeypatch, cells, model_of):
 
 
 def test_its_predictions_are_those_of_dense_arrays(changed, others):
-    changed.module.mix.fill_(1.0)
+    changed.fitted_.linear_share[:] = [1.0, 1.0]
     rows = np.arange(240)
     path = expected_path(changed.adata.X[rows], codes_of(changed, rows), [3, 2])
     logits = (np.minimum(per_thousand(others.X), path["cap"]) - path["centre"]) @ path["weights"] + path["bias"]
@@ -143,7 +148,7 @@ def test_its_predictions_are_those_of_dense_arrays(changed, others):
 
 def test_it_tells_categories_apart(changed, others):
     """Nearly as well as scikit-learn's discriminants."""
-    changed.module.mix.fill_(1.0)
+    changed.fitted_.linear_share[:] = [1.0, 1.0]
     x, rows = changed.adata.X[:240], codes_of(changed, np.arange(240))
     for i, (name, table) in enumerate(changed.predict_phenotype(others).items()):
         truth = others.obs[name].cat.codes.to_numpy()
@@ -160,22 +165,22 @@ def test_it_tells_categories_apart(changed, others):
 def test_the_share_is_that_of_the_held_out_cells(changed):
     """By the logits of either path alone."""
     model, rows = changed, np.arange(240, 400)
-    table, found = model._cells(model.adata, rows).read_all(), model.module.mix.tolist()
+    table, found = model._cells(model.adata, rows).read_all(), list(model.fitted_.linear_share)
     logits = []
     for mix in (0.0, 1.0):
-        model.module.mix.fill_(mix)
-        logits.append(model._logits_of(table))
+        model.fitted_.linear_share[:] = [mix, mix]
+        logits.append(phenotype_logits(Engine(model.module), model.fitted_, table))
     for i in range(2):
         known = table.codes[:, i] >= 0
         assert not known.all()
-        expected = share_of(fit_mix(*(kind[i][known] for kind in logits), table.codes[known, i]))
+        expected = share_of(fit_path_weights(*(kind[i][known] for kind in logits), table.codes[known, i]))
         assert found[i] == pytest.approx(expected, abs=1e-4)
         assert found[i] != pytest.approx(USUAL_SHARE, abs=1e-4)
 
 
 def test_without_held_out_cells_it_is_the_usual_one(cells, trained):
     model = trained(cells(60), validation_size=0.0)
-    np.testing.assert_allclose(model.module.mix, USUAL_SHARE, rtol=1e-6)
+    np.testing.assert_allclose(model.fitted_.linear_share, USUAL_SHARE, rtol=1e-6)
 
 
 def test_without_held_out_cells_of_known_category_it_is_the_usual_one(cells, model_of):
@@ -183,8 +188,8 @@ def test_without_held_out_cells_of_known_category_it_is_the_usual_one(cells, mod
     adata.obs.iloc[60:, adata.obs.columns.get_loc("sex")] = np.nan
     model = model_of(adata)
     model.train(**QUIET, split=(np.arange(60), np.arange(60, 100)))
-    assert model.module.mix[1].item() == pytest.approx(USUAL_SHARE)
-    assert model.module.mix[0].item() != pytest.approx(USUAL_SHARE, abs=1e-4)
+    assert model.fitted_.linear_share[1] == pytest.approx(USUAL_SHARE)
+    assert model.fitted_.linear_share[0] != pytest.approx(USUAL_SHARE, abs=1e-4)
 
 
 def test_the_path_that_is_right_alone_gets_the_share(changed):
@@ -193,12 +198,12 @@ def test_the_path_that_is_right_alone_gets_the_share(changed):
     table = model._cells(model.adata, np.arange(240, 400)).read_all()
     firsts = [slot.ids[0] for slot in model.layout.phenotypes]
     model.module.head.bias.data[firsts] += 9.0
-    model._fit_mix(table)
-    assert (model.module.mix > 0.95).all()
+    fit_shares(Engine(model.module), model.fitted_, table)
+    assert min(model.fitted_.linear_share) > 0.95
     model.module.head.bias.data[firsts] -= 9.0
     model.module.linear.weights *= -1.0
-    model._fit_mix(table)
-    assert (model.module.mix < 0.1).all()
+    fit_shares(Engine(model.module), model.fitted_, table)
+    assert max(model.fitted_.linear_share) < 0.1
 
 
 def test_a_second_training_fits_it_anew(cells, model_of):
@@ -212,7 +217,7 @@ def test_a_second_training_fits_it_anew(cells, model_of):
 def test_a_model_may_have_none(cells, trained):
     model = trained(cells(100), {"linear_path": False})
     assert model.module.linear is None
-    assert not model.module.mix.any()
+    assert model.fitted_.linear_share == []
     assert not [name for name in model.module.state_dict() if name.startswith("linear")]
     assert np.isfinite(model.get_latent_representation()).all()
 
@@ -221,11 +226,12 @@ def test_a_model_may_have_none(cells, trained):
 
 
 def test_saved_with_the_model(fitted, others, tmp_path):
-    assert (fitted.module.mix > 0).all()
+    assert min(fitted.fitted_.linear_share) > 0
     fitted.save(tmp_path / "model")
     loaded = Polygene.load(tmp_path / "model", adata=False)
     for name, value in fitted.module.state_dict().items():
         assert torch.equal(loaded.module.state_dict()[name], value), name
+    assert loaded.fitted_.linear_share == fitted.fitted_.linear_share
     for given in (None, "sex"):
         expected = fitted.predict_phenotype(others, given=given)
         for name, table in loaded.predict_phenotype(others, given=given).items():
@@ -235,7 +241,7 @@ def test_saved_with_the_model(fitted, others, tmp_path):
 
 def test_genes_that_tell_nothing_may_be_unmeasured(changed, others):
     """Average takes their place: predictions hardly change. As not expressed they would change far more."""
-    changed.module.mix.fill_(1.0)
+    changed.fitted_.linear_share[:] = [1.0, 1.0]
     silent = (others.var["phenotype"] == "").to_numpy()
     assert silent.sum() > 20
     expected, zero = changed.predict_phenotype(others), others.copy()
@@ -250,7 +256,7 @@ def test_genes_that_tell_nothing_may_be_unmeasured(changed, others):
 
 
 def test_unmeasured_genes_are_those_whose_mean_was_measured(changed, others):
-    changed.module.mix.fill_(1.0)
+    changed.fitted_.linear_share[:] = [1.0, 1.0]
     kept = np.arange(43) % 5 != 2
     filled = others.copy()
     filled.X[:, ~kept] = np.log1p(10.0 * np.expm1(changed.module.linear.centre.numpy()[~kept]))
@@ -262,7 +268,7 @@ def test_unmeasured_genes_are_those_whose_mean_was_measured(changed, others):
 
 def test_cells_that_express_nothing_are_predicted(changed, others):
     """All of a batch, so that no gene is shown at all."""
-    changed.module.mix.fill_(1.0)
+    changed.fitted_.linear_share[:] = [1.0, 1.0]
     silent = others[:7].copy()
     silent.X[:] = 0.0
     silent.X[0, 0] = others.X.max()  # so that the scale is told
@@ -278,7 +284,7 @@ def test_given_phenotypes_move_predictions_as_they_move_those_of_the_transformer
     for p in changed.module.parameters():  # after one epoch nothing that is given moves much
         p.data += 0.3 * torch.randn(p.shape, generator=generator)
     for mix in (0.0, 0.7):
-        changed.module.mix.fill_(mix)
+        changed.fitted_.linear_share[:] = [mix, mix]
         given, hidden = (
             np.log(changed.predict_phenotype(others, given=g)["cell_type"].to_numpy(float)) for g in ("sex", None)
         )

@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 import torch
 
-from polygene_scverse.model import _gene_states, _inference
+from polygene_scverse.abilities import _gene_states
+from polygene_scverse.engine import INPUTS, Query, _engine
 
 
 @pytest.fixture
@@ -21,11 +22,11 @@ def direct(model, query):
         sums = np.zeros((n_contexts, model.layout.n_genes, 16))
         n_cells = np.zeros((n_contexts, model.layout.n_genes), dtype=int)
         s = model.layout.n_special
-        dataset = _inference.BatchDataset(model._cells(query, np.arange(query.n_obs)).read_all())
+        table = model._cells(query).read_all()
         for cell, code in enumerate(codes):
-            batch = dataset[(0, np.array([cell]))]
+            batch = Query().batch(table, np.array([cell]))
             with torch.inference_mode():
-                states = model.module.states(*(batch[name] for name in _inference.INPUTS[:3]))[0, s:].numpy()
+                states = model.module.states(*(batch[name] for name in INPUTS[:3]))[0, s:].numpy()
             genes = batch["positions"][0, s:].numpy() - model.layout.first_gene_position
             if code >= 0:
                 sums[code, genes] += states
@@ -87,7 +88,7 @@ def test_genes_are_matched_by_name_and_unmeasured_ones_have_no_state(model, quer
 
 def test_blocks_and_batches_change_nothing(model, query, monkeypatch):
     expected = model.get_gene_states(query, groupby="sex", batch_size=64)
-    monkeypatch.setattr(_inference, "BLOCK", 11)
+    monkeypatch.setattr(_engine, "BLOCK", 11)
     found = model.get_gene_states(query, groupby="sex", batch_size=3)
     np.testing.assert_array_equal(found.n_cells, expected.n_cells)
     np.testing.assert_allclose(found.means, expected.means, atol=1e-5)
@@ -119,7 +120,7 @@ def test_phenotypes_are_hidden_unless_given(model, query):
     ids=["missing", "measurements"],
 )
 def test_columns_that_are_no_contexts_are_refused(values, match, model, query, monkeypatch):
-    monkeypatch.setattr(_gene_states, "MOST_CONTEXTS", 49)
+    monkeypatch.setattr(_gene_states, "MAX_CONTEXTS", 49)
     query.obs["x"] = pd.Series(values, index=query.obs_names)
     with pytest.raises(ValueError, match=match):
         model.get_gene_states(query, groupby="x")

@@ -8,8 +8,8 @@ from anndata import AnnData
 from scipy.stats import poisson
 
 from polygene_scverse import metrics
-from polygene_scverse.model import Polygene, _evidence
-from polygene_scverse.model._evidence import seen_pairs
+from polygene_scverse.abilities import _joint
+from polygene_scverse.model import Polygene
 
 OF_B = np.full((3, 3), 0.05) + 0.85 * np.eye(3)
 """Probability of b in each a."""
@@ -159,13 +159,6 @@ def test_rows(known):
 # combinations that never occurred
 
 
-def test_pairs():
-    codes = np.array([[0, 1, 0], [0, -1, 1], [2, 1, -1], [0, 1, 0]])
-    assert seen_pairs(codes) == {"0,1": [[0, 1], [2, 1]], "0,2": [[0, 0], [0, 1]], "1,2": [[1, 0]]}
-    assert seen_pairs(codes[:1], {"0,1": [[2, 1]]})["0,1"] == [[0, 1], [2, 1]]
-    assert seen_pairs(np.array([[-1, -1]])) == {"0,1": []}
-
-
 def test_combinations_of_the_training_cells(known, tmp_path):
     adata = cells_of(60, 3)
     adata.obs.loc[adata.obs["a"] == "a1", "b"] = "b1"
@@ -203,9 +196,9 @@ def test_bad_phenotypes(known, names, arguments, match):
 
 def test_too_many(known, monkeypatch):
     model, query = known
-    monkeypatch.setattr(_evidence, "MOST_VALUES", 4499)
+    monkeypatch.setattr(_joint, "MAX_VALUES", 4499)
     with pytest.raises(ValueError, match=r"`indices`: 500 cells with 9 combinations .* at most 499 at a time"):
         model.joint_phenotype(query, phenotypes=["a", "b"])
-    monkeypatch.setattr(_evidence, "MOST_COMBINATIONS", 17)
+    monkeypatch.setattr(_joint, "MAX_COMBINATIONS", 17)
     with pytest.raises(ValueError, match=r"have 3 x 3 x 2 = 18 combinations .* at most 17"):
         model.seen_together(["a", "b", "c"])

@@ -1,19 +1,15 @@
-"""Novelty: scikit-learn and scipy as oracles, a kind of cells that training has not seen, and what is saved."""
-
-import copy
+"""Novelty: scikit-learn as an oracle, a kind of cells that training has not seen, and what is saved."""
 
 import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse as sp
-from scipy.stats import entropy as entropy_of_scipy
-from scipy.stats import percentileofscore
 from sklearn.decomposition import PCA
 from sklearn.metrics import roc_auc_score
 
 from polygene_scverse.datasets import simulate
+from polygene_scverse.fit._novelty import unexplained_expression
 from polygene_scverse.model import Polygene
-from polygene_scverse.model._novelty import entropy, rank, unexplained
 
 SMALL = {"n_hidden": 16, "n_layers": 1, "n_heads": 2, "n_intermediate": 16}
 
@@ -76,12 +72,19 @@ def test_is_the_rank_of_the_higher_sign(model, novel):
 def expected_squares(model, x, measured=None):
     """By scikit-learn's components and dense arrays."""
     x_train = log_cp10k(model.adata[model.train_indices].X.toarray())
-    pca = PCA(model.novelty_["components"].shape[0], svd_solver="full").fit(x_train)
+    pca = PCA(model.fitted_.novelty.components.shape[0], svd_solver="full").fit(x_train)
     left = (x_train - pca.inverse_transform(pca.transform(x_train))).var(axis=0)
     measured = np.ones(x.shape[1], dtype=bool) if measured is None else measured
     filled = np.where(measured, x, pca.mean_)
     squares = (filled - pca.inverse_transform(pca.transform(filled))) ** 2 / (left + 0.01)
     return squares[:, measured].mean(axis=1)
+
+
+def unexplained(model, cells, measured=None):
+    reference = model.fitted_.novelty
+    return unexplained_expression(
+        cells.matrix(40), reference.mean, reference.weights, reference.components, measured
+    )
 
 
 def log_cp10k(x):
@@ -93,7 +96,7 @@ def test_unexplained_as_scikit_learn(cells, trained):
     rows = model.validation_indices
     table = model._cells(model.adata, rows).read_all()
     expected = expected_squares(model, log_cp10k(model.adata.X[rows].toarray()))
-    np.testing.assert_allclose(unexplained(table.cells, model.novelty_), expected, rtol=0.02)
+    np.testing.assert_allclose(unexplained(model, table.cells), expected, rtol=0.02)
 
 
 def test_unmeasured_genes_count_as_average(cells, trained):
@@ -104,20 +107,7 @@ def test_unmeasured_genes_count_as_average(cells, trained):
     kept = table.cells.genes >= 10
     indptr = np.r_[0, np.cumsum(kept)][table.cells.indptr]
     part = type(table.cells)(indptr, table.cells.genes[kept], table.cells.bins[kept], table.cells.values[kept])
-    np.testing.assert_allclose(unexplained(part, model.novelty_, measured), expected, rtol=0.02)
-
-
-def test_entropy_as_scipy():
-    logits = np.random.default_rng(0).normal(0, 3, (7, 5))
-    expected = entropy_of_scipy(np.exp(logits), axis=1)
-    np.testing.assert_allclose(entropy(logits), expected)
-    np.testing.assert_allclose(entropy(logits + 100), expected)
-
-
-def test_rank_as_scipy():
-    known, values = [1.0, 2.0, 2.0, 5.0], np.array([0.0, 2.0, 3.0, 9.0])
-    expected = [(percentileofscore(known, v, "mean") / 100 * 4 + 0.5) / 5 for v in values]
-    np.testing.assert_allclose(rank(values, np.array(known)), expected)
+    np.testing.assert_allclose(unexplained(model, part, measured), expected, rtol=0.02)
 
 
 def test_the_phenotype_may_be_named(model, novel):
@@ -159,9 +149,9 @@ def test_few_genes_and_cells(cells, model_of):
     assert model.novelty()["novelty"].between(0, 1).all()
 
 
-def test_nothing_to_compare_with(model, novel):
-    model = copy.copy(model)
-    model.novelty_ = {}
+def test_nothing_to_compare_with(model, novel, apart):
+    model = apart(model)
+    model.fitted_.novelty = None
     with pytest.raises(ValueError, match="`model`: it holds no training cells to compare with"):
         model.novelty(novel)
 

@@ -7,8 +7,8 @@ import scanpy as sc
 import scipy.sparse as sp
 import torch
 
-from polygene_scverse.data.read import _source
-from polygene_scverse.model import _inference
+from polygene_scverse.data.read import _expression
+from polygene_scverse.engine import INPUTS, Query, _engine
 
 NAMES = ("cell_type", "sex")
 
@@ -42,9 +42,9 @@ def test_predictions_are_probabilities_of_the_categories(model, query):
 def test_predictions_are_softmax_of_the_module(model, query):
     rows = np.arange(5)
     table = model._cells(query, rows).read_all()
-    batch = _inference.BatchDataset(table)[(0, rows)]
+    batch = Query().batch(table, rows)
     with torch.inference_mode():
-        logits = model.module.predict(*(batch[name] for name in _inference.INPUTS))
+        logits = model.module.predict(*(batch[name] for name in INPUTS), torch.tensor(model.fitted_.linear_share))
     expected = model.predict_phenotype(query, indices=rows)
     for name, x in zip(NAMES, logits, strict=True):
         np.testing.assert_allclose(torch.softmax(x, 1), expected[name], atol=1e-6)
@@ -85,7 +85,7 @@ def test_batches_change_nothing(model, query, batch_size):
 
 def test_blocks_of_rows_change_nothing(model, query, monkeypatch):
     expected = model.predict_phenotype(query)
-    monkeypatch.setattr(_inference, "BLOCK", 13)
+    monkeypatch.setattr(_engine, "BLOCK", 13)
     assert_same(model.predict_phenotype(query), expected, 1e-5)
 
 
@@ -189,7 +189,7 @@ def test_backed_data_are_predicted_alike(model, query, tmp_path, dense, monkeypa
         query.X = query.X.toarray()
     query.write_h5ad(tmp_path / "query.h5ad")
     backed = sc.read_h5ad(tmp_path / "query.h5ad", backed="r")
-    monkeypatch.setattr(_source, "BLOCK", 13)
+    monkeypatch.setattr(_expression, "BLOCK", 13)
     assert_same(model.predict_phenotype(backed), expected)
     assert_same(model.predict_phenotype(backed, indices=rows), {n: t.iloc[rows] for n, t in expected.items()}, 1e-6)
     backed.file.close()

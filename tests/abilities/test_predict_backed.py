@@ -6,23 +6,23 @@ import pandas as pd
 import pytest
 
 import polygene_scverse as pgs
-from polygene_scverse.data.read import _source
-from polygene_scverse.model import _inference, _polygene
+from polygene_scverse.data.read import _expression
+from polygene_scverse.engine import _engine
 
 
 @pytest.fixture
 def sizes(monkeypatch):
-    """Blocks of 7 cells; the number of cells of each that is read."""
-    found, read = [], _source.read_rows
+    """Blocks of 7 cells, of which as many tell the scale; the number of cells of each that is read."""
+    found, read = [], _expression.read_rows
 
     def noted(x, rows):
         found.append(len(rows))
         return read(x, rows)
 
-    monkeypatch.setattr(_source, "read_rows", noted)
-    monkeypatch.setattr(_source.iterate_rows, "__defaults__", (7,))
-    monkeypatch.setattr(_inference, "BLOCK", 7)
-    monkeypatch.setattr(_polygene, "other_places", lambda *_: "")  # looks at the first 100 cells
+    monkeypatch.setattr(_expression, "read_rows", noted)
+    monkeypatch.setattr(_expression, "SAMPLE_ROWS", 7)
+    monkeypatch.setattr(_expression, "BLOCK", 7)
+    monkeypatch.setattr(_engine, "BLOCK", 7)
     return found
 
 
@@ -43,7 +43,7 @@ def test_prediction_reads_blocks(trained_model, query, backed, sizes, monkeypatc
     monkeypatch.setattr(type(backed.X), "to_memory", whole)
     found = trained_model.predict_phenotype(backed)
     assert max(sizes) == 7
-    assert len(sizes) >= 2 * (query.n_obs // 7)  # to see the scale, and to predict
+    assert sizes == [7] * 8 + [1]  # to see the scale, and to predict
     for name, table in trained_model.predict_phenotype(query).items():
         pd.testing.assert_frame_equal(found[name], table, atol=1e-6)
 
@@ -58,7 +58,7 @@ def test_embedding_reads_blocks(trained_model, query, backed, sizes, monkeypatch
 def test_chosen_cells_of_a_file(trained_model, query, backed, sizes):
     indices = [11, 2, 2, 17]
     found = trained_model.predict_phenotype(backed, indices=indices)["sex"]
-    assert sum(sizes) == 8
+    assert sizes == [7, 4]  # cells of the whole file tell the scale
     pd.testing.assert_frame_equal(found, trained_model.predict_phenotype(query)["sex"].iloc[indices], atol=1e-6)
 
 

@@ -1,7 +1,7 @@
 """Hidden words: counted as scikit-learn counts collected answers, and as a dense BERT answers."""
 
 import tracemalloc
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import pandas as pd
@@ -9,16 +9,17 @@ import pytest
 import torch
 from sklearn.metrics import confusion_matrix
 
-from polygene_scverse.data.feed._loader import BatchDataset
+from polygene_scverse.abilities._score_tokens import TokenCounts, count, with_the_originals_mask
 from polygene_scverse.data.feed._masking import MaskingRates
+from polygene_scverse.data.read import _expression
+from polygene_scverse.engine import Query, RandomHiding, _engine
 from polygene_scverse.model import Polygene
-from polygene_scverse.model._scoring import TokenCounts
 
 
 def collected(model, adata, rates, seed=0, balance=0.0):
     """True and guessed words of one batch with all cells, as plain arrays."""
     rows = np.arange(adata.n_obs)
-    batch = BatchDataset(model._cells(adata, rows).read_all(), rates, seed=seed, fixed_epoch=0)[(0, rows)]
+    batch = Query(hiding=RandomHiding(rates, seed)).batch(model._cells(adata).read_all(), rows)
     model.module.eval()
     with torch.no_grad():
         inputs = model.module._get_inference_input(batch)
@@ -30,7 +31,7 @@ def collected(model, adata, rates, seed=0, balance=0.0):
     genes = bins[known], shifted.argmax(-1)[known]
     expressed = bins[bins > 0], 1 + logits[..., 1:].argmax(-1)[bins > 0]
     phenotypes = {}
-    for i, (name, shares) in enumerate(zip(model.layout.phenotype_names, model.module.log_shares(), strict=True)):
+    for i, (name, shares) in enumerate(zip(model.layout.phenotype_names, model.log_shares.values(), strict=True)):
         codes, asked = batch["phenotypes"][:, i].numpy(), batch["phenotype_hidden"][:, i].numpy()
         guess = (out["phenotype_logits"][i].double() - balance * shares).argmax(-1).numpy()
         keep = asked & (codes >= 0)
@@ -43,8 +44,9 @@ def collected(model, adata, rates, seed=0, balance=0.0):
 @pytest.mark.parametrize("masking", ["original", {"not_expressed": 0.4, "hide_all": 0.2}], ids=["original", "rates"])
 def test_as_scikit_learn_counts_collected_answers(trained_model, query, masking, balance, monkeypatch):
     """The temperature is that of both paths together, and the transformer guesses alone."""
-    for entry in trained_model.calibration_.values():
-        monkeypatch.setitem(entry, "temperature", 9.0)
+    calibration = trained_model.fitted_.calibration
+    for name, entry in calibration.items():
+        monkeypatch.setitem(calibration, name, replace(entry, temperature=9.0))
     counts = trained_model.count_hidden_tokens(query, masking=masking, seed=3, balance=balance, batch_size=7)
     genes, expressed, phenotypes = collected(trained_model, query, counts.rates, seed=3, balance=balance)
     n_bins = trained_model.layout.n_bins
@@ -68,7 +70,7 @@ def test_names_of_the_tables(trained_model, cells):
 @pytest.mark.parametrize("n_bins", [2, 5])
 def test_figures_are_those_of_the_validation(trained, n_bins):
     model = trained(masking={"expressed": 0.4}, model_kwargs={"n_bins": n_bins}, max_epochs=2, seed=5)
-    model.calibration_ = {}  # the validation comes before the calibration
+    model.fitted_.calibration = {}  # the validation comes before the calibration
     counts = model.count_hidden_tokens(indices=model.validation_indices, seed=5)
     assert counts.rates == MaskingRates(expressed=0.4, gene_dropout=0.0, hide_all=1.0)
     history = {name: float(table.iloc[-1, 0]) for name, table in model.history_.items()}
@@ -126,13 +128,13 @@ def test_rates_of_the_training_are_kept(trained, cells, tmp_path):
     model = trained(masking={"expressed": 0.4, "hide_all": 0.1})
     model.save(tmp_path / "model")
     for other in (Polygene.load(tmp_path / "model", adata=False), model.without_data()):
-        assert dict(other.masking_) == asdict(MaskingRates(expressed=0.4, hide_all=0.1))
+        assert other.fitted_.masking == asdict(MaskingRates(expressed=0.4, hide_all=0.1))
         assert other.count_hidden_tokens(cells()).rates.expressed == 0.4
 
 
 def test_memory_does_not_grow_with_hidden_words(trained_model, cells, monkeypatch):
-    monkeypatch.setattr("polygene_scverse.model._inference.BLOCK", 50)
-    monkeypatch.setattr(Polygene, "_scale", lambda *_: "counts")  # reads 8,192 cells at a time
+    monkeypatch.setattr(_engine, "BLOCK", 50)
+    monkeypatch.setattr(_expression, "BLOCK", 50)
     every = {"expressed": 1.0, "not_expressed": 1.0, "gene_dropout": 0.0}  # 36 words a cell
 
     def peak(n_obs):
@@ -157,35 +159,6 @@ def test_the_total_of_two_files(trained_model, cells):
     assert total.phenotypes["sex"].to_numpy().sum() == 55
     assert total.zero_offset == pytest.approx(np.log(0.2))
     pd.testing.assert_frame_equal(TokenCounts.total(parts[:1]).genes, parts[0].genes)
-
-
-# the original's weights, and its mask
-
-
-def test_the_originals_words_are_guessed_as_by_bert(theirs, imported, labelled):
-    """Dense: hidden genes are [MASK], and the attention mask, built before, shows the expressed ones among them."""
-    rates = MaskingRates(expressed=0.3, not_expressed=0.3, gene_dropout=0.0, hide_all=1.0)
-    counts = imported.count_hidden_tokens(labelled, masking=rates, seed=2, batch_size=9)
-    rows = np.arange(labelled.n_obs)
-    batch = BatchDataset(imported._cells(labelled, rows).read_all(), rates, seed=2, fixed_epoch=0)[(0, rows)]
-    ids, mask = theirs.sentences(labelled, theirs.order(labelled)[: theirs.n_genes])
-    bins, at = batch["target_bins"], batch["positions"][:, batch["key_mask"].shape[1] :]
-    cell, column = torch.nonzero(bins >= 0, as_tuple=True)
-    slots = at[cell, column]
-    assert torch.equal(ids[cell, slots] - len(theirs.words), bins[cell, column])
-    hidden = ids.clone()
-    hidden[cell, slots] = 1
-    logits = theirs.states(hidden, mask)[1]
-    guesses = logits[cell, slots, len(theirs.words) :].argmax(-1)
-    expected = confusion_matrix(bins[cell, column], guesses, labels=range(theirs.n_bins))
-    np.testing.assert_array_equal(counts.genes, expected)
-    assert expected.sum() > 200
-    for slot in imported.layout.phenotypes:
-        place = 1 + imported.layout.phenotype_names.index(slot.name)
-        codes = batch["phenotypes"][:, place - 1]
-        guesses = logits[:, place, list(slot.ids)].argmax(-1)[codes >= 0]
-        expected = confusion_matrix(codes[codes >= 0], guesses, labels=range(len(slot.ids)))
-        np.testing.assert_array_equal(counts.phenotypes[slot.name], expected)
 
 
 # what is refused

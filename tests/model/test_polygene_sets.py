@@ -1,20 +1,17 @@
-"""Prediction sets: thresholds by numpy's quantile and by MAPIE, coverage of simulated cells."""
-
-import copy
+"""Prediction sets of a model: coverage of simulated cells."""
 
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 
+from polygene_scverse.fit._conformal import ConformalScores
 from polygene_scverse.model import Polygene
-from polygene_scverse.model._conformal import least_probability, of_true_category, softmax
 
 
 @pytest.fixture
-def model(trained_model):
+def model(trained_model, apart):
     """A copy whose calibration may be changed."""
-    return copy.copy(trained_model)
+    return apart(trained_model)
 
 
 def drawn(n, n_categories=3, seed=0, concentration=1.0):
@@ -25,51 +22,13 @@ def drawn(n, n_categories=3, seed=0, concentration=1.0):
 
 
 def calibrated_on(model, probabilities, codes, phenotype="cell_type"):
-    model.conformal_ = {phenotype: of_true_category(np.log(probabilities), codes, 1.0)}
+    of_true = probabilities[np.arange(len(codes)), codes]
+    model.fitted_.conformal = {phenotype: ConformalScores(codes.astype(np.int32), of_true.astype(np.float32))}
     return model
 
 
 def table(model, rows, phenotype="cell_type"):
     return {phenotype: pd.DataFrame(np.asarray(rows, dtype=np.float32), columns=model.categories[phenotype])}
-
-
-@pytest.mark.parametrize("n", [9, 10, 53, 200], ids=str)
-@pytest.mark.parametrize("coverage", [0.5, 0.8, 0.9], ids=str)
-def test_threshold_is_the_corrected_quantile(n, coverage):
-    of_true = np.random.default_rng(n).random(n)
-    level = np.ceil(np.round((n + 1) * coverage, 9)) / n
-    expected = 1 - np.quantile(1 - of_true, min(level, 1.0), method="inverted_cdf")
-    assert least_probability(of_true, coverage) == pytest.approx(expected)
-
-
-@pytest.mark.parametrize(("n", "rank"), [(8, 0), (9, 1), (18, 1), (19, 2)], ids=str)
-def test_threshold_by_hand(n, rank):
-    expected = 0.0 if rank == 0 else rank / 100
-    assert least_probability(np.arange(n, 0, -1) / 100, 0.9) == expected
-
-
-@pytest.mark.parametrize(("n", "coverage", "k"), [(53, 0.9, 3), (200, 0.8, 5), (40, 0.95, 4)], ids=str)
-def test_sets_are_those_of_mapie(n, coverage, k):
-    classification = pytest.importorskip("mapie.classification", reason="MAPIE is not installed")
-    from sklearn.base import BaseEstimator, ClassifierMixin
-
-    class Fixed(ClassifierMixin, BaseEstimator):
-        def fit(self, X, y):
-            self.classes_ = np.arange(k)
-            return self
-
-        def predict_proba(self, X):
-            return X
-
-        def predict(self, X):
-            return X.argmax(1)
-
-    p, codes = drawn(n, k)
-    codes[:k] = range(k)
-    new = drawn(300, k, seed=1)[0]
-    rival = classification.SplitConformalClassifier(Fixed().fit(p, codes), confidence_level=coverage)
-    expected = rival.conformalize(p, codes).predict_set(new)[1][:, :, 0]
-    np.testing.assert_array_equal(new >= least_probability(p[np.arange(n), codes], coverage), expected)
 
 
 @pytest.mark.parametrize("coverage", [0.7, 0.9], ids=str)
@@ -130,7 +89,7 @@ def test_too_few_cells_hold_every_category(model):
 
 
 def test_without_calibration(model):
-    model.conformal_ = {}
+    model.fitted_.conformal = {}
     with pytest.warns(UserWarning, match="but 0 with a known 'sex' were held out: every set holds all categories"):
         sets = model.prediction_sets({"sex": pd.DataFrame([[1.0, 0.0]], columns=model.categories["sex"])})["sex"]
     assert sets.to_numpy().all()
@@ -148,12 +107,6 @@ def test_categories_with_few_cells_take_the_threshold_of_all(model):
     of_all = model.prediction_sets(rows)["cell_type"]
     assert sets[names[2]].equals(of_all[names[2]])
     assert not sets[names[0]].equals(of_all[names[0]])
-
-
-def test_softmax_is_that_of_torch():
-    logits = np.random.default_rng(0).normal(size=(7, 5)).astype(np.float32)
-    np.testing.assert_array_equal(softmax(logits, 1.0), torch.softmax(torch.from_numpy(logits), -1))
-    np.testing.assert_allclose(softmax(logits, 2.0), torch.softmax(torch.from_numpy(logits / 2), -1), rtol=1e-6)
 
 
 def test_saved_with_the_model(model, tmp_path):

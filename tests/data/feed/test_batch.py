@@ -50,7 +50,7 @@ def test_a_batch_by_hand():
 
 
 def test_all_shown():
-    batch = make_batch(CELLS, replace(show_all(CELLS, CODES), hidden=SHOWN), LAYOUT, CODES)
+    batch = make_batch(CELLS, show_all(CELLS, SHOWN), LAYOUT, CODES)
     np.testing.assert_array_equal(batch["tokens"][:, 1:3], [[10, 13], [9, 8], [7, 11]])
     np.testing.assert_array_equal(batch["tokens"][:, 5:], [[15, 16, 17], [0, 0, 0], [17, 15, 0]])
     np.testing.assert_array_equal(batch["values"], [[0.5, 1.5, 2.5], [0, 0, 0], [3.5, 4.5, 0]])
@@ -67,7 +67,7 @@ def test_other_words_can_be_shown():
 @pytest.mark.parametrize("rows", [[1], []], ids=["nothing expressed", "no cells"])
 def test_batches_without_genes(rows):
     cells, codes = CELLS.take(np.array(rows, dtype=int)), CODES[rows]
-    batch = make_batch(cells, show_all(cells, codes), LAYOUT, codes)
+    batch = make_batch(cells, show_all(cells, np.ones(codes.shape, dtype=bool)), LAYOUT, codes)
     assert batch["tokens"].shape == (len(rows), 5)
     assert batch["values"].shape == (len(rows), 0)
 

@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
-from polygene_scverse.data.feed._masking import MaskingRates, draw, show_all
+from polygene_scverse._layout import TokenLayout
+from polygene_scverse.data.feed._batch import make_batch
+from polygene_scverse.data.feed._masking import MaskingRates, ask, draw, show_all
 from polygene_scverse.data.read._tokens import Cells
 
 N_GENES = 211
@@ -188,20 +190,60 @@ def test_no_phenotypes():
 
 def test_show_all():
     cells = random_cells(3, 0.3)
-    codes = np.array([[0, 1], [-1, 0], [2, -1]])
-    m = show_all(cells, codes)
+    hidden = np.array([[True, False], [True, True], [False, True]])
+    m = show_all(cells, hidden)
     assert m.visible.all()
     assert not m.target.any()
     assert len(m.zero_genes) == 0
-    assert m.hidden.all()
+    np.testing.assert_array_equal(m.hidden, hidden)
     np.testing.assert_array_equal(m.log_sampling_ratio, 0)
 
 
-def test_show_all_hides_what_is_unknown():
-    """A given phenotype that is missing is asked for, not shown as "no value"."""
-    codes = np.array([[0, 1], [-1, 0], [2, -1]])
-    m = show_all(random_cells(3, 0.3), codes, np.array([True, False]))
-    np.testing.assert_array_equal(m.hidden, [[False, True], [True, True], [False, True]])
+ASKED = {"none": [], "one": [4], "some": [30, 2, 11, 200], "all": list(range(N_GENES))[::-1]}
+
+
+@pytest.mark.parametrize("asked", ASKED.values(), ids=ASKED)
+def test_asked_genes_are_targets_in_every_cell_and_the_others_are_visible(asked):
+    cells = random_cells(41, 0.4)
+    expressed = table(rows_of(cells), cells.genes, 41).astype(bool)
+    is_asked = np.isin(np.arange(N_GENES), asked)
+    hidden = np.random.default_rng(0).random((41, 3)) < 0.5
+    m = ask(cells, np.array(asked, dtype=np.int64), hidden)
+
+    def of_entries(mask):
+        return table(rows_of(cells)[mask], cells.genes[mask], 41)
+
+    np.testing.assert_array_equal(of_entries(m.visible), expressed & ~is_asked)
+    np.testing.assert_array_equal(of_entries(m.target), expressed & is_asked)
+    np.testing.assert_array_equal(table(m.zero_rows, m.zero_genes, 41), ~expressed & is_asked)
+    assert np.all(np.diff(m.zero_rows) >= 0)
+    np.testing.assert_array_equal(m.hidden, hidden)
+    np.testing.assert_array_equal(m.log_sampling_ratio, np.zeros(41, dtype=np.float32))
+
+
+def test_nothing_that_is_seen_tells_whether_an_asked_gene_is_expressed():
+    """Two tables that differ in the asked genes alone, in what is expressed and in bins, make the same inputs."""
+    layout = TokenLayout.build({"sex": ["f", "m"]}, [f"g{i}" for i in range(N_GENES)], 4)
+    asked, codes, hidden = np.array([30, 2, 11]), np.zeros((29, 1), dtype=int), np.ones((29, 1), dtype=bool)
+    rng = np.random.default_rng(0)
+    bins = rng.integers(0, 4, (29, N_GENES))
+    batches = []
+    for _ in range(3):
+        bins[:, asked] = rng.integers(0, 4, (29, 3))
+        row, genes = np.nonzero(bins)
+        indptr, of_entries = np.concatenate([[0], np.cumsum((bins > 0).sum(1))]), bins[row, genes]
+        cells = Cells(indptr, genes.astype(np.int32), of_entries.astype(np.int16), of_entries.astype(np.float32))
+        batch = make_batch(cells, ask(cells, asked, hidden), layout, codes)
+        np.testing.assert_array_equal(batch.pop("target_bins"), bins[:, np.sort(asked)])
+        batches.append(batch)
+    for other in batches[1:]:
+        for name, array in batches[0].items():
+            np.testing.assert_array_equal(array, other[name], err_msg=name)
+
+
+def test_asking_in_no_cells():
+    m = ask(random_cells(5, 0.3).take(np.zeros(0, dtype=int)), np.array([3, 4]), np.ones((0, 2), dtype=bool))
+    assert (len(m.visible), len(m.zero_rows), len(m.log_sampling_ratio)) == (0, 0, 0)
 
 
 @pytest.mark.parametrize(

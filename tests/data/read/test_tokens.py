@@ -165,6 +165,37 @@ def test_concatenate(cells):
     assert_equal(Cells.concatenate(parts), cells)
 
 
+SETS = {
+    "nothing": ([], [], []),
+    "expressed": ([2, 0], [3, 1], [5.5, 0.25]),
+    "silenced": ([6, 1], [0, 0], [0.0, 0.0]),
+    "both": ([5, 3, 4], [2, 0, 6], [4.75, 0.0, 8.5]),
+    "all": ([6, 5, 4, 3, 2, 1, 0], [1, 2, 3, 4, 5, 6, 0], [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 0.0]),
+}
+
+
+@pytest.mark.parametrize(("genes", "bins", "values"), SETS.values(), ids=SETS)
+def test_some_genes_are_set_in_every_cell(genes, bins, values, cells):
+    """As in the dense table, by columns."""
+    before, genes = cells.take(np.arange(300)), np.array(genes, dtype=np.int64)
+    found = cells.with_genes(genes, np.array(bins, dtype=np.int64), np.array(values))
+    for what, new in (("bins", bins), ("values", values)):
+        expected = to_dense(cells, 7, what)
+        expected[:, genes] = new
+        np.testing.assert_array_equal(to_dense(found, 7, what), expected)
+    row = np.repeat(np.arange(300), found.lengths)
+    assert np.all(np.diff(row * 7 + found.genes) > 0)
+    assert found.bins.min(initial=1) > 0
+    for name in ("indptr", "genes", "bins", "values"):
+        assert getattr(found, name).dtype == getattr(cells, name).dtype
+    assert_equal(cells, before)
+
+
+def test_genes_are_set_in_no_cells(cells):
+    none = cells.take(np.zeros(0, dtype=int)).with_genes(np.array([1]), np.array([2]), np.array([3.0]))
+    assert (len(none), len(none.genes)) == (0, 0)
+
+
 def test_rebin_is_reading_with_other_edges(simulated):
     fine, coarse = np.array([0, 1e-9, 3.0]), np.array([0.0, 5.0, 6.0, 7.0])
     a, b = (

@@ -1,0 +1,99 @@
+"""Thresholds of prediction sets by numpy's quantile and by MAPIE."""
+
+import warnings
+
+import numpy as np
+import pytest
+
+from polygene_scverse.fit._conformal import ConformalScores, conformal_threshold
+
+
+def drawn(n, n_categories=3, seed=0, concentration=1.0):
+    """Codes drawn from their probabilities: cells of a calibrated model."""
+    rng = np.random.default_rng(seed)
+    p = rng.dirichlet([concentration] * n_categories, n)
+    return p, (rng.random((n, 1)) > p.cumsum(1)).sum(1).clip(max=n_categories - 1)
+
+
+@pytest.mark.parametrize("n", [9, 10, 53, 200], ids=str)
+@pytest.mark.parametrize("coverage", [0.5, 0.8, 0.9], ids=str)
+def test_threshold_is_the_corrected_quantile(n, coverage):
+    of_true = np.random.default_rng(n).random(n)
+    level = np.ceil(np.round((n + 1) * coverage, 9)) / n
+    expected = 1 - np.quantile(1 - of_true, min(level, 1.0), method="inverted_cdf")
+    assert conformal_threshold(of_true, coverage) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("n", "rank"), [(8, 0), (9, 1), (18, 1), (19, 2)], ids=str)
+def test_threshold_by_hand(n, rank):
+    expected = 0.0 if rank == 0 else rank / 100
+    assert conformal_threshold(np.arange(n, 0, -1) / 100, 0.9) == expected
+
+
+@pytest.mark.parametrize(("n", "coverage", "k"), [(53, 0.9, 3), (200, 0.8, 5), (40, 0.95, 4)], ids=str)
+def test_sets_are_those_of_mapie(n, coverage, k):
+    classification = pytest.importorskip("mapie.classification", reason="MAPIE is not installed")
+    from sklearn.base import BaseEstimator, ClassifierMixin
+
+    class Fixed(ClassifierMixin, BaseEstimator):
+        def fit(self, X, y):
+            self.classes_ = np.arange(k)
+            return self
+
+        def predict_proba(self, X):
+            return X
+
+        def predict(self, X):
+            return X.argmax(1)
+
+    p, codes = drawn(n, k)
+    codes[:k] = range(k)
+    new = drawn(300, k, seed=1)[0]
+    rival = classification.SplitConformalClassifier(Fixed().fit(p, codes), confidence_level=coverage)
+    expected = rival.conformalize(p, codes).predict_set(new)[1][:, :, 0]
+    np.testing.assert_array_equal(new >= conformal_threshold(p[np.arange(n), codes], coverage), expected)
+
+
+# thresholds of categories
+
+
+def scores_of(n, k=3, seed=0):
+    p, codes = drawn(n, k, seed)
+    return ConformalScores(codes.astype(np.int32), p[np.arange(n), codes].astype(np.float32))
+
+
+NAMES = ["a", "b", "c"]
+
+
+def test_of_all_cells_one_threshold():
+    scores = scores_of(200)
+    found = scores.thresholds("kind", NAMES, 0.8, by_category=False)
+    np.testing.assert_array_equal(found, [conformal_threshold(scores.probabilities, 0.8)] * 3)
+
+
+def test_of_each_category_that_of_its_cells():
+    scores = scores_of(200)
+    expected = [conformal_threshold(scores.probabilities[scores.codes == code], 0.8) for code in range(3)]
+    np.testing.assert_array_equal(scores.thresholds("kind", NAMES, 0.8, by_category=True), expected)
+    assert len(set(expected)) == 3
+
+
+def test_too_few_cells_are_said():
+    for n in (0, 8):
+        with pytest.warns(UserWarning, match=rf"`coverage`: 0.9 needs 9 calibration cells, but {n} with a known 'kind'"):
+            found = scores_of(n).thresholds("kind", NAMES, 0.9, by_category=False)
+        assert not found.any()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        scores_of(9).thresholds("kind", NAMES, 0.9, by_category=False)
+
+
+def test_categories_with_too_few_cells_are_said_and_take_the_threshold_of_all():
+    scores = scores_of(300)
+    few = np.flatnonzero(scores.codes != 1).tolist() + np.flatnonzero(scores.codes == 1)[:3].tolist()
+    scores = ConformalScores(scores.codes[few], scores.probabilities[few])
+    with pytest.warns(UserWarning, match=r"of each category of 'kind', but there are fewer of \['b'\]"):
+        found = scores.thresholds("kind", NAMES, 0.9, by_category=True)
+    of_all = conformal_threshold(scores.probabilities, 0.9)
+    assert found[1] == of_all
+    assert of_all not in found[[0, 2]]
