@@ -136,7 +136,7 @@ class TrainingMixin:
         )
         self._warn_of_mask()
         run = TrainingRun(
-            self,
+            self,  # type: ignore[arg-type]  # the whole model is one, this part of it is not
             splitter,
             max_epochs=default_max_epochs(train.lengths) if max_epochs is None else max_epochs,
             plan_kwargs=plan_kwargs or {},
