@@ -82,14 +82,7 @@ def add_callback(trainer: Trainer, callback: Callback) -> None:
 
 
 def set_loop_position(
-    checkpoint: dict[str, Any],
-    *,
-    epoch: int,
-    step: int,
-    global_step: int,
-    finished: bool,
-    steps_per_epoch: int,
-    batches_per_step: int,
+    checkpoint: dict[str, Any], position: Mapping[str, int], steps_per_epoch: int, batches_per_step: int
 ) -> None:
     """Write a position into the counters that Lightning's loops keep in a checkpoint; they count batches.
 
@@ -97,17 +90,14 @@ def set_loop_position(
     ----------
     checkpoint
         What Lightning read; it is changed.
-    epoch, step
-        Epochs that are over, and steps of the one after them.
-    global_step
-        Steps of all epochs.
-    finished
-        Whether no epoch follows.
+    position
+        ``epoch`` and ``step``: epochs that are over, and steps of the one after them; ``global_step``: steps of all
+        epochs; ``finished``: whether no epoch follows.
     steps_per_epoch, batches_per_step
         Of the training that goes on.
     """
-    fit = checkpoint["loops"]["fit_loop"]
-    within, begun = int(step > 0), int(not finished)
+    fit, epoch, step = checkpoint["loops"]["fit_loop"], position["epoch"], position["step"]
+    within, begun = int(step > 0), int(not position["finished"])
     epochs = {"ready": epoch + begun, "started": epoch + within, "processed": epoch, "completed": epoch}
     batches = fit["epoch_loop.batch_progress"]
     batches["is_last_batch"] = False
@@ -115,7 +105,7 @@ def set_loop_position(
         fit["epoch_progress"][kind].update(epochs)
         batches[kind].update(dict.fromkeys(epochs, n_steps * batches_per_step))
     # at the beginning of an epoch Lightning goes once around the loop without a batch, and counts it
-    fit["epoch_loop.state_dict"]["_batches_that_stepped"] = global_step - begun * (1 - within)
+    fit["epoch_loop.state_dict"]["_batches_that_stepped"] = position["global_step"] - begun * (1 - within)
 
 
 def check_plain_file(path: Path) -> None:

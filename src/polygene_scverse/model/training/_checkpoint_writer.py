@@ -70,12 +70,8 @@ class WholeFiles(TorchCheckpointIO):
             part.unlink(missing_ok=True)
             if not self._warned:
                 last = "there is none yet" if self.last_step is None else f"the last one is of step {self.last_step}"
-                warnings.warn(
-                    f"The checkpoint of step {step} could not be written to {path} ({error}); {last}. Training goes "
-                    "on, and tries again.",
-                    UserWarning,
-                    stacklevel=2,
-                )
+                text = f"The checkpoint of step {step} could not be written to {path} ({error}); {last}."
+                warnings.warn(f"{text} Training goes on, and tries again.", UserWarning, stacklevel=2)
             self._warned = True
 
     def load_checkpoint(self, path: str | Path, *_: Any, **__: Any) -> dict[str, Any]:
@@ -165,12 +161,8 @@ class CheckpointWriter(ModelCheckpoint):
         state, splitter = checkpoint[STATE_KEY], self.splitter
         self.position, self._random_state = Position(**state["position"]), state["rng"]
         splitter.start = (self.position.epoch, self.position.step)
-        set_loop_position(
-            checkpoint,
-            **state["position"],
-            steps_per_epoch=-(-splitter.n_train // splitter.batch_size),
-            batches_per_step=trainer.accumulate_grad_batches,
-        )
+        n_steps = -(-splitter.n_train // splitter.batch_size)
+        set_loop_position(checkpoint, state["position"], n_steps, trainer.accumulate_grad_batches)
         trainer.should_stop, self.files.last_step = self.position.finished, self.position.global_step
         if trainer.is_global_zero and isinstance(trainer.logger, HistoryLogger):
             trainer.logger.history.update(history_from_plain(state["history"]))

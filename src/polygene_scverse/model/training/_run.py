@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 import pandas as pd
 import torch
-from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch import Trainer
 from numpy.typing import NDArray
 
 from polygene_scverse._compat import history_from_plain, seeded
@@ -48,28 +48,18 @@ class TrainableModel(Protocol):
     _training_plan_cls: type[PolygeneTrainingPlan]
 
     @property
-    def _train_runner_cls(self) -> MakeRunner: ...
+    def _train_runner_cls(self) -> Callable[..., Runner]: ...
 
 
 class Runner(Protocol):
-    """scvi-tools' ``TrainRunner``: when called it fits, and then writes history, rows and device to the model."""
+    """The seam to scvi-tools' ``TrainRunner``, which is made of a model, a plan, cells and arguments of the trainer.
+
+    When it is called it fits, and then writes history, row numbers and device to the model.
+    """
 
     trainer: Trainer
 
     def __call__(self) -> None: ...
-
-
-class MakeRunner(Protocol):
-    """How a runner is made."""
-
-    def __call__(
-        self,
-        model: Any,
-        training_plan: LightningModule,
-        data_splitter: LightningDataModule,
-        max_epochs: int,
-        **trainer_kwargs: Any,
-    ) -> Runner: ...
 
 
 class TrainingRun:
@@ -171,6 +161,8 @@ class TrainingRun:
             folder = kwargs.get("log_save_dir")
             if folder is None and is_distributed(kwargs.get("strategy")):
                 folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="polygene_"))
+            kwargs["logger"] = [HistoryLogger(folder), *kwargs["logger"]]
+            kwargs["callbacks"] = list(kwargs["callbacks"])  # scvi-tools appends to them
             self.runner = model._train_runner_cls(
                 model,
                 training_plan=plan,
@@ -178,11 +170,7 @@ class TrainingRun:
                 max_epochs=self.max_epochs,
                 accumulate_grad_batches=self.batches_per_step,
                 ckpt_path=str(self.writer.path) if self.writer is not None and self.writer.path.exists() else None,
-                **kwargs
-                | {
-                    "logger": [HistoryLogger(folder), *kwargs.get("logger", [])],
-                    "callbacks": list(kwargs.get("callbacks", [])),  # scvi-tools appends to them
-                },
+                **kwargs,
             )
             if self.writer is not None:
                 self.writer.attach(self.runner.trainer)
