@@ -289,3 +289,9 @@ def test_a_training_that_is_refused_does_not_begin(trained, arguments, error, ma
         run()
     assert (begun, run.changed, model.is_trained_) == ([], False, True)
     assert len(model.history_["train_loss"]) == 1
+
+
+def test_a_negative_number_of_epochs_is_refused(model_of):
+    """Lightning would train without end."""
+    with pytest.raises(ValueError, match="`max_epochs`: found -1, but it must be at least 0"):
+        fit(model_of(), max_epochs=-1)

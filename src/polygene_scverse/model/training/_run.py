@@ -82,6 +82,11 @@ class TrainingRun:
     on_begin
         Called once when all was checked and the weights are about to change: what was fitted to them is no longer
         valid from then on. An error in the very first step may still leave them as they were, see `changed`.
+
+    Raises
+    ------
+    ValueError
+        If `max_epochs` is negative.
     """
 
     def __init__(
@@ -95,6 +100,8 @@ class TrainingRun:
         checkpoints: Checkpoints | None = None,
         on_begin: Callable[[], None] | None = None,
     ) -> None:
+        if max_epochs < 0:
+            raise ValueError(f"`max_epochs`: found {max_epochs}, but it must be at least 0. Pass the number of epochs.")
         self.model, self.splitter, self.max_epochs, self.on_begin = model, splitter, max_epochs, on_begin
         self.plan_kwargs, self.trainer_kwargs, self.checkpoints = dict(plan_kwargs), dict(trainer_kwargs), checkpoints
         self.batches_per_step = int(self.trainer_kwargs.pop("accumulate_grad_batches", 1))
