@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from polygene_scverse import _compat
-from polygene_scverse._compat import check_plain_file, field_state, plain, seeded, setup_args
+from polygene_scverse._compat import check_plain_file, field_state, history_from_plain, plain, seeded, setup_args
 from polygene_scverse._constants import PHENOTYPE_FIELD
 from polygene_scverse.datasets import simulate
 from polygene_scverse.model import Polygene
@@ -58,6 +58,11 @@ def test_plain_values(value, expected):
     result = plain(value)
     assert result == expected
     assert type(result) is type(expected)
+
+
+def test_a_history_is_the_same_after_a_round_trip():
+    history = {"loss": pd.DataFrame({"loss": [0.5, 0.25]}, index=pd.Index([0, 1], name="epoch"))}
+    pd.testing.assert_frame_equal(history_from_plain(plain(history))["loss"], history["loss"])
 
 
 def test_tensors_stay_tensors():

@@ -54,7 +54,7 @@ HEAVY_OF = {
     "_validate": {"anndata"},
     "_threads": set(),
     "_quiet": set(),
-    "_compat": {"torch"},
+    "_compat": {"torch", "lightning"},
     "data": {"torch", "lightning", "scvi", "anndata", "mudata", "scanpy", "h5py"},
     "module": {"torch", "scvi"},
     "metrics": {"sklearn"},
@@ -68,7 +68,7 @@ HEAVY_OF = {
     "get": {"anndata", "mudata"},
     "pl": {"anndata", "mudata", "matplotlib", "scanpy"},
     "tl": {"anndata", "mudata", "scanpy", "sklearn"},
-    "cli": {"anndata", "h5py", "matplotlib", "torch"},
+    "cli": {"anndata", "h5py", "lightning", "matplotlib", "torch"},
     "__init__": set(),
 }
 """Which of the heavy packages a room may import."""

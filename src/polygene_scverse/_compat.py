@@ -1,14 +1,18 @@
-"""The only place that touches what scvi-tools keeps private."""
+"""The only place that touches what scvi-tools and Lightning keep private."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import pandas as pd
 import rich.pretty  # noqa: F401 - scvi-tools uses it without importing it
 import torch
+
+if TYPE_CHECKING:
+    from lightning.pytorch import Callback, Trainer
 
 MODEL_FILE = "model.pt"
 ADATA_FILE = "adata.h5ad"
@@ -62,6 +66,46 @@ def plain(value: Any) -> Any:
     if hasattr(value, "to_dict"):  # DataFrame of the history
         return {"index": plain(value.index.to_list()), "values": plain(value.iloc[:, 0].to_list())}
     return value
+
+
+def history_from_plain(history: Mapping[str, Mapping[str, Any]]) -> dict[str, pd.DataFrame]:
+    """The history of a training as scvi-tools keeps it, of what `plain` made of it."""
+    return {
+        name: pd.DataFrame({name: column["values"]}, index=pd.Index(column["index"], name="epoch"))
+        for name, column in history.items()
+    }
+
+
+def add_callback(trainer: Trainer, callback: Callback) -> None:
+    """Add a callback to a trainer that was made; it runs after the others."""
+    trainer.callbacks.append(callback)  # type: ignore[attr-defined]
+
+
+def set_loop_position(
+    checkpoint: dict[str, Any], position: Mapping[str, int], steps_per_epoch: int, batches_per_step: int
+) -> None:
+    """Write a position into the counters that Lightning's loops keep in a checkpoint; they count batches.
+
+    Parameters
+    ----------
+    checkpoint
+        What Lightning read; it is changed.
+    position
+        ``epoch`` and ``step``: epochs that are over, and steps of the one after them; ``global_step``: steps of all
+        epochs; ``finished``: whether no epoch follows.
+    steps_per_epoch, batches_per_step
+        Of the training that goes on.
+    """
+    fit, epoch, step = checkpoint["loops"]["fit_loop"], position["epoch"], position["step"]
+    within, begun = int(step > 0), int(not position["finished"])
+    epochs = {"ready": epoch + begun, "started": epoch + within, "processed": epoch, "completed": epoch}
+    batches = fit["epoch_loop.batch_progress"]
+    batches["is_last_batch"] = False
+    for kind, n_steps in (("total", step + epoch * steps_per_epoch), ("current", step)):
+        fit["epoch_progress"][kind].update(epochs)
+        batches[kind].update(dict.fromkeys(epochs, n_steps * batches_per_step))
+    # at the beginning of an epoch Lightning goes once around the loop without a batch, and counts it
+    fit["epoch_loop.state_dict"]["_batches_that_stepped"] = position["global_step"] - begun * (1 - within)
 
 
 def check_plain_file(path: Path) -> None:

@@ -140,7 +140,7 @@ MISTAKES = {
 @pytest.mark.parametrize(("flags", "match"), MISTAKES.values(), ids=MISTAKES)
 def test_mistakes_are_named(polygene, shards, tmp_path, monkeypatch, flags, match):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("polygene_scverse.model.training._loggers.find_spec", lambda name: None)
+    monkeypatch.setattr("polygene_scverse.cli._loggers.find_spec", lambda name: None)
     said = polygene("train", *(flag.format(shards=shards) for flag in flags), code=2).said
     assert match in said
     assert "Traceback" not in said
@@ -193,14 +193,14 @@ def test_what_is_stopped_says_so_and_leaves_a_checkpoint(shards, small, tmp_path
     run += "from polygene_scverse.cli import app; app()"
     flags = [*small.flags[2:], "--max-epochs", "100000", "--save-epochs", "1", "--quiet"]
     command = [sys.executable, "-c", run, "train", str(shards / "s_0.h5ad"), "-o", str(tmp_path / "m"), *flags]
-    note = tmp_path / "m" / "checkpoints" / "last.ckpt"
+    checkpoint = tmp_path / "m" / "checkpoints" / "last.ckpt"
     with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as process:
         for _ in range(1200):
-            if note.is_file() or process.poll() is not None:
+            if checkpoint.is_file() or process.poll() is not None:
                 break
             time.sleep(0.1)
         process.send_signal(stop)
         said = process.communicate(timeout=120)[1]
     assert process.returncode == code, said
-    assert note.is_file()
+    assert checkpoint.is_file()
     assert "Traceback" not in said

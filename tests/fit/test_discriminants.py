@@ -5,7 +5,7 @@ import pytest
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.feature_selection import f_classif
 
-from polygene_scverse.fit._discriminants import Moments, Spread
+from polygene_scverse.fit._discriminants import ScatterSums, VarianceSums
 
 N_CELLS, N_GENES, N_CATEGORIES = 67, 11, 5
 
@@ -20,16 +20,16 @@ def cells():
     return x, codes, rng.normal(3.0, 2.0, (13, N_GENES))
 
 
-# moments
+# sums over cells
 
 
-def test_moments_are_sums(cells):
+def test_scatter_sums_are_sums(cells):
     x, codes, _ = cells
-    moments = Moments.of(x, codes, N_CATEGORIES)
-    assert (moments.scatter.shape, moments.sums.shape) == ((N_GENES, N_GENES), (N_CATEGORIES, N_GENES))
-    np.testing.assert_allclose(moments.scatter, sum(np.outer(row, row) for row in x))
-    np.testing.assert_allclose(moments.sums, [x[codes == c].sum(0) for c in range(N_CATEGORIES)])
-    np.testing.assert_array_equal(moments.counts, np.bincount(codes))
+    sums = ScatterSums.fit(x, codes, N_CATEGORIES)
+    assert (sums.scatter.shape, sums.sums.shape) == ((N_GENES, N_GENES), (N_CATEGORIES, N_GENES))
+    np.testing.assert_allclose(sums.scatter, sum(np.outer(row, row) for row in x))
+    np.testing.assert_allclose(sums.sums, [x[codes == c].sum(0) for c in range(N_CATEGORIES)])
+    np.testing.assert_array_equal(sums.counts, np.bincount(codes))
 
 
 def assert_same(a, b, rtol=1e-12):
@@ -37,9 +37,9 @@ def assert_same(a, b, rtol=1e-12):
         np.testing.assert_allclose(getattr(a, name), getattr(b, name), rtol=rtol, atol=1e-9, err_msg=name)
 
 
-def test_moments_of_parts_are_added_and_subtracted(cells):
+def test_sums_of_parts_are_added_and_subtracted(cells):
     x, codes, _ = cells
-    whole, first, rest = (Moments.of(x[s], codes[s], N_CATEGORIES) for s in (slice(None), slice(20), slice(20, None)))
+    whole, first, rest = (ScatterSums.fit(x[s], codes[s], N_CATEGORIES) for s in (slice(None), slice(20), slice(20, None)))
     assert_same(first + rest, whole)
     assert_same(whole - first, rest)
 
@@ -48,14 +48,14 @@ def test_moments_of_parts_are_added_and_subtracted(cells):
 def test_cells_of_unknown_category_are_left_out(n_unknown, cells):
     x, codes, _ = cells
     codes = np.where(np.arange(N_CELLS) < n_unknown, -1, codes)
-    assert_same(Moments.of(x, codes, N_CATEGORIES), Moments.of(x[n_unknown:], codes[n_unknown:], N_CATEGORIES))
+    assert_same(ScatterSums.fit(x, codes, N_CATEGORIES), ScatterSums.fit(x[n_unknown:], codes[n_unknown:], N_CATEGORIES))
 
 
-def test_moments_of_single_precision_are_in_double(cells):
+def test_sums_of_single_precision_are_in_double(cells):
     x, codes, _ = cells
-    found = Moments.of(x.astype(np.float32), codes, N_CATEGORIES)
+    found = ScatterSums.fit(x.astype(np.float32), codes, N_CATEGORIES)
     assert {a.dtype for a in (found.scatter, found.sums, found.counts)} == {np.dtype(np.float64)}
-    assert_same(found, Moments.of(x, codes, N_CATEGORIES), rtol=1e-5)
+    assert_same(found, ScatterSums.fit(x, codes, N_CATEGORIES), rtol=1e-5)
 
 
 # genes that tell categories apart
@@ -63,15 +63,15 @@ def test_moments_of_single_precision_are_in_double(cells):
 
 def test_analysis_of_variance_is_that_of_scikit_learn(cells):
     x, codes, _ = cells
-    np.testing.assert_allclose(Moments.of(x, codes, N_CATEGORIES).spread.analysis_of_variance(), f_classif(x, codes)[0])
+    np.testing.assert_allclose(ScatterSums.fit(x, codes, N_CATEGORIES).variance_sums.analysis_of_variance(), f_classif(x, codes)[0])
 
 
 @pytest.mark.parametrize("n_unknown", [0, 11])
-def test_spread_is_what_moments_say_of_single_genes(n_unknown, cells):
+def test_variance_sums_are_what_scatter_sums_say_of_single_genes(n_unknown, cells):
     x, codes, _ = cells
     codes = np.where(np.arange(N_CELLS) < n_unknown, -1, codes)
-    found, expected = Spread.of(x, codes, N_CATEGORIES), Moments.of(x, codes, N_CATEGORIES).spread
-    parts = [Spread.of(x[s], codes[s], N_CATEGORIES) for s in (slice(20), slice(20, None))]
+    found, expected = VarianceSums.fit(x, codes, N_CATEGORIES), ScatterSums.fit(x, codes, N_CATEGORIES).variance_sums
+    parts = [VarianceSums.fit(x[s], codes[s], N_CATEGORIES) for s in (slice(20), slice(20, None))]
     for other in (expected, parts[0] + parts[1], (found + parts[0]) - parts[0]):
         for name in ("squares", "sums", "counts"):
             np.testing.assert_allclose(getattr(found, name), getattr(other, name), rtol=1e-9, atol=1e-9, err_msg=name)
@@ -80,28 +80,28 @@ def test_spread_is_what_moments_say_of_single_genes(n_unknown, cells):
 def test_a_category_without_a_cell_does_not_count_in_it(cells):
     x, codes, _ = cells
     kept = codes != 2
-    found = Moments.of(x, np.where(kept, codes, -1), N_CATEGORIES).spread.analysis_of_variance()
+    found = ScatterSums.fit(x, np.where(kept, codes, -1), N_CATEGORIES).variance_sums.analysis_of_variance()
     np.testing.assert_allclose(found, f_classif(x[kept], codes[kept])[0])
 
 
 @pytest.mark.parametrize("codes", [np.full(7, -1), np.full(7, 1), np.array([0, 1, -1, -1, -1, -1, -1])], ids=str)
 def test_where_nothing_can_be_told_it_is_0(codes, cells):
-    assert not Moments.of(cells[0][:7], codes, N_CATEGORIES).spread.analysis_of_variance().any()
+    assert not ScatterSums.fit(cells[0][:7], codes, N_CATEGORIES).variance_sums.analysis_of_variance().any()
 
 
 def test_a_gene_that_does_not_vary_has_none(cells):
     x, codes, _ = cells
-    found = Moments.of(np.column_stack([x, np.full(N_CELLS, 0.1), np.zeros(N_CELLS)]), codes, N_CATEGORIES)
-    assert found.spread.analysis_of_variance()[-2:].tolist() == [0.0, 0.0]
+    found = ScatterSums.fit(np.column_stack([x, np.full(N_CELLS, 0.1), np.zeros(N_CELLS)]), codes, N_CATEGORIES)
+    assert found.variance_sums.analysis_of_variance()[-2:].tolist() == [0.0, 0.0]
 
 
-@pytest.mark.parametrize("most_genes", [1, 4, 10])
-def test_of_more_genes_those_are_looked_at_that_differ_most(most_genes, cells):
+@pytest.mark.parametrize("max_genes", [1, 4, 10])
+def test_of_more_genes_those_are_looked_at_that_differ_most(max_genes, cells):
     """As if there were no others."""
     x, codes, _ = cells
-    kept = np.sort(np.argsort(-f_classif(x, codes)[0])[:most_genes])
-    found = Moments.of(x, codes, N_CATEGORIES).discriminants(most_genes=most_genes)
-    expected = Moments.of(x[:, kept], codes, N_CATEGORIES).discriminants()
+    kept = np.sort(np.argsort(-f_classif(x, codes)[0])[:max_genes])
+    found = ScatterSums.fit(x, codes, N_CATEGORIES).discriminants(max_genes=max_genes)
+    expected = ScatterSums.fit(x[:, kept], codes, N_CATEGORIES).discriminants()
     np.testing.assert_allclose(found.weights[kept], expected.weights)
     np.testing.assert_allclose(found.bias, expected.bias)
     assert not np.delete(found.weights, kept, axis=0).any()
@@ -119,7 +119,7 @@ def test_are_those_of_scikit_learn(shrinkage, cells):
     """With unshrunken means; its intercept holds the log of the shares."""
     x, codes, others = cells
     theirs = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=shrinkage).fit(x, codes)
-    ours = Moments.of(x, codes, N_CATEGORIES).discriminants(shrinkage, prior_cells=0.0)
+    ours = ScatterSums.fit(x, codes, N_CATEGORIES).discriminants(shrinkage, prior_cells=0.0)
     assert (ours.weights.shape, ours.bias.shape) == ((N_GENES, N_CATEGORIES), (N_CATEGORIES,))
     np.testing.assert_allclose(up_to_a_constant(ours.weights), up_to_a_constant(theirs.coef_.T), rtol=1e-8, atol=1e-10)
     decision = theirs.decision_function(others) - np.log(theirs.priors_)
@@ -131,7 +131,7 @@ def test_are_those_of_scikit_learn(shrinkage, cells):
 def test_with_the_shares_probabilities_are_those_of_scikit_learn(cells):
     x, codes, others = cells
     theirs = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=0.6).fit(x, codes)
-    values = Moments.of(x, codes, N_CATEGORIES).discriminants(0.6, 0.0)(others)
+    values = ScatterSums.fit(x, codes, N_CATEGORIES).discriminants(0.6, 0.0)(others)
     p = np.exp(values) * theirs.priors_
     np.testing.assert_allclose(p / p.sum(1, keepdims=True), theirs.predict_proba(others), rtol=1e-8)
 
@@ -156,7 +156,7 @@ def dense(x, codes, shrinkage, prior_cells):
 @pytest.mark.parametrize("prior_cells", [0.0, 5.0, 1000.0])
 def test_prior_cells_are_cells_at_the_mean_of_all(prior_cells, cells):
     x, codes, others = cells
-    found = Moments.of(x, codes, N_CATEGORIES).discriminants(0.6, prior_cells)(others)
+    found = ScatterSums.fit(x, codes, N_CATEGORIES).discriminants(0.6, prior_cells)(others)
     expected = dense(x, codes, 0.6, prior_cells)(others)
     np.testing.assert_allclose(up_to_a_constant(found), up_to_a_constant(expected), rtol=1e-8, atol=1e-9)
 
@@ -164,7 +164,7 @@ def test_prior_cells_are_cells_at_the_mean_of_all(prior_cells, cells):
 def test_by_hand():
     """One gene; category means 1 and 4, variance within 1, mean of all 2: two prior cells make them 4/3 and 3."""
     x, codes = np.array([[0.0], [1.0], [2.0], [1.0], [5.0], [3.0]]), np.array([0, 0, 0, 0, 1, 1])
-    found = Moments.of(x, codes, 2).discriminants(0.5, 2.0)
+    found = ScatterSums.fit(x, codes, 2).discriminants(0.5, 2.0)
     variance = (1 + 0 + 1 + 0 + 1 + 1) / 6
     np.testing.assert_allclose(found.weights, [[(1 - 2) * 4 / 6 / variance, (4 - 2) * 2 / 4 / variance]])
     means = np.array([2 - 4 / 6, 3.0])
@@ -179,18 +179,18 @@ def test_by_hand():
 def test_a_category_without_a_cell_has_no_weight_and_the_lowest_bias(empty, prior_cells, cells):
     x, codes, _ = cells
     codes = np.where(codes == empty, -1, codes)
-    found = Moments.of(x, codes, N_CATEGORIES).discriminants(prior_cells=prior_cells)
+    found = ScatterSums.fit(x, codes, N_CATEGORIES).discriminants(prior_cells=prior_cells)
     assert not found.weights[:, empty].any()
     assert found.bias[empty] == found.bias.min()
     kept = np.arange(N_CATEGORIES) != empty
     without = np.where(codes > empty, codes - 1, codes)
-    expected = Moments.of(x, without, N_CATEGORIES - 1).discriminants(prior_cells=prior_cells)
+    expected = ScatterSums.fit(x, without, N_CATEGORIES - 1).discriminants(prior_cells=prior_cells)
     np.testing.assert_allclose(found.weights[:, kept], expected.weights)
     np.testing.assert_allclose(found.bias[kept], expected.bias)
 
 
 def test_no_cell_is_known(cells):
-    found = Moments.of(cells[0], np.full(N_CELLS, -1), N_CATEGORIES).discriminants()
+    found = ScatterSums.fit(cells[0], np.full(N_CELLS, -1), N_CATEGORIES).discriminants()
     assert not found.weights.any()
     assert not found.bias.any()
 
@@ -199,22 +199,22 @@ def test_fewer_cells_than_genes_and_genes_that_are_alike(cells):
     """A covariance without full rank."""
     x, codes, others = cells
     x = np.concatenate([x, x, np.zeros((N_CELLS, 1))], axis=1)[:7]
-    found = Moments.of(x, codes[:7], N_CATEGORIES).discriminants()
+    found = ScatterSums.fit(x, codes[:7], N_CATEGORIES).discriminants()
     assert np.isfinite(found(np.concatenate([others, others, np.zeros((13, 1))], axis=1))).all()
     np.testing.assert_allclose(found.weights[:N_GENES], found.weights[N_GENES:-1], rtol=1e-6, atol=1e-9)
     assert not found.weights[-1].any()
 
 
 def test_cells_that_are_all_alike():
-    found = Moments.of(np.ones((7, 3)), np.arange(7) % 2, 2).discriminants()
+    found = ScatterSums.fit(np.ones((7, 3)), np.arange(7) % 2, 2).discriminants()
     assert np.isfinite(found.weights).all()
     assert np.isfinite(found.bias).all()
 
 
-def test_moments_are_left_as_they_are(cells):
-    moments = Moments.of(cells[0], cells[1], N_CATEGORIES)
-    copies = [a.copy() for a in (moments.scatter, moments.sums, moments.counts)]
-    first, again = moments.discriminants(), moments.discriminants()
-    for a, b in zip((moments.scatter, moments.sums, moments.counts), copies, strict=True):
+def test_sums_are_left_as_they_are(cells):
+    sums = ScatterSums.fit(cells[0], cells[1], N_CATEGORIES)
+    copies = [a.copy() for a in (sums.scatter, sums.sums, sums.counts)]
+    first, again = sums.discriminants(), sums.discriminants()
+    for a, b in zip((sums.scatter, sums.sums, sums.counts), copies, strict=True):
         np.testing.assert_array_equal(a, b)
     np.testing.assert_array_equal(first.weights, again.weights)

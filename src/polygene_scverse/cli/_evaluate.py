@@ -11,6 +11,7 @@ import typer
 
 from polygene_scverse.cli._cells import check_folder, find_files, read_cells, split_list
 from polygene_scverse.cli._errors import UserError
+from polygene_scverse.cli._loggers import make_logger
 from polygene_scverse.cli._models import read_model
 from polygene_scverse.cli._settings import EvaluateSettings, needed
 from polygene_scverse.cli._train_arguments import said
@@ -38,8 +39,6 @@ def evaluate(s: EvaluateSettings) -> None:
     counts = score_files(model, files, masking=masking, balance=s.balance, seed=s.seed, batch_size=s.batch_size)
     scores = write_scores(counts, model.mask_, output, figures=s.figures is not False, phenotypes=names)
     if s.logger is not None:
-        from polygene_scverse.model.training._loggers import make_logger
-
         logger = make_logger(s.logger, s.log_dir or output / "logs", s.project or "polygene")
         logger.log_metrics(_flat(scores), step=0)
         logger.finalize("success")

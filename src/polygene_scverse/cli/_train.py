@@ -13,6 +13,7 @@ import typer
 
 from polygene_scverse.cli._cells import check_folder, find_files, read_cells
 from polygene_scverse.cli._errors import UserError
+from polygene_scverse.cli._loggers import make_logger
 from polygene_scverse.cli._settings import needed
 from polygene_scverse.cli._train_arguments import columns_of, said, train_arguments
 from polygene_scverse.cli._train_settings import TrainSettings
@@ -31,14 +32,12 @@ def train(s: TrainSettings) -> None:
     check_folder(output, overwrite=bool(s.overwrite or s.resume) or not is_first_process())
     from polygene_scverse import tl
 
-    if (noted := _checkpoints(s, files, output)) is not None:
-        arguments["checkpoints"] = noted
+    if (checkpoints := _checkpoints(s, files, output)) is not None:
+        arguments["checkpoints"] = checkpoints
     arguments |= _labels(s, [*files, *held_out], arguments.get("phenotypes"))
     if held_out:
         arguments["split"] = _split(files, held_out)
     if s.logger is not None:
-        from polygene_scverse.model.training._loggers import make_logger
-
         arguments["logger"] = make_logger(s.logger, s.log_dir or output / "logs", s.project or "polygene")
     data: Any = [*files, *held_out]
     if len(data) == 1 and s.buffer_cells is None:
@@ -69,12 +68,14 @@ def is_first_process() -> bool:
 
 
 def _checkpoints(s: TrainSettings, files: Sequence[Path], output: Path) -> dict[str, Any] | None:
-    """Where and how often the training is noted; None where nothing is said of it."""
+    """Where and how often checkpoints are saved; None where no option asks for them."""
     if s.save_steps is None and s.save_epochs is None and s.checkpoints is None and not s.resume:
         return None
+    from polygene_scverse.model import Checkpoints
+
     folder = s.checkpoints or output / "checkpoints"
     if s.overwrite and not s.resume:
-        (folder / "last.ckpt").unlink(missing_ok=True)
+        Checkpoints(folder).path.unlink(missing_ok=True)
     steps = s.save_steps
     if steps is not None and steps < 1:  # a share of an epoch, as the original has it
         per_step = (s.batch_size or BATCH_SIZE) * (s.accumulate or 1)

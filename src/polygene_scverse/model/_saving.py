@@ -13,9 +13,8 @@ from anndata import AnnData
 from mudata import MuData
 from scvi.model.base import BaseModelClass
 
-from polygene_scverse._compat import ADATA_FILE, MDATA_FILE, MODEL_FILE, check_plain_file, plain
+from polygene_scverse._compat import ADATA_FILE, MDATA_FILE, MODEL_FILE, check_plain_file, history_from_plain, plain
 from polygene_scverse.fit import FittedState
-from polygene_scverse.model.training._checkpoint_writer import table_of
 
 
 class SavingMixin(BaseModelClass):
@@ -93,7 +92,7 @@ class SavingMixin(BaseModelClass):
         check_plain_file(_model_file(dir_path, prefix))
         model = super().load(str(folder), adata=False, prefix=prefix, **kwargs)
         model.fitted_ = FittedState.from_dict(model.fitted_)
-        model.history_ = None if model.history_ is None else table_of(model.history_)
+        model.history_ = None if model.history_ is None else history_from_plain(model.history_)
         if adata is None:
             adata = _saved_data(folder, prefix or "")
         if isinstance(adata, (AnnData, MuData)):

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from polygene_scverse.data.feed._loader import LengthSampler
+from polygene_scverse.data.feed._loader import BatchDataset, LengthSampler
+from polygene_scverse.data.feed._masking import MaskingRates
 from polygene_scverse.data.feed._steps import StepLoader, count_asked, split_step
+from polygene_scverse.module import PolygeneModule, TransformerConfig
 
 LENGTHS = np.random.default_rng(0).poisson(30, 101)
 
@@ -51,22 +53,10 @@ def test_counts_by_hand():
     assert count_asked(batch).tolist() == [3, 1, 1]
 
 
-def test_counts_are_those_of_the_module(trained_batch):
-    module, batch = trained_batch
+def test_counts_are_those_of_the_module(table):
+    module = PolygeneModule(table.layout, TransformerConfig(n_hidden=16, n_layers=1, n_heads=2))
+    batch = BatchDataset(table, MaskingRates())[0, np.arange(40)]
     assert count_asked(batch).tolist() == module.count_targets(batch).tolist()
-
-
-@pytest.fixture
-def trained_batch(simulated):
-    from polygene_scverse.data.feed._loader import BatchDataset
-    from polygene_scverse.data.feed._masking import MaskingRates
-    from polygene_scverse.model import Polygene
-
-    Polygene.setup_anndata(simulated, phenotype_keys=["cell_type", "sex"])
-    model = Polygene(simulated, n_genes=60, n_hidden=16, n_layers=1, n_heads=2)
-    model.edges_ = [0.0, *np.linspace(0.1, 9, 9)]
-    table = model._cells(simulated, np.arange(40)).read_all()
-    return model.module, BatchDataset(table, MaskingRates())[0, np.arange(40)]
 
 
 @pytest.mark.parametrize(("n_ranks", "parts"), [(1, 1), (2, 1), (1, 3), (2, 3)])

@@ -2,12 +2,12 @@
 
 import anndata as ad
 import numpy as np
-import pandas as pd
 import pytest
 import scipy.sparse as sp
 from anndata import AnnData
 
-from polygene_scverse.data.read._source import expression, iterate_rows, other_places, place, read_rows
+from polygene_scverse.data.read._expression import Expression
+from polygene_scverse.data.read._source import iterate_rows, read_rows
 
 ROWS = np.array([7, 3, 3, 40, 0, 22])
 
@@ -90,7 +90,7 @@ def test_read_rows_of_a_file(kind, arguments, dense, tmp_path):
     adata.layers["l"] = adata.X.copy()
     adata.write_h5ad(tmp_path / "cells.h5ad")
     backed = ad.read_h5ad(tmp_path / "cells.h5ad", backed="r")
-    x, _ = expression(backed, **arguments)
+    x = Expression.of(backed, **arguments).matrix
     assert_equal(read_rows(x, ROWS), dense[ROWS])
     assert_equal(read_rows(x, ROWS[:0]), dense[ROWS[:0]])
     backed.file.close()
@@ -103,9 +103,9 @@ def test_read_rows_of_views(kind, dense, tmp_path):
     backed = ad.read_h5ad(tmp_path / "cells.h5ad", backed="r")
     part = np.arange(200, 100, -1)
     for data in (adata, backed):
-        x, names = expression(data[part, 5:])
-        assert_equal(read_rows(x, ROWS), dense[part, 5:][ROWS])
-        assert list(names) == [str(i) for i in range(5, dense.shape[1])]
+        found = Expression.of(data[part, 5:])
+        assert_equal(read_rows(found.matrix, ROWS), dense[part, 5:][ROWS])
+        assert list(found.var_names) == [str(i) for i in range(5, dense.shape[1])]
     backed.file.close()
 
 
@@ -122,80 +122,3 @@ def test_nan_and_inf_are_read_as_they_are():
     x = np.array([[0.0, np.nan, np.inf]])
     for matrix in (x, sp.csr_matrix(x)):
         np.testing.assert_array_equal(read_rows(matrix, np.array([0])).toarray(), x)
-
-
-@pytest.fixture
-def three_places(dense):
-    """X is scaled, raw and the layer "counts" are usable, the layer "scaled" is not."""
-    adata = AnnData(sp.csr_matrix(dense))
-    adata.raw = adata[:, ::-1].copy()
-    adata.layers["counts"] = sp.csr_matrix(2 * dense)
-    adata.layers["scaled"] = dense - 1
-    adata.X = dense - 1
-    return adata
-
-
-@pytest.mark.parametrize(
-    ("arguments", "factor", "shift", "step", "name"),
-    [
-        ({}, 1, -1, 1, "adata.X"),
-        ({"layer": "counts"}, 2, 0, 1, "adata.layers['counts']"),
-        ({"use_raw": True}, 1, 0, -1, "adata.raw.X"),
-    ],
-    ids=["X", "layer", "raw"],
-)
-def test_expression_of_each_place(arguments, factor, shift, step, name, three_places, dense):
-    x, names = expression(three_places, **arguments)
-    np.testing.assert_array_equal(read_rows(x, ROWS).toarray(), (factor * dense + shift)[ROWS, ::step])
-    assert list(names) == [str(i) for i in range(dense.shape[1])][::step]
-    assert place(arguments.get("layer"), arguments.get("use_raw", False)) == name
-
-
-def test_other_places_are_those_that_can_be_read(three_places):
-    assert other_places(three_places, "adata.X") == ", here for example by layer='counts' or use_raw=True"
-    three_places.X = abs(three_places.X)
-    assert (
-        other_places(three_places, "adata.raw.X")
-        == ", here for example by layer='counts' or layer=None, use_raw=False (adata.X)"
-    )
-    assert other_places(three_places[:, :5].copy(), "adata.layers['counts']").startswith(
-        ", here for example by use_raw"
-    )
-
-
-def test_no_other_place(dense):
-    assert other_places(AnnData(dense - 1), "adata.X") == ""
-    infinite = AnnData(dense, layers={"l": np.full(dense.shape, np.inf)})
-    assert other_places(infinite, "adata.X") == ""
-
-
-@pytest.mark.parametrize(
-    ("arguments", "error", "message"),
-    [
-        ({"use_raw": True, "layer": "l"}, ValueError, "`use_raw`: found True together with layer='l'"),
-        ({"use_raw": True}, ValueError, r"`use_raw`: found True, but adata\.raw is empty"),
-        ({"layer": "x"}, KeyError, r"`layer`: 'x' is not among the layers \['l'\]"),
-        ({}, ValueError, r"`adata`: adata\.X is empty\. Pass layer= with one of \['l'\]"),
-    ],
-    ids=["both", "no raw", "no layer", "no X"],
-)
-def test_places_that_are_not_there(arguments, error, message, dense):
-    adata = AnnData(obs=pd.DataFrame(index=[str(i) for i in range(len(dense))]), layers={"l": dense})
-    with pytest.raises(error, match=message):
-        expression(adata, **arguments)
-
-
-@pytest.mark.parametrize("shape", [(0, 4), (4, 0)], ids=["no cells", "no genes"])
-def test_empty_data(shape):
-    with pytest.raises(ValueError, match=rf"`adata`: found {shape[0]} cells and {shape[1]} genes"):
-        expression(AnnData(np.zeros(shape, dtype=np.float32)))
-
-
-@pytest.mark.filterwarnings("ignore:Variable names are not unique")
-@pytest.mark.parametrize("use_raw", [False, True], ids=["X", "raw"])
-def test_names_that_repeat(use_raw):
-    adata = AnnData(np.ones((2, 3)), var=pd.DataFrame(index=["a", "b", "a"]))
-    adata.raw = adata.copy()
-    adata = adata[:, :2].copy() if use_raw else adata
-    with pytest.raises(ValueError, match=rf"occur more than once in adata\.{'raw.' if use_raw else ''}var_names"):
-        expression(adata, use_raw=use_raw)

@@ -38,12 +38,12 @@ def train(files, stop=None, **kwargs):
 
 
 @pytest.mark.parametrize("buffer_cells", [32, 1000], ids=["three buffers", "one buffer"])
-def test_it_goes_on_where_it_was_noted(files, tmp_path, buffer_cells):
-    noted = {"checkpoints": {"folder": tmp_path / "run", "every_steps": 3, "resume": True}}
+def test_it_resumes_where_the_checkpoint_was_saved(files, tmp_path, buffer_cells):
+    resumable = {"checkpoints": {"folder": tmp_path / "run", "every_steps": 3, "resume": True}}
     whole, rows = train(files, buffer_cells=buffer_cells)
     with pytest.raises(RuntimeError, match="stop"):
-        train(files, stop=17, buffer_cells=buffer_cells, **noted)
-    model, after = train(files, buffer_cells=buffer_cells, **noted)
+        train(files, stop=17, buffer_cells=buffer_cells, **resumable)
+    model, after = train(files, buffer_cells=buffer_cells, **resumable)
     assert len(rows) == 22  # of 81 cells
     assert after == rows[15:]
     for name, value in whole.module.state_dict().items():

@@ -1,4 +1,4 @@
-"""What is checked before a training that is noted begins."""
+"""What is checked before a training with checkpoints begins."""
 
 import shutil
 from types import SimpleNamespace
@@ -29,10 +29,10 @@ def test_numbers_are_checked(name):
         Checkpoints("folder", **{name: 0})
 
 
-def test_a_note_is_not_overwritten(trained, tmp_path):
+def test_a_checkpoint_is_not_overwritten(trained, tmp_path):
     trained(checkpoints=tmp_path)
     before = (tmp_path / "last.ckpt").read_bytes()
-    with pytest.raises(ValueError, match=r"last.ckpt notes a training .* Pass resume=True to go on with it"):
+    with pytest.raises(ValueError, match=r"last.ckpt is the checkpoint of a training .* Pass resume=True to resume it"):
         trained(checkpoints=tmp_path)
     assert (tmp_path / "last.ckpt").read_bytes() == before
 
@@ -51,13 +51,15 @@ def test_a_folder_that_cannot_be_written_to_is_refused_before_training(trained):
 def test_a_full_disk_is_refused_before_training(model_of, tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=10_000_000))
     model = model_of()
-    with pytest.raises(OSError, match=r"has 10 MB left, but two notes of this training need about 34 MB. Make room"):
+    with pytest.raises(
+        OSError, match=r"has 10 MB left, but two checkpoints of this training need about 34 MB. Make room"
+    ):
         model.train(checkpoints=tmp_path, **QUIET)
     assert not model.is_trained_
     assert list(tmp_path.iterdir()) == []
 
 
-def test_room_is_asked_for_that_a_note_takes(trained, tmp_path):
+def test_room_is_asked_for_that_a_checkpoint_takes(trained, tmp_path):
     model = trained(model_kwargs={"n_hidden": 256, "n_layers": 2, "n_intermediate": 1024}, checkpoints=tmp_path)
     size = (tmp_path / "last.ckpt").stat().st_size
     weights = sum(p.numel() * p.element_size() for p in model.module.parameters())
@@ -80,7 +82,7 @@ def test_room_is_asked_for_that_a_note_takes(trained, tmp_path):
 )
 def test_another_training_is_refused(change, match, cells, trained, tmp_path):
     trained(checkpoints=tmp_path)
-    with pytest.raises(ValueError, match=f"notes another training: .*{match}"):
+    with pytest.raises(ValueError, match=f"belongs to another training: .*{match}"):
         trained(cells(), checkpoints={"folder": tmp_path, "resume": True}, **change)
 
 
@@ -88,7 +90,7 @@ def test_other_data_are_refused(cells, trained, tmp_path):
     adata = cells()
     trained(adata, checkpoints=tmp_path)
     adata.X.data[0] += 5
-    with pytest.raises(ValueError, match=r"notes another training: .*cells"):
+    with pytest.raises(ValueError, match=r"belongs to another training: .*cells"):
         trained(adata, checkpoints={"folder": tmp_path, "resume": True})
 
 
@@ -96,7 +98,7 @@ def test_other_labels_are_refused(cells, trained, tmp_path):
     adata = cells()
     trained(adata, checkpoints=tmp_path)
     adata.obs["sex"] = adata.obs["sex"].to_numpy()[::-1]
-    with pytest.raises(ValueError, match=r"notes another training: .*training cells: 54 cells .* then, 54 cells"):
+    with pytest.raises(ValueError, match=r"belongs to another training: .*training cells: 54 cells .* then, 54 cells"):
         trained(adata, checkpoints={"folder": tmp_path, "resume": True})
 
 

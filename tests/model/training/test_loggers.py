@@ -4,8 +4,7 @@ import pandas as pd
 import pytest
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
-from polygene_scverse.model.training import _loggers
-from polygene_scverse.model.training._loggers import HistoryLogger, hand_over, make_logger, with_history
+from polygene_scverse.model.training._loggers import HistoryLogger, check_loggers
 
 
 def frames(model):
@@ -47,11 +46,10 @@ def test_tensorboard(plain, trained, tmp_path):
         assert values == pytest.approx(table[name].tolist(), rel=1e-4), name
 
 
-def test_several_and_by_name(plain, trained, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    model = trained(max_epochs=3, logger=["csv", CSVLogger("other", name="mine")])
+def test_several(plain, trained, tmp_path):
+    model = trained(max_epochs=3, logger=[CSVLogger(tmp_path, name=name) for name in ("a", "b")])
     check_same_history(model, plain)
-    tables = [pd.read_csv(tmp_path / name / "version_0" / "metrics.csv") for name in ("logs/polygene", "other/mine")]
+    tables = [pd.read_csv(tmp_path / name / "version_0" / "metrics.csv") for name in ("a", "b")]
     pd.testing.assert_frame_equal(*tables)
 
 
@@ -71,12 +69,18 @@ def test_nothing_is_written_unless_asked(trained, tmp_path, monkeypatch, logger)
     assert not list(tmp_path.iterdir())
 
 
-def test_the_history_stands_where_scvi_tools_looks_for_it(tmp_path):
+def test_the_history_stands_where_scvi_tools_looks_for_it(trained, tmp_path):
     other = CSVLogger(tmp_path)
-    first, second = with_history(other)
+    first, second = trained(logger=other).trainer.loggers
     assert isinstance(first, HistoryLogger)
     assert second is other
-    assert with_history(None) is None
+
+
+def test_the_argument_is_a_logger_several_or_none(tmp_path):
+    a, b = CSVLogger(tmp_path), CSVLogger(tmp_path)
+    assert check_loggers(a) == [a]
+    assert check_loggers((a, b)) == [a, b]
+    assert check_loggers(None) == check_loggers(False) == check_loggers([]) == []
 
 
 def test_history_by_epoch_or_step_leaves_the_metrics_alone():
@@ -91,41 +95,22 @@ def test_history_by_epoch_or_step_leaves_the_metrics_alone():
 
 
 def test_the_history_is_handed_over_between_processes(tmp_path):
-    other, silent = CSVLogger(tmp_path), HistoryLogger()
-    loggers = with_history(other)
-    hand_over(loggers, tmp_path)
-    hand_over(None, tmp_path)
-    loggers[0].log_metrics({"loss": 2.0, "epoch": 0})
-    loggers[0].finalize("success")
-    silent.finalize("success")
-    pd.testing.assert_frame_equal(pd.read_pickle(loggers[0].history_path)["loss"], loggers[0].history["loss"])
-    assert [path.name for path in tmp_path.iterdir()] == ["history.pkl"]
+    logger = HistoryLogger(tmp_path / "logs")
+    logger.log_metrics({"loss": 2.0, "epoch": 0})
+    logger.finalize("success")
+    HistoryLogger().finalize("success")
+    pd.testing.assert_frame_equal(pd.read_pickle(logger.history_path)["loss"], logger.history["loss"])
+    assert [path.name for path in (tmp_path / "logs").iterdir()] == ["history.pkl"]
 
 
-def test_weights_and_biases_is_made_with_project_and_folder(tmp_path, monkeypatch):
-    made = {}
-    monkeypatch.setattr(_loggers, "find_spec", lambda name: True)
-    monkeypatch.setattr(_loggers, "WandbLogger", lambda **kwargs: made.update(kwargs))
-    make_logger("wandb", tmp_path / "logs", "mine")
-    assert made == {"project": "mine", "save_dir": str(tmp_path / "logs")}
-    assert (tmp_path / "logs").is_dir()
+def test_the_history_is_written_into_a_folder_of_the_user(trained, tmp_path):
+    model = trained(log_save_dir=tmp_path)
+    pd.testing.assert_frame_equal(pd.read_pickle(tmp_path / "history.pkl")["train_loss"], model.history_["train_loss"])
 
 
-@pytest.mark.parametrize("name", ["wandb", "tensorboard"])
-def test_a_package_that_is_missing_is_named(monkeypatch, name):
-    monkeypatch.setattr(_loggers, "find_spec", lambda _: None)
-    with pytest.raises(ImportError, match=rf"`logger`: '{name}' needs a package.*Run: pip install {name}$"):
-        make_logger(name)
-
-
-@pytest.mark.parametrize(
-    ("logger", "match"),
-    [
-        ("mlflow", r"`logger`: found 'mlflow', but it must be one of \['csv'"),
-        (True, "`logger`: found True, which names"),
-    ],
-    ids=["name", "true"],
-)
-def test_loggers_that_are_not(trained, logger, match):
-    with pytest.raises(ValueError, match=match):
+@pytest.mark.parametrize("logger", ["csv", True, [3]], ids=str)
+def test_what_is_no_logger_is_refused(trained, logger):
+    with pytest.raises(
+        ValueError, match=r"`logger`: found .*, which is no logger. Pass a logger of Lightning, e.g. light"
+    ):
         trained(logger=logger)

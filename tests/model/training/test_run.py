@@ -8,8 +8,12 @@ import numpy as np
 import pytest
 import torch
 
+from polygene_scverse.data.feed._loader import CellSplitter
+from polygene_scverse.data.feed._masking import MaskingRates
+from polygene_scverse.model import Checkpoints
 from polygene_scverse.model.training._plan import PolygeneTrainingPlan
-from polygene_scverse.model.training._run import OutOfMemoryError
+from polygene_scverse.model.training._run import OutOfMemoryError, TrainingRun
+from polygene_scverse.model.training._trainer import trainer_defaults
 
 QUIET = {"max_epochs": 2, "enable_progress_bar": False}
 STILL = {"dropout": 0.0}
@@ -126,7 +130,7 @@ def test_training_that_runs_out_late_goes_on_from_a_checkpoint(model_of, small_m
     fit(whole, batch_size=16)
     calls = small_memory(8, first=6)
     model = model_of(**STILL)
-    with pytest.warns(UserWarning, match="goes on from the last checkpoint with 8"):
+    with pytest.warns(UserWarning, match="resumes from the last checkpoint with 8"):
         fit(model, batch_size=16, checkpoints={"folder": tmp_path, "every_steps": 5})
     assert calls[3] == 6  # the last of the first epoch; step 6 has as few, so that step 7 is the one that fails
     assert len(calls) == 8 + 2 * 3  # then steps 5, 6 and 7 in two batches each
@@ -184,7 +188,7 @@ def test_ctrl_c_is_an_interruption_and_not_the_end_of_the_process(model_of, tmp_
         fit(model, seen=seen, checkpoints=tmp_path)
     (note,) = caught.value.__notes__
     assert "after 5 steps" in note or "after 6 steps" in note
-    assert f"To go on where {tmp_path / 'last.ckpt'} was written, pass checkpoints with resume=True." in note
+    assert f"To resume from {tmp_path / 'last.ckpt'}, pass checkpoints with resume=True." in note
     assert signal.getsignal(signal.SIGINT) is heeded
     assert model.is_trained_
     assert not model.module.training
@@ -197,3 +201,97 @@ def test_a_failed_second_training_keeps_the_first(trained):
         fit(model, seen=Gradients(0, stop))
     assert model.is_trained_
     assert len(model.history_["train_loss"]) == before
+
+
+# a training that begins
+
+
+class Begun(list):
+    """Weights at each moment that a training says it begins."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def __call__(self):
+        self.append({name: value.clone() for name, value in self.model.module.state_dict().items()})
+
+
+def run_of(model, batch_size=16, plan_kwargs=None, checkpoints=None, **trainer_kwargs):
+    """A further training of a model, and what it says when it begins."""
+    train, validation = (model._table(model.adata, rows) for rows in (np.arange(54), np.arange(54, 60)))
+    begun = Begun(model)
+    run = TrainingRun(
+        model,
+        CellSplitter(train, validation, MaskingRates(), batch_size=batch_size),
+        max_epochs=2,
+        plan_kwargs=plan_kwargs or {},
+        trainer_kwargs=trainer_defaults({"enable_progress_bar": False, **trainer_kwargs}, validated=True),
+        checkpoints=checkpoints,
+        on_begin=begun,
+    )
+    return run, begun
+
+
+def assert_begun_before_the_first_step(run, begun, before):
+    assert len(begun) == 1
+    assert all(torch.equal(value, begun[0][name]) for name, value in before.items())
+    assert run.changed == any(
+        not torch.equal(value, before[name]) for name, value in run.model.module.state_dict().items()
+    )
+
+
+@pytest.mark.parametrize("step", [None, 0, 1], ids=["no error", "at the first step", "at the second step"])
+def test_a_training_says_once_that_it_begins_before_the_weights_change(trained, step):
+    model = trained()
+    before = {name: value.clone() for name, value in model.module.state_dict().items()}
+    run, begun = run_of(model, callbacks=[Gradients(step, stop)])
+    assert (begun, run.changed) == ([], False)
+    if step is None:
+        run()
+    else:
+        with pytest.raises(RuntimeError, match="cat is on the keyboard"):
+            run()
+    assert_begun_before_the_first_step(run, begun, before)
+    assert run.changed is (step != 0)
+
+
+def test_it_begins_once_where_memory_runs_out_and_before_a_checkpoint_is_read(trained, small_memory, tmp_path):
+    model, other = trained(), trained()
+    small_memory(8)
+    run, begun = run_of(model, checkpoints=Checkpoints(tmp_path))
+    before = {name: value.clone() for name, value in model.module.state_dict().items()}
+    with pytest.warns(UserWarning, match="Memory ran out"):
+        run()
+    assert_begun_before_the_first_step(run, begun, before)
+    other.edges_ = model.edges_
+    before = {name: value.clone() for name, value in other.module.state_dict().items()}
+    run, begun = run_of(other, checkpoints=Checkpoints(tmp_path, resume=True))
+    run()
+    assert_begun_before_the_first_step(run, begun, before)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "match"),
+    [
+        ({"batch_size": 0}, ValueError, "`batch_size`: found 0"),
+        ({"plan_kwargs": {"learning_rate": 1.0}}, TypeError, "learning_rate"),
+        ({"plan_kwargs": {"schedule": "step"}}, ValueError, "`schedule`: found 'step'"),
+        ({"checkpoints": Checkpoints("/proc/self")}, OSError, "cannot be written to"),
+        ({"precision": "7"}, ValueError, "Precision"),
+    ],
+    ids=["batch size", "plan argument", "schedule", "folder", "precision"],
+)
+def test_a_training_that_is_refused_does_not_begin(trained, arguments, error, match):
+    model = trained()
+    run, begun = run_of(model, **arguments)
+    with pytest.raises(error, match=match):
+        run()
+    assert (begun, run.changed, model.is_trained_) == ([], False, True)
+    assert len(model.history_["train_loss"]) == 1
+
+
+def test_a_negative_number_of_epochs_is_refused(model_of):
+    """Lightning would train without end."""
+    with pytest.raises(ValueError, match="`max_epochs`: found -1, but it must be at least 0"):
+        fit(model_of(), max_epochs=-1)

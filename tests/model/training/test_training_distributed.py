@@ -22,6 +22,7 @@ SMALL = {"n_hidden": 16, "n_layers": 1, "n_heads": 2, "n_intermediate": 16, "dro
 ROWS = """
 import json, os
 import lightning.pytorch as pl
+from lightning.pytorch.loggers import CSVLogger
 
 class Rows(pl.Callback):
     rows = {}
@@ -42,15 +43,15 @@ def folder(tmp_path_factory):
     pgs.datasets.simulate(62, 40, missing=0.4).write_h5ad(folder / "cells.h5ad")
     text, said = SCRIPT.read_text(), 'model_kwargs={"size": args.size}'
     assert text.count(said) == 1
-    more = "callbacks=[Rows()], **json.loads(os.environ['MORE'])"
+    more = "callbacks=[Rows()], logger=[CSVLogger(name) for name in os.environ['LOGS'].split()], **json.loads(os.environ['MORE'])"
     (folder / "train.py").write_text(ROWS + text.replace(said, f"model_kwargs={SMALL}, {more}"))
     return folder
 
 
-def start(folder, name, *arguments, launcher=(sys.executable,), stop=-1, **more):
+def start(folder, name, *arguments, launcher=(sys.executable,), stop=-1, logs="", **more):
     """Run the script; returns the model that it saved, and the batches of each epoch and process."""
     command = [*launcher, "train.py", "cells.h5ad", name, "--accelerator", "cpu", *map(str, arguments)]
-    environment = ENVIRONMENT | {"ROWS": name, "MORE": json.dumps(more), "STOP": str(stop)}
+    environment = ENVIRONMENT | {"ROWS": name, "MORE": json.dumps(more), "STOP": str(stop), "LOGS": logs}
     result = subprocess.run(
         command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300, check=False
     )
@@ -90,7 +91,7 @@ def assert_all_seen_once(rows, n_cells):
 def test_two_processes_train_as_one(strategy, folder, alone):
     """Weights, losses and scores; after spawning the calling process has them."""
     arguments = ("--batch-size", 11, "--max-epochs", 2, "--devices", 2, "--strategy", strategy)
-    model, rows = start(folder, strategy, *arguments, **({"logger": "csv"} if strategy == "ddp_spawn" else {}))
+    model, rows = start(folder, strategy, *arguments, logs="logs" if strategy == "ddp_spawn" else "")
     assert_same(alone[0], model)
     assert_all_seen_once(rows, 56)
     assert [] in rows[1]["0"]  # the batch without a cell

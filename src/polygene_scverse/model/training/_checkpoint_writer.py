@@ -1,144 +1,175 @@
-"""Notes a training on disk, and puts it back to where it was noted."""
+"""Saves checkpoints of a training, and resumes it from one.
+
+Lightning's `ModelCheckpoint` names the file and saves it in steps. It cannot do the rest: it takes steps or epochs, not
+both; at the end of an epoch it saves before the losses of the epoch are in the history, and at the end of a training
+not at all. Lightning writes a file in the system's temporary folder and moves it, which across file systems is no
+replacement as a whole, and an error in writing ends the training: see `WholeFiles`.
+"""
 
 from __future__ import annotations
 
 import os
 import warnings
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.plugins import TorchCheckpointIO
 
-from polygene_scverse._compat import plain
-from polygene_scverse.model.training._checkpoints import STATE, Checkpoints
+from polygene_scverse._compat import add_callback, history_from_plain, plain, set_loop_position
+from polygene_scverse.data.feed._loader import CellSplitter
+from polygene_scverse.model.training._checkpoints import STATE_KEY, Checkpoints
+from polygene_scverse.model.training._loggers import HistoryLogger
 
 
-class CheckpointWriter(Callback):
-    """Notes the training, and puts it back to where the note was taken.
+@dataclass(frozen=True)
+class Position:
+    """How far a training is.
+
+    Parameters
+    ----------
+    epoch, step
+        Epochs that are over, and steps of the one after them.
+    global_step
+        Steps of all epochs.
+    finished
+        Whether the training has ended.
+    """
+
+    epoch: int = 0
+    step: int = 0
+    global_step: int = 0
+    finished: bool = False
+
+
+class WholeFiles(TorchCheckpointIO):
+    """Writes a file beside the last one and puts it in its place: at any time a whole one is there.
+
+    One that cannot be written is warned of once, and training goes on.
+    """
+
+    last_step: int | None = None
+    """Step of the file that is there."""
+    _warned = False
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        """Write a checkpoint; of several processes the first does it."""
+        path, step = Path(path), checkpoint["global_step"]
+        part = path.with_suffix(".part")
+        try:
+            with part.open("wb") as file:
+                torch.save(checkpoint, file)
+                os.fsync(file.fileno())
+            part.replace(path)
+            self.last_step = step
+        except OSError as error:
+            part.unlink(missing_ok=True)
+            if not self._warned:
+                last = "there is none yet" if self.last_step is None else f"the last one is of step {self.last_step}"
+                text = f"The checkpoint of step {step} could not be written to {path} ({error}); {last}."
+                warnings.warn(f"{text} Training goes on, and tries again.", UserWarning, stacklevel=2)
+            self._warned = True
+
+    def load_checkpoint(self, path: str | Path, *_: Any, **__: Any) -> dict[str, Any]:
+        """Read tensors and plain values."""
+        return torch.load(path, map_location="cpu", weights_only=True)
+
+
+class CheckpointWriter(ModelCheckpoint):
+    """Saves what resumes a training to the last bit: Lightning's state, position, history and random state.
 
     Parameters
     ----------
     checkpoints
         Where and how often.
+    splitter
+        The cells, whose order depends on the position.
     identity
         What training it is.
     extra
-        Plain values to note along.
+        Plain values to save along.
     """
 
-    def __init__(self, checkpoints: Checkpoints, identity: Mapping[str, str], extra: Mapping[str, Any]) -> None:
-        self.checkpoints, self.identity, self.extra = checkpoints, dict(identity), plain(dict(extra))
-        self.position: dict[str, Any] = {"epoch": 0, "step": 0, "global_step": 0, "finished": False}
-        self.written: int | None = None
-        self._rng: dict[str, Any] | None = None
-        self._seen = 0
-        self._said = False
+    def __init__(
+        self, checkpoints: Checkpoints, splitter: CellSplitter, identity: Mapping[str, str], extra: Mapping[str, Any]
+    ) -> None:
+        self.path = checkpoints.path.absolute()
+        steps = checkpoints.every_steps or 0
+        super().__init__(self.path.parent, self.path.stem, every_n_train_steps=steps, enable_version_counter=False)
+        self.checkpoints, self.splitter, self.files = checkpoints, splitter, WholeFiles()
+        self.identity, self.extra = dict(identity), plain(dict(extra))
+        self._random_state: dict[str, Any] | None = None
+
+    def attach(self, trainer: Trainer) -> None:
+        """Let a trainer save checkpoints; scvi-tools' takes no `ModelCheckpoint` but its own among its arguments."""
+        self.position = Position()
+        add_callback(trainer, self)
+        trainer.strategy.checkpoint_io = self.files
 
     def on_train_start(self, trainer: Trainer, plan: LightningModule) -> None:
         """Torch's random state is as it was where an epoch began."""
-        if self.position["step"] == 0:
-            self._restore_rng()
+        if self.position.step == 0:
+            self._restore_random_state()
 
     def on_train_epoch_start(self, trainer: Trainer, plan: LightningModule) -> None:
-        """Note the epochs that are over; by now their losses are in the history."""
+        """Save the epochs that are over; by now their losses are in the history."""
         epoch = trainer.current_epoch
-        if epoch > self.position["epoch"] and epoch % self.checkpoints.every_epochs == 0:
-            self._save(trainer, epoch, 0)
+        if epoch > self.position.epoch:
+            self.position = Position(epoch, 0, trainer.global_step)
+            if epoch % self.checkpoints.every_epochs == 0:
+                trainer.save_checkpoint(self.path)
 
     def on_train_batch_start(self, trainer: Trainer, plan: LightningModule, *_: Any) -> None:
-        """Within an epoch the loader draws from the random state before the first batch, so it is put back now."""
-        self._restore_rng()
+        """Within an epoch the loader draws from the random state before the first batch, so it is restored now."""
+        self._restore_random_state()
 
     def on_train_batch_end(
         self, trainer: Trainer, plan: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Note some steps; the last of an epoch belongs to the next."""
-        every, n = self.checkpoints.every_steps, trainer.global_step
-        moved, self._seen = n != self._seen, n
-        if every and moved and n % every == 0 and not trainer.is_last_batch:
-            self._save(trainer, trainer.current_epoch, (batch_idx + 1) // trainer.accumulate_grad_batches)
+        """Save some steps; the last of an epoch belongs to the next."""
+        step, rest = divmod(batch_idx + 1, trainer.accumulate_grad_batches)
+        if not (rest or trainer.is_last_batch):
+            self.position = Position(trainer.current_epoch, step, trainer.global_step)
+            super().on_train_batch_end(trainer, plan, outputs, batch, batch_idx)
 
     def on_train_end(self, trainer: Trainer, plan: LightningModule) -> None:
-        """Note the end."""
-        self._save(trainer, trainer.current_epoch, 0, finished=True)
+        """Save the end."""
+        self.position = Position(trainer.current_epoch, 0, trainer.global_step, finished=True)
+        trainer.save_checkpoint(self.path)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Nothing of `ModelCheckpoint`: its paths would be wrong where the folder was moved."""
+        return {}
 
     def on_save_checkpoint(self, trainer: Trainer, plan: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Add what Lightning does not note."""
+        """Add what Lightning does not save."""
         cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-        checkpoint[STATE] = {
+        checkpoint[STATE_KEY] = {
             **self.extra,
             "identity": self.identity,
-            "position": self.position,
-            "history": plain(getattr(trainer.logger, "history", {})),
+            "position": asdict(self.position),
+            "history": plain(trainer.logger.history) if isinstance(trainer.logger, HistoryLogger) else {},
             "rng": {"cpu": torch.get_rng_state(), "cuda": cuda},
         }
 
     def on_load_checkpoint(self, trainer: Trainer, plan: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Put order of cells, counters, history and random state back."""
-        state = checkpoint[STATE]
-        self.position, self._rng = state["position"], state["rng"]
-        data = trainer.datamodule  # type: ignore[attr-defined]
-        data.start = (self.position["epoch"], self.position["step"])
-        n_steps, parts = -(-data.n_train // data.batch_size), trainer.accumulate_grad_batches
-        _place(checkpoint["loops"]["fit_loop"], self.position, n_steps, parts)
-        trainer.should_stop = self.position["finished"]
-        if trainer.is_global_zero and (history := getattr(trainer.logger, "history", None)) is not None:
-            history.update(table_of(state["history"]))
+        """Restore order of cells, counters, history and random state."""
+        state, splitter = checkpoint[STATE_KEY], self.splitter
+        self.position, self._random_state = Position(**state["position"]), state["rng"]
+        splitter.start = (self.position.epoch, self.position.step)
+        n_steps = -(-splitter.n_train // splitter.batch_size)
+        set_loop_position(checkpoint, state["position"], n_steps, trainer.accumulate_grad_batches)
+        trainer.should_stop, self.files.last_step = self.position.finished, self.position.global_step
+        if trainer.is_global_zero and isinstance(trainer.logger, HistoryLogger):
+            trainer.logger.history.update(history_from_plain(state["history"]))
 
-    def _save(self, trainer: Trainer, epoch: int, step: int, *, finished: bool = False) -> None:
-        """Write beside the last note and move there: at any time a whole note is in place."""
-        steps = trainer.global_step
-        self.position = {"epoch": epoch, "step": step, "global_step": steps, "finished": finished}
-        path = self.checkpoints.path
-        part = path.with_suffix(".part")
-        try:
-            trainer.save_checkpoint(part)
-            if trainer.is_global_zero:
-                os.replace(part, path)
-            self.written = steps
-        except OSError as error:
-            if trainer.world_size > 1:  # others wait
-                raise
-            part.unlink(missing_ok=True)
-            if self._said:
-                return
-            self._said = True
-            last = "there is none yet" if self.written is None else f"the last one is of step {self.written}"
-            warnings.warn(
-                f"The checkpoint of step {steps} could not be written to {path} ({error}); {last}. Training goes on, "
-                "and tries again.",
-                UserWarning,
-                stacklevel=2,
-            )
-
-    def _restore_rng(self) -> None:
-        if self._rng is not None:
-            torch.set_rng_state(self._rng["cpu"])
-            if len(self._rng["cuda"]) == torch.cuda.device_count() > 0:
-                torch.cuda.set_rng_state_all(self._rng["cuda"])
-            self._rng = None
-
-
-def _place(fit: dict[str, Any], position: Mapping[str, Any], steps_per_epoch: int, parts: int) -> None:
-    """Write a position into the counters of Lightning's loops, which count batches."""
-    epoch, step = position["epoch"], position["step"]
-    within, begun = int(step > 0), int(not position["finished"])
-    counts = {"ready": epoch + begun, "started": epoch + within, "processed": epoch, "completed": epoch}
-    batches = fit["epoch_loop.batch_progress"]
-    batches["is_last_batch"] = False
-    for kind in ("total", "current"):
-        fit["epoch_progress"][kind].update(counts)
-        n = (step + (epoch * steps_per_epoch if kind == "total" else 0)) * parts
-        batches[kind].update(dict.fromkeys(("ready", "started", "processed", "completed"), n))
-    # at the beginning of an epoch Lightning goes once around the loop without a batch, and counts it
-    fit["epoch_loop.state_dict"]["_batches_that_stepped"] = position["global_step"] - begun * (1 - within)
-
-
-def table_of(history: Mapping[str, Mapping[str, Any]]) -> dict[str, pd.DataFrame]:
-    """The history of a training as scvi-tools keeps it, of plain values."""
-    return {
-        name: pd.DataFrame({name: column["values"]}, index=pd.Index(column["index"], name="epoch"))
-        for name, column in history.items()
-    }
+    def _restore_random_state(self) -> None:
+        if self._random_state is not None:
+            torch.set_rng_state(self._random_state["cpu"])
+            if len(self._random_state["cuda"]) == torch.cuda.device_count() > 0:
+                torch.cuda.set_rng_state_all(self._random_state["cuda"])
+            self._random_state = None

@@ -1,4 +1,4 @@
-"""Where a training is noted on disk, and what is checked before."""
+"""Where checkpoints of a training are saved, and what is checked before it begins."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import torch
 
 from polygene_scverse._validate import shorten
 
-FILE = "last.ckpt"
-STATE = "polygene"
+FILE_NAME = "last.ckpt"
+STATE_KEY = "polygene"
 """Entry of a checkpoint that is ours; the others are Lightning's."""
 RESERVE = 2**24
 """Bytes of a checkpoint beside weights and moments, and to spare."""
@@ -22,20 +22,20 @@ RESERVE = 2**24
 
 @dataclass(frozen=True)
 class Checkpoints:
-    """Where and how often a training is noted, so that it can go on after an interruption.
+    """Where and how often checkpoints of a training are saved, so that it can be resumed after an interruption.
 
-    The last note is kept, as ``last.ckpt``; it is replaced as a whole, never half written.
+    The last checkpoint is kept, as ``last.ckpt``; it is replaced as a whole, never half written.
 
     Parameters
     ----------
     folder
-        Folder of the notes; it is made if it is not there. Each training needs its own.
+        Folder of the checkpoint; it is made if it is not there. Each training needs its own.
     every_epochs
-        Note it after each so many epochs, and at the end.
+        Save one after each so many epochs, and at the end.
     every_steps
-        Note it after each so many steps of the optimiser, too.
+        Save one after each so many steps of the optimiser, too.
     resume
-        Whether to go on from the note in the folder; without one, training begins at the beginning.
+        Whether to resume from the checkpoint in the folder; without one, training begins at the beginning.
     """
 
     folder: str | Path
@@ -58,11 +58,11 @@ class Checkpoints:
 
     @property
     def path(self) -> Path:
-        """The file."""
-        return Path(self.folder) / FILE
+        """File of the checkpoint."""
+        return Path(self.folder) / FILE_NAME
 
     def check_folder(self, n_bytes: int) -> None:
-        """Refuse a folder that cannot be written to, is too full, or holds a note that would be lost.
+        """Refuse a folder that cannot be written to, is too full, or holds a checkpoint that would be lost.
 
         Parameters
         ----------
@@ -72,14 +72,14 @@ class Checkpoints:
         Raises
         ------
         OSError
-            If the folder cannot be written to, or has no room for two notes.
+            If the folder cannot be written to, or has no room for two checkpoints.
         ValueError
-            If it holds a note and `resume` is False.
+            If it holds a checkpoint and `resume` is False.
         """
         if self.path.exists() and not self.resume:
             raise ValueError(
-                f"`checkpoints`: {self.path} notes a training that was done or interrupted. Pass resume=True to go on "
-                "with it, pass another folder, or delete the file."
+                f"`checkpoints`: {self.path} is the checkpoint of a training that was done or interrupted. Pass "
+                "resume=True to resume it, pass another folder, or delete the file."
             )
         try:
             Path(self.folder).mkdir(parents=True, exist_ok=True)
@@ -92,22 +92,22 @@ class Checkpoints:
         need, free = 2 * (3 * n_bytes + RESERVE), shutil.disk_usage(self.folder).free  # weights and two moments, twice
         if free < need:
             raise OSError(
-                f"`checkpoints`: {self.folder} has {free / 1e6:.0f} MB left, but two notes of this training need about "
-                f"{need / 1e6:.0f} MB. Make room, or pass another folder."
+                f"`checkpoints`: {self.folder} has {free / 1e6:.0f} MB left, but two checkpoints of this training need "
+                f"about {need / 1e6:.0f} MB. Make room, or pass another folder."
             )
 
     def read(self) -> dict[str, Any] | None:
-        """What the note says, None if there is none to go on from.
+        """Our entry of the checkpoint, None if there is none to resume from.
 
         Raises
         ------
         ValueError
-            If the file is no note of ours or holds more than tensors and plain values.
+            If the file is no checkpoint of ours or holds more than tensors and plain values.
         """
         if not (self.resume and self.path.exists()):
             return None
         try:
-            return torch.load(self.path, map_location="cpu", weights_only=True)[STATE]
+            return torch.load(self.path, map_location="cpu", weights_only=True)[STATE_KEY]
         except Exception as error:
             raise ValueError(
                 f"`checkpoints`: {self.path} was not written by a training of Polygene, is damaged, or holds more than "
@@ -115,17 +115,17 @@ class Checkpoints:
             ) from error
 
     def check_same(self, state: Mapping[str, Any], identity: Mapping[str, str]) -> None:
-        """Refuse to go on with another training.
+        """Refuse to resume another training.
 
         Raises
         ------
         ValueError
-            If model, data or arguments differ from those noted.
+            If model, data or arguments differ from those of the checkpoint.
         """
         then = state["identity"]
-        if other := [name for name in identity if identity[name] != then.get(name)]:
-            said = [f"{name}: {then.get(name)} then, {identity[name]} now" for name in other]
+        names = [name for name in identity if identity[name] != then.get(name)]
+        if differences := [f"{name}: {then.get(name)} then, {identity[name]} now" for name in names]:
             raise ValueError(
-                f"`checkpoints`: {self.path} notes another training: {shorten(said)}. Pass the same model, data and "
-                "arguments to go on with it, or another folder."
+                f"`checkpoints`: the checkpoint {self.path} belongs to another training: {shorten(differences)}. Pass "
+                "the same model, data and arguments to resume it, or another folder."
             )

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -15,11 +16,15 @@ from torch.autograd.graph import saved_tensors_hooks
 from polygene_scverse.abilities._calibrate import fit_path
 from polygene_scverse.data.feed._loader import BatchDataset
 from polygene_scverse.data.feed._rates import resolve_rates
+from polygene_scverse.data.feed._table import CellTable
 from polygene_scverse.engine import Engine, Query
 from polygene_scverse.fit import FittedState
 from polygene_scverse.fit._discriminants import MAX_GENES
 from polygene_scverse.fit._linear_path import MAX_CANDIDATES, N_FOLDS
+from polygene_scverse.model._polygene import Polygene
 from polygene_scverse.module import PolygeneModule
+
+T = TypeVar("T")
 
 WARM_UP = 3
 """Steps that are not timed."""
@@ -92,7 +97,7 @@ class StepClock(Callback):
         return (self.ended - self.started) / max(self.last - self.first, 1)
 
 
-def measure_cost(model: Any, n_steps: int, **train_kwargs: Any) -> Cost:
+def measure_cost(model: Polygene, n_steps: int, **train_kwargs: Any) -> Cost:
     """Train and predict for a moment. The model is of no use afterwards.
 
     Parameters
@@ -108,7 +113,7 @@ def measure_cost(model: Any, n_steps: int, **train_kwargs: Any) -> Cost:
     callbacks = [*(train_kwargs.pop("callbacks", None) or []), clock]
     quiet = {"enable_progress_bar": False, "validation_size": 0.0, "max_epochs": 1000, "max_steps": WARM_UP + n_steps}
     model.train(**{**train_kwargs, **quiet, "callbacks": callbacks})
-    read, table = _timed(lambda: model._cells(model.adata, cells).read_all())
+    read, table = _timed(lambda: _read_cells(model, cells))
     predict, _ = _timed(model.predict_phenotype)
     longest = np.argsort(-table.cells.lengths, kind="stable")
     rates = resolve_rates(train_kwargs.get("masking"))
@@ -118,11 +123,9 @@ def measure_cost(model: Any, n_steps: int, **train_kwargs: Any) -> Cost:
     layers = max(model.module.config.n_layers, 1)
     n_genes = 0 if model.module.linear is None else min(model.layout.n_genes, MAX_CANDIDATES)
     n_looked_at = min(n_genes, MAX_GENES * 5 // 4)  # folds look at some more than one alone
-    part = table.read(cells[::2])
-    of_part, of_all = (
-        _timed(lambda t=t: fit_path(Engine(model.module), FittedState(), t, 0))[0] for t in (part, table)
-    )
-    path_cell_seconds = max(of_all - of_part, 0.0) / max(len(table) - len(part), 1)
+    half = table.read(cells[::2])
+    half_seconds, all_seconds = (_timed(lambda t=t: _fit_linear_path(model, t))[0] for t in (half, table))  # type: ignore[misc]
+    path_cell_seconds = max(all_seconds - half_seconds, 0.0) / max(len(table) - len(half), 1)
     return Cost(
         step_seconds=clock.seconds,
         read_seconds=read / len(cells),
@@ -130,7 +133,7 @@ def measure_cost(model: Any, n_steps: int, **train_kwargs: Any) -> Cost:
         lengths=table.cells.lengths,
         train_bytes=4 * weights + kept_bytes(model.module, batch),
         predict_bytes=weights + kept_bytes(model.module, shown) // layers,
-        path_seconds=max(of_all - len(table) * path_cell_seconds, 0.0),
+        path_seconds=max(all_seconds - len(table) * path_cell_seconds, 0.0),
         path_cell_seconds=path_cell_seconds,
         path_bytes=BYTES_PER_PAIR * n_looked_at**2,
         path_cell_bytes=BYTES_PER_VALUE * n_genes // N_FOLDS + BYTES_PER_KEPT * n_looked_at,
@@ -142,7 +145,7 @@ def kept_bytes(module: PolygeneModule, batch: dict[str, Tensor]) -> int:
     weights = {p.untyped_storage().data_ptr() for p in module.parameters()}
     kept: dict[int, int] = {}
 
-    def note(tensor: Tensor) -> Tensor:
+    def keep(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in weights:
             kept[storage.data_ptr()] = storage.nbytes()
@@ -151,7 +154,7 @@ def kept_bytes(module: PolygeneModule, batch: dict[str, Tensor]) -> int:
     training = module.training
     module.train()
     try:
-        with torch.random.fork_rng(), saved_tensors_hooks(note, lambda tensor: tensor):
+        with torch.random.fork_rng(), saved_tensors_hooks(keep, lambda tensor: tensor):
             batch = {name: tensor.to(module.device) for name, tensor in batch.items()}
             outputs = module.inference(**module._get_inference_input(batch))
             loss = module.loss(batch, outputs, module.generative(**outputs))  # holds on to what is kept
@@ -161,7 +164,15 @@ def kept_bytes(module: PolygeneModule, batch: dict[str, Tensor]) -> int:
     return sum(kept.values())
 
 
-def _timed(function: Any) -> tuple[float, Any]:
+def _read_cells(model: Polygene, rows: np.ndarray) -> CellTable:
+    return model._cells(model.adata, rows).read_all()
+
+
+def _fit_linear_path(model: Polygene, table: CellTable) -> None:
+    fit_path(Engine(model.module), FittedState(), table, 0)
+
+
+def _timed(function: Callable[[], T]) -> tuple[float, T]:
     start = time.perf_counter()
     result = function()
     return time.perf_counter() - start, result

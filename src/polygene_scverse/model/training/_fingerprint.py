@@ -1,4 +1,4 @@
-"""What training it is: to go on with another one would be a mistake."""
+"""What training it is: to resume another one would be a mistake."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polygene_scverse.data.feed._loader import CellSplitter
+from polygene_scverse.data.feed._table import CellTable
+from polygene_scverse.data.shards._feed import ShardFeed
 from polygene_scverse.module import PolygeneModule
-
-TABLE = ("indptr", "genes", "bins", "values")
 
 
 def digest(*arrays: NDArray[Any]) -> str:
-    """A short word that other arrays do not have."""
+    """A short text that other arrays do not have."""
     found = hashlib.blake2b(digest_size=6)
     for array in arrays:
         found.update(f"{array.dtype} {array.shape}".encode())
@@ -26,20 +26,23 @@ def digest(*arrays: NDArray[Any]) -> str:
     return found.hexdigest()
 
 
-def cells_digest(table: Any) -> str:
-    """Which cells, labels and, where they are in memory, tokens."""
-    if table is None:
+def cells_digest(cells: CellTable | ShardFeed | None) -> str:
+    """Which cells, labels and, where they are in memory, tokens; on disk also the buffers, which decide the order."""
+    if cells is None:
         return "none"
-    cells = getattr(table, "cells", None)
-    tokens = [] if cells is None else [getattr(cells, name) for name in TABLE]
-    buffers = f", buffers of {table.buffer_cells}" if hasattr(table, "buffer_cells") else ""  # they decide the order
-    return f"{len(table)} cells ({digest(table.ids, table.codes, table.measured, *tokens)}){buffers}"
+    arrays: list[NDArray[Any]] = [cells.ids, cells.codes, cells.measured]
+    buffers = ""
+    if isinstance(cells, ShardFeed):
+        buffers = f", buffers of {cells.buffer_cells}"
+    else:
+        arrays += [cells.cells.indptr, cells.cells.genes, cells.cells.bins, cells.cells.values]
+    return f"{len(cells)} cells ({digest(*arrays)}){buffers}"
 
 
 def identity_of(
     module: PolygeneModule, splitter: CellSplitter, edges: list[float] | None, arguments: Mapping[str, Any]
 ) -> dict[str, str]:
-    """What must be equal for a training to go on where another one was interrupted, in words.
+    """What must be equal for a training to be resumed from the checkpoint of another one, in words.
 
     Parameters
     ----------

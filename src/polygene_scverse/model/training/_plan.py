@@ -197,18 +197,19 @@ class PolygeneTrainingPlan(TrainingPlan):
         scores["gene_accuracy_expressed"].update((of_expressed == bins)[expressed].float())
 
 
-class _OfKnown:
-    """A score over no known label is not a number, where torchmetrics says 0."""
+def _known_score(score: Tensor, *counts: Tensor | list[Tensor]) -> Tensor:
+    """A score over no known label is not a number, where torchmetrics says 0; `counts` are those of known labels."""
+    return score if any(torch.as_tensor(count).any() for count in counts) else torch.full_like(score, torch.nan)
 
+
+class _Accuracy(MulticlassAccuracy):
     def compute(self) -> Tensor:
-        score = super().compute()
-        return score if (self.tp + self.fn).any() else torch.full_like(score, torch.nan)
+        return _known_score(super().compute(), self.tp, self.fn)
 
 
-class _Accuracy(_OfKnown, MulticlassAccuracy): ...
-
-
-class _MacroF1(_OfKnown, MulticlassF1Score): ...
+class _MacroF1(MulticlassF1Score):
+    def compute(self) -> Tensor:
+        return _known_score(super().compute(), self.tp, self.fn)
 
 
 def score_name(phenotype: str, score: str) -> str:

@@ -7,24 +7,59 @@ import signal
 import tempfile
 import threading
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
+import numpy as np
+import pandas as pd
 import torch
+from lightning.pytorch import Trainer
+from numpy.typing import NDArray
 
-from polygene_scverse._compat import seeded
+from polygene_scverse._compat import history_from_plain, seeded
 from polygene_scverse.data.feed._loader import CellSplitter
-from polygene_scverse.model.training._checkpoint_writer import CheckpointWriter, table_of
+from polygene_scverse.model.training._checkpoint_writer import CheckpointWriter
 from polygene_scverse.model.training._checkpoints import Checkpoints
 from polygene_scverse.model.training._fingerprint import identity_of
-from polygene_scverse.model.training._loggers import hand_over
+from polygene_scverse.model.training._loggers import HistoryLogger
+from polygene_scverse.model.training._plan import PolygeneTrainingPlan
 from polygene_scverse.model.training._trainer import is_distributed, quiet_lightning
+from polygene_scverse.module import PolygeneModule
 
 OutOfMemoryError = getattr(torch, "OutOfMemoryError", torch.cuda.OutOfMemoryError)  # its name up to torch 2.4
-NOTED = ("precision", "gradient_clip_val", "early_stopping")
+TRAINER_ARGUMENTS = ("precision", "gradient_clip_val", "early_stopping")
 """Arguments of the trainer that decide the weights."""
+
+
+class TrainableModel(Protocol):
+    """What a training reads and writes of a model.
+
+    scvi-tools' runner, which is given the model too, also writes ``trainer`` and calls ``to_device``.
+    """
+
+    module: PolygeneModule
+    edges_: list[float] | None
+    is_trained_: bool
+    history_: dict[str, pd.DataFrame] | None
+    train_indices: NDArray[np.int64] | None
+    validation_indices: NDArray[np.int64] | None
+    first_process: bool
+    _training_plan_cls: type[PolygeneTrainingPlan]
+
+    @property
+    def _train_runner_cls(self) -> Callable[..., Runner]: ...
+
+
+class Runner(Protocol):
+    """The seam to scvi-tools' ``TrainRunner``, which is made of a model, a plan, cells and arguments of the trainer.
+
+    When it is called it fits, and then writes history, row numbers and device to the model.
+    """
+
+    trainer: Trainer
+
+    def __call__(self) -> None: ...
 
 
 class TrainingRun:
@@ -41,37 +76,49 @@ class TrainingRun:
     plan_kwargs
         Of the training plan.
     trainer_kwargs
-        Of the trainer.
+        Of the trainer, as `trainer_defaults` returns them.
     checkpoints
-        Where the training is noted, if anywhere.
+        Where checkpoints are saved, if anywhere.
+    on_begin
+        Called once when all was checked and the weights are about to change: what was fitted to them is no longer
+        valid from then on. An error in the very first step may still leave them as they were, see `changed`.
+
+    Raises
+    ------
+    ValueError
+        If `max_epochs` is negative.
     """
 
     def __init__(
         self,
-        model: Any,
+        model: TrainableModel,
         splitter: CellSplitter,
         *,
         max_epochs: int,
         plan_kwargs: Mapping[str, Any],
         trainer_kwargs: Mapping[str, Any],
         checkpoints: Checkpoints | None = None,
+        on_begin: Callable[[], None] | None = None,
     ) -> None:
-        self.model, self.splitter, self.max_epochs = model, splitter, max_epochs
+        if max_epochs < 0:
+            raise ValueError(f"`max_epochs`: found {max_epochs}, but it must be at least 0. Pass the number of epochs.")
+        self.model, self.splitter, self.max_epochs, self.on_begin = model, splitter, max_epochs, on_begin
         self.plan_kwargs, self.trainer_kwargs, self.checkpoints = dict(plan_kwargs), dict(trainer_kwargs), checkpoints
-        self.parts = int(self.trainer_kwargs.pop("accumulate_grad_batches", 1))
-        self.runner: Any = None
+        self.batches_per_step = int(self.trainer_kwargs.pop("accumulate_grad_batches", 1))
+        self.runner: Runner | None = None
         self.writer: CheckpointWriter | None = None
-        self.before = (model.is_trained_, model.history_)
-        self.resumed, self.done = False, False
+        self.trained_before, self.history_before = model.is_trained_, model.history_
+        self.done = False
 
     def __call__(self) -> None:
         """Train; in the end, or after an error, the model is in evaluation mode."""
-        path = self._prepare()
+        if self.checkpoints is not None:
+            self.writer = self._make_writer(self.checkpoints)
         weights = {name: value.detach().cpu().clone() for name, value in self.model.module.state_dict().items()}
         while True:
             try:
                 with self._sane_after_errors():
-                    self._fit(path)
+                    self._fit()
                 self.done = True
                 return
             except OutOfMemoryError:
@@ -80,7 +127,8 @@ class TrainingRun:
             gc.collect()  # the error held tensors
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
-            path = self._halve(weights)
+            self._halve()
+            self.model.module.load_state_dict(weights)
 
     @property
     def n_steps(self) -> int:
@@ -92,49 +140,51 @@ class TrainingRun:
         """Whether the model has other weights than before."""
         return self.done or self.n_steps > 0
 
-    def _prepare(self) -> Path | None:
-        """Check the folder of checkpoints before anything is spent, and find the one to go on from."""
-        if self.checkpoints is None:
-            return None
+    def _make_writer(self, checkpoints: Checkpoints) -> CheckpointWriter:
+        """Check the folder of checkpoints before anything is spent, and the one to resume from."""
         module = self.model.module
-        self.checkpoints.check_folder(sum(p.numel() * p.element_size() for p in module.parameters()))
+        checkpoints.check_folder(sum(p.numel() * p.element_size() for p in module.parameters()))
         arguments = {"max_epochs": self.max_epochs, "plan_kwargs": dict(sorted(self.plan_kwargs.items()))}
-        arguments |= {name: self.trainer_kwargs.get(name) for name in NOTED}
+        arguments |= {name: self.trainer_kwargs.get(name) for name in TRAINER_ARGUMENTS}
         identity = identity_of(module, self.splitter, self.model.edges_, arguments)
-        if (state := self.checkpoints.read()) is not None:
-            self.checkpoints.check_same(state, identity)
-            self.resumed = True
+        if (state := checkpoints.read()) is not None:
+            checkpoints.check_same(state, identity)
             history = state["history_before"]
-            self.before = (state["trained_before"], None if history is None else table_of(history))
-        extra = {"edges": self.model.edges_, "trained_before": self.before[0], "history_before": self.before[1]}
-        self.writer = CheckpointWriter(self.checkpoints, identity, extra)
-        return None if state is None else self.checkpoints.path
+            self.trained_before = state["trained_before"]
+            self.history_before = None if history is None else history_from_plain(history)
+        before = {"trained_before": self.trained_before, "history_before": self.history_before}
+        return CheckpointWriter(checkpoints, self.splitter, identity, {"edges": self.model.edges_, **before})
 
-    def _fit(self, path: Path | None) -> None:
-        model, (trained, history) = self.model, self.before
-        model.history_ = history
-        model.is_trained_ = trained and history is not None  # scvi-tools prolongs a history, imported weights have none
+    def _fit(self) -> None:
+        model, kwargs = self.model, dict(self.trainer_kwargs)
+        model.history_ = self.history_before
+        # scvi-tools prolongs a history, imported weights have none
+        model.is_trained_ = self.trained_before and self.history_before is not None
         self.splitter.start = (0, 0)
         plan = model._training_plan_cls(model.module, **self.plan_kwargs)
-        kwargs = {**self.trainer_kwargs, "callbacks": list(self.trainer_kwargs.get("callbacks", []))}
-        if self.writer is not None:
-            kwargs["callbacks"].append(self.writer)
         with ExitStack() as stack:
             stack.enter_context(seeded(self.splitter.seed))
             stack.enter_context(quiet_lightning())
-            if is_distributed(kwargs.get("strategy")) and "log_save_dir" not in kwargs:
-                # other processes hand the history over in a file
-                kwargs["log_save_dir"] = stack.enter_context(tempfile.TemporaryDirectory(prefix="polygene_"))
-                hand_over(kwargs.get("logger"), kwargs["log_save_dir"])
+            folder = kwargs.get("log_save_dir")
+            if folder is None and is_distributed(kwargs.get("strategy")):
+                folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="polygene_"))
+            kwargs["logger"] = [HistoryLogger(folder), *kwargs["logger"]]
+            kwargs["callbacks"] = list(kwargs["callbacks"])  # scvi-tools appends to them
             self.runner = model._train_runner_cls(
                 model,
                 training_plan=plan,
                 data_splitter=self.splitter,
                 max_epochs=self.max_epochs,
-                accumulate_grad_batches=self.parts,
-                ckpt_path=None if path is None else str(path),
+                accumulate_grad_batches=self.batches_per_step,
+                ckpt_path=str(self.writer.path) if self.writer is not None and self.writer.path.exists() else None,
                 **kwargs,
             )
+            if self.writer is not None:
+                self.writer.attach(self.runner.trainer)
+            self.splitter.train_dataloader()  # it refuses sizes that cannot be
+            if self.on_begin is not None:
+                self.on_begin()
+                self.on_begin = None
             model.module.train()  # a trained model is in eval mode, and Lightning keeps the mode it finds
             self.runner()
         model.first_process = self.runner.trainer.is_global_zero
@@ -150,22 +200,22 @@ class TrainingRun:
             yield
         except BaseException as error:
             model.module.eval()
-            model.is_trained_ = self.before[0] or self.n_steps > 0
+            model.is_trained_ = self.trained_before or self.n_steps > 0
             if not self.n_steps:
-                model.history_ = self.before[1]
+                model.history_ = self.history_before
             interrupted = isinstance(error, SystemExit) and isinstance(error.__context__, KeyboardInterrupt)
-            told: BaseException = KeyboardInterrupt() if interrupted else error  # Lightning would end the process
+            raised: BaseException = KeyboardInterrupt() if interrupted else error  # Lightning would end the process
             if not isinstance(error, OutOfMemoryError) or not self._can_halve():
-                told.add_note(self._what_remains())
-            if told is error:
+                raised.add_note(self._what_remains())
+            if raised is error:
                 raise
-            raise told from None
+            raise raised from None
         finally:
             if on_main and handler is not None:
                 signal.signal(signal.SIGINT, handler)  # Lightning turns it off after the first interruption
 
     def _what_remains(self) -> str:
-        if not self.n_steps:
+        if self.runner is None or not self.n_steps:
             return "No step of training was done: the model is as it was before."
         self.model.train_indices, self.model.validation_indices = self.splitter.train_idx, self.splitter.val_idx
         trainer = self.runner.trainer
@@ -175,29 +225,26 @@ class TrainingRun:
             "again trains them further, with a schedule from its beginning."
         )
         if self.checkpoints is not None and self.checkpoints.path.exists():
-            text += f" To go on where {self.checkpoints.path} was written, pass checkpoints with resume=True."
+            text += f" To resume from {self.checkpoints.path}, pass checkpoints with resume=True."
         return text
 
     @property
     def _largest_batch(self) -> int:
-        return -(-self.splitter.batch_size // self.parts)
+        return -(-self.splitter.batch_size // self.batches_per_step)
 
     def _can_halve(self) -> bool:
-        trainer = None if self.runner is None else self.runner.trainer
-        return trainer is not None and trainer.world_size == 1 and self._largest_batch > 1
+        return self.runner is not None and self.runner.trainer.world_size == 1 and self._largest_batch > 1
 
-    def _halve(self, weights: dict[str, torch.Tensor]) -> Path | None:
+    def _halve(self) -> None:
         """Twice as many batches make a step of as many cells. Begins at the last checkpoint, or anew."""
-        model, was = self.model, self._largest_batch
-        self.parts *= 2
-        noted = self.writer is not None and (self.writer.written is not None or self.resumed)
-        where = "goes on from the last checkpoint" if noted else "begins anew"
+        size = self._largest_batch
+        self.batches_per_step *= 2
+        resumes = self.writer is not None and self.writer.path.exists()
         warnings.warn(
-            f"Memory ran out with {was} cells in a batch. Training {where} with {self._largest_batch}: a step still "
-            f"has {self.splitter.batch_size} cells, in {self.parts} batches. Pass a smaller batch_size and "
-            f"accumulate_grad_batches={self.parts} to begin so.",
+            f"Memory ran out with {size} cells in a batch. Training "
+            f"{'resumes from the last checkpoint' if resumes else 'begins anew'} with {self._largest_batch}: a step "
+            f"still has {self.splitter.batch_size} cells, in {self.batches_per_step} batches. Pass a smaller "
+            f"batch_size and accumulate_grad_batches={self.batches_per_step} to begin so.",
             UserWarning,
             stacklevel=4,
         )
-        model.module.load_state_dict(weights)
-        return self.checkpoints.path if noted and self.checkpoints is not None else None

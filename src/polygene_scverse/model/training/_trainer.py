@@ -8,21 +8,22 @@ from contextlib import contextmanager
 from typing import Any
 
 from lightning.pytorch.callbacks import EarlyStopping
-from lightning.pytorch.strategies import DDPStrategy
+from lightning.pytorch.strategies import DDPStrategy, Strategy
 
 from polygene_scverse._quiet import quiet
-from polygene_scverse.model.training._loggers import with_history
+from polygene_scverse.model.training._loggers import check_loggers
 from polygene_scverse.model.training._progress import ProgressBar
 
 NOT_FOR_USERS = (
     ".*does not have many workers.*",
     ".*early_stopping was automatically disabled.*",
     ".*isinstance.treespec, LeafSpec.*",
+    "Checkpoint directory .* exists and is not empty",
 )
 """Warnings of libraries that say nothing to the user of a model."""
 
 
-def is_distributed(strategy: Any) -> bool:
+def is_distributed(strategy: Strategy | str | None) -> bool:
     """Whether a strategy is for several processes."""
     return "ddp" in strategy if isinstance(strategy, str) else isinstance(strategy, DDPStrategy)
 
@@ -33,37 +34,33 @@ def trainer_defaults(kwargs: Mapping[str, Any], validated: bool) -> dict[str, An
     Parameters
     ----------
     kwargs
-        What the user said.
+        Arguments of the user.
     validated
         Whether there are validation cells; without them nothing can stop early.
     """
-    kwargs = {
+    settings: dict[str, Any] = {
         "check_val_every_n_epoch": 1,
         "gradient_clip_val": 1.0,
         "early_stopping": False,
         "early_stopping_monitor": "validation_loss",
+        "early_stopping_min_delta": 0.0,
         "early_stopping_patience": 5,
+        "early_stopping_mode": "min",
         "enable_progress_bar": True,
         "simple_progress_bar": False,
         "log_every_n_steps": 1,
         "use_distributed_sampler": False,
     } | dict(kwargs)
-    kwargs["logger"] = with_history(kwargs.get("logger"))  # type: ignore[arg-type]
-    callbacks: list[Any] = list(kwargs.pop("callbacks", None) or [])  # type: ignore[call-overload]  # scvi-tools appends to the list it is given
-    if kwargs["enable_progress_bar"]:
+    callbacks = list(settings.get("callbacks") or [])
+    if settings["enable_progress_bar"]:
         callbacks.append(ProgressBar())
     if not validated:
-        kwargs |= {"early_stopping": False, "limit_val_batches": 0}
-    if kwargs["early_stopping"] and is_distributed(kwargs.get("strategy")):
+        settings |= {"early_stopping": False, "limit_val_batches": 0}
+    if settings["early_stopping"] and is_distributed(settings.get("strategy")):
         # scvi-tools turns it off there; our validation loss is that of all processes, so that they stop together
-        callbacks.append(_early_stopping(kwargs))
-    return kwargs | {"callbacks": callbacks}
-
-
-def _early_stopping(kwargs: Mapping[str, Any]) -> EarlyStopping:
-    names = {"min_delta": 0.0, "mode": "min", "patience": 5}
-    of_trainer = {name: kwargs.get(f"early_stopping_{name}", default) for name, default in names.items()}
-    return EarlyStopping(kwargs["early_stopping_monitor"], **of_trainer)
+        names = ("monitor", "min_delta", "patience", "mode")
+        callbacks.append(EarlyStopping(**{name: settings[f"early_stopping_{name}"] for name in names}))
+    return settings | {"callbacks": callbacks, "logger": check_loggers(settings.get("logger"))}
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -26,9 +26,8 @@ from polygene_scverse.engine import Engine
 from polygene_scverse.fit import FittedState
 from polygene_scverse.fit._category_counts import category_counts, category_pairs
 from polygene_scverse.model.training._checkpoints import Checkpoints
-from polygene_scverse.model.training._run import TrainingRun
+from polygene_scverse.model.training._run import TrainableModel, TrainingRun
 from polygene_scverse.model.training._trainer import trainer_defaults
-from polygene_scverse.module import PolygeneModule
 
 logger = logging.getLogger(__name__)
 
@@ -40,12 +39,10 @@ ORIGINAL_MASK: Final = "original"
 """Which genes the weights expect to see: no target, or, as the original shows them, the expressed ones among them."""
 
 
-class Trainable(Protocol):
-    """What of a model a training changes."""
+class Trainable(TrainableModel, Protocol):
+    """What of a model a training changes, beside what a run of it does."""
 
-    module: PolygeneModule
     fitted_: FittedState
-    edges_: list[float] | None
     mask_: str
 
 
@@ -144,7 +141,9 @@ def train_model(
     splitter_cls = ShardSplitter if isinstance(train, ShardFeed) else CellSplitter
     splitter = splitter_cls(train, cells.validation, rates, batch_size=per_step, seed=seed, **(loader_kwargs or {}))  # type: ignore[arg-type]
     warn_of_mask(model)
-    model.edges_ = cells.edges
+    counts = category_counts(train.codes, model.module.n_categories)
+    pairs = category_pairs(train.codes, state.pairs)
+    before, edges_before, model.edges_ = replace(state), model.edges_, cells.edges
     run = TrainingRun(
         model,
         splitter,
@@ -152,14 +151,16 @@ def train_model(
         plan_kwargs=plan_kwargs or {},
         trainer_kwargs=trainer_kwargs,
         checkpoints=Checkpoints.of(checkpoints),
+        on_begin=lambda: state.invalidate(counts, pairs),
     )
-    counts = category_counts(train.codes, model.module.n_categories)
-    state.invalidate(counts, category_pairs(train.codes, state.pairs))
     try:
         run()
     finally:
         if run.changed:
             model.mask_, state.masking = LEAK_FREE, asdict(rates)
+        else:  # refused, or ended before the first step: all is as it was
+            model.edges_ = edges_before
+            vars(state).update(vars(before))
     fit_after_training(Engine(model.module), state, train, cells.validation, cells.groups, seed)
 
 
