@@ -3,6 +3,7 @@ import pandas as pd
 import pytest
 import scipy.sparse as sp
 
+from polygene_scverse.data.read._expression import Expression
 from polygene_scverse.data.read._ranking import rank_genes
 from polygene_scverse.evaluation._folds import Labels, fill_columns, group_codes, make_folds, train_fold
 
@@ -114,7 +115,7 @@ def test_nothing_of_other_cells_reaches_the_model(cells, small):
     donors = side.obs["donor"].astype(str)
     assert not set(donors.iloc[model.train_indices]) & set(donors.iloc[model.validation_indices])
     assert model.genes == list(
-        rank_genes(side.X, side.var_names, np.asarray(model.train_indices), "counts").sort_values().index[:20]
+        rank_genes(Expression.of(side), np.asarray(model.train_indices)).sort_values().index[:20]
     )
     assert "highly_variable_rank" in spoilt.var
     assert "polygene" not in cells.uns

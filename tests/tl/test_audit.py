@@ -99,7 +99,7 @@ def test_scores_are_mean_log_likelihood_ratios(trained):
     cells.obs.loc[cells.obs["sex"] == "unknown", "sample"] = "f"
     table = pgs.tl.audit(cells, phenotypes="sex", sample_key="sample", model=model).set_index("sample")
     proba = model.predict_phenotype()["sex"]
-    shares = np.exp(model.module.log_shares()[model.layout.phenotype_names.index("sex")].numpy())
+    shares = np.exp(model.log_shares["sex"])
     ratios = np.log(proba["female"] / shares[0]) - np.log(proba["male"] / shares[1])
     female, male = ratios[cells.obs["sex"] == "female"], ratios[cells.obs["sex"] == "male"]
     assert table.loc["f", "score"] == pytest.approx(female.mean(), rel=1e-4)

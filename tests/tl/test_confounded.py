@@ -35,8 +35,8 @@ def test_one_warning_that_is_noted_and_saved(confounded, small, tmp_path):
     report = pgs.pp.confounding(confounded, group_key="donor", phenotypes=["cell_type", "sex", "disease"])
     pd.testing.assert_frame_equal(confounded.uns["polygene"]["train"]["confounding"], report)
     for other in (model, model.without_data(), pgs.model.Polygene.load(tmp_path / "model", adata=False)):
-        assert other.confounding_["group_key"] == "donor"
-        assert other.confounding_["phenotypes"] == report.to_dict(orient="index")
+        assert other.fitted_.confounding["group_key"] == "donor"
+        assert other.fitted_.confounding["phenotypes"] == report.to_dict(orient="index")
     confounded.write_h5ad(tmp_path / "cells.h5ad")
     read = ad.read_h5ad(tmp_path / "cells.h5ad").uns["polygene"]["train"]["confounding"]
     pd.testing.assert_frame_equal(read, report, check_index_type=False)
@@ -46,10 +46,10 @@ def test_no_warning_where_there_is_no_reason(cells, small):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         model = pgs.tl.train(cells, phenotypes=["cell_type", "sex"], group_key="donor", **small)
-    assert set(model.confounding_["phenotypes"]) == {"cell_type", "sex"}
+    assert set(model.fitted_.confounding["phenotypes"]) == {"cell_type", "sex"}
 
 
 def test_without_groups_nothing_is_said(confounded, small):
     model = pgs.tl.train(confounded, phenotypes=["cell_type", "disease"], **small)
-    assert model.confounding_ is None
+    assert model.fitted_.confounding is None
     assert "confounding" not in confounded.uns["polygene"]["train"]

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import anndata as ad
 import numpy as np
 import pytest
@@ -118,7 +120,7 @@ def test_what_it_was_calibrated_on_is_noted(trained):
     notes = cells.uns["polygene"]["calibration"]
     assert notes == {name: entry["words"] for name, entry in model.calibration_.items()}
     bare = model.without_data()
-    bare.calibration_ = {}
+    bare.fitted_ = replace(model.fitted_, calibration={})
     pgs.tl.predict_phenotype(cells, phenotypes="sex", model=bare)
     assert cells.uns["polygene"]["calibration"]["sex"].startswith("temperature 1, not fitted: the model was not")
 

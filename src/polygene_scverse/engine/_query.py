@@ -70,7 +70,8 @@ class Query:
         part = table.take(rows)
         if self.hiding is not None:
             rates, seed = self.hiding.rates, self.hiding.seed
-            return drawn_batch(part, table.measured, table.layout, rates, seed=seed, epoch=0)
+            drawn = drawn_batch(part, table.measured, table.layout, rates, seed=seed, epoch=0)
+            return {**drawn, **as_tensors({"measured": table.measured_in(rows)})}
         cells, codes, measured = part.cells, part.codes, table.measured_in(rows)
         if self.removed or self.genes:
             gone = np.array(self.removed, dtype=np.int64)
@@ -79,6 +80,7 @@ class Query:
             cells = cells.with_genes(genes.astype(np.int64), bins.astype(np.int64), values)
             measured = measured.copy()
             measured[..., gone] = False
+            measured[..., genes.astype(np.int64)] = True
         hidden = np.ones(codes.shape, dtype=bool)
         hidden[:, list(self.shown)] = codes[:, list(self.shown)] < 0
         if self.phenotypes:

@@ -148,8 +148,10 @@ def train_fold(
     side.var = side.var.drop(columns=RANK, errors="ignore")
     side.uns.pop(UNS, None)
     enough = group_key is not None and side.obs[group_key].nunique(dropna=False) >= LEAST_GROUPS
-    defaults = {"group_key": group_key if enough else None, "enable_progress_bar": False, "seed": seed}
-    return train_on_cells(side, phenotypes=list(phenotypes), **(defaults | dict(train_kwargs or {}))), side
+    kwargs = dict(train_kwargs or {})
+    said = kwargs.pop("verbose", False)  # as `tl.train` calls it
+    defaults = {"group_key": group_key if enough else None, "enable_progress_bar": said, "seed": seed}
+    return train_on_cells(side, phenotypes=list(phenotypes), **(defaults | kwargs)), side
 
 
 def fill_columns(table: pd.DataFrame, names: Sequence[str]) -> NDArray[np.float64]:

@@ -1,7 +1,6 @@
 """Our own reading, ranking, binning and layout give the token ids of the original, for every case."""
 
 import json
-from dataclasses import replace
 
 import anndata as ad
 import h5py
@@ -13,9 +12,10 @@ from polygene_scverse._layout import TokenLayout
 from polygene_scverse.data.feed._batch import make_batch
 from polygene_scverse.data.feed._masking import show_all
 from polygene_scverse.data.read._binning import detect_scale, digitize, make_edges
+from polygene_scverse.data.read._expression import Expression
 from polygene_scverse.data.read._phenotypes import encode_all
 from polygene_scverse.data.read._ranking import genes_by_rank
-from polygene_scverse.data.read._source import expression, iterate_rows
+from polygene_scverse.data.read._source import iterate_rows
 from polygene_scverse.data.read._tokens import Tokenizer
 from polygene_scverse.model.original._files import (
     CATEGORY_FILES,
@@ -47,16 +47,15 @@ def cells(original):
 
 def vectors_batch(adata, folder, binning, n_bins, without=()):
     """Ragged batch with everything shown, and its layout."""
-    x, var_names = expression(adata)
+    expression = Expression.of(adata)
     words, categories = read_vocabulary(folder)
     layout = TokenLayout.from_vocabulary(words, categories, genes_by_rank(adata.var[RANK], N_GENES), n_bins)
-    tokenizer = Tokenizer.match(layout.genes, var_names, "log1p", make_edges(binning, n_bins, x.data))
-    cells = tokenizer.read(x, np.arange(adata.n_obs))
+    tokenizer = Tokenizer.match(layout.genes, expression.var_names, "log1p", make_edges(binning, n_bins, adata.X.data))
+    cells = tokenizer.read(expression, np.arange(adata.n_obs))
     columns = {ORIGINAL_COLUMNS[name]: known for name, known in categories.items()}
     codes, unseen = encode_all(adata.obs.drop(columns=list(without)), columns)
     assert unseen == {}
-    nothing_hidden = replace(show_all(cells, codes), hidden=np.zeros(codes.shape, dtype=bool))
-    return make_batch(cells, nothing_hidden, layout, codes), layout
+    return make_batch(cells, show_all(cells, np.zeros(codes.shape, dtype=bool)), layout, codes), layout
 
 
 def to_dense(batch, layout):
@@ -118,7 +117,7 @@ def test_layout_expresses_the_vocabulary(original):
 
 def test_strict_reading_refuses_the_infinite_value(original):
     adata = ad.read_h5ad(original.cells)
-    x, _ = expression(adata)
+    x = Expression.of(adata).matrix
     with pytest.raises(ValueError, match=r"`adata`: 1 values of adata\.X are infinite"):
         detect_scale(block.data for block in iterate_rows(x, np.arange(adata.n_obs)))
 

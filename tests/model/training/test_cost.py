@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from polygene_scverse.model import _linear_path
+from polygene_scverse.abilities import _calibrate
+from polygene_scverse.abilities._calibrate import fit_path
+from polygene_scverse.engine import Engine
+from polygene_scverse.fit import FittedState
 from polygene_scverse.model.training._cost import WARM_UP, StepClock, kept_bytes, measure_cost
 from polygene_scverse.model.training._plan import PolygeneTrainingPlan
 
@@ -90,12 +93,12 @@ def test_memory_of_network_gradients_and_moments(model_of):
 
 def test_memory_of_the_linear_path(model_of, monkeypatch):
     """What numpy asks for while it is fitted."""
-    monkeypatch.setattr(_linear_path, "MOST_CELLS", 60)
+    monkeypatch.setattr(_calibrate, "MAX_CELLS", 60)
     model = model_of()
     cost, table = measure_cost(model, 1), model._cells(model.adata, np.arange(60)).read_all()
     tracemalloc.start()
     try:
-        model._fit_linear_path(table, 0)
+        fit_path(Engine(model.module), FittedState(), table, 0)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()

@@ -219,7 +219,7 @@ class Begun(list):
 
 def run_of(model, batch_size=16, plan_kwargs=None, checkpoints=None, **trainer_kwargs):
     """A further training of a model, and what it says when it begins."""
-    train, validation = (model._table(model.adata, rows) for rows in (np.arange(54), np.arange(54, 60)))
+    train, validation = (model._cells(model.adata, rows).read_all() for rows in (np.arange(54), np.arange(54, 60)))
     begun = Begun(model)
     run = TrainingRun(
         model,

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from polygene_scverse.data.feed._masking import MaskingRates
-from polygene_scverse.model._training import default_max_epochs
+from polygene_scverse.model.training._training import default_max_epochs
 
 QUIET = {"max_epochs": 1, "enable_progress_bar": False}
 
@@ -97,13 +97,13 @@ def test_a_refused_training_leaves_no_edges_behind(cells, model_of, trained):
     ids=["by cells", "by genes", "at most", "at least"],
 )
 def test_default_epochs_by_hand(monkeypatch, n_cells, n_expressed, epochs):
-    monkeypatch.setattr("polygene_scverse.model._training.CELL_VISITS", 1000)
-    monkeypatch.setattr("polygene_scverse.model._training.GENE_VISITS", 10_000)
+    monkeypatch.setattr("polygene_scverse.model.training._training.CELL_VISITS", 1000)
+    monkeypatch.setattr("polygene_scverse.model.training._training.GENE_VISITS", 10_000)
     assert default_max_epochs(np.full(n_cells, n_expressed)) == epochs
 
 
 def test_default_epochs_reach_the_trainer(monkeypatch, trained):
-    monkeypatch.setattr("polygene_scverse.model._training.CELL_VISITS", 324)
+    monkeypatch.setattr("polygene_scverse.model.training._training.CELL_VISITS", 324)
     model = trained(max_epochs=None)
     assert len(model.history_["train_loss"]) == 6  # of 54 training cells
 

@@ -14,7 +14,7 @@ import polygene_scverse as pgs
 from polygene_scverse.model import Polygene
 
 pytestmark = pytest.mark.slow
-SCRIPT = Path(__file__).parents[2] / "docs" / "train_distributed.py"
+SCRIPT = Path(__file__).parents[3] / "docs" / "train_distributed.py"
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
 SMALL = {"n_hidden": 16, "n_layers": 1, "n_heads": 2, "n_intermediate": 16, "dropout": 0.0}
 

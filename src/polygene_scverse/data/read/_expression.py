@@ -38,12 +38,15 @@ class Expression:
         How its place is called in messages, e.g. ``"adata.X"``.
     adata
         The data set, for messages that name other matrices of it.
+    checked
+        Whether the matrix was read and checked already, see `loaded`.
     """
 
     matrix: Any
     var_names: pd.Index
     where: str
     adata: AnnData | None = field(default=None, repr=False)
+    checked: bool = False
 
     @classmethod
     def of(cls, adata: AnnData, layer: str | None = None, use_raw: bool = False) -> Expression:
@@ -126,6 +129,8 @@ class Expression:
         ValueError
             If a value is NaN, infinite or negative, or too large for the scale of the data set.
         """
+        if self.checked:
+            return self.matrix[rows]
         block = read_rows(self._by_row, rows)
         self._checked(lambda remedy: check_values(block.data, self.scale, self.where, remedy))
         return block
@@ -145,7 +150,7 @@ class Expression:
             parts.append(block)
             if sum(part.nnz for part in parts) > LOADED_ENTRIES:
                 return self
-        kept = replace(self, matrix=sp.vstack(parts, format="csr"))
+        kept = replace(self, matrix=sp.vstack(parts, format="csr"), checked=True)
         kept.__dict__["scale"] = self.scale
         return kept
 
