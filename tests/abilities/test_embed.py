@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from polygene_scverse.engine import INPUTS, Query
+from polygene_scverse.abilities._embed import POOLINGS, embed
+from polygene_scverse.engine import INPUTS, Engine, Query
 
 
 @pytest.fixture
@@ -64,3 +65,13 @@ def test_unknown_pooling_is_refused(model, query):
         ValueError, match=r"`pooling`: found 'mean', but it must be one of .*'genes', 'cls', 'cell_type'"
     ):
         model.get_latent_representation(query, pooling="mean")
+
+
+@pytest.mark.parametrize("pooling", [*POOLINGS, "sex"])
+def test_cells_may_come_from_anywhere(model, query, pooling):
+    """Here from memory, as tokens."""
+    table, question = model._cells(query).read_all(), Query(shown=(1,))
+    found = embed(Engine(model.module), model.fitted_, table, question, pooling)
+    expected = model.get_latent_representation(query, pooling=pooling, given="sex")
+    np.testing.assert_array_equal(found, expected)
+    assert not np.array_equal(found, model.get_latent_representation(query, pooling=pooling))

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from polygene_scverse.abilities import _gene_states
-from polygene_scverse.engine import INPUTS, Query, _engine
+from polygene_scverse.abilities._gene_states import find_contexts, gene_states
+from polygene_scverse.engine import INPUTS, Engine, Query, _engine
 
 
 @pytest.fixture
@@ -151,3 +152,23 @@ def test_what_is_not_there_is_said(model, model_of, query):
         model.without_data().get_gene_states()
     with pytest.raises(RuntimeError, match="The model is not trained"):
         model_of().get_gene_states(query)
+
+
+def test_cells_may_come_from_anywhere(model, query):
+    """Here from memory, as tokens."""
+    contexts, codes = find_contexts(query, "sex", np.arange(query.n_obs))
+    assert contexts == ["sex_0", "sex_1"]
+    table = model._cells(query).read_all()
+    found, expected = gene_states(Engine(model.module), table, Query(), contexts, codes), model.get_gene_states(query, groupby="sex")
+    np.testing.assert_array_equal(found.means, expected.means)
+    np.testing.assert_array_equal(found.n_cells, expected.n_cells)
+    assert (found.contexts, found.genes) == (expected.contexts, expected.genes)
+
+
+def test_contexts_are_those_of_the_chosen_cells(query):
+    query.obs["part"] = np.where(np.arange(50) < 20, "b", np.where(np.arange(50) < 40, "a", None))
+    contexts, codes = find_contexts(query, "part", np.array([45, 3, 30, 4]))
+    assert contexts == ["a", "b"]
+    assert codes.tolist() == [-1, 1, 0, 1]
+    assert find_contexts(query, "part", np.array([3, 4]))[0] == ["b"]
+    assert find_contexts(query, None, np.array([3, 4]))[0] == ["all"]

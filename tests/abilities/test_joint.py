@@ -9,6 +9,8 @@ from scipy.stats import poisson
 
 from polygene_scverse import metrics
 from polygene_scverse.abilities import _joint
+from polygene_scverse.abilities._joint import joint, seen_together
+from polygene_scverse.engine import Engine, Query
 from polygene_scverse.model import Polygene
 
 OF_B = np.full((3, 3), 0.05) + 0.85 * np.eye(3)
@@ -156,7 +158,23 @@ def test_rows(known):
     np.testing.assert_allclose(some, all_cells[[7, 3]], atol=1e-6)
 
 
+def test_cells_may_come_from_anywhere(known):
+    """Here from memory, as tokens."""
+    model, query = known
+    table = model._cells(query, range(20)).read_all()
+    found = joint(Engine(model.module), model.fitted_, table, Query(shown=(1,)), ["c", "a"])
+    expected = model.joint_phenotype(query, phenotypes=["c", "a"], indices=range(20), given="b")
+    np.testing.assert_array_equal(found, expected)
+
+
 # combinations that never occurred
+
+
+def test_without_pairs_all_was_seen(known):
+    layout = known[0].layout
+    assert seen_together(layout, ["a", "c"], None).tolist() == [[True, True]] * 3
+    pairs = {"0,1": [], "0,2": [[2, 1]], "1,2": []}
+    assert seen_together(layout, ["c", "a"], pairs).tolist() == [[False] * 3, [False, False, True]]
 
 
 def test_combinations_of_the_training_cells(known, tmp_path):

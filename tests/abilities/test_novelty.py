@@ -7,7 +7,9 @@ import scipy.sparse as sp
 from sklearn.decomposition import PCA
 from sklearn.metrics import roc_auc_score
 
+from polygene_scverse.abilities._novelty import fit_reference, novelty
 from polygene_scverse.datasets import simulate
+from polygene_scverse.engine import Engine
 from polygene_scverse.fit._novelty import unexplained_expression
 from polygene_scverse.model import Polygene
 
@@ -159,3 +161,45 @@ def test_nothing_to_compare_with(model, novel, apart):
 def test_unknown_phenotype(model, novel):
     with pytest.raises(ValueError, match="`phenotype`: found 'age', but it must be one of"):
         model.novelty(novel, phenotype="age")
+
+
+# plain functions of an engine, what was fitted, and cells
+
+
+def test_cells_may_come_from_anywhere(model, novel):
+    """Here from memory, as tokens."""
+    table = model._cells(novel).read_all()
+    found = novelty(Engine(model.module), model.fitted_, model.fitted_.novelty, table, "sex")
+    np.testing.assert_array_equal(found, model.novelty(novel, phenotype="sex"))
+
+
+def test_cells_that_differ_in_what_is_measured(model, novel):
+    """Each as among its like."""
+    lacking = novel[:, 20:].copy()
+    with pytest.warns(UserWarning, match="20 of the model's 150 genes are unmeasured"):
+        few = model._cells(lacking, np.arange(40)).read_all()
+        expected = model.novelty(lacking, indices=np.arange(40))
+    all_ = model._cells(novel, np.arange(40, 90)).read_all()
+    both = type(few)(
+        type(few.cells).concatenate([few.cells, all_.cells]),
+        np.concatenate([few.codes, all_.codes]),
+        np.arange(90),
+        few.layout,
+        np.stack([few.measured, all_.measured]),
+        np.repeat([0, 1], [40, 50]),
+    )
+    found = novelty(Engine(model.module), model.fitted_, model.fitted_.novelty, both, "cell_type")
+    expected = np.concatenate([expected, model.novelty(novel, indices=np.arange(40, 90))])
+    np.testing.assert_allclose(found[:, 2], expected[:, 2])
+    np.testing.assert_allclose(found, expected, atol=0.02)  # a rank may change by a cell
+
+
+def test_the_reference_is_fitted_to_the_training_cells(model):
+    engine = Engine(model.module)
+    train, held_out = (model._cells(model.adata, rows).read_all() for rows in (model.train_indices, model.validation_indices))
+    found, known = fit_reference(engine, model.fitted_, train, held_out, 0), model.fitted_.novelty
+    np.testing.assert_array_equal(found.components, known.components)
+    np.testing.assert_array_equal(found.unexplained, known.unexplained)
+    without = fit_reference(engine, model.fitted_, train, None, 0)
+    assert len(without.unexplained) == len(train)
+    assert fit_reference(engine, model.fitted_, train.read(np.arange(2)), held_out, 0) is None

@@ -7,8 +7,10 @@ import scanpy as sc
 import scipy.sparse as sp
 import torch
 
+from polygene_scverse.abilities._predict import category_log_shares, linear_share, phenotype_logits, predict
 from polygene_scverse.data.read import _expression
-from polygene_scverse.engine import INPUTS, Query, _engine
+from polygene_scverse.engine import INPUTS, Engine, Query, _engine
+from polygene_scverse.fit import FittedState
 
 NAMES = ("cell_type", "sex")
 
@@ -193,3 +195,62 @@ def test_backed_data_are_predicted_alike(model, query, tmp_path, dense, monkeypa
     assert_same(model.predict_phenotype(backed), expected)
     assert_same(model.predict_phenotype(backed, indices=rows), {n: t.iloc[rows] for n, t in expected.items()}, 1e-6)
     backed.file.close()
+
+
+# plain functions of an engine, what was fitted, and cells
+
+
+def test_cells_may_come_from_anywhere(model, query):
+    """Here from memory, as tokens; names in any order."""
+    engine, table = Engine(model.module), model._cells(query).read_all()
+    found = predict(engine, model.fitted_, table, Query(), NAMES[::-1])
+    assert list(found) == list(NAMES[::-1])
+    for name, expected in model.predict_phenotype(query).items():
+        np.testing.assert_array_equal(found[name], expected)
+
+
+def test_probabilities_are_logits_over_the_temperature(model, query):
+    engine, cells = Engine(model.module), model._cells(query)
+    logits = phenotype_logits(engine, model.fitted_, cells)
+    for name, part in zip(NAMES, logits, strict=True):
+        expected = torch.softmax(torch.from_numpy(part / np.float32(model.temperature(name))), -1)
+        np.testing.assert_allclose(model.predict_phenotype(query)[name], expected, atol=1e-6)
+    (some,) = phenotype_logits(engine, model.fitted_, cells, slots=[1])
+    np.testing.assert_array_equal(some, logits[1])
+
+
+def test_a_phenotype_that_is_set_counts_as_if_it_were_recorded(model, query):
+    for code, label in enumerate(model.categories["sex"]):
+        other = query.copy()
+        other.obs["sex"] = label
+        expected = model.predict_phenotype(other, given="sex")
+        question = Query(phenotypes=((1, code),))
+        for name, found in predict(Engine(model.module), model.fitted_, model._cells(query), question, NAMES).items():
+            np.testing.assert_array_equal(found, expected[name])
+
+
+def test_a_gene_that_is_set_counts_as_if_it_were_measured_so(model, query):
+    sc.pp.normalize_total(query, target_sum=1e4)
+    sc.pp.log1p(query)
+    edges = np.array(model.edges_)
+    for value in (0.0, float(edges[4]) + 1e-3):
+        other, of_bin = query.copy(), int(np.digitize(value, edges)) - 1
+        x = other.X.toarray()
+        x[:, other.var_names.get_loc(model.genes[6])] = value
+        other.X = x
+        question = Query(genes=((6, of_bin, value),))
+        for name, found in predict(Engine(model.module), model.fitted_, model._cells(query), question, NAMES).items():
+            np.testing.assert_allclose(found, model.predict_phenotype(other)[name], atol=1e-5)
+
+
+def test_without_what_was_fitted(model):
+    """The transformer alone, and equal shares of all categories."""
+    engine = Engine(model.module)
+    assert linear_share(engine, FittedState()).tolist() == [0.0, 0.0]
+    assert linear_share(engine, FittedState(linear_share=[0.25, 0.5])).tolist() == [0.25, 0.5]
+    for shares, n in zip(category_log_shares(engine, FittedState()), (3, 2), strict=True):
+        np.testing.assert_allclose(shares.exp(), np.full(n, 1 / n), rtol=1e-6)
+    counts = [np.array([1.0, 2.0, 5.0], dtype=np.float32), np.array([3.0, 1.0], dtype=np.float32)]
+    found = category_log_shares(engine, FittedState(category_counts=counts))
+    for shares, expected in zip(found, ([1 / 8, 2 / 8, 5 / 8], [3 / 4, 1 / 4]), strict=True):
+        np.testing.assert_allclose(shares.exp(), expected, rtol=1e-6)

@@ -9,10 +9,11 @@ import pytest
 import torch
 from sklearn.metrics import confusion_matrix
 
-from polygene_scverse.abilities._score_tokens import TokenCounts, count, with_the_originals_mask
+from polygene_scverse._layout import MASK
+from polygene_scverse.abilities._score_tokens import TokenCounts, count, count_hidden_tokens, with_the_originals_mask
 from polygene_scverse.data.feed._masking import MaskingRates
 from polygene_scverse.data.read import _expression
-from polygene_scverse.engine import Query, RandomHiding, _engine
+from polygene_scverse.engine import Engine, Query, RandomHiding, _engine
 from polygene_scverse.model import Polygene
 
 
@@ -136,17 +137,20 @@ def test_memory_does_not_grow_with_hidden_words(trained_model, cells, monkeypatc
     monkeypatch.setattr(_engine, "BLOCK", 50)
     monkeypatch.setattr(_expression, "BLOCK", 50)
     every = {"expressed": 1.0, "not_expressed": 1.0, "gene_dropout": 0.0}  # 36 words a cell
+    none = dict.fromkeys(("expressed", "not_expressed", "gene_dropout", "hide_all", "hide_each"), 0.0)
 
-    def peak(n_obs):
+    def peak(n_obs, masking):
         adata = cells(n_obs, 36)
         tracemalloc.start()
-        trained_model.count_hidden_tokens(adata, masking=every, batch_size=10)
+        trained_model.count_hidden_tokens(adata, masking=masking, batch_size=10)
         found = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         return found
 
-    peak(50)  # what is allocated once
-    assert peak(1200) - peak(200) < 1000 * 36  # a byte per word; an answer alone takes eight
+    peak(50, every)  # what is allocated once
+    of_words, of_cells = (peak(1200, masking) - peak(200, masking) for masking in (every, none))
+    assert of_words - of_cells < 1000 * 36  # a byte per word; an answer alone takes eight
+    assert of_cells < 1000 * 36  # labels and row numbers of all cells are known from the beginning
 
 
 def test_the_total_of_two_files(trained_model, cells):
@@ -159,6 +163,57 @@ def test_the_total_of_two_files(trained_model, cells):
     assert total.phenotypes["sex"].to_numpy().sum() == 55
     assert total.zero_offset == pytest.approx(np.log(0.2))
     pd.testing.assert_frame_equal(TokenCounts.total(parts[:1]).genes, parts[0].genes)
+
+
+# the original's mask; in `model` it is compared with BERT's answers
+
+
+def test_the_originals_mask_shows_hidden_genes_that_are_expressed(trained_model, query):
+    """As [MASK], after the visible ones; all that are hidden are asked for as before."""
+    rates = MaskingRates(expressed=0.4, not_expressed=0.2)
+    batch = Query(hiding=RandomHiding(rates)).batch(trained_model._cells(query).read_all(), np.arange(9))
+    before = {name: value.clone() for name, value in batch.items()}
+    seen = with_the_originals_mask(batch)
+    n_keys, n_targets = before["key_mask"].shape[1], before["target_bins"].shape[1]
+    expressed = before["target_bins"] > 0
+    assert expressed.any()
+    assert not expressed[before["target_bins"] >= 0].all()
+    assert torch.equal(seen["key_mask"], torch.cat([before["key_mask"], expressed], dim=1))
+    for name in ("tokens", "positions"):
+        parts = seen[name].split([n_keys, n_targets, n_targets], dim=1)
+        assert torch.equal(parts[0], before[name][:, :n_keys])
+        assert torch.equal(parts[1], before[name][:, n_keys:])
+        assert torch.equal(parts[2], before[name][:, n_keys:])
+    assert (seen["tokens"][:, n_keys:][torch.cat([expressed, expressed], dim=1)] == MASK).all()
+    assert seen["values"].shape[1] == before["values"].shape[1] + n_targets
+    assert not seen["values"][:, -n_targets:].any()
+    for name, value in before.items():
+        assert torch.equal(batch[name], value), name
+        if name not in ("tokens", "positions", "key_mask", "values"):
+            assert torch.equal(seen[name], value), name
+
+
+# counting
+
+
+def test_cells_may_come_from_anywhere(trained_model, query):
+    """Here from memory, as tokens."""
+    rates = MaskingRates(expressed=0.4, hide_all=1.0)
+    table = trained_model._cells(query).read_all()
+    found = count_hidden_tokens(Engine(trained_model.module), trained_model.fitted_, table, RandomHiding(rates, 3))
+    expected = trained_model.count_hidden_tokens(query, masking=rates, seed=3)
+    pd.testing.assert_frame_equal(found.genes, expected.genes)
+    pd.testing.assert_frame_equal(found.phenotypes["sex"], expected.phenotypes["sex"])
+    assert found.zero_offset == expected.zero_offset
+
+
+def test_counts_by_hand():
+    """What is not known is left out; counts are added in place."""
+    matrix = np.ones((3, 3), dtype=np.int64)
+    count(matrix, torch.tensor([[0, 2], [-1, 2]]), torch.tensor([[1, 2], [0, 2]]))
+    assert matrix.tolist() == [[1, 2, 1], [1, 1, 1], [1, 1, 3]]
+    count(matrix, torch.tensor([-1]), torch.tensor([2]))
+    assert matrix.sum() == 12
 
 
 # what is refused

@@ -7,8 +7,8 @@ import torch
 from sklearn.metrics import confusion_matrix, roc_auc_score
 from torch.nn import functional as F
 
-from polygene_scverse.data.feed._loader import BatchDataset
 from polygene_scverse.data.feed._rates import ORIGINAL_RATES
+from polygene_scverse.engine import Query, RandomHiding
 from polygene_scverse.model import Polygene
 
 BINARY = {"n_bins": 2, "binning": [0.0, 5.5]}
@@ -29,7 +29,7 @@ def binary():
 
 def batch_of(model, adata, rates=ORIGINAL_RATES):
     rows = np.arange(adata.n_obs)
-    return BatchDataset(model._cells(adata, rows).read_all(), rates, fixed_epoch=0)[(0, rows)]
+    return Query(hiding=RandomHiding(rates)).batch(model._cells(adata).read_all(), rows)
 
 
 def gene_logits(model, batch):

@@ -10,8 +10,7 @@ import torch
 import polygene_scverse as pgs
 from polygene_scverse._constants import RANK
 from polygene_scverse.data.shards import _feed
-from polygene_scverse.tl import _train_shards
-from polygene_scverse.tl._train_shards import held_out_share
+from polygene_scverse.model import _recipe
 
 
 def assert_same_model(a, b):
@@ -85,7 +84,7 @@ def test_what_the_groups_determine_is_said(simulated, small, write_files):
     for cells in (paths, concatenated(paths)):
         with pytest.warns(UserWarning, match=r"what 'donor' determines cannot be told from it.*sex"):
             models.append(pgs.tl.train(cells, phenotypes=["sex", "cell_type"], group_key="donor", **small))
-    assert models[0].confounding_ == models[1].confounding_
+    assert models[0].fitted_.confounding == models[1].fitted_.confounding
 
 
 def test_several_buffers_learn_as_well(simulated, small, write_files, monkeypatch):
@@ -119,7 +118,7 @@ def test_the_summary_says_what_was_decided(simulated, small, write_files, capsys
 
 def test_held_out_cells_are_bounded(simulated, small, write_files, monkeypatch):
     """Single cells beyond the bound are trained on; of whole groups some cells are not looked at."""
-    monkeypatch.setattr(_train_shards, "MOST_HELD_OUT", 12)
+    monkeypatch.setattr(_recipe, "MAX_HELD_OUT", 12)
     paths = write_files(simulated)
     cells, groups = (pgs.tl.train(paths, group_key=key, **small) for key in (None, "donor"))
     assert len(cells.validation_indices) == len(groups.validation_indices) == 12
@@ -127,15 +126,6 @@ def test_held_out_cells_are_bounded(simulated, small, write_files, monkeypatch):
     donors = simulated.obs["donor"].to_numpy()
     assert len(groups.train_indices) == 250
     assert not set(donors[groups.train_indices]) & set(donors[groups.validation_indices])
-
-
-@pytest.mark.parametrize(
-    ("n_obs", "group_key", "expected"),
-    [(1000, None, 0.1), (1_000_000, None, 0.01), (1_000_000, "donor", 0.1)],
-    ids=["few cells", "many cells", "groups"],
-)
-def test_share_held_out(n_obs, group_key, expected):
-    assert held_out_share(n_obs, 0.1, group_key) == expected
 
 
 ERRORS = {

@@ -15,7 +15,7 @@ from polygene_scverse.data.read._binning import detect_scale, digitize, make_edg
 from polygene_scverse.data.read._expression import Expression
 from polygene_scverse.data.read._phenotypes import encode_all
 from polygene_scverse.data.read._ranking import genes_by_rank
-from polygene_scverse.data.read._source import iterate_rows
+from polygene_scverse.data.read._source import iterate_rows, read_rows
 from polygene_scverse.data.read._tokens import Tokenizer
 from polygene_scverse.model.original._files import (
     CATEGORY_FILES,
@@ -47,11 +47,11 @@ def cells(original):
 
 def vectors_batch(adata, folder, binning, n_bins, without=()):
     """Ragged batch with everything shown, and its layout."""
-    expression = Expression.of(adata)
+    x = Expression.of(adata).matrix
     words, categories = read_vocabulary(folder)
     layout = TokenLayout.from_vocabulary(words, categories, genes_by_rank(adata.var[RANK], N_GENES), n_bins)
-    tokenizer = Tokenizer.match(layout.genes, expression.var_names, "log1p", make_edges(binning, n_bins, adata.X.data))
-    cells = tokenizer.read(expression, np.arange(adata.n_obs))
+    tokenizer = Tokenizer.match(layout.genes, adata.var_names, "log1p", make_edges(binning, n_bins, x.data))
+    cells = tokenizer(read_rows(x, np.arange(adata.n_obs)))
     columns = {ORIGINAL_COLUMNS[name]: known for name, known in categories.items()}
     codes, unseen = encode_all(adata.obs.drop(columns=list(without)), columns)
     assert unseen == {}

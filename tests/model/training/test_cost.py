@@ -47,7 +47,9 @@ def batch_of(model, n):
     from polygene_scverse.data.feed._masking import MaskingRates
 
     model.edges_ = [0.0, *np.linspace(0.1, 9, 9)]
-    return BatchDataset(model._cells(model.adata, np.arange(60)).read_all(), MaskingRates())[0, np.arange(n)]
+    rows = np.arange(60), np.arange(0)
+    table = model._training_cells(model._expression(model.adata), rows, None).train
+    return BatchDataset(table, MaskingRates())[0, np.arange(n)]
 
 
 def test_kept_memory_by_hand():

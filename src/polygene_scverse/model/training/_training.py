@@ -143,7 +143,7 @@ def train_model(
     warn_of_mask(model)
     counts = category_counts(train.codes, model.module.n_categories)
     pairs = category_pairs(train.codes, state.pairs)
-    before, edges_before, model.edges_ = replace(state), model.edges_, cells.edges
+    before, edges_before = replace(state), model.edges_
     run = TrainingRun(
         model,
         splitter,
@@ -153,6 +153,7 @@ def train_model(
         checkpoints=Checkpoints.of(checkpoints),
         on_begin=lambda: state.invalidate(counts, pairs),
     )
+    model.edges_ = cells.edges
     try:
         run()
     finally:
