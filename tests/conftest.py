@@ -18,6 +18,8 @@ import scanpy as sc
 import scipy.sparse as sp
 from anndata import AnnData
 
+import polygene_scverse as pgs
+
 matplotlib.use("Agg")
 
 DATA = Path(os.environ.get("POLYGENE_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
@@ -76,6 +78,24 @@ def _simulated():
 def simulated(_simulated):
     """Counts that depend on ``cell_type`` (3, some missing), ``sex`` (2, some "unknown") and ``donor`` (6)."""
     return _simulated.copy()
+
+
+@pytest.fixture
+def cells(simulated):
+    return simulated.copy()
+
+
+@pytest.fixture(scope="session")
+def small():
+    """Arguments that make a training short."""
+    network = {"n_hidden": 16, "n_layers": 1, "n_intermediate": 16}
+    return {"max_epochs": 2, "verbose": False, "model_kwargs": network}
+
+
+@pytest.fixture
+def trained(cells, small):
+    """Simulated cells that a model was trained on, and the model."""
+    return cells, pgs.tl.train(cells, phenotypes=["cell_type", "sex"], **small)
 
 
 @pytest.fixture(scope="session")

@@ -30,7 +30,7 @@ ARROWS = {
     "datasets": {"_constants", "_validate"},
     "model": {"module", "fit", "data", "metrics", *LAYER_0},
     "pp": {"data", *LAYER_0} - {"_compat"},  # that one imports torch
-    "evaluation": {"model", "tl", "data", "metrics", *LAYER_0},
+    "evaluation": {"model", "tl", "data", "metrics", "fit", *LAYER_0},  # tl only for its train, in one place
     "get": {"metrics", "_constants", "_validate"},
     "pl": {"get", "_constants", "_validate"},
     "tl": {"evaluation", "model", "data", "metrics", "get", "pp", *LAYER_0},

@@ -1,4 +1,4 @@
-"""Simple rivals on the same cells and genes, by scikit-learn."""
+"""Simple baselines on the same cells and genes, by scikit-learn."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def features(task: Task, n_genes: int = N_GENES) -> tuple[np.ndarray, np.ndarray
     return tuple(side[:, genes].X.toarray() for side in sides)
 
 
-def rivals(task: Task, labels: np.ndarray) -> dict[str, object]:
-    """Name and estimator of each rival; the strength of penalties is tuned within the training cells.
+def classifiers(task: Task, labels: np.ndarray) -> dict[str, object]:
+    """Name and classifier of each baseline; the strength of penalties is tuned within the training cells.
 
     Parameters
     ----------
@@ -59,14 +59,14 @@ def rivals(task: Task, labels: np.ndarray) -> dict[str, object]:
 
 
 def run(task: Task, phenotype: str) -> dict[str, np.ndarray]:
-    """Probabilities of each rival on the test cells; columns are the categories of the training cells, sorted."""
+    """Probabilities of each baseline on the test cells; columns are the categories of the training cells, sorted."""
     train_x, test_x = features(task)
     recorded = task.train.obs[phenotype]
     known = recorded.notna().to_numpy()
     labels = recorded[known].astype(str).to_numpy()
     groups = None if task.group is None else task.group[known]
     probabilities = {}
-    for name, rival in rivals(task, labels).items():
-        extra = {"groups": groups} if isinstance(rival, GridSearchCV) and groups is not None else {}
-        probabilities[name] = rival.fit(train_x[known], labels, **extra).predict_proba(test_x)
+    for name, classifier in classifiers(task, labels).items():
+        extra = {"groups": groups} if isinstance(classifier, GridSearchCV) and groups is not None else {}
+        probabilities[name] = classifier.fit(train_x[known], labels, **extra).predict_proba(test_x)
     return probabilities
