@@ -45,7 +45,6 @@ def evaluate(arguments: argparse.Namespace) -> dict[str, str]:
     for key in arguments.data:
         task = TASKS[key]()
         adata, split, group_key = with_split(task)
-        kwargs = {"max_epochs": arguments.epochs}
         counts = np.array_equal(adata.X.data, np.rint(adata.X.data))  # scANVI takes nothing else
         baselines = [*choose_baselines(None), "scANVI"] if arguments.scanvi and counts else None
         pgs.tl.evaluate(
@@ -55,7 +54,7 @@ def evaluate(arguments: argparse.Namespace) -> dict[str, str]:
             split=split,
             baselines=baselines,
             seed=arguments.seed,
-            train_kwargs=kwargs,
+            train_kwargs={"max_epochs": arguments.epochs},
         )
         table = pgs.get.evaluation(adata)
         texts[f"{task.name}: scores (95 % interval)"] = figures(table)

@@ -14,7 +14,7 @@ from polygene_scverse.evaluation._audit import (
     out_of_fold_evidence,
     sample_table,
 )
-from polygene_scverse.evaluation._folds import Labels, make_folds, train_fold
+from polygene_scverse.evaluation._folds import Labels, Training, make_folds, train_fold
 
 
 def judge(n_wrong, lean=0.0):
@@ -63,7 +63,7 @@ def test_the_middle_between_samples():
 
 
 def test_sentences_without_samples():
-    empty = sample_table({}, pd.DataFrame(), None)
+    empty = sample_table({}, {}, pd.DataFrame(), None)
     assert list(empty.columns) == list(COLUMNS)
     assert describe_audit(empty, None) == ["Cells only: pass sample_key= to judge samples."]
     assert describe_audit(empty, "sample") == [
@@ -74,37 +74,30 @@ def test_sentences_without_samples():
 def test_samples_are_judged_by_what_is_constant_within_them():
     obs = pd.DataFrame({"sample": np.repeat(["s1", "s2", "s3"], 2)})
     likelihood = np.array([[2.0, 0], [2, 0], [0, 1], [0, 1], [0, 3], [0, 3]])
-    constant, varying = Labels(["f", "m"], np.repeat([0, 1, 0], 2)), Labels(["B", "T"], np.arange(6) % 2)
-    evidence = {"sex": Evidence(constant, likelihood, likelihood), "type": Evidence(varying, likelihood, likelihood)}
-    table = sample_table(evidence, obs, "sample")
+    labels = {"sex": Labels(["f", "m"], np.repeat([0, 1, 0], 2)), "type": Labels(["B", "T"], np.arange(6) % 2)}
+    evidence = dict.fromkeys(labels, Evidence(likelihood, likelihood))
+    table = sample_table(labels, evidence, obs, "sample")
     assert set(table["phenotype"]) == {"sex"}
     assert table["score"].is_monotonic_increasing
     assert table["sample"].iloc[0] == "s3"
     assert table.iloc[0][["recorded", "suggested"]].tolist() == ["f", "m"]
 
 
-def test_probability_of_the_recorded_category():
-    probabilities = np.array([[0.2, 0.8], [0.6, 0.4], [0.5, 0.5]])
-    found = Evidence(Labels(["f", "m"], np.array([1, 0, -1])), probabilities, np.log(probabilities))
-    np.testing.assert_array_equal(found.recorded_probability(), [0.8, 0.6, np.nan])
-
-
 def test_evidence_is_by_models_that_have_not_seen_the_group(cells, small):
-    kwargs = {"group_key": "donor", "seed": 2, "train_kwargs": small}
-    found = out_of_fold_evidence(cells, ["sex"], n_folds=2, **kwargs)["sex"]
-    label = Labels.from_column(cells.obs["sex"])
-    assert found.label.categories == label.categories
-    for train, test in make_folds(cells.obs, "donor", 2, {"sex": label}, 2):
-        model, _ = train_fold(cells, train, ["sex"], **kwargs)
-        expected = model_evidence(model, cells[test].copy(), ["sex"])["sex"]
+    labels, training = {"sex": Labels.from_column(cells.obs["sex"])}, Training("donor", 2, small)
+    found = out_of_fold_evidence(cells, labels, 2, training)["sex"]
+    for train, test in make_folds(cells.obs, "donor", 2, labels, 2):
+        model, _ = train_fold(cells, train, ["sex"], training)
+        expected = model_evidence(model, cells[test].copy(), labels)["sex"]
         np.testing.assert_array_equal(found.probabilities[test], expected.probabilities)
         np.testing.assert_array_equal(found.log_likelihoods[test], expected.log_likelihoods)
-        np.testing.assert_array_equal(found.label.codes[test], expected.label.codes)
 
 
 def test_likelihoods_are_probabilities_over_shares_of_the_training_cells(trained):
     cells, model = trained
-    found = model_evidence(model, cells, ["sex"])["sex"]
+    label = Labels(["mixed", *model.categories["sex"]], np.zeros(300, dtype=int))  # one more than the model has
+    found = model_evidence(model, cells, {"sex": label})["sex"]
     counts = np.maximum(np.bincount(model.codes(model.train_indices)["sex"] + 1, minlength=3)[1:], 1)
-    expected = np.log(found.probabilities) - np.log(counts / counts.sum())
-    np.testing.assert_allclose(found.log_likelihoods, expected, rtol=1e-4, atol=1e-5)
+    expected = np.log(found.probabilities[:, 1:]) - np.log(counts / counts.sum())
+    np.testing.assert_allclose(found.log_likelihoods[:, 1:], expected, rtol=1e-4, atol=1e-5)
+    assert (found.probabilities[:, 0] == 0).all()

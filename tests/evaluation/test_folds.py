@@ -4,7 +4,7 @@ import pytest
 import scipy.sparse as sp
 
 from polygene_scverse.data.read._ranking import rank_genes
-from polygene_scverse.evaluation._folds import Labels, fill_columns, group_codes, make_folds, train_fold
+from polygene_scverse.evaluation._folds import Labels, Training, fill_columns, group_codes, make_folds, train_fold
 
 
 @pytest.fixture
@@ -32,6 +32,18 @@ def test_labels(obs):
     assert labels["disease"].constant_within(groups)
     assert not labels["cell_type"].constant_within(groups)
     assert not labels["disease"].constant_within(np.zeros(84, dtype=int))
+
+
+def test_labels_of_given_categories():
+    label = Labels.from_column(pd.Series(["B", "T", "mast"]), ["T", "NK", "B"])
+    assert label.categories == ["T", "NK", "B"]
+    assert label.codes.tolist() == [2, 0, -1]
+
+
+def test_values_of_the_recorded_categories():
+    values = np.array([[0.2, 0.8], [0.6, 0.4], [0.5, 0.5]])
+    label = Labels(["f", "m"], np.array([1, 0, -1]))
+    np.testing.assert_array_equal(label.recorded_values(values), [0.8, 0.6, np.nan])
 
 
 def test_a_missing_value_is_no_second_category():
@@ -104,9 +116,9 @@ def test_nothing_of_other_cells_reaches_the_model(cells, small):
     spoilt = cells.copy()
     spoilt.X = sp.vstack([cells.X[:150], 7 * cells.X[150:]], format="csr")
     spoilt.var["highly_variable_rank"] = np.arange(60)[::-1]
-    kwargs = {"group_key": "donor", "seed": 0, "train_kwargs": {**small, "n_genes": 20}}
-    model, train_cells = train_fold(cells, rows, ["cell_type"], **kwargs)
-    twin, _ = train_fold(spoilt, rows, ["cell_type"], **kwargs)
+    training = Training("donor", 0, {**small, "n_genes": 20})
+    model, train_cells = train_fold(cells, rows, ["cell_type"], training)
+    twin, _ = train_fold(spoilt, rows, ["cell_type"], training)
     assert model.genes == twin.genes
     assert model.edges_ == twin.edges_
     tables = [m.predict_phenotype(train_cells)["cell_type"] for m in (model, twin)]

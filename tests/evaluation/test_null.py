@@ -5,7 +5,7 @@ import pytest
 from polygene_scverse import metrics
 from polygene_scverse.evaluation import _null
 from polygene_scverse.evaluation._bootstrap import SCORES
-from polygene_scverse.evaluation._folds import Labels, make_folds, train_fold
+from polygene_scverse.evaluation._folds import Labels, Training, make_folds, train_fold
 from polygene_scverse.evaluation._null import NULL, draw_permutation, null_rows, permute_labels
 
 
@@ -44,7 +44,7 @@ def test_permuted_labels_cannot_be_learned(with_disease, small):
     before = with_disease.obs.copy()
     folds = make_folds(with_disease.obs, "donor", 3, labels, 0)
     kwargs = {**small, "max_epochs": 1}
-    rows = pd.DataFrame(null_rows(with_disease, folds, labels, "donor", 2, 0, kwargs)).set_index("score")
+    rows = pd.DataFrame(null_rows(with_disease, folds, labels, Training("donor", 0, kwargs), 2)).set_index("score")
     assert list(rows.index) == list(SCORES)
     assert (rows["method"] == NULL).all()
     assert (rows["low"] <= rows["value"]).all()
@@ -57,8 +57,8 @@ def test_permuted_labels_cannot_be_learned(with_disease, small):
 
 def test_nothing_to_permute_labels(cells):
     labels = {"disease": Labels(["a", "b"], np.zeros(3, dtype=int))}
-    assert null_rows(cells, [], {}, "donor", 5, 0, {}) == []
-    assert null_rows(cells, [], labels, "donor", 0, 0, {}) == []
+    assert null_rows(cells, [], {}, Training("donor", 0, {}), 5) == []
+    assert null_rows(cells, [], labels, Training("donor", 0, {}), 0) == []
 
 
 def test_too_few_groups_for_a_null(cells):
@@ -67,7 +67,7 @@ def test_too_few_groups_for_a_null(cells):
     labels = {"disease": Labels(["a", "b"], (donor == 0).astype(int))}
     folds = [(np.flatnonzero(donor == k), np.flatnonzero(donor != k)) for k in range(6)]
     with pytest.raises(ValueError, match=r"`n_null`: a hundred permutations of the categories of \['disease'\]"):
-        null_rows(cells, folds, labels, "donor", 1, 0, {})
+        null_rows(cells, folds, labels, Training("donor", 0, {}), 1)
 
 
 def test_phenotypes_are_permuted_together():
@@ -96,8 +96,9 @@ def test_scores_are_those_of_models_trained_on_permuted_labels(with_disease, sma
     monkeypatch.setattr(_null, "permute_labels", lambda label, groups, order: label.codes)
     labels = {"disease": Labels.from_column(with_disease.obs["disease"])}
     ((train, test), *_) = make_folds(with_disease.obs, "donor", 3, labels, 0)
-    rows = null_rows(with_disease, [(train, test)], labels, "donor", 1, 0, small)
-    model, _ = train_fold(with_disease, train, ["disease"], group_key="donor", seed=0, train_kwargs=small)
+    training = Training("donor", 0, small)
+    rows = null_rows(with_disease, [(train, test)], labels, training, 1)
+    model, _ = train_fold(with_disease, train, ["disease"], training)
     proba = model.predict_phenotype(with_disease[test].copy())["disease"]
     found = {row["score"]: row["value"] for row in rows}
     assert found["nll"] == pytest.approx(metrics.nll(labels["disease"].codes[test], proba))

@@ -1,13 +1,15 @@
 import numpy as np
 import pytest
 from scipy.special import softmax
+from sklearn.metrics import f1_score
 from sklearn.model_selection import GroupKFold, StratifiedKFold
 
 from polygene_scverse.evaluation._baselines import baseline_probabilities
 from polygene_scverse.evaluation._features import Features
-from polygene_scverse.evaluation._scikit_learn import CLASSIFIERS, MAJORITY, SHRINKAGES, fit_predict, inner_folds
+from polygene_scverse.evaluation._scikit_learn import CLASSIFIERS, GRIDS, MAJORITY, fit_predict, inner_folds
 
 LDA = "shrunken LDA on HVGs"
+SHRINKAGES = GRIDS["lineardiscriminantanalysis"]["lineardiscriminantanalysis__shrinkage"]
 
 
 @pytest.mark.parametrize("name", [name for name in CLASSIFIERS if name != MAJORITY])
@@ -58,8 +60,6 @@ def discriminants(x, labels, test, shrinkage):
 @pytest.mark.parametrize("n_groups", [None, 4], ids=["cells", "groups"])
 def test_shrunken_discriminants_are_those_of_the_formula(n_groups):
     """Three genes of five tell a little; the shrinkage is the one of the best mean macro-F1 in the inner folds."""
-    from sklearn.metrics import f1_score
-
     rng = np.random.default_rng(4)
     labels = rng.integers(0, 3, 96)
     x = rng.normal(0, 1, (96, 17)) @ (np.eye(17) + 0.4)
@@ -73,10 +73,10 @@ def test_shrunken_discriminants_are_those_of_the_formula(n_groups):
                 for a, b in inner_folds(x, labels, groups)
             ]
         )
-        for shrinkage in SHRINKAGES["lineardiscriminantanalysis__shrinkage"]
+        for shrinkage in SHRINKAGES
     ]
     assert len(set(scores)) > 1
-    best = SHRINKAGES["lineardiscriminantanalysis__shrinkage"][int(np.argmax(scores))]
+    best = SHRINKAGES[int(np.argmax(scores))]
     proba = fit_predict(LDA, Features(x, None), labels, groups, Features(test, None), 0)
     np.testing.assert_allclose(proba, discriminants(x, labels, test, best), atol=1e-3)
 

@@ -10,15 +10,14 @@ from polygene_scverse.evaluation._scores import group_rows, method_scores, score
 
 def simulate_predictions(codes, quality, seed=0):
     """Predictions of methods that give the true one of three categories so much more probability."""
-    rng = np.random.default_rng(seed)
-    codes = np.asarray(codes)
-    predictions = Predictions(np.arange(len(codes)), codes, codes >= -1)
+    rng, codes = np.random.default_rng(seed), np.asarray(codes)
+    probabilities = {}
     for method, share in quality.items():
         proba = rng.dirichlet(np.ones(3), len(codes)) * (1 - share)
         proba[np.arange(len(codes)), codes] += np.where(codes >= 0, share, 0)
-        proba /= proba.sum(1, keepdims=True)
-        predictions.add(method, proba, proba.argmax(1))
-    return predictions
+        probabilities[method] = proba / proba.sum(1, keepdims=True)
+    predicted = {method: proba.argmax(1) for method, proba in probabilities.items()}
+    return Predictions(np.arange(len(codes)), codes, probabilities, predicted)
 
 
 @pytest.fixture

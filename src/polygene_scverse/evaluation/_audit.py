@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from anndata import AnnData
 from numpy.typing import NDArray
 
-from polygene_scverse.data.read._phenotypes import encode
-from polygene_scverse.evaluation._folds import Codes, Labels, fill_columns, group_codes, make_folds, train_fold
+from polygene_scverse.evaluation._folds import (
+    Codes,
+    Labels,
+    Training,
+    fill_columns,
+    group_codes,
+    make_folds,
+    train_fold,
+)
 from polygene_scverse.model import Polygene
 
 MIN_PROBABILITY = 1e-6
@@ -28,85 +34,57 @@ COLUMNS = {
 }
 """Columns of the table and their types."""
 
-Floats = NDArray[np.float64]
+Floats = NDArray[np.floating]
 
 
-@dataclass(frozen=True)
-class Evidence:
+class Evidence(NamedTuple):
     """How well the expression of each cell fits each category of a phenotype.
 
     Parameters
     ----------
-    label
-        What is recorded.
     probabilities
-        Of each category; shape (n_obs, n_categories).
+        Of each category, 0 where the model does not have it; shape (n_obs, n_categories).
     log_likelihoods
         Log of the probabilities over the categories' shares of the training cells, same shape.
     """
 
-    label: Labels
     probabilities: Floats
     log_likelihoods: Floats
 
-    def recorded_probability(self) -> Floats:
-        """Probability of the recorded category, NaN where none is; shape (n_obs,)."""
-        codes = self.label.codes
-        return np.where(codes >= 0, self.probabilities[np.arange(len(codes)), codes], np.nan)
-
 
 def out_of_fold_evidence(
-    adata: AnnData,
-    phenotypes: Sequence[str],
-    *,
-    group_key: str | None,
-    n_folds: int,
-    seed: int,
-    train_kwargs: Mapping[str, Any],
+    adata: AnnData, labels: Mapping[str, Labels], n_folds: int, training: Training
 ) -> dict[str, Evidence]:
     """Evidence for each phenotype by models that have seen neither the cell nor its group."""
-    labels = {name: Labels.from_column(adata.obs[name]) for name in phenotypes}
-    folds = make_folds(adata.obs, group_key, n_folds, labels, seed)
-    shapes = {name: (adata.n_obs, len(label.categories)) for name, label in labels.items()}
-    evidence = {name: Evidence(label, np.zeros(shapes[name]), np.zeros(shapes[name])) for name, label in labels.items()}
-    for train_rows, test_rows in folds:
-        model, _ = train_fold(adata, train_rows, phenotypes, group_key=group_key, seed=seed, train_kwargs=train_kwargs)
-        for name, (table, log_likelihoods) in _predict(model, adata[test_rows].copy(), phenotypes).items():
-            categories = labels[name].categories
-            evidence[name].probabilities[test_rows] = fill_columns(table, categories)
-            evidence[name].log_likelihoods[test_rows] = fill_columns(log_likelihoods, categories)
+    shapes = {name: (2, adata.n_obs, len(label.categories)) for name, label in labels.items()}
+    evidence = {name: Evidence(*np.zeros(shape)) for name, shape in shapes.items()}
+    for train_rows, test_rows in make_folds(adata.obs, training.group_key, n_folds, labels, training.seed):
+        model, _ = train_fold(adata, train_rows, list(labels), training)
+        for name, found in model_evidence(model, adata[test_rows].copy(), labels).items():
+            for all_cells, test_cells in zip(evidence[name], found, strict=True):
+                all_cells[test_rows] = test_cells
     return evidence
 
 
-def model_evidence(model: Polygene, adata: AnnData, phenotypes: Sequence[str]) -> dict[str, Evidence]:
-    """Evidence for each phenotype by a model that was trained on other cells; its categories are the only ones."""
-    evidence = {}
-    for name, (table, log_likelihoods) in _predict(model, adata, phenotypes).items():
-        categories = model.categories[name]
-        label = Labels(categories, encode(adata.obs[name], categories)[0])
-        evidence[name] = Evidence(label, table.to_numpy(), log_likelihoods.to_numpy())
+def model_evidence(model: Polygene, adata: AnnData, labels: Mapping[str, Labels]) -> dict[str, Evidence]:
+    """Evidence for each phenotype by a model that was trained on other cells."""
+    evidence, shares = {}, dict(zip(model.layout.phenotype_names, model.module.log_shares(), strict=True))
+    for name, table in model.predict_phenotype(adata, phenotypes=list(labels)).items():
+        log_shares = shares[name].numpy(force=True).astype(np.float64)
+        tables = (table, table.clip(lower=MIN_PROBABILITY).apply(np.log) - log_shares)
+        evidence[name] = Evidence(*(fill_columns(values, labels[name].categories) for values in tables))
     return evidence
 
 
-def _predict(
-    model: Polygene, adata: AnnData, phenotypes: Sequence[str]
-) -> dict[str, tuple[pd.DataFrame, pd.DataFrame]]:
-    """Probabilities, and their logs over the categories' shares of the training cells."""
-    shares = dict(zip(model.layout.phenotype_names, model.module.log_shares(), strict=True))
-    return {
-        name: (
-            table,
-            table.clip(lower=MIN_PROBABILITY).apply(np.log) - shares[name].numpy(force=True).astype(np.float64),
-        )
-        for name, table in model.predict_phenotype(adata, phenotypes=phenotypes).items()
-    }
-
-
-def sample_table(evidence: Mapping[str, Evidence], obs: pd.DataFrame, sample_key: str | None) -> pd.DataFrame:
+def sample_table(
+    labels: Mapping[str, Labels], evidence: Mapping[str, Evidence], obs: pd.DataFrame, sample_key: str | None
+) -> pd.DataFrame:
     """Judge the samples by each phenotype that is constant within them.
 
     Parameters
     ----------
+    labels
+        What is recorded, by phenotype.
     evidence
         For each phenotype.
     obs
@@ -121,19 +99,15 @@ def sample_table(evidence: Mapping[str, Evidence], obs: pd.DataFrame, sample_key
     rows: list[dict[str, Any]] = []
     if sample_key is not None:
         samples, names = group_codes(obs, sample_key), obs[sample_key].astype(str).to_numpy()
-        for phenotype, found in evidence.items():
-            if found.label.constant_within(samples):
-                rows += judge_samples(phenotype, found.label, found.log_likelihoods, samples, names)
+        for phenotype, label in labels.items():
+            if label.constant_within(samples):
+                rows += judge_samples(phenotype, label, evidence[phenotype].log_likelihoods, samples, names)
     table = pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
     return table.sort_values("score", kind="stable", ignore_index=True)
 
 
 def judge_samples(
-    phenotype: str,
-    label: Labels,
-    log_likelihoods: Floats,
-    samples: NDArray[np.integer],
-    sample_names: NDArray[np.object_],
+    phenotype: str, label: Labels, log_likelihoods: Floats, samples: Codes, sample_names: NDArray[np.object_]
 ) -> list[dict[str, Any]]:
     """A row per sample with a recorded category.
 
@@ -153,8 +127,7 @@ def judge_samples(
     means = np.stack([log_likelihoods[members].mean(axis=0) for members in cells])  # (n_samples, n_categories)
     rows = []
     for i, (members, own) in enumerate(zip(cells, recorded, strict=True)):
-        others = range(len(label.categories))
-        offsets = np.array([category_offset(means[:, own] - means[:, k], recorded, i, k) for k in others])
+        offsets = np.array([category_offset(means[:, own] - mean, recorded, i, k) for k, mean in enumerate(means.T)])
         scores = means[i, own] - means[i] - offsets  # against each other category
         scores[own] = np.inf
         best = int(scores.argmin())

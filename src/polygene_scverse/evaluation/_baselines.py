@@ -72,6 +72,6 @@ def baseline_probabilities(
     known = codes >= 0
     probabilities = np.zeros((len(test.x), n_categories))
     known_groups = None if groups is None else groups[known]
-    fitted = BASELINES[name](train.take(known), codes[known], known_groups, test, seed)
-    probabilities[:, np.unique(codes[known])] = fitted
+    found = np.unique(codes[known])
+    probabilities[:, found] = BASELINES[name](train.take(known), codes[known], known_groups, test, seed)
     return probabilities

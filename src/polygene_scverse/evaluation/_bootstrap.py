@@ -18,10 +18,9 @@ from polygene_scverse.metrics._known import confidence_bins
 Floats = NDArray[np.float64]
 
 SCORES = ("accuracy", "balanced_accuracy", "macro_f1", "macro_f1_10", "ece", "nll")
-LOWER_IS_BETTER = ("ece", "nll")
 MIN_GROUPS = 5
 """Test groups from which on groups are resampled, not cells within them."""
-MIN_CELLS, N_BINS, BLOCK = 10, 15, 50
+N_BINS, BLOCK = 15, 50
 
 
 def sums_by_cell(codes: NDArray[np.integer], probabilities: Floats, predicted: NDArray[np.integer]) -> sp.csr_matrix:
@@ -147,5 +146,4 @@ def _one_hot(codes: NDArray[np.integer], k: int) -> sp.csr_matrix:
 
 def _mean(values: Floats, counted: NDArray[np.bool_]) -> Floats:
     """Mean over the last axis of the values that count; NaN if none does."""
-    mean: Floats = np.where(counted, values, 0.0).sum(axis=-1) / counted.sum(axis=-1)
-    return mean
+    return np.asarray(np.where(counted, values, 0.0).sum(axis=-1) / counted.sum(axis=-1))

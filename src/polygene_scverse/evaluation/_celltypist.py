@@ -37,5 +37,4 @@ def celltypist_probabilities(
         model = celltypist.train(train.x, labels=labels.astype(str), genes=genes, check_expression=False, n_jobs=1)
         table = celltypist.annotate(query, model=model).probability_matrix
     values = table[[str(label) for label in np.unique(labels)]].to_numpy(dtype=np.float64)
-    probabilities: NDArray[np.float64] = values / values.sum(axis=1, keepdims=True)
-    return probabilities
+    return np.asarray(values / values.sum(axis=1, keepdims=True))

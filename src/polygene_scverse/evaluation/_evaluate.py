@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from anndata import AnnData
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
-from polygene_scverse.evaluation._folds import Labels, group_codes, make_folds
+from polygene_scverse.evaluation._folds import Labels, Split, Training, group_codes, make_folds
 from polygene_scverse.evaluation._null import null_rows
 from polygene_scverse.evaluation._predictions import predict_folds
 from polygene_scverse.evaluation._scores import group_rows, score_rows
@@ -43,30 +42,24 @@ class Evaluation:
 def evaluate_folds(
     adata: AnnData,
     phenotypes: Sequence[str],
-    *,
-    group_key: str | None,
-    split: int | tuple[ArrayLike, ArrayLike],
+    split: Split,
+    training: Training,
     baselines: Sequence[str],
     n_bootstrap: int,
     n_null: int,
-    seed: int,
-    train_kwargs: Mapping[str, Any],
 ) -> Evaluation:
     """Train and test in each fold, and score the predictions of all folds together.
 
     The arguments are those of :func:`~polygene_scverse.tl.evaluate`.
     """
+    group_key, seed = training.group_key, training.seed
     labels = {name: Labels.from_column(adata.obs[name]) for name in phenotypes}
     folds, groups = make_folds(adata.obs, group_key, split, labels, seed), group_codes(adata.obs, group_key)
-    predictions = predict_folds(
-        adata, folds, labels, group_key=group_key, baselines=baselines, seed=seed, train_kwargs=train_kwargs
-    )
+    predictions = predict_folds(adata, folds, labels, training, baselines)
     strata = np.zeros_like(groups) if group_key is None else groups
     rows = [row for name in labels for row in score_rows(name, predictions[name], strata, n_bootstrap, seed)]
-    grouped = {} if group_key is None else labels
-    constant = {name: label for name, label in grouped.items() if label.constant_within(groups)}
-    rows += null_rows(adata, folds, constant, group_key, n_null, seed, train_kwargs)
-    table = pd.DataFrame(rows)
+    constant = {n: label for n, label in labels.items() if group_key is not None and label.constant_within(groups)}
+    table = pd.DataFrame(rows + null_rows(adata, folds, constant, training, n_null))
     by_group = [] if group_key is None else group_rows(predictions, groups, adata.obs[group_key])
     tested = np.full(adata.n_obs, -1)
     for i, (_, test_rows) in enumerate(folds):

@@ -25,6 +25,8 @@ Codes = NDArray[np.int64]
 """Numbers of categories or groups, -1 where unknown; shape (n_cells,)."""
 Fold = tuple[Rows, Rows]
 """Training and test cells."""
+Split = int | tuple[ArrayLike, ArrayLike]
+"""A number of folds; or the rows of the training and of the test cells, which make one."""
 MIN_GROUPS = 5
 """Training groups from which on whole ones are held out inside a training, for its own validation. One of fewer is a
 large part of what there is to learn from, which baselines have: cells are held out instead."""
@@ -37,7 +39,7 @@ class Labels:
     Parameters
     ----------
     categories
-        Those that occur.
+        Their names.
     codes
         Category of each cell, -1 where it is missing; shape (n_obs,).
     """
@@ -46,16 +48,39 @@ class Labels:
     codes: Codes
 
     @classmethod
-    def from_column(cls, column: pd.Series[Any]) -> Labels:
-        """Read an obs column as the model does."""
-        categories = categories_of(column)
-        return cls(categories, encode(column, categories)[0])
+    def from_column(cls, column: pd.Series[Any], categories: Sequence[str] | None = None) -> Labels:
+        """Read an obs column as the model does; by default all categories that occur."""
+        found = categories_of(column) if categories is None else list(categories)
+        return cls(found, encode(column, found)[0])
+
+    def recorded_values(self, values: NDArray[np.floating]) -> NDArray[np.floating]:
+        """Of a value for each category that of the recorded one, NaN where none is; shape (n_obs,)."""
+        return np.where(self.codes >= 0, values[np.arange(len(self.codes)), self.codes], np.nan)
 
     def constant_within(self, groups: NDArray[np.integer]) -> bool:
         """Whether each group has one category at most, and two groups or more have one."""
         known = self.codes >= 0
         pairs = pd.DataFrame({"group": groups[known], "code": self.codes[known]}).drop_duplicates()
         return len(pairs) >= 2 and not pairs["group"].duplicated().any()
+
+
+@dataclass(frozen=True)
+class Training:
+    """How the model is trained in each fold.
+
+    Parameters
+    ----------
+    group_key
+        Column of the groups; None if there are none.
+    seed
+        Seed of the training.
+    kwargs
+        Passed to :func:`~polygene_scverse.tl.train`; they win over the others.
+    """
+
+    group_key: str | None
+    seed: int
+    kwargs: Mapping[str, Any]
 
 
 def group_codes(obs: pd.DataFrame, group_key: str | None) -> Codes:
@@ -66,11 +91,7 @@ def group_codes(obs: pd.DataFrame, group_key: str | None) -> Codes:
 
 
 def make_folds(
-    obs: pd.DataFrame,
-    group_key: str | None,
-    split: int | tuple[ArrayLike, ArrayLike],
-    labels: Mapping[str, Labels],
-    seed: int,
+    obs: pd.DataFrame, group_key: str | None, split: Split, labels: Mapping[str, Labels], seed: int
 ) -> list[Fold]:
     """Row numbers of training and test cells, fold by fold.
 
@@ -81,7 +102,7 @@ def make_folds(
     group_key
         Column whose groups stay whole; None splits single cells.
     split
-        Number of folds; or the rows of the training and of the test cells, which make one.
+        See `Split`.
     labels
         Labels of each phenotype: folds get alike shares of what is constant within groups, and each must leave two
         categories to learn.
@@ -130,19 +151,11 @@ def _draw_folds(
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="The least populated class")
             strata = np.unique(strata, return_inverse=True)[1]
-            folds = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed).split(strata, strata, groups)
+            folds = list(StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed).split(strata, strata, groups))
     return [(np.sort(train_rows), np.sort(test_rows)) for train_rows, test_rows in folds]
 
 
-def train_fold(
-    adata: AnnData,
-    rows: Rows,
-    phenotypes: Sequence[str],
-    *,
-    group_key: str | None,
-    seed: int,
-    train_kwargs: Mapping[str, Any] | None = None,
-) -> tuple[Polygene, AnnData]:
+def train_fold(adata: AnnData, rows: Rows, phenotypes: Sequence[str], training: Training) -> tuple[Polygene, AnnData]:
     """Train on some cells that are copied before, so that nothing of the others reaches the model.
 
     Ranks of genes in ``var`` may come from all cells, so they are left out and computed anew.
@@ -153,17 +166,17 @@ def train_fold(
     """
     from polygene_scverse.tl._train import train  # here, as tl imports evaluation
 
-    cells = adata[rows].copy()
+    cells, group_key = adata[rows].copy(), training.group_key
     check_not_empty(*cells.shape)
     cells.var = cells.var.drop(columns=RANK, errors="ignore")
     cells.uns.pop(UNS, None)
     enough = group_key is not None and cells.obs[group_key].nunique(dropna=False) >= MIN_GROUPS
-    kwargs = {"group_key": group_key if enough else None, "verbose": False, "seed": seed} | dict(train_kwargs or {})
+    kwargs = {"group_key": group_key if enough else None, "verbose": False, "seed": training.seed, **training.kwargs}
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*`group_key`: what")  # warned of once, for all cells
         return train(cells, phenotypes=list(phenotypes), **kwargs), cells
 
 
-def fill_columns(table: pd.DataFrame, categories: Sequence[str]) -> NDArray[np.float64]:
+def fill_columns(table: pd.DataFrame, categories: Sequence[str]) -> NDArray[np.floating]:
     """A column for each of `categories`, 0 where the model does not have it; shape (n_cells, n_categories)."""
-    return table.reindex(columns=list(categories), fill_value=0.0).to_numpy(dtype=np.float64)
+    return table.reindex(columns=list(categories), fill_value=0.0).to_numpy()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -11,7 +11,7 @@ from anndata import AnnData
 from numpy.typing import NDArray
 
 from polygene_scverse.evaluation._bootstrap import SCORES
-from polygene_scverse.evaluation._folds import Codes, Fold, Labels, group_codes
+from polygene_scverse.evaluation._folds import Codes, Fold, Labels, Training, group_codes
 from polygene_scverse.evaluation._predictions import MODEL, predict_folds
 from polygene_scverse.evaluation._scores import Row, method_scores
 
@@ -43,13 +43,7 @@ def permute_labels(label: Labels, groups: NDArray[np.integer], order: NDArray[np
 
 
 def null_rows(
-    adata: AnnData,
-    folds: Sequence[Fold],
-    labels: Mapping[str, Labels],
-    group_key: str | None,
-    n: int,
-    seed: int,
-    train_kwargs: Mapping[str, Any],
+    adata: AnnData, folds: Sequence[Fold], labels: Mapping[str, Labels], training: Training, n: int
 ) -> list[Row]:
     """Mean, lowest and highest score over permutations, a row per phenotype and score.
 
@@ -63,27 +57,20 @@ def null_rows(
         Training and test rows.
     labels
         Phenotypes that are constant within groups.
-    group_key
-        Column of the groups.
+    training
+        How the model is trained. Its seed is that of the permutations too; trainings have as many seeds.
     n
         Number of permutations.
-    seed
-        Seed of the permutations and trainings.
-    train_kwargs
-        Passed to `train`.
     """
     if not labels or n < 1:
         return []
-    rng, groups = np.random.default_rng(seed), group_codes(adata.obs, group_key)
+    rng, groups = np.random.default_rng(training.seed), group_codes(adata.obs, training.group_key)
     samples: dict[str, list[NDArray[np.float64]]] = {name: [] for name in labels}
     for i in range(n):
         permuted = draw_permutation(labels, groups, folds, rng)
-        cells = with_labels(adata, permuted)
-        predictions = predict_folds(
-            cells, folds, permuted, group_key=group_key, seed=seed + i, train_kwargs=train_kwargs
-        )
-        for name in labels:
-            samples[name].append(method_scores(predictions[name].known(), MODEL))
+        seeded = replace(training, seed=training.seed + i)
+        for name, predictions in predict_folds(with_labels(adata, permuted), folds, permuted, seeded, ()).items():
+            samples[name].append(method_scores(predictions.known(), MODEL))
     rows = []
     for name, label in labels.items():
         table, known = np.array(samples[name]), label.codes >= 0  # (n, 6), (n_obs,)

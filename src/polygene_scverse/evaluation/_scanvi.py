@@ -18,13 +18,7 @@ UNLABELLED = "unlabelled"
 
 
 def scanvi_probabilities(
-    train: Features,
-    labels: Codes,
-    groups: Codes | None,
-    test: Features,
-    seed: int,
-    *,
-    max_epochs: tuple[int, int] = (50, 20),
+    train: Features, labels: Codes, groups: Codes | None, test: Features, seed: int, epochs: tuple[int, int] = (50, 20)
 ) -> NDArray[np.float64]:
     """Train scVI, then scANVI, on labelled cells and predict others: a `Baseline`.
 
@@ -38,7 +32,7 @@ def scanvi_probabilities(
         Not used.
     seed
         Seed of weights and order.
-    max_epochs
+    epochs
         Passes over the training cells of scVI and of scANVI.
 
     Returns
@@ -60,12 +54,11 @@ def scanvi_probabilities(
         warnings.simplefilter("ignore")
         SCVI.setup_anndata(cells, labels_key="label")
         first = SCVI(cells)
-        first.train(max_epochs[0], **plan)
+        first.train(epochs[0], **plan)
         model = SCANVI.from_scvi_model(first, unlabeled_category=UNLABELLED)
-        model.train(max_epochs[1], **plan)
+        model.train(epochs[1], **plan)
         table = model.predict(query, soft=True)
-    probabilities: NDArray[np.float64] = table[[str(label) for label in np.unique(labels)]].to_numpy(dtype=np.float64)
-    return probabilities
+    return np.asarray(table[[str(label) for label in np.unique(labels)]], dtype=np.float64)
 
 
 def _obs(labels: NDArray[np.str_]) -> pd.DataFrame:

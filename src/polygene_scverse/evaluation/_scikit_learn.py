@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -22,12 +20,13 @@ from sklearn.preprocessing import StandardScaler
 from polygene_scverse.evaluation._features import Features
 from polygene_scverse.evaluation._folds import Codes, Fold
 
-N_COMPONENTS, N_NEIGHBORS, N_INNER_FOLDS = 50, 15, 3
-PENALTIES = {"logisticregression__C": (1e-3, 1e-2, 1e-1)}
-"""Values that are tried for C, the inverse of the penalty."""
-SHRINKAGES = {"lineardiscriminantanalysis__shrinkage": (0.1, 0.3, 0.6, 0.9)}
-"""Values that are tried for the weight of the identity in the covariance of genes."""
+N_COMPONENTS, N_NEIGHBORS = 50, 15
 MAJORITY = "majority"
+GRIDS = {
+    "logisticregression": {"logisticregression__C": (1e-3, 1e-2, 1e-1)},
+    "lineardiscriminantanalysis": {"lineardiscriminantanalysis__shrinkage": (0.1, 0.3, 0.6, 0.9)},
+}
+"""Values that are tried, by the last step: the inverse of the penalty; the weight of the identity in the covariance."""
 
 
 class Classifier(Protocol):
@@ -40,60 +39,53 @@ class Classifier(Protocol):
         """Probabilities of the categories that occurred, ascending; shape (n_cells, n_found)."""
 
 
-def inner_folds(x: NDArray[np.float32], labels: Codes, groups: Codes | None) -> list[Fold]:
-    """Folds inside the training cells: of whole groups where there are three or more."""
+def inner_folds(x: NDArray[np.float32], labels: Codes, groups: Codes | None, n_folds: int = 3) -> list[Fold]:
+    """Folds inside the training cells, `n_folds` at most: of whole groups where there are three or more."""
     n_groups = 0 if groups is None else len(np.unique(groups))
     if n_groups >= 3:
-        return list(GroupKFold(min(N_INNER_FOLDS, n_groups)).split(x, labels, groups))
+        return list(GroupKFold(min(n_folds, n_groups)).split(x, labels, groups))
     rarest = int(np.unique(labels, return_counts=True)[1].min())
-    return list(StratifiedKFold(min(N_INNER_FOLDS, max(2, rarest))).split(x, labels))
+    return list(StratifiedKFold(min(n_folds, max(2, rarest))).split(x, labels))
 
 
-def _tuned(folds: Sequence[Fold], grid: Mapping[str, Sequence[float]], *steps: Any) -> Classifier:
-    search: Classifier = GridSearchCV(make_pipeline(*steps), dict(grid), cv=folds, scoring="f1_macro")
-    return search
+def pipelines(n: int, seed: int) -> dict[str, Any]:
+    """Each classifier with what comes before it.
 
-
-def _pca(n: int, seed: int) -> Any:
-    return PCA(min(N_COMPONENTS, n), random_state=seed)
-
-
-def _logistic_regression(
-    n: int, folds: Sequence[Fold], seed: int, *, on_pcs: bool = False, class_weight: str | None = None
-) -> Classifier:
-    classifier = LogisticRegression(max_iter=1000, class_weight=class_weight)
-    return _tuned(folds, PENALTIES, StandardScaler(), *([_pca(n, seed)] if on_pcs else []), classifier)
-
-
-def _boosted_trees(n: int, folds: Sequence[Fold], seed: int) -> Classifier:
+    Parameters
+    ----------
+    n
+        Number of genes, or of cells in the smallest fold, if that is lower.
+    seed
+        Seed of what is drawn.
+    """
+    scaler, pca = StandardScaler(), PCA(min(N_COMPONENTS, n), random_state=seed)
+    plain, balanced = (LogisticRegression(max_iter=1000, class_weight=weight) for weight in (None, "balanced"))
     # without the penalty a category of one or two cells drives all scores to infinity
     trees = HistGradientBoostingClassifier(early_stopping=False, l2_regularization=10.0, random_state=seed)
-    pipeline: Classifier = make_pipeline(_pca(n, seed), trees)
-    return pipeline
+    return {
+        MAJORITY: make_pipeline(DummyClassifier(strategy="prior")),
+        "kNN on PCs": make_pipeline(pca, KNeighborsClassifier(min(N_NEIGHBORS, n))),
+        "logistic regression on HVGs": make_pipeline(scaler, plain),
+        "logistic regression on HVGs, balanced": make_pipeline(scaler, balanced),
+        "logistic regression on PCs": make_pipeline(scaler, pca, plain),
+        "logistic regression on PCs, balanced": make_pipeline(scaler, pca, balanced),
+        "boosted trees on PCs": make_pipeline(pca, trees),
+        "shrunken LDA on HVGs": make_pipeline(scaler, LinearDiscriminantAnalysis(solver="lsqr")),
+    }
 
 
-CLASSIFIERS: dict[str, Callable[[int, Sequence[Fold], int], Classifier]] = {
-    MAJORITY: lambda n, folds, seed: DummyClassifier(strategy="prior"),
-    "kNN on PCs": lambda n, folds, seed: make_pipeline(_pca(n, seed), KNeighborsClassifier(min(N_NEIGHBORS, n))),
-    "logistic regression on HVGs": _logistic_regression,
-    "logistic regression on HVGs, balanced": partial(_logistic_regression, class_weight="balanced"),
-    "logistic regression on PCs": partial(_logistic_regression, on_pcs=True),
-    "logistic regression on PCs, balanced": partial(_logistic_regression, on_pcs=True, class_weight="balanced"),
-    "boosted trees on PCs": _boosted_trees,
-    "shrunken LDA on HVGs": lambda n, folds, seed: _tuned(
-        folds, SHRINKAGES, StandardScaler(), LinearDiscriminantAnalysis(solver="lsqr")
-    ),
-}
-"""Make a classifier from the number of genes (or of cells in the smallest fold, if that is lower), folds and seed."""
+CLASSIFIERS = tuple(pipelines(1, 0))
+"""Their names."""
 
 
 def fit_predict(
-    name: str, train: Features, labels: Codes, groups: Codes | None, test: Features, seed: int
+    name: str, train: Features, labels: Codes, groups: Codes | None, test: Features, seed: int, n_folds: int = 3
 ) -> NDArray[np.float64]:
-    """Train the classifier of a name in `CLASSIFIERS`, and predict; a `Baseline` once the name is given."""
-    folds = inner_folds(train.x, labels, groups)
-    smallest = min(len(rows) for rows, _ in folds)
-    classifier = CLASSIFIERS[name](min(smallest, train.x.shape[1]), folds, seed)
+    """Train a classifier, tuned in inner folds if it has a grid, and predict; a `Baseline` once its name is given."""
+    folds = inner_folds(train.x, labels, groups, n_folds)
+    pipeline = pipelines(min(train.x.shape[1], *(len(rows) for rows, _ in folds)), seed)[name]
+    grid = GRIDS.get(pipeline.steps[-1][0])
+    classifier: Classifier = GridSearchCV(pipeline, grid, cv=folds, scoring="f1_macro") if grid else pipeline
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Only one sample available")  # LDA, where a category has one cell
         return classifier.fit(train.x, labels).predict_proba(test.x)

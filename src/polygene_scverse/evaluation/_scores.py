@@ -9,19 +9,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from polygene_scverse.evaluation._bootstrap import (
-    LOWER_IS_BETTER,
-    MIN_CELLS,
-    SCORES,
-    bootstrap,
-    interval,
-    point_scores,
-    sums_by_cell,
-)
+from polygene_scverse.evaluation._bootstrap import SCORES, bootstrap, interval, point_scores, sums_by_cell
 from polygene_scverse.evaluation._predictions import MODEL, Predictions
 from polygene_scverse.evaluation._scikit_learn import MAJORITY
 
 Row = dict[str, Any]
+LOWER_IS_BETTER, MIN_CELLS = ("ece", "nll"), 10
 
 
 def large_categories(predictions: Predictions) -> NDArray[np.bool_]:

@@ -54,8 +54,9 @@ def describe_evaluation(
     for name, label in labels.items():
         rows = table[table["phenotype"] == name]
         sentences += _describe_baselines(name, rows[rows["method"] != NULL])
-        if n := predictions[name].n_unseen:
-            sentences.append(f"{name}: {n:,} test cells are of a category without training cells, and left out.")
+        tested = predictions[name]
+        if n_unseen := int(((label.codes[tested.rows] >= 0) & (tested.codes < 0)).sum()):
+            sentences.append(f"{name}: {n_unseen:,} test cells are of a category without training cells, and left out.")
         if name in constant:
             known = label.codes >= 0
             sentences.append(

@@ -11,9 +11,10 @@ from anndata import AnnData
 from rich.console import Console
 
 from polygene_scverse._constants import UNS, audit_key
-from polygene_scverse._validate import check_columns
+from polygene_scverse._validate import check_choice, check_columns
 from polygene_scverse.data.read._phenotypes import candidates, resolve_phenotypes
 from polygene_scverse.evaluation._audit import describe_audit, model_evidence, out_of_fold_evidence, sample_table
+from polygene_scverse.evaluation._folds import Labels, Training
 from polygene_scverse.model import Polygene
 from polygene_scverse.tl._models import find
 
@@ -92,16 +93,19 @@ def audit(
         if key is not None:
             check_columns([key], adata, argument, candidates(adata.obs))
     if model is None:
-        kwargs = {"max_epochs": max_epochs, "validation_size": 0} | dict(train_kwargs or {})
-        evidence = out_of_fold_evidence(
-            adata, names, group_key=group_key, n_folds=n_folds, seed=seed, train_kwargs=kwargs
-        )
+        labels = {name: Labels.from_column(adata.obs[name]) for name in names}
+        kwargs = {"max_epochs": max_epochs, "validation_size": 0, **(train_kwargs or {})}
+        evidence = out_of_fold_evidence(adata, labels, n_folds, Training(group_key, seed, kwargs))
     else:
-        evidence = model_evidence(find(adata, model), adata, names)
-    table = sample_table(evidence, adata.obs, sample_key)
+        trained = find(adata, model)
+        for name in names:
+            check_choice(name, trained.layout.phenotype_names, "phenotypes")
+        labels = {name: Labels.from_column(adata.obs[name], trained.categories[name]) for name in names}
+        evidence = model_evidence(trained, adata, labels)
+    table = sample_table(labels, evidence, adata.obs, sample_key)
     sentences = describe_audit(table, sample_key)
-    for name, found in evidence.items():
-        adata.obs[audit_key(name)] = found.recorded_probability()
+    for name, label in labels.items():
+        adata.obs[audit_key(name)] = label.recorded_values(evidence[name].probabilities)
     stored = {"table": table, "words": sentences, "phenotypes": names, "sample_key": sample_key or ""}
     adata.uns[UNS] = {**adata.uns.get(UNS, {}), "audit": stored}
     Console(soft_wrap=True, highlight=False).print("\n".join(sentences), markup=False)

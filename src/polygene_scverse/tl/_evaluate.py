@@ -8,7 +8,6 @@ from typing import Any
 
 import pandas as pd
 from anndata import AnnData
-from numpy.typing import ArrayLike
 from rich.console import Console
 
 from polygene_scverse._constants import BALANCE, UNS
@@ -16,6 +15,7 @@ from polygene_scverse._validate import check_columns
 from polygene_scverse.data.read._phenotypes import candidates, resolve_phenotypes
 from polygene_scverse.evaluation._baselines import choose_baselines
 from polygene_scverse.evaluation._evaluate import evaluate_folds
+from polygene_scverse.evaluation._folds import Split, Training
 from polygene_scverse.model import Polygene
 from polygene_scverse.tl._score_tokens import score_tokens
 
@@ -25,7 +25,7 @@ def evaluate(
     *,
     group_key: str | None = None,
     phenotypes: str | Sequence[str] | None = None,
-    split: int | tuple[ArrayLike, ArrayLike] = 5,
+    split: Split = 5,
     baselines: str | Sequence[str] | None = None,
     n_bootstrap: int = 1000,
     n_null: int = 0,
@@ -102,17 +102,8 @@ def evaluate(
     names, chosen = resolve_phenotypes(adata.obs, phenotypes), choose_baselines(baselines)
     if group_key is not None:
         check_columns([group_key], adata, "group_key", candidates(adata.obs))
-    result = evaluate_folds(
-        adata,
-        names,
-        group_key=group_key,
-        split=split,
-        baselines=chosen,
-        n_bootstrap=n_bootstrap,
-        n_null=n_null,
-        seed=seed,
-        train_kwargs=dict(train_kwargs or {}),
-    )
+    training = Training(group_key, seed, dict(train_kwargs or {}))
+    result = evaluate_folds(adata, names, split, training, chosen, n_bootstrap, n_null)
     arguments = {"group_key": group_key or "", "n_bootstrap": n_bootstrap, "n_null": n_null, "seed": seed}
     tables = {"table": result.table, "by_group": result.by_group, "words": result.sentences, "folds": result.folds}
     adata.uns[UNS] = {**adata.uns.get(UNS, {}), "evaluate": {**tables, **arguments, "balance": BALANCE}}
