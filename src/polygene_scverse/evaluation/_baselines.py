@@ -1,4 +1,4 @@
-"""The baselines by name: which can be had, which to run, and how one is trained and asked."""
+"""The baselines by name: which can be had, which to run, and how one is trained."""
 
 from __future__ import annotations
 
