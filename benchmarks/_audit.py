@@ -76,22 +76,14 @@ def swaps(recorded: pd.Series) -> dict[str, list[Swap]]:
     return {"none": [{}], "single": single, "pair": pairs}
 
 
-def run(adata: ad.AnnData, phenotype: str, swap: Swap, *, n_folds: int, max_epochs: int | None, seed: int) -> dict:
-    """Plant a swap, audit, and count."""
+def run(adata: ad.AnnData, phenotype: str, swap: Swap, **kwargs: object) -> dict:
+    """Plant a swap, audit with `kwargs`, and count."""
     data = adata.copy()
     recorded = data.obs[phenotype].astype(str)
     data.obs[phenotype] = data.obs["sample"].map(swap).fillna(recorded)
     with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        table = pgs.tl.audit(
-            data,
-            sample_key="sample",
-            phenotypes=phenotype,
-            n_folds=n_folds,
-            max_epochs=max_epochs,
-            seed=seed,
-            train_kwargs=SHORT,
-        )
+        table = pgs.tl.audit(data, sample_key="sample", phenotypes=phenotype, train_kwargs=SHORT, **kwargs)
     found = set(table.loc[table["flagged"], "sample"])
     first = set(table["sample"][: len(swap)])
     hits = len(found & set(swap))
@@ -100,13 +92,7 @@ def run(adata: ad.AnnData, phenotype: str, swap: Swap, *, n_folds: int, max_epoc
 
 
 def audit_rows(
-    *,
-    names: Sequence[str] = tuple(AUDITS),
-    n_cells: int = 60,
-    n_folds: int = 4,
-    max_epochs: int | None = 4,
-    most: int | None = None,
-    seed: int = 0,
+    *, names: Sequence[str] = tuple(AUDITS), n_cells: int = 60, most: int | None = None, seed: int = 0, **kwargs: object
 ) -> list[dict]:
     """Precision and recall over all swaps of one and of two samples, a row per data set and kind.
 
@@ -119,12 +105,12 @@ def audit_rows(
         Data sets.
     n_cells
         Cells of each sample.
-    n_folds, max_epochs
-        See `tl.audit`.
     most
         So many swaps of each kind, drawn; None for all.
     seed
         Seed of draws and trainings.
+    **kwargs
+        Passed to `tl.audit`.
     """
     rows = []
     for name in names:
@@ -135,9 +121,7 @@ def audit_rows(
             counts = []
             for i in order:
                 try:
-                    counts.append(
-                        run(adata, phenotype, all_swaps[i], n_folds=n_folds, max_epochs=max_epochs, seed=seed)
-                    )
+                    counts.append(run(adata, phenotype, all_swaps[i], seed=seed, **kwargs))
                 except ValueError as error:  # a fold with one category: nothing can be learned
                     if "to tell" not in str(error):
                         raise

@@ -1,6 +1,6 @@
-"""Donor-held-out accuracy with default settings, beside simple rivals.
+"""Donor-held-out accuracy with default settings, beside simple baselines.
 
-    python benchmarks/accuracy.py                      # T cells and kang18, our model and rivals
+    python benchmarks/accuracy.py                      # T cells and kang18, the model and baselines
     python benchmarks/accuracy.py --all --seeds 3
     python benchmarks/accuracy.py --ablation
 
@@ -8,7 +8,7 @@ Prints, per phenotype: macro-F1 over classes with at least 10 test cells, macro-
 calibration error (15 bins), negative log-likelihood; for hidden genes the accuracy of the expression bin among
 expressed genes beside majority bins; the accuracy of nearest neighbours in the embedding beside 50 PCs; and how long
 trainings took.
-Polygene chooses by probability / (share of the training cells) ** 0.5, the default; rivals take the most probable.
+Polygene chooses by probability / (share of the training cells) ** 0.5, the default; baselines take the most probable.
 Figures are means over seeds; those of pbmc68k, which has one donor, are means over five folds with a seed each.
 """
 
@@ -20,7 +20,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import _rivals
+import _baselines
 import numpy as np
 import pandas as pd
 from _genes import gene_half
@@ -83,12 +83,12 @@ def speed(model: pgs.model.Polygene, seconds: float) -> dict[str, float]:
     return {"cells": n_cells, "epochs": n_epochs, "seconds": seconds, "cells/s": n_cells * n_epochs / seconds}
 
 
-def run_rivals(task: Task) -> list[dict]:
-    """The rivals' scores."""
+def run_baselines(task: Task) -> list[dict]:
+    """The baselines' scores."""
     rows = []
     for phenotype in task.phenotypes:
         categories = sorted(task.train.obs[phenotype].dropna().astype(str).unique())
-        for name, proba in _rivals.run(task, phenotype).items():
+        for name, proba in _baselines.run(task, phenotype).items():
             scores = score(task, phenotype, proba, categories)
             rows.append({"data": task.name, "phenotype": phenotype, "method": name, "seed": 0, **scores})
     return rows
@@ -96,7 +96,7 @@ def run_rivals(task: Task) -> list[dict]:
 
 def embedding_rows(task: Task, model: pgs.model.Polygene) -> list[dict]:
     """Nearest-neighbour accuracy in each kind of embedding and in 50 PCs."""
-    train_x, test_x = _rivals.features(task)
+    train_x, test_x = _baselines.features(task)
     pca = PCA(50, random_state=0).fit(train_x)
     spaces = {"50 PCs": (pca.transform(train_x), pca.transform(test_x))}
     for pooling in ("decision", "phenotypes", "genes", "cls"):
@@ -132,14 +132,14 @@ def main() -> None:
     parser.add_argument("--data", nargs="*", choices=list(TASKS), default=["tcells", "kang18"])
     parser.add_argument("--all", action="store_true", help="all data sets")
     parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--no-rivals", action="store_true")
+    parser.add_argument("--no-baselines", action="store_true")
     parser.add_argument("--ablation", action="store_true", help="also without linear path and without transformer")
     arguments = parser.parse_args()
     console, phenotypes, genes, spaces, times = Console(), [], [], [], []
     methods = ABLATIONS if arguments.ablation else {"Polygene": {}}
     for task, seeds in runs(list(TASKS) if arguments.all else arguments.data, arguments.seeds):
-        if not arguments.no_rivals:
-            phenotypes += run_rivals(task)
+        if not arguments.no_baselines:
+            phenotypes += run_baselines(task)
         for seed in seeds:
             for name, kwargs in methods.items():
                 rows, model, seconds = run_ours(task, name, seed, kwargs)

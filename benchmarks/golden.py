@@ -146,15 +146,13 @@ def trusted(adata: ad.AnnData, kwargs: dict[str, Any]) -> Arrays:
     audit = pgs.tl.audit(adata, sample_key=group, phenotypes=names, n_folds=2, seed=1, train_kwargs=train)
     table = pgs.tl.evaluate(
         adata, group_key=group, phenotypes=names, split=2, n_bootstrap=20, seed=1, train_kwargs=train,
-        **{BASELINES: ["majority", "logistic regression on HVGs", "kNN on PCs"]},
+        baselines=["majority", "logistic regression on HVGs", "kNN on PCs"],
     )  # fmt: skip
     found = {f"audit/{name}": audit[name].to_numpy() for name in audit.select_dtypes("number")}
     found |= {f"audit/obs/{name}": adata.obs[f"polygene_audit_{name}"].to_numpy() for name in names}
     return found | {f"evaluate/{name}": table[name].to_numpy() for name in table.select_dtypes("number")}
 
 
-BASELINES = "baselines" if "baselines" in pgs.tl.evaluate.__kwdefaults__ else "rivals"
-"""How `pgs.tl.evaluate` calls them."""
 DATA_SETS: dict[str, Callable[[], tuple[ad.AnnData, dict[str, Any]]]] = {
     "simulated": simulated,
     "pbmc68k": pbmc68k,

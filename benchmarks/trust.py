@@ -1,4 +1,4 @@
-"""Can the answers be trusted? Rivals on held-out donors, calibration, novelty, evidence, audit, and a null.
+"""Can the answers be trusted? Baselines on held-out donors, calibration, novelty, evidence, audit, and a null.
 
     python benchmarks/trust.py                          # all parts
     python benchmarks/trust.py --part evaluate --data tcells kang18
@@ -24,8 +24,8 @@ from _splits import DATA, TASKS, Task
 from rich.console import Console
 
 import polygene_scverse as pgs
-from polygene_scverse.evaluation._baselines import choose_rivals
-from polygene_scverse.evaluation._folds import LEAST_GROUPS
+from polygene_scverse.evaluation._baselines import choose_baselines
+from polygene_scverse.evaluation._folds import MIN_GROUPS
 
 RESULTS = Path(__file__).parent / "results"
 SCORES = ["macro_f1_10", "macro_f1", "balanced_accuracy", "accuracy", "ece", "nll"]
@@ -40,26 +40,25 @@ def with_split(task: Task) -> tuple[ad.AnnData, tuple[np.ndarray, np.ndarray], s
 
 
 def evaluate(arguments: argparse.Namespace) -> dict[str, str]:
-    """Ours beside all rivals on the fixed splits: figures with intervals, differences, donors, words."""
+    """The model beside all baselines on the fixed splits: figures with intervals, differences, donors, words."""
     texts = {}
     for key in arguments.data:
         task = TASKS[key]()
         adata, split, group_key = with_split(task)
-        kwargs = {"max_epochs": arguments.epochs}
         counts = np.array_equal(adata.X.data, np.rint(adata.X.data))  # scANVI takes nothing else
-        rivals = [*choose_rivals(None), "scANVI"] if arguments.scanvi and counts else None
+        baselines = [*choose_baselines(None), "scANVI"] if arguments.scanvi and counts else None
         pgs.tl.evaluate(
             adata,
             group_key=group_key,
             phenotypes=task.phenotypes,
             split=split,
-            rivals=rivals,
+            baselines=baselines,
             seed=arguments.seed,
-            train_kwargs=kwargs,
+            train_kwargs={"max_epochs": arguments.epochs},
         )
         table = pgs.get.evaluation(adata)
         texts[f"{task.name}: scores (95 % interval)"] = figures(table)
-        texts[f"{task.name}: ours minus the rival's"] = differences(table)
+        texts[f"{task.name}: the model minus the baseline"] = differences(table)
         if group_key is not None:
             texts[f"{task.name}: single donors"] = by_donor(pgs.get.evaluation(adata, by_group=True))
         texts[f"{task.name}: in words"] = "\n".join(f"* {sentence}" for sentence in table.attrs["words"])
@@ -73,13 +72,13 @@ def figures(table: pd.DataFrame) -> str:
 
 
 def differences(table: pd.DataFrame) -> str:
-    """Paired differences; better, level or worse is seen from ours."""
-    rivals = table[table["verdict"] != ""]
+    """Paired differences; better, level or worse is the model."""
+    baselines = table[table["verdict"] != ""]
     text = [
         f"{r.difference:+.3f} ({r.difference_low:+.3f} to {r.difference_high:+.3f}) {r.verdict}"
-        for r in rivals.itertuples()
+        for r in baselines.itertuples()
     ]
-    return _wide(rivals.assign(text=text))
+    return _wide(baselines.assign(text=text))
 
 
 def by_donor(table: pd.DataFrame) -> str:
@@ -105,7 +104,7 @@ def null(arguments: argparse.Namespace) -> dict[str, str]:
         group_key="indiv",
         phenotypes="sex",
         split=4,
-        rivals=["majority", "logistic regression on HVGs, balanced"],
+        baselines=["majority", "logistic regression on HVGs, balanced"],
         n_null=arguments.permutations,
         seed=arguments.seed,
         train_kwargs={"max_epochs": arguments.epochs},
@@ -150,7 +149,7 @@ def novelty(arguments: argparse.Namespace) -> dict[str, str]:
 
 def _groups(task: Task, arguments: argparse.Namespace) -> dict:
     """Donors are held out for validation and calibration where there are enough."""
-    enough = task.group is not None and task.group.nunique() >= LEAST_GROUPS
+    enough = task.group is not None and task.group.nunique() >= MIN_GROUPS
     return {"group_key": "donor" if enough else None, "seed": arguments.seed}
 
 
@@ -200,7 +199,7 @@ def main() -> None:
     parser.add_argument(
         "--data", nargs="*", choices=list(TASKS), default=list(TASKS), help="for evaluate and calibration"
     )
-    parser.add_argument("--scanvi", action="store_true", help="scANVI among the rivals of evaluate")
+    parser.add_argument("--scanvi", action="store_true", help="scANVI among the baselines of evaluate")
     parser.add_argument("--most", type=int, help="swaps of each kind for audit, drawn; by default all")
     parser.add_argument("--permutations", type=int, default=5, help="for null")
     parser.add_argument("--cells", type=int, default=4000, help="for null")

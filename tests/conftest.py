@@ -19,6 +19,8 @@ import scanpy as sc
 import scipy.sparse as sp
 from anndata import AnnData
 
+import polygene_scverse as pgs
+
 matplotlib.use("Agg")
 
 DATA = Path(os.environ.get("POLYGENE_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
@@ -77,6 +79,19 @@ def _simulated():
 def simulated(_simulated):
     """Counts that depend on ``cell_type`` (3, some missing), ``sex`` (2, some "unknown") and ``donor`` (6)."""
     return _simulated.copy()
+
+
+@pytest.fixture(scope="session")
+def small():
+    """Arguments that make a training short."""
+    network = {"n_hidden": 16, "n_layers": 1, "n_intermediate": 16}
+    return {"max_epochs": 2, "verbose": False, "model_kwargs": network}
+
+
+@pytest.fixture
+def simulated_and_model(simulated, small):
+    """Simulated cells that a model was trained on, and the model."""
+    return simulated, pgs.tl.train(simulated, phenotypes=["cell_type", "sex"], **small)
 
 
 @pytest.fixture(scope="session")

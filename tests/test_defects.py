@@ -25,7 +25,7 @@ ELSEWHERE = {
     "the attention mask leaks whether a hidden gene is expressed": [
         "module/test_module_parity.py::test_whether_a_target_is_expressed_changes_nothing_but_the_loss",
         "module/test_module_parity.py::test_the_bin_of_a_target_changes_nothing_but_the_loss",
-        "data/test_batch.py::test_the_inputs_tell_nothing_of_targets",
+        "data/feed/test_batch.py::test_the_inputs_tell_nothing_of_targets",
     ],
     "a neighbour bin costs as much as the farthest": [
         "module/test_losses.py::test_a_neighbouring_bin_costs_less_than_the_farthest",
@@ -36,38 +36,38 @@ ELSEWHERE = {
         "module/test_module_loss.py::test_smoothing_stays_within_a_phenotype",
     ],
     "NaN becomes the top bin, a negative value is a KeyError": [
-        "model/test_inference.py::test_expression_of_another_kind_is_refused",
-        "data/test_binning.py::test_other_scales_are_refused",
+        "abilities/test_predict.py::test_expression_of_another_kind_is_refused",
+        "data/read/test_binning.py::test_other_scales_are_refused",
     ],
     "missing or unseen labels crash": [
-        "model/test_training_state.py::test_unknown_labels_train",
+        "model/training/test_training_state.py::test_unknown_labels_train",
         "model/test_saving.py::test_labels_that_are_not_known_are_said_once",
-        "data/test_phenotypes.py::test_unseen_labels_are_unknown_and_named",
+        "data/read/test_phenotypes.py::test_unseen_labels_are_unknown_and_named",
     ],
     "rows of the confusion matrix are off by one": [
-        "model/test_scoring.py::test_as_scikit_learn_counts_collected_answers",
-        "model/test_scoring.py::test_names_of_the_tables",
+        "abilities/test_score_tokens.py::test_as_scikit_learn_counts_collected_answers",
+        "abilities/test_score_tokens.py::test_names_of_the_tables",
         "pl/test_token_confusion.py::test_words_that_do_not_occur_are_left_out",
     ],
     "pooled accuracy counts genes that are not expressed": [
         "tl/test_score_tokens.py::test_expressed_genes_stand_apart",
     ],
     "flags for epochs, batch size, learning rate and device are ignored": [
-        "model/test_training.py::test_trainer_arguments_reach_the_trainer",
-        "model/test_training.py::test_plan_arguments_reach_the_plan",
-        "model/test_training.py::test_masking_reaches_the_feed",
+        "model/training/test_training.py::test_trainer_arguments_reach_the_trainer",
+        "model/training/test_training.py::test_plan_arguments_reach_the_plan",
+        "model/training/test_training.py::test_masking_reaches_the_feed",
     ],
     "every shard must have the same number of cells": [
-        "data/test_shards.py::test_cells_are_numbered_through_all_files",
-        "model/test_shards.py::test_a_set_that_fits_is_trained_as_in_memory",
+        "data/shards/test_shard_set.py::test_cells_are_numbered_through_all_files",
+        "model/training/test_shards.py::test_a_set_that_fits_is_trained_as_in_memory",
     ],
     "data-parallel training is switched off": [
-        "data/test_dataloader.py::test_ranks_partition_each_global_batch",
-        "data/test_dataloader.py::test_splitter_divides_batches_among_processes",
+        "data/feed/test_loader.py::test_ranks_partition_each_global_batch",
+        "data/feed/test_loader.py::test_splitter_divides_batches_among_processes",
         "module/test_module_loss.py::test_parts_with_global_denominators_average_to_the_whole",
     ],
     "evaluation keeps all logits in memory": [
-        "model/test_scoring.py::test_memory_does_not_grow_with_hidden_words",
+        "abilities/test_score_tokens.py::test_memory_does_not_grow_with_hidden_words",
     ],
 }
 

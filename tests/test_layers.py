@@ -33,7 +33,7 @@ ARROWS = {
     "engine": {"module", "data", "_constants", "_layout"},
     "abilities": {"engine", "fit", "data", "_constants", "_layout", "_validate"},
     "model": {"abilities", "engine", "fit", "module", "data", *LAYER_0},
-    "evaluation": {"model", "data", "metrics", *LAYER_0},
+    "evaluation": {"model", "fit", "data", "metrics", *LAYER_0},
     "datasets": {"_constants", "_validate"},
     "pp": {"data", *LAYER_0} - {"_compat"},  # that one imports torch
     "get": {"metrics", "_constants", "_validate"},

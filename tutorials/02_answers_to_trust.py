@@ -61,7 +61,7 @@ pgs.tl.novelty(adata, model=small)
 adata.obs.groupby("bulk_labels", observed=True)["polygene_novelty"].median().sort_values()
 
 # %% [markdown]
-# ## New donors, and rivals
+# ## New donors, and baselines
 #
 # Cells of one donor resemble each other. Only donors who were not in training show how well new donors are predicted.
 # `tl.evaluate` holds out whole donors, trains the model and simpler methods on the same cells, and says who wins. The
@@ -77,7 +77,7 @@ table = pgs.tl.evaluate(
     group_key="donor",
     phenotypes="cell_type",
     split=2,
-    rivals=["majority", "kNN on PCs", "logistic regression on HVGs"],
+    baselines=["majority", "kNN on PCs", "logistic regression on HVGs"],
     n_bootstrap=200,
     train_kwargs={"verbose": False},
 )

@@ -21,21 +21,21 @@ from sklearn.preprocessing import StandardScaler
 
 import polygene_scverse as pgs
 
-RIVALS = {
+BASELINES = {
     "majority class": DummyClassifier(),
     "logistic regression": make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=500)),
 }
 
 
 def compare(adata, phenotype: str, train: np.ndarray, test: np.ndarray) -> list[dict]:
-    """Held-out accuracy and macro-F1 of the model and of two rivals."""
+    """Held-out accuracy and macro-F1 of the model and of two baselines."""
     labels = adata.obs[phenotype].astype("category").cat
     truth, names = labels.codes.to_numpy(), labels.categories
     predicted = adata.obs[f"polygene_{phenotype}"].astype(pd.CategoricalDtype(names)).cat.codes.to_numpy()
     guesses = {"Polygene": predicted[test]}
     x = adata.X.toarray()
-    for name, rival in RIVALS.items():
-        guesses[name] = rival.fit(x[train], truth[train]).predict(x[test])
+    for name, baseline in BASELINES.items():
+        guesses[name] = baseline.fit(x[train], truth[train]).predict(x[test])
     return [
         {
             "phenotype": phenotype,

@@ -8,6 +8,11 @@ import pandas as pd
 import pytest
 import torch
 
+from polygene_scverse.abilities import _calibrate
+from polygene_scverse.abilities._calibrate import calibrate, fit_after_training
+from polygene_scverse.data.feed._source import draw_cells
+from polygene_scverse.engine import Engine, probabilities
+from polygene_scverse.fit import FittedState
 from polygene_scverse.fit._calibration import MIN_CELLS
 from polygene_scverse.fit._temperature import fit_temperature
 from polygene_scverse.metrics import ece, nll
@@ -179,3 +184,56 @@ def test_no_labels(cells, trained_model):
 def test_unknown_group(cells, trained_model):
     with pytest.raises(KeyError, match=r"`group_key`: \['patient'\] not among the columns of adata.obs"):
         trained_model.calibrate(cells(20), group_key="patient")
+
+
+# plain functions of an engine, what was fitted, and cells
+
+
+def test_of_many_held_out_cells_a_draw_is_looked_at(cells, trained, monkeypatch, groups):
+    """Everything is fitted to the same ones; their groups are those of the drawn cells."""
+    monkeypatch.setattr(_calibrate, "MAX_HELD_OUT", 60)
+    model = trained(cells(240), **{**groups, "seed": 4})
+    held_out = model._cells(model.adata, model.validation_indices).read_all()
+    assert len(held_out) > 60
+    drawn = draw_cells(held_out, 60, 4)
+    for i, (name, entry) in enumerate(model.calibration_.items()):
+        assert (entry["n_cells"], entry["group_key"]) == (60, "donor")
+        assert entry["n_groups"] == model.adata.obs["donor"].iloc[drawn.ids].nunique()
+        np.testing.assert_array_equal(model.fitted_.conformal[name].codes, drawn.codes[:, i])
+    assert len(model.fitted_.novelty.unexplained) == 60
+
+
+def test_all_that_follows_is_fitted_in_place(cells, trained, apart):
+    """Once more, to the same cells: the same to the last bit, into whatever is there."""
+    model = trained(cells(200, missing=0.1), validation_size=0.5)
+    rows = model.train_indices, model.validation_indices
+    train, held_out = (model._cells(model.adata, at).read_all() for at in rows)
+    known, weights = apart(model).fitted_, {k: v.clone() for k, v in model.module.linear.state_dict().items()}
+    other = FittedState(masking={"expressed": 0.2})
+    model.module.linear.weights.zero_()
+    fit_after_training(Engine(model.module), other, train, held_out, None, 0)
+    for name, value in model.module.linear.state_dict().items():
+        assert torch.equal(value, weights[name]), name
+    assert (other.calibration, other.linear_share) == (known.calibration, known.linear_share)
+    for name, scores in known.conformal.items():
+        np.testing.assert_array_equal(other.conformal[name].codes, scores.codes)
+        np.testing.assert_array_equal(other.conformal[name].probabilities, scores.probabilities)
+    np.testing.assert_array_equal(other.novelty.components, known.novelty.components)
+    np.testing.assert_array_equal(other.novelty.combined["sex"], known.novelty.combined["sex"])
+    assert other.masking == {"expressed": 0.2}
+
+
+def test_unknown_cells_have_no_part():
+    """Temperature and prediction sets of one phenotype, in place; others are left."""
+    rng, state = np.random.default_rng(0), FittedState()
+    codes = np.where(np.arange(90) % 3 == 0, -1, rng.integers(0, 2, 90))
+    logits = (5.0 * rng.normal(size=(90, 2))).astype(np.float32)
+    donors = pd.Series(np.where(codes < 0, "x", "y"), name="donor")
+    calibrate(state, "sex", logits, codes, donors, "given")
+    assert set(state.calibration) == set(state.conformal) == {"sex"}
+    entry, known = state.calibration["sex"], codes >= 0
+    assert (entry.n_cells, entry.n_groups, entry.cells) == (60, 1, "given")
+    assert entry.temperature == fit_temperature(logits[known], codes[known]) > 1.0
+    np.testing.assert_array_equal(state.conformal["sex"].codes, codes[known])
+    expected = probabilities(logits[known], entry.temperature)[np.arange(60), codes[known]]
+    np.testing.assert_array_equal(state.conformal["sex"].probabilities, expected)

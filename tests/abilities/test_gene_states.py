@@ -159,7 +159,10 @@ def test_cells_may_come_from_anywhere(model, query):
     contexts, codes = find_contexts(query, "sex", np.arange(query.n_obs))
     assert contexts == ["sex_0", "sex_1"]
     table = model._cells(query).read_all()
-    found, expected = gene_states(Engine(model.module), table, Query(), contexts, codes), model.get_gene_states(query, groupby="sex")
+    found, expected = (
+        gene_states(Engine(model.module), table, Query(), contexts, codes),
+        model.get_gene_states(query, groupby="sex"),
+    )
     np.testing.assert_array_equal(found.means, expected.means)
     np.testing.assert_array_equal(found.n_cells, expected.n_cells)
     assert (found.contexts, found.genes) == (expected.contexts, expected.genes)

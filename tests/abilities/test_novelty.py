@@ -84,9 +84,7 @@ def expected_squares(model, x, measured=None):
 
 def unexplained(model, cells, measured=None):
     reference = model.fitted_.novelty
-    return unexplained_expression(
-        cells.matrix(40), reference.mean, reference.weights, reference.components, measured
-    )
+    return unexplained_expression(cells.matrix(40), reference.mean, reference.weights, reference.components, measured)
 
 
 def log_cp10k(x):
@@ -178,6 +176,7 @@ def test_cells_that_differ_in_what_is_measured(model, novel):
     lacking = novel[:, 20:].copy()
     with pytest.warns(UserWarning, match="20 of the model's 150 genes are unmeasured"):
         few = model._cells(lacking, np.arange(40)).read_all()
+    with pytest.warns(UserWarning, match="20 of the model's 150 genes are unmeasured"):
         expected = model.novelty(lacking, indices=np.arange(40))
     all_ = model._cells(novel, np.arange(40, 90)).read_all()
     both = type(few)(
@@ -196,7 +195,9 @@ def test_cells_that_differ_in_what_is_measured(model, novel):
 
 def test_the_reference_is_fitted_to_the_training_cells(model):
     engine = Engine(model.module)
-    train, held_out = (model._cells(model.adata, rows).read_all() for rows in (model.train_indices, model.validation_indices))
+    train, held_out = (
+        model._cells(model.adata, rows).read_all() for rows in (model.train_indices, model.validation_indices)
+    )
     found, known = fit_reference(engine, model.fitted_, train, held_out, 0), model.fitted_.novelty
     np.testing.assert_array_equal(found.components, known.components)
     np.testing.assert_array_equal(found.unexplained, known.unexplained)

@@ -7,7 +7,6 @@ import pandas as pd
 import pytest
 import torch
 
-
 NAMES = ("cell_type", "sex")
 
 

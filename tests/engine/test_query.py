@@ -270,7 +270,9 @@ def test_the_bin_of_an_asked_gene_changes_no_output(table, module, value):
         assert torch.equal(a[name], b[name]), name
     for x, y in zip(logits_of(module, a), logits_of(module, b), strict=True):
         assert torch.equal(x, y)
-    assert not torch.equal(logits_of(module, Query().batch(table, ROWS))[0], logits_of(module, Query().batch(other, ROWS))[0])
+    assert not torch.equal(
+        logits_of(module, Query().batch(table, ROWS))[0], logits_of(module, Query().batch(other, ROWS))[0]
+    )
 
 
 def test_to_set_a_gene_that_is_asked_for_tells_nothing(table, module):

@@ -3,7 +3,15 @@ import pytest
 from scipy import stats
 
 from polygene_scverse import metrics
-from polygene_scverse.evaluation._bootstrap import SCORES, bootstrap, draw_weights, interval, scores_of, sums_by_cell
+from polygene_scverse.evaluation._bootstrap import (
+    SCORES,
+    bootstrap,
+    draw_weights,
+    interval,
+    point_scores,
+    scores_from_sums,
+    sums_by_cell,
+)
 
 N, K = 331, 5
 
@@ -20,12 +28,12 @@ def answers():
     return codes, probabilities, predicted
 
 
-def by_metrics(codes, probabilities, predicted, least=10):
+def by_metrics(codes, probabilities, predicted, min_cells=10):
     return [
         metrics.accuracy(codes, predicted),
         metrics.balanced_accuracy(codes, predicted),
         metrics.macro_f1(codes, predicted),
-        metrics.macro_f1(codes, predicted, min_cells=least),
+        metrics.macro_f1(codes, predicted, min_cells=min_cells),
         metrics.ece(codes, probabilities),
         metrics.nll(codes, probabilities),
     ]
@@ -36,7 +44,7 @@ def test_scores_are_those_of_metrics(answers):
     large = np.bincount(codes, minlength=K) >= 10
     assert large.tolist() == [True] * 4 + [False]
     sums = sums_by_cell(codes, probabilities, predicted)
-    values = scores_of(np.asarray(sums.sum(axis=0)).ravel(), large)
+    values = point_scores(sums, large)
     assert len(SCORES) == len(values)
     np.testing.assert_allclose(values, by_metrics(codes, probabilities, predicted))
 
@@ -44,10 +52,10 @@ def test_scores_are_those_of_metrics(answers):
 def test_weights_are_repeated_cells(answers):
     codes, probabilities, predicted = answers
     weights = draw_weights(np.zeros(N, dtype=int), 3, np.random.default_rng(1))
-    values = scores_of(weights @ sums_by_cell(*answers), np.ones(K, dtype=bool))
+    values = scores_from_sums(weights @ sums_by_cell(*answers), np.ones(K, dtype=bool))
     for row, value in zip(weights.astype(int), values, strict=True):
         drawn = np.repeat(np.arange(N), row)
-        expected = by_metrics(codes[drawn], probabilities[drawn], predicted[drawn], least=1)
+        expected = by_metrics(codes[drawn], probabilities[drawn], predicted[drawn], min_cells=1)
         np.testing.assert_allclose(value, expected)
 
 
@@ -61,8 +69,8 @@ def test_draws_stay_within_strata():
 
 def test_few_groups_resample_cells_as_scipy_does(answers):
     codes, _, predicted = answers
-    sums = {"ours": sums_by_cell(*answers)}
-    samples = bootstrap(sums, np.zeros(N, dtype=int), np.ones(K, dtype=bool), 4000, 0)["ours"]
+    sums = {"model": sums_by_cell(*answers)}
+    samples = bootstrap(sums, np.zeros(N, dtype=int), np.ones(K, dtype=bool), 4000, 0)["model"]
     low, high = interval(samples)
     right = (codes == predicted).astype(float)
     result = stats.bootstrap((right,), np.mean, n_resamples=4000, method="percentile", rng=np.random.default_rng(2))
@@ -74,20 +82,22 @@ def test_many_groups_are_resampled_whole_as_scipy_does(answers):
     codes, probabilities, predicted = (a[:330] for a in answers)
     groups = np.arange(330) // 33
     predicted = np.where(groups < 3, codes, predicted)  # groups differ
-    sums = {"ours": sums_by_cell(codes, probabilities, predicted)}
-    low, high = interval(bootstrap(sums, groups, np.ones(K, dtype=bool), 4000, 0)["ours"])
-    of_groups = (codes == predicted).reshape(10, 33).mean(1)
-    result = stats.bootstrap((of_groups,), np.mean, n_resamples=4000, method="percentile", rng=np.random.default_rng(2))
+    sums = {"model": sums_by_cell(codes, probabilities, predicted)}
+    low, high = interval(bootstrap(sums, groups, np.ones(K, dtype=bool), 4000, 0)["model"])
+    group_accuracy = (codes == predicted).reshape(10, 33).mean(1)
+    result = stats.bootstrap(
+        (group_accuracy,), np.mean, n_resamples=4000, method="percentile", rng=np.random.default_rng(2)
+    )
     assert (low[0], high[0]) == pytest.approx(tuple(result.confidence_interval), abs=0.01)
 
 
 def test_samples_are_paired_and_seeded(answers):
-    sums = {"ours": sums_by_cell(*answers), "twin": sums_by_cell(*answers)}
+    sums = {"model": sums_by_cell(*answers), "twin": sums_by_cell(*answers)}
     arguments = (sums, np.zeros(N, dtype=int), np.ones(K, dtype=bool), 60)
     samples, again, other = bootstrap(*arguments, 3), bootstrap(*arguments, 3), bootstrap(*arguments, 4)
-    np.testing.assert_array_equal(samples["ours"], samples["twin"])
-    np.testing.assert_array_equal(samples["ours"], again["ours"])
-    assert not np.array_equal(samples["ours"], other["ours"])
+    np.testing.assert_array_equal(samples["model"], samples["twin"])
+    np.testing.assert_array_equal(samples["model"], again["model"])
+    assert not np.array_equal(samples["model"], other["model"])
 
 
 def test_interval():
@@ -100,7 +110,7 @@ def test_interval():
 
 def test_no_category_with_ten_cells(answers):
     codes, probabilities, predicted = (a[:4] for a in answers)
-    sums = np.asarray(sums_by_cell(codes, probabilities, predicted).sum(axis=0)).ravel()
-    values = dict(zip(SCORES, scores_of(sums, np.zeros(K, dtype=bool)), strict=True))
+    sums = sums_by_cell(codes, probabilities, predicted)
+    values = dict(zip(SCORES, point_scores(sums, np.zeros(K, dtype=bool)), strict=True))
     assert np.isnan(values["macro_f1_10"])
     assert values["macro_f1"] == pytest.approx(metrics.macro_f1(codes, predicted))

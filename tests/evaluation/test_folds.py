@@ -3,9 +3,8 @@ import pandas as pd
 import pytest
 import scipy.sparse as sp
 
-from polygene_scverse.data.read._expression import Expression
 from polygene_scverse.data.read._ranking import rank_genes
-from polygene_scverse.evaluation._folds import Labels, fill_columns, group_codes, make_folds, train_fold
+from polygene_scverse.evaluation._folds import Labels, Training, fill_columns, group_codes, make_folds, train_fold
 
 
 @pytest.fixture
@@ -21,18 +20,30 @@ def obs():
     )
 
 
-def labels_of(obs, *names):
-    return {name: Labels.of(obs[name]) for name in names}
+def read_labels(obs, *names):
+    return {name: Labels.from_column(obs[name]) for name in names}
 
 
 def test_labels(obs):
-    labels = labels_of(obs, "disease", "cell_type")
-    assert labels["cell_type"].names == ["B", "T"]
+    labels = read_labels(obs, "disease", "cell_type")
+    assert labels["cell_type"].categories == ["B", "T"]
     assert labels["cell_type"].codes[:4].tolist() == [0, 1, -1, 0]
     groups = group_codes(obs, "donor")
     assert labels["disease"].constant_within(groups)
     assert not labels["cell_type"].constant_within(groups)
     assert not labels["disease"].constant_within(np.zeros(84, dtype=int))
+
+
+def test_labels_of_given_categories():
+    label = Labels.from_column(pd.Series(["B", "T", "mast"]), ["T", "NK", "B"])
+    assert label.categories == ["T", "NK", "B"]
+    assert label.codes.tolist() == [2, 0, -1]
+
+
+def test_values_of_the_recorded_categories():
+    values = np.array([[0.2, 0.8], [0.6, 0.4], [0.5, 0.5]])
+    label = Labels(["f", "m"], np.array([1, 0, -1]))
+    np.testing.assert_array_equal(label.recorded_values(values), [0.8, 0.6, np.nan])
 
 
 def test_a_missing_value_is_no_second_category():
@@ -48,7 +59,7 @@ def test_groups_without_a_name_are_one_group():
 
 
 def test_groups_are_whole_and_every_cell_is_tested_once(obs):
-    folds = make_folds(obs, "donor", 4, labels_of(obs, "disease", "cell_type"), 0)
+    folds = make_folds(obs, "donor", 4, read_labels(obs, "disease", "cell_type"), 0)
     assert len(folds) == 4
     np.testing.assert_array_equal(np.sort(np.concatenate([test for _, test in folds])), np.arange(84))
     for train, test in folds:
@@ -58,7 +69,7 @@ def test_groups_are_whole_and_every_cell_is_tested_once(obs):
 
 def test_what_is_constant_within_groups_is_spread_over_folds(obs):
     for seed in range(5):
-        for _, test in make_folds(obs, "donor", 6, labels_of(obs, "disease"), seed):
+        for _, test in make_folds(obs, "donor", 6, read_labels(obs, "disease"), seed):
             assert obs["disease"].iloc[test].value_counts().to_dict() == {"flu": 7, "healthy": 7}
 
 
@@ -69,13 +80,13 @@ def test_folds_depend_on_the_seed(obs):
 
 
 def test_without_groups_cells_are_split(obs):
-    folds = make_folds(obs, None, 3, labels_of(obs, "disease"), 0)
+    folds = make_folds(obs, None, 3, read_labels(obs, "disease"), 0)
     assert [len(test) for _, test in folds] == [28, 28, 28]
 
 
 def test_a_given_split_is_kept(obs):
     split = np.arange(69, 6, -1), np.arange(70, 84)
-    ((train, test),) = make_folds(obs, "donor", split, labels_of(obs, "disease"), 0)
+    ((train, test),) = make_folds(obs, "donor", split, read_labels(obs, "disease"), 0)
     np.testing.assert_array_equal(train, np.arange(7, 70))
     np.testing.assert_array_equal(test, np.arange(70, 84))
 
@@ -96,7 +107,7 @@ ERRORS = {
 @pytest.mark.parametrize(("key", "split", "match"), ERRORS.values(), ids=ERRORS)
 def test_bad_splits(obs, key, split, match):
     with pytest.raises(ValueError, match=match):
-        make_folds(obs, key, split, labels_of(obs, "disease"), 0)
+        make_folds(obs, key, split, read_labels(obs, "disease"), 0)
 
 
 def test_nothing_of_other_cells_reaches_the_model(cells, small):
@@ -105,17 +116,19 @@ def test_nothing_of_other_cells_reaches_the_model(cells, small):
     spoilt = cells.copy()
     spoilt.X = sp.vstack([cells.X[:150], 7 * cells.X[150:]], format="csr")
     spoilt.var["highly_variable_rank"] = np.arange(60)[::-1]
-    kwargs = {"group_key": "donor", "seed": 0, "train_kwargs": {**small, "n_genes": 20}}
-    model, side = train_fold(cells, rows, ["cell_type"], **kwargs)
-    twin, _ = train_fold(spoilt, rows, ["cell_type"], **kwargs)
+    training = Training("donor", 0, {**small, "n_genes": 20})
+    model, train_cells = train_fold(cells, rows, ["cell_type"], training)
+    twin, _ = train_fold(spoilt, rows, ["cell_type"], training)
     assert model.genes == twin.genes
     assert model.edges_ == twin.edges_
-    tables = [m.predict_phenotype(side)["cell_type"] for m in (model, twin)]
+    tables = [m.predict_phenotype(train_cells)["cell_type"] for m in (model, twin)]
     np.testing.assert_array_equal(*tables)
-    donors = side.obs["donor"].astype(str)
+    donors = train_cells.obs["donor"].astype(str)
     assert not set(donors.iloc[model.train_indices]) & set(donors.iloc[model.validation_indices])
     assert model.genes == list(
-        rank_genes(Expression.of(side), np.asarray(model.train_indices)).sort_values().index[:20]
+        rank_genes(train_cells.X, train_cells.var_names, np.asarray(model.train_indices), "counts")
+        .sort_values()
+        .index[:20]
     )
     assert "highly_variable_rank" in spoilt.var
     assert "polygene" not in cells.uns

@@ -5,23 +5,23 @@ import pytest
 from polygene_scverse import metrics
 from polygene_scverse.evaluation import _null
 from polygene_scverse.evaluation._bootstrap import SCORES
-from polygene_scverse.evaluation._folds import Labels, make_folds, train_fold
-from polygene_scverse.evaluation._null import NULL, _draw, null_rows, permute
+from polygene_scverse.evaluation._folds import Labels, Training, make_folds, train_fold
+from polygene_scverse.evaluation._null import NULL, draw_permutation, null_rows, permute_labels
 
 
 def test_groups_take_each_others_categories():
     groups = np.array([5, 5, 8, 8, 2, 2])  # in order: 2, 5, 8
     label = Labels(["a", "b", "c"], np.array([1, 1, 2, -1, 0, 0]))
-    codes = permute(label, groups, np.array([1, 2, 0]))  # 2 takes that of 8, 5 that of 2, 8 that of 5
+    codes = permute_labels(label, groups, np.array([1, 2, 0]))  # 2 takes that of 8, 5 that of 2, 8 that of 5
     assert codes.tolist() == [0, 0, 1, -1, 2, 2]
-    assert permute(label, groups, np.arange(3)).tolist() == label.codes.tolist()
+    assert permute_labels(label, groups, np.arange(3)).tolist() == label.codes.tolist()
 
 
 def test_groups_without_a_value_stay_without():
     groups = np.repeat(np.arange(4), 3)
     label = Labels(["a", "b"], np.repeat([0, -1, 1, 1], 3))
     for seed in range(10):
-        codes = permute(label, groups, np.random.default_rng(seed).permutation(4)).reshape(4, 3)
+        codes = permute_labels(label, groups, np.random.default_rng(seed).permutation(4)).reshape(4, 3)
         assert (codes == codes[:, :1]).all()
         assert codes[1, 0] == -1
         assert sorted(codes[[0, 2, 3], 0]) == [0, 1, 1]
@@ -40,11 +40,11 @@ def with_disease(cells):
 
 
 def test_permuted_labels_cannot_be_learned(with_disease, small):
-    labels = {"disease": Labels.of(with_disease.obs["disease"])}
+    labels = {"disease": Labels.from_column(with_disease.obs["disease"])}
     before = with_disease.obs.copy()
     folds = make_folds(with_disease.obs, "donor", 3, labels, 0)
     kwargs = {**small, "max_epochs": 1}
-    rows = pd.DataFrame(null_rows(with_disease, folds, labels, "donor", 2, 0, kwargs)).set_index("score")
+    rows = pd.DataFrame(null_rows(with_disease, folds, labels, Training("donor", 0, kwargs), 2)).set_index("score")
     assert list(rows.index) == list(SCORES)
     assert (rows["method"] == NULL).all()
     assert (rows["low"] <= rows["value"]).all()
@@ -55,10 +55,10 @@ def test_permuted_labels_cannot_be_learned(with_disease, small):
     assert with_disease.obs.equals(before)
 
 
-def test_nothing_to_permute(cells):
+def test_nothing_to_permute_labels(cells):
     labels = {"disease": Labels(["a", "b"], np.zeros(3, dtype=int))}
-    assert null_rows(cells, [], {}, "donor", 5, 0, {}) == []
-    assert null_rows(cells, [], labels, "donor", 0, 0, {}) == []
+    assert null_rows(cells, [], {}, Training("donor", 0, {}), 5) == []
+    assert null_rows(cells, [], labels, Training("donor", 0, {}), 0) == []
 
 
 def test_too_few_groups_for_a_null(cells):
@@ -67,7 +67,7 @@ def test_too_few_groups_for_a_null(cells):
     labels = {"disease": Labels(["a", "b"], (donor == 0).astype(int))}
     folds = [(np.flatnonzero(donor == k), np.flatnonzero(donor != k)) for k in range(6)]
     with pytest.raises(ValueError, match=r"`n_null`: a hundred permutations of the categories of \['disease'\]"):
-        null_rows(cells, folds, labels, "donor", 1, 0, {})
+        null_rows(cells, folds, labels, Training("donor", 0, {}), 1)
 
 
 def test_phenotypes_are_permuted_together():
@@ -75,10 +75,10 @@ def test_phenotypes_are_permuted_together():
     groups = np.repeat(np.arange(8), 2)
     labels = {name: Labels(["a", "b"], np.repeat(np.arange(8) % 2, 2)) for name in ("sex", "disease")}
     folds = [(np.arange(8), np.arange(8, 16))]
-    permuted = _draw(labels, groups, folds, np.random.default_rng(0))
+    permuted = draw_permutation(labels, groups, folds, np.random.default_rng(0))
     np.testing.assert_array_equal(permuted["sex"].codes, permuted["disease"].codes)
     assert not np.array_equal(permuted["sex"].codes, labels["sex"].codes)
-    assert permuted["sex"].names == ["a", "b"]
+    assert permuted["sex"].categories == ["a", "b"]
 
 
 def test_every_fold_keeps_two_categories():
@@ -87,17 +87,18 @@ def test_every_fold_keeps_two_categories():
     label = Labels(["a", "b"], (groups == 0).astype(int))
     folds = [(np.flatnonzero(groups < 2), np.flatnonzero(groups >= 2))]
     for seed in range(8):
-        codes = _draw({"disease": label}, groups, folds, np.random.default_rng(seed))["disease"].codes
+        codes = draw_permutation({"disease": label}, groups, folds, np.random.default_rng(seed))["disease"].codes
         assert set(codes[groups < 2]) == {0, 1}
 
 
 def test_scores_are_those_of_models_trained_on_permuted_labels(with_disease, small, monkeypatch):
     """With the labels left as they are, the null is what the model scores."""
-    monkeypatch.setattr(_null, "permute", lambda label, groups, order: label.codes)
-    labels = {"disease": Labels.of(with_disease.obs["disease"])}
+    monkeypatch.setattr(_null, "permute_labels", lambda label, groups, order: label.codes)
+    labels = {"disease": Labels.from_column(with_disease.obs["disease"])}
     ((train, test), *_) = make_folds(with_disease.obs, "donor", 3, labels, 0)
-    rows = null_rows(with_disease, [(train, test)], labels, "donor", 1, 0, small)
-    model, _ = train_fold(with_disease, train, ["disease"], group_key="donor", seed=0, train_kwargs=small)
+    training = Training("donor", 0, small)
+    rows = null_rows(with_disease, [(train, test)], labels, training, 1)
+    model, _ = train_fold(with_disease, train, ["disease"], training)
     proba = model.predict_phenotype(with_disease[test].copy())["disease"]
     found = {row["score"]: row["value"] for row in rows}
     assert found["nll"] == pytest.approx(metrics.nll(labels["disease"].codes[test], proba))

@@ -41,7 +41,9 @@ def test_words_of_one_group():
 
 
 def test_words_of_several_groups_and_of_none():
-    assert replace(DONOR, n_groups=2).words.endswith("of 2 whole groups of 'donor'; expected calibration error 0.100 before, 0.050 after")
+    assert replace(DONOR, n_groups=2).words.endswith(
+        "of 2 whole groups of 'donor'; expected calibration error 0.100 before, 0.050 after"
+    )
     alone = replace(DONOR, group_key="", n_groups=0, cells="given").words
     assert alone.startswith("temperature 1.50, fitted on 70 given cells; expected calibration error 0.100 before")
     assert alone.endswith("cells of the same groups (donors) may be in training: for new ones errors may be larger")

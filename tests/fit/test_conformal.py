@@ -80,7 +80,9 @@ def test_of_each_category_that_of_its_cells():
 
 def test_too_few_cells_are_said():
     for n in (0, 8):
-        with pytest.warns(UserWarning, match=rf"`coverage`: 0.9 needs 9 calibration cells, but {n} with a known 'kind'"):
+        with pytest.warns(
+            UserWarning, match=rf"`coverage`: 0.9 needs 9 calibration cells, but {n} with a known 'kind'"
+        ):
             found = scores_of(n).thresholds("kind", NAMES, 0.9, by_category=False)
         assert not found.any()
     with warnings.catch_warnings():

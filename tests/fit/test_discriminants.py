@@ -39,7 +39,9 @@ def assert_same(a, b, rtol=1e-12):
 
 def test_sums_of_parts_are_added_and_subtracted(cells):
     x, codes, _ = cells
-    whole, first, rest = (ScatterSums.fit(x[s], codes[s], N_CATEGORIES) for s in (slice(None), slice(20), slice(20, None)))
+    whole, first, rest = (
+        ScatterSums.fit(x[s], codes[s], N_CATEGORIES) for s in (slice(None), slice(20), slice(20, None))
+    )
     assert_same(first + rest, whole)
     assert_same(whole - first, rest)
 
@@ -48,7 +50,9 @@ def test_sums_of_parts_are_added_and_subtracted(cells):
 def test_cells_of_unknown_category_are_left_out(n_unknown, cells):
     x, codes, _ = cells
     codes = np.where(np.arange(N_CELLS) < n_unknown, -1, codes)
-    assert_same(ScatterSums.fit(x, codes, N_CATEGORIES), ScatterSums.fit(x[n_unknown:], codes[n_unknown:], N_CATEGORIES))
+    assert_same(
+        ScatterSums.fit(x, codes, N_CATEGORIES), ScatterSums.fit(x[n_unknown:], codes[n_unknown:], N_CATEGORIES)
+    )
 
 
 def test_sums_of_single_precision_are_in_double(cells):
@@ -63,7 +67,9 @@ def test_sums_of_single_precision_are_in_double(cells):
 
 def test_analysis_of_variance_is_that_of_scikit_learn(cells):
     x, codes, _ = cells
-    np.testing.assert_allclose(ScatterSums.fit(x, codes, N_CATEGORIES).variance_sums.analysis_of_variance(), f_classif(x, codes)[0])
+    np.testing.assert_allclose(
+        ScatterSums.fit(x, codes, N_CATEGORIES).variance_sums.analysis_of_variance(), f_classif(x, codes)[0]
+    )
 
 
 @pytest.mark.parametrize("n_unknown", [0, 11])

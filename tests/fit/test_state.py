@@ -29,7 +29,9 @@ def state():
     return FittedState(
         calibration={"kind": Calibration(1.5, True, "held-out", n_cells=70, group_key="donor", n_groups=2, **FIGURES)},
         conformal={"kind": ConformalScores(RNG.integers(0, 3, 9).astype(np.int32), single(9))},
-        novelty=NoveltyReference(single(5), single(5), single(2, 5), single(9), {"kind": single(9)}, {"kind": single(9)}),
+        novelty=NoveltyReference(
+            single(5), single(5), single(2, 5), single(9), {"kind": single(9)}, {"kind": single(9)}
+        ),
         linear_share=[0.25, 0.7],
         category_counts=[np.array([1.0, 2.0, 0.0], dtype=np.float32)],
         masking={"expressed": 0.15, "not_expressed": "match"},
@@ -71,7 +73,8 @@ def converted(value, convert):
 
 
 @pytest.mark.parametrize(
-    "convert", [lambda a: a, torch.from_numpy, lambda a: a.tolist(), lambda a: a.astype(np.float64)],
+    "convert",
+    [lambda a: a, torch.from_numpy, lambda a: a.tolist(), lambda a: a.astype(np.float64)],
     ids=["arrays", "tensors", "lists", "doubles"],
 )
 def test_comes_back_from_plain_containers(state, convert):
@@ -95,7 +98,12 @@ def test_what_is_written_is_a_copy(state):
 
 @pytest.mark.parametrize(
     "kwargs",
-    [{}, {"validation_size": 0.0}, {"group_key": "donor", "validation_size": 0.4}, {"model_kwargs": {"linear_path": False}}],
+    [
+        {},
+        {"validation_size": 0.0},
+        {"group_key": "donor", "validation_size": 0.4},
+        {"model_kwargs": {"linear_path": False}},
+    ],
     ids=["usual", "none held out", "groups", "no linear path"],
 )
 def test_saved_with_a_model(trained, cells, kwargs, tmp_path, query):

@@ -8,8 +8,8 @@ from polygene_scverse import get
 def audited(predicted):
     """Data with an audit of a phenotype, in which two cells have no known category."""
     table = pd.DataFrame({"sample": ["s2", "s1"], "phenotype": "cell_type", "score": [-1.0, 2.0]})
-    note = {"table": table, "words": ["one."], "phenotypes": ["cell_type"], "sample_key": "sample"}
-    predicted.uns["polygene"]["audit"] = note
+    stored = {"table": table, "words": ["one."], "phenotypes": ["cell_type"], "sample_key": "sample"}
+    predicted.uns["polygene"]["audit"] = stored
     predicted.obs["polygene_audit_cell_type"] = [0.9, 0.1, 0.5, None, None, None, 0.1]
     return predicted
 
@@ -33,5 +33,5 @@ def test_errors(audited, predicted):
     with pytest.raises(ValueError, match="`phenotype`: found 'age', but it must be one of"):
         get.audit(audited, phenotype="age")
     del predicted.uns["polygene"]["audit"]
-    with pytest.raises(KeyError, match=r"`adata`: no audit is noted.*pgs.tl.audit"):
+    with pytest.raises(KeyError, match=r"`adata`: no audit is stored.*pgs.tl.audit"):
         get.audit(predicted)

@@ -9,8 +9,8 @@ def evaluated(predicted):
     """Data with an evaluation of one phenotype."""
     table = pd.DataFrame({"phenotype": "cell_type", "method": ["Polygene", "kNN"], "score": "accuracy", "value": 0.5})
     groups = table.assign(group="d1", n_cells=7)
-    note = {"table": table, "by_group": groups, "words": ["one.", "two."], "group_key": "donor"}
-    predicted.uns["polygene"]["evaluate"] = note
+    stored = {"table": table, "by_group": groups, "words": ["one.", "two."], "group_key": "donor"}
+    predicted.uns["polygene"]["evaluate"] = stored
     return predicted
 
 
@@ -33,6 +33,6 @@ def test_without_groups(evaluated):
         get.evaluation(evaluated, by_group=True)
 
 
-def test_nothing_noted(predicted):
-    with pytest.raises(KeyError, match=r"`adata`: no evaluation is noted.*pgs.tl.evaluate"):
+def test_nothing_stored(predicted):
+    with pytest.raises(KeyError, match=r"`adata`: no evaluation is stored.*pgs.tl.evaluate"):
         get.evaluation(predicted)

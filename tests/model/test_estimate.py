@@ -128,7 +128,11 @@ def test_a_rare_category_is_in_the_sample(simulated, monkeypatch, measured):
 
 @pytest.mark.parametrize(
     ("kwargs", "n_cells"),
-    [({"batch_size": 4}, 20), ({"batch_size": 8}, 8 * (1 + WARM_UP)), ({"batch_size": 8, "accumulate_grad_batches": 2}, 64)],
+    [
+        ({"batch_size": 4}, 20),
+        ({"batch_size": 8}, 8 * (1 + WARM_UP)),
+        ({"batch_size": 8, "accumulate_grad_batches": 2}, 64),
+    ],
     ids=["at least", "steps", "steps of two batches"],
 )
 def test_a_sample_has_cells_for_the_steps(kwargs, n_cells, simulated, monkeypatch, measured):

@@ -25,8 +25,8 @@ def evaluated(drawn):
     table = table.assign(low=table["value"] - 0.1, high=table["value"] + 0.1, verdict="level")
     table.loc[(table["method"] == "trees") & (table["score"] == "accuracy"), "verdict"] = "worse"
     groups = pd.concat([table.assign(group=g, n_cells=5) for g in ("d1", "d2")])
-    note = {"table": table, "by_group": groups, "words": [], "group_key": "donor"}
-    drawn.uns["polygene"]["evaluate"] = note
+    stored = {"table": table, "by_group": groups, "words": [], "group_key": "donor"}
+    drawn.uns["polygene"]["evaluate"] = stored
     return drawn
 
 
@@ -47,7 +47,7 @@ def test_points_are_the_table(evaluated):
     rows = table[(table["phenotype"] == "phase") & (table["score"] == "accuracy")].set_index("method")
     for method, (value, low, high, color) in zip(METHODS[::-1], points(ax), strict=True):
         assert (value, low, high) == tuple(rows.loc[method, ["value", "low", "high"]])
-        kind = {"Polygene": "ours", "trees": "worse"}.get(method, "other")
+        kind = {"Polygene": "model", "trees": "worse"}.get(method, "other")
         assert same_color(color, COLORS[kind])
 
 
@@ -99,5 +99,5 @@ def test_unknown(evaluated, arguments, match):
 
 
 def test_not_evaluated(drawn):
-    with pytest.raises(KeyError, match="no evaluation is noted"):
+    with pytest.raises(KeyError, match="no evaluation is stored"):
         pl.evaluation(drawn, show=False)

@@ -1,13 +1,9 @@
-import re
-
 import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
 
 import polygene_scverse as pgs
-from polygene_scverse.evaluation._folds import Labels
-from polygene_scverse.tl import _audit
 
 
 @pytest.fixture
@@ -58,8 +54,8 @@ def test_swapped_samples_are_found(swapped, small, tmp_path, capsys):
     assert set(swapped.obs) - set(before) == {"polygene_audit_condition", "polygene_audit_cell_type"}
     assert swapped.obs[before.columns].equals(before)
     wrong = swapped.obs["donor"] == "donor3"
-    of_cells = swapped.obs["polygene_audit_condition"]
-    assert of_cells[wrong].mean() < 0.4 < 0.6 < of_cells[~wrong].mean()
+    probability = swapped.obs["polygene_audit_condition"]
+    assert probability[wrong].mean() < 0.4 < 0.6 < probability[~wrong].mean()
     assert swapped.obs["polygene_audit_cell_type"].isna().equals(swapped.obs["cell_type"].isna())
     swapped.write_h5ad(tmp_path / "cells.h5ad")
     pd.testing.assert_frame_equal(pgs.get.audit(ad.read_h5ad(tmp_path / "cells.h5ad")), table)
@@ -106,58 +102,6 @@ def test_scores_are_mean_log_likelihood_ratios(trained):
     assert table.loc["m", "score"] == pytest.approx(-male.mean(), rel=1e-4)
     assert table.loc["f", "share"] == pytest.approx((female < 0).mean())
     assert table.loc["f", "n_cells"] == len(female)
-
-
-def judged(n_wrong, lean=0.0):
-    """Nine samples of four cells; the likelihood speaks against the first ones, and leans to the second category."""
-    codes, samples = np.repeat(np.arange(9) % 2, 4), np.repeat(np.arange(9), 4)
-    likelihood = np.stack([codes == 0, codes == 1], axis=1) * 2.0
-    wrong = samples < n_wrong
-    likelihood[wrong] = likelihood[wrong, ::-1]
-    likelihood[:, 1] += lean
-    names = np.char.add("s", samples.astype(str))
-    rows = _audit._judge("sex", Labels(["f", "m"], codes), likelihood, samples, names)
-    return pd.DataFrame(rows)
-
-
-@pytest.mark.parametrize(("n_wrong", "reliable"), [(0, True), (3, True), (4, False)], ids=["none", "some", "many"])
-def test_many_flags_mean_nothing(n_wrong, reliable):
-    table = judged(n_wrong)
-    assert table["flagged"].tolist() == [True] * n_wrong + [False] * (9 - n_wrong)
-    assert (table["score"] < 0).tolist() == table["flagged"].tolist()
-    assert table["reliable"].tolist() == [reliable] * 9
-    words = _audit.say(table, "sample")
-    if not reliable:
-        (line,) = words
-        assert re.fullmatch("sex: 4 of 9 samples are flagged: .* flags mean nothing.", line)
-    elif n_wrong:
-        assert words[0] == "sex: s0 is recorded as 'f', its expression says 'm' (100% of 4 cells, score -2.00)."
-        assert len(words) == 3
-    else:
-        assert words == ["sex: the expression of all 9 samples agrees with the record."]
-
-
-@pytest.mark.parametrize("lean", [-3.0, 3.0], ids=["first", "second"])
-def test_a_model_that_leans_to_one_category_is_righted(lean):
-    """By their likelihood alone, all samples of the other category would be flagged."""
-    expected, table = judged(1), judged(1, lean)
-    assert table["flagged"].tolist() == [True] + [False] * 8
-    np.testing.assert_allclose(table["score"], expected["score"])
-    np.testing.assert_allclose(table["share"], expected["share"])
-
-
-def test_the_middle_between_samples():
-    ratios, recorded = np.array([9.0, 1.0, 2.0, 3.0, -4.0, -6.0]), np.array([0, 0, 0, 0, 1, 1])
-    assert _audit._offset(ratios, recorded, 0, 1) == (2 - 5) / 2  # the sample's own 9 has no part in it
-    assert _audit._offset(-ratios, recorded, 0, 1) == 0  # not told apart
-    assert _audit._offset(ratios, recorded, 0, 2) == 0  # nobody is recorded so
-    assert _audit._offset(ratios[[0, 4, 5]], recorded[[0, 4, 5]], 0, 1) == 0  # the only one of its kind
-
-
-def test_nothing_is_constant_within_samples():
-    assert _audit.say(pd.DataFrame(), "sample") == [
-        "No phenotype is constant within 'sample': cells are judged, samples are not."
-    ]
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import polygene_scverse as pgs
 from polygene_scverse import metrics
 from polygene_scverse.tl import _evaluate
 
-RIVALS = ["majority", "kNN on PCs", "logistic regression on PCs"]
+BASELINES = ["majority", "kNN on PCs", "logistic regression on PCs"]
 
 
 @pytest.fixture(scope="module")
@@ -15,7 +15,7 @@ def evaluated(_simulated, small):
     cells = _simulated.copy()
     donor = cells.obs["donor"].cat.codes.to_numpy()
     cells.obs["disease"] = pd.Categorical(np.array(["flu", "healthy"])[donor % 2])
-    arguments = {"group_key": "donor", "split": 3, "rivals": RIVALS, "n_bootstrap": 40, "n_null": 1}
+    arguments = {"group_key": "donor", "split": 3, "baselines": BASELINES, "n_bootstrap": 40, "n_null": 1}
     phenotypes = ["cell_type", "disease"]
     return cells, pgs.tl.evaluate(cells, phenotypes=phenotypes, train_kwargs=small, **arguments)
 
@@ -23,8 +23,8 @@ def evaluated(_simulated, small):
 def test_table(evaluated):
     cells, table = evaluated
     methods = table.groupby("phenotype")["method"].unique()
-    assert list(methods["cell_type"]) == ["Polygene", *RIVALS]
-    assert list(methods["disease"]) == ["Polygene", *RIVALS, "Polygene, labels permuted between groups"]
+    assert list(methods["cell_type"]) == ["Polygene", *BASELINES]
+    assert list(methods["disease"]) == ["Polygene", *BASELINES, "Polygene, labels permuted between groups"]
     assert set(table["score"]) == {"accuracy", "balanced_accuracy", "macro_f1", "macro_f1_10", "ece", "nll"}
     n_known = cells.obs["cell_type"].notna().sum()
     assert set(table.loc[table["phenotype"] == "cell_type", "n_cells"]) == {n_known}
@@ -32,27 +32,27 @@ def test_table(evaluated):
     assert table["value"].notna().all()
 
 
-def test_rivals_learn_what_is_there(evaluated):
+def test_baselines_learn_what_is_there(evaluated):
     values = evaluated[1].set_index(["phenotype", "method", "score"])["value"]
     assert values["cell_type", "logistic regression on PCs", "accuracy"] > 0.8
     assert values["cell_type", "majority", "accuracy"] < 0.5
 
 
-def test_everything_is_noted_and_survives_a_file(evaluated, tmp_path):
+def test_everything_is_stored_and_survives_a_file(evaluated, tmp_path):
     cells, table = evaluated
     pd.testing.assert_frame_equal(pgs.get.evaluation(cells), table)
-    note = cells.uns["polygene"]["evaluate"]
+    stored = cells.uns["polygene"]["evaluate"]
     folds = cells.obs.groupby("donor", observed=True).agg(n=("cell_type", "size")).assign(fold=-1)
-    assert set(note["folds"]) == {0, 1, 2}
+    assert set(stored["folds"]) == {0, 1, 2}
     for donor in folds.index:
-        assert len(set(note["folds"][cells.obs["donor"] == donor])) == 1
+        assert len(set(stored["folds"][cells.obs["donor"] == donor])) == 1
     cells.write_h5ad(tmp_path / "cells.h5ad")
     read = ad.read_h5ad(tmp_path / "cells.h5ad")
     pd.testing.assert_frame_equal(pgs.get.evaluation(read), table)
     by_group = pgs.get.evaluation(cells, by_group=True)
     pd.testing.assert_frame_equal(pgs.get.evaluation(read, by_group=True), by_group)
     assert set(by_group["group"]) == set(cells.obs["donor"])
-    assert list(note["words"]) == list(read.uns["polygene"]["evaluate"]["words"])
+    assert list(stored["words"]) == list(read.uns["polygene"]["evaluate"]["words"])
 
 
 def test_only_documented_keys_are_written(evaluated, simulated):
@@ -67,9 +67,9 @@ def test_only_documented_keys_are_written(evaluated, simulated):
 def test_figures_are_those_of_a_model_trained_on_the_training_side(cells, small, capsys):
     split = np.flatnonzero(cells.obs["donor"] != "donor2"), np.flatnonzero(cells.obs["donor"] == "donor2")
     table = pgs.tl.evaluate(
-        cells, group_key="donor", phenotypes="cell_type", split=split, rivals=[], n_bootstrap=0, train_kwargs=small
+        cells, group_key="donor", phenotypes="cell_type", split=split, baselines=[], n_bootstrap=0, train_kwargs=small
     )
-    said = capsys.readouterr().out
+    printed = capsys.readouterr().out
     side, test = cells[split[0]].copy(), cells[split[1]].copy()
     model = pgs.tl.train(side, phenotypes="cell_type", group_key="donor", **small)
     proba = model.predict_phenotype(test)["cell_type"]
@@ -81,7 +81,7 @@ def test_figures_are_those_of_a_model_trained_on_the_training_side(cells, small,
     assert values["nll"] == pytest.approx(metrics.nll(codes, proba))
     assert values["ece"] == pytest.approx(metrics.ece(codes, proba))
     assert table["low"].isna().all()
-    assert "1 held-out group of 'donor'" in said
+    assert "1 held-out group of 'donor'" in printed
     assert (cells.uns["polygene"]["evaluate"]["folds"] == np.where(cells.obs["donor"] == "donor2", 0, -1)).all()
 
 
@@ -90,7 +90,7 @@ def test_categories_without_training_cells_are_left_out(cells, small):
     label = cells.obs["cell_type"].astype(object)
     label.iloc[split[1][:8]] = "plasma cell"
     cells.obs["cell_type"] = label
-    arguments = {"group_key": "donor", "phenotypes": "cell_type", "rivals": "majority", "n_bootstrap": 2}
+    arguments = {"group_key": "donor", "phenotypes": "cell_type", "baselines": "majority", "n_bootstrap": 2}
     table = pgs.tl.evaluate(cells, split=split, train_kwargs=small, **arguments)
     n_known = cells.obs["cell_type"].iloc[split[1]].notna().sum()
     assert set(table["n_cells"]) == {n_known - 8}
@@ -98,26 +98,26 @@ def test_categories_without_training_cells_are_left_out(cells, small):
     assert "cell_type: 8 test cells are of a category without training cells, and left out." in words
 
 
-def test_without_groups_it_is_said(cells, small, capsys):
-    table = pgs.tl.evaluate(cells, phenotypes="sex", split=2, rivals=[], n_bootstrap=5, train_kwargs=small)
+def test_without_groups_a_sentence_tells(cells, small, capsys):
+    table = pgs.tl.evaluate(cells, phenotypes="sex", split=2, baselines=[], n_bootstrap=5, train_kwargs=small)
     assert "every figure is an upper bound" in capsys.readouterr().out
     assert (table["n_groups"] == 1).all()
     with pytest.raises(KeyError, match="`by_group`: the evaluation was made without groups"):
         pgs.get.evaluation(cells, by_group=True)
 
 
-def test_a_trained_model_is_scored_on_hidden_words(trained, monkeypatch):
+def test_a_trained_model_is_scored_on_hidden_tokens(trained, monkeypatch):
     cells, model = trained
-    met = []
-    monkeypatch.setattr(_evaluate, "score_tokens", lambda *args, **kwargs: met.append((args, kwargs)) or "table")
+    passed = []
+    monkeypatch.setattr(_evaluate, "score_tokens", lambda *args, **kwargs: passed.append((args, kwargs)) or "table")
     assert pgs.tl.evaluate(cells, model=model, seed=3) == "table"
-    assert met == [((cells,), {"model": model, "seed": 3})]
+    assert passed == [((cells,), {"model": model, "seed": 3})]
 
 
 ERRORS = {
     "phenotype": ({"phenotypes": "celltype"}, KeyError, r"`phenotypes`: \['celltype'\]"),
     "group": ({"group_key": "batch"}, KeyError, r"`group_key`: \['batch'\] not among"),
-    "rival": ({"rivals": "xgb"}, ValueError, "`rivals`: found 'xgb'"),
+    "baseline": ({"baselines": "xgb"}, ValueError, "`baselines`: found 'xgb'"),
     "folds": ({"group_key": "donor", "split": 7}, ValueError, "`split`: found 7 folds for 6 groups of 'donor'"),
 }
 
@@ -134,7 +134,7 @@ def test_expression_elsewhere(cells, small, where):
     donor = cells.obs["donor"].cat.codes.to_numpy()
     cells.obs["disease"] = np.array(["flu", "healthy"])[donor % 2]
     arguments = {"group_key": "donor", "phenotypes": "disease", "split": 2, "n_bootstrap": 2, "n_null": 1}
-    arguments["rivals"] = ["kNN on PCs"]
+    arguments["baselines"] = ["kNN on PCs"]
     fast = {**small, "max_epochs": 1}
     expected = pgs.tl.evaluate(cells, train_kwargs=fast, **arguments)
     cells.layers["counts"], cells.raw = cells.X, cells.copy()

@@ -18,10 +18,9 @@ from polygene_scverse.metrics._known import confidence_bins
 Floats = NDArray[np.float64]
 
 SCORES = ("accuracy", "balanced_accuracy", "macro_f1", "macro_f1_10", "ece", "nll")
-LOWER_IS_BETTER = ("ece", "nll")
-LEAST_GROUPS = 5
+MIN_GROUPS = 5
 """Test groups from which on groups are resampled, not cells within them."""
-LEAST_CELLS, N_BINS, BLOCK = 10, 15, 50
+N_BINS, BLOCK = 15, 50
 
 
 def sums_by_cell(codes: NDArray[np.integer], probabilities: Floats, predicted: NDArray[np.integer]) -> sp.csr_matrix:
@@ -39,19 +38,19 @@ def sums_by_cell(codes: NDArray[np.integer], probabilities: Floats, predicted: N
     n, k = probabilities.shape
     cells = np.arange(n)
     confidence, right, bins = confidence_bins(codes, probabilities, N_BINS)
-    of_true = probabilities[cells, codes].clip(min=np.finfo(np.float64).eps)
+    true_probability = probabilities[cells, codes].clip(min=np.finfo(np.float64).eps)
     hit = predicted == codes
-    parts = [
-        np.stack([np.ones(n), hit, -np.log(of_true)], axis=1),
+    columns = [
+        np.stack([np.ones(n), hit, -np.log(true_probability)], axis=1),
         _one_hot(codes, k),
         _one_hot(predicted, k),
         _one_hot(codes, k).multiply(hit[:, None]),
         sp.csr_matrix((confidence - right, (cells, bins)), shape=(n, N_BINS)),
     ]
-    return sp.hstack(parts, format="csr")
+    return sp.hstack(columns, format="csr")
 
 
-def scores_of(sums: Floats, large: NDArray[np.bool_]) -> Floats:
+def scores_from_sums(sums: Floats, large: NDArray[np.bool_]) -> Floats:
     """Scores from sums over cells; shape (..., 6), in the order of `SCORES`.
 
     Parameters
@@ -78,6 +77,11 @@ def scores_of(sums: Floats, large: NDArray[np.bool_]) -> Floats:
     return np.stack(columns, axis=-1)
 
 
+def point_scores(sums: sp.csr_matrix, large: NDArray[np.bool_]) -> Floats:
+    """Scores of all cells, each counted once; shape (6,). Arguments as for `scores_from_sums`."""
+    return scores_from_sums(np.asarray(sums.sum(axis=0)).ravel(), large)
+
+
 def bootstrap(
     sums: Mapping[str, sp.csr_matrix], groups: NDArray[np.integer], large: NDArray[np.bool_], n: int, seed: int
 ) -> dict[str, Floats]:
@@ -92,7 +96,7 @@ def bootstrap(
     groups
         Group of each cell; shape (n_cells,).
     large
-        As for `scores_of`.
+        As for `scores_from_sums`.
     n
         Number of samples.
     seed
@@ -104,7 +108,7 @@ def bootstrap(
     """
     rng = np.random.default_rng(seed)
     names, members = np.unique(groups, return_inverse=True)
-    by_group = len(names) >= LEAST_GROUPS
+    by_group = len(names) >= MIN_GROUPS
     if by_group:
         to_groups = _one_hot(members, len(names)).T.tocsr()
         sums = {name: (to_groups @ table).tocsr() for name, table in sums.items()}
@@ -113,25 +117,25 @@ def bootstrap(
     for start in range(0, n, BLOCK):
         weights = draw_weights(members, min(BLOCK, n - start), rng)
         for name, table in sums.items():
-            results[name].append(scores_of(np.asarray(weights @ table), large))
-    return {name: np.concatenate(parts) for name, parts in results.items()}
+            results[name].append(scores_from_sums(np.asarray(weights @ table), large))
+    return {name: np.concatenate(blocks) for name, blocks in results.items()}
 
 
 def draw_weights(strata: NDArray[np.integer], n: int, rng: np.random.Generator) -> Floats:
     """How often each unit is drawn, with replacement within its stratum; shape (n, n_units)."""
     weights = np.zeros((n, len(strata)))
     for stratum in np.unique(strata):
-        at = np.flatnonzero(strata == stratum)
-        weights[:, at] = rng.multinomial(len(at), np.full(len(at), 1 / len(at)), size=n)
+        units = np.flatnonzero(strata == stratum)
+        weights[:, units] = rng.multinomial(len(units), np.full(len(units), 1 / len(units)), size=n)
     return weights
 
 
 def interval(samples: Floats, share: float = 0.95) -> tuple[Floats, Floats]:
     """Ends of the percentile interval, NaN where there is no sample; shape (n_scores,) each."""
     ends = np.full((2, samples.shape[1]), np.nan)
-    there = ~np.isnan(samples).all(axis=0)
-    if there.any():
-        ends[:, there] = np.nanquantile(samples[:, there], [(1 - share) / 2, (1 + share) / 2], axis=0)
+    present = ~np.isnan(samples).all(axis=0)
+    if present.any():
+        ends[:, present] = np.nanquantile(samples[:, present], [(1 - share) / 2, (1 + share) / 2], axis=0)
     return ends[0], ends[1]
 
 
@@ -142,4 +146,4 @@ def _one_hot(codes: NDArray[np.integer], k: int) -> sp.csr_matrix:
 
 def _mean(values: Floats, counted: NDArray[np.bool_]) -> Floats:
     """Mean over the last axis of the values that count; NaN if none does."""
-    return np.where(counted, values, 0.0).sum(axis=-1) / counted.sum(axis=-1)
+    return np.asarray(np.where(counted, values, 0.0).sum(axis=-1) / counted.sum(axis=-1))

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from anndata import AnnData
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from sklearn.model_selection import KFold, StratifiedGroupKFold
 
 from polygene_scverse._constants import RANK, UNS
@@ -21,9 +21,16 @@ from polygene_scverse.model import Polygene
 from polygene_scverse.model._recipe import train_on_cells
 
 Rows = NDArray[np.int64]
-LEAST_GROUPS = 5
+"""Row numbers of cells."""
+Codes = NDArray[np.int64]
+"""Numbers of categories or groups, -1 where unknown; shape (n_cells,)."""
+Fold = tuple[Rows, Rows]
+"""Training and test cells."""
+Split = int | tuple[ArrayLike, ArrayLike]
+"""A number of folds; or the rows of the training and of the test cells, which make one."""
+MIN_GROUPS = 5
 """Training groups from which on whole ones are held out inside a training, for its own validation. One of fewer is a
-large part of what there is to learn from, which rivals have: cells are held out instead."""
+large part of what there is to learn from, which baselines have: cells are held out instead."""
 
 
 @dataclass(frozen=True)
@@ -32,20 +39,24 @@ class Labels:
 
     Parameters
     ----------
-    names
-        Categories that occur.
+    categories
+        Their names.
     codes
         Category of each cell, -1 where it is missing; shape (n_obs,).
     """
 
-    names: list[str]
-    codes: Rows
+    categories: list[str]
+    codes: Codes
 
     @classmethod
-    def of(cls, column: pd.Series) -> Labels:
-        """Read an obs column as the model does."""
-        names = categories_of(column)
-        return cls(names, encode(column, names)[0])
+    def from_column(cls, column: pd.Series[Any], categories: Sequence[str] | None = None) -> Labels:
+        """Read an obs column as the model does; by default all categories that occur."""
+        found = categories_of(column) if categories is None else list(categories)
+        return cls(found, encode(column, found)[0])
+
+    def recorded_values(self, values: NDArray[np.floating]) -> NDArray[np.floating]:
+        """Of a value for each category that of the recorded one, NaN where none is; shape (n_obs,)."""
+        return np.where(self.codes >= 0, values[np.arange(len(self.codes)), self.codes], np.nan)
 
     def constant_within(self, groups: NDArray[np.integer]) -> bool:
         """Whether each group has one category at most, and two groups or more have one."""
@@ -54,7 +65,26 @@ class Labels:
         return len(pairs) >= 2 and not pairs["group"].duplicated().any()
 
 
-def group_codes(obs: pd.DataFrame, group_key: str | None) -> NDArray[np.int64]:
+@dataclass(frozen=True)
+class Training:
+    """How the model is trained in each fold.
+
+    Parameters
+    ----------
+    group_key
+        Column of the groups; None if there are none.
+    seed
+        Seed of the training.
+    kwargs
+        Passed to :func:`~polygene_scverse.tl.train`; they win over the others.
+    """
+
+    group_key: str | None
+    seed: int
+    kwargs: Mapping[str, Any]
+
+
+def group_codes(obs: pd.DataFrame, group_key: str | None) -> Codes:
     """Number of each cell's group; without a column each cell is its own. Missing values are one group."""
     if group_key is None:
         return np.arange(len(obs))
@@ -62,8 +92,8 @@ def group_codes(obs: pd.DataFrame, group_key: str | None) -> NDArray[np.int64]:
 
 
 def make_folds(
-    obs: pd.DataFrame, group_key: str | None, split: int | tuple, labels: Mapping[str, Labels], seed: int
-) -> list[tuple[Rows, Rows]]:
+    obs: pd.DataFrame, group_key: str | None, split: Split, labels: Mapping[str, Labels], seed: int
+) -> list[Fold]:
     """Row numbers of training and test cells, fold by fold.
 
     Parameters
@@ -73,7 +103,7 @@ def make_folds(
     group_key
         Column whose groups stay whole; None splits single cells.
     split
-        Number of folds; or the rows of the training and of the test cells, which make one.
+        See `Split`.
     labels
         Labels of each phenotype: folds get alike shares of what is constant within groups, and each must leave two
         categories to learn.
@@ -88,7 +118,7 @@ def make_folds(
     """
     groups = group_codes(obs, group_key)
     if isinstance(split, (int, np.integer)):
-        folds = _draw(groups, int(split), group_key, labels, seed)
+        folds = _draw_folds(groups, int(split), group_key, labels, seed)
     else:
         train_rows, test_rows = (np.sort(np.asarray(side, dtype=np.int64)) for side in split)
         check_split(train_rows, test_rows, None if group_key is None else obs[group_key])
@@ -99,42 +129,34 @@ def make_folds(
             if len(found) < 2:
                 raise ValueError(
                     f"`split`: the training cells of fold {i + 1} of {len(folds)} have the categories "
-                    f"{shorten(label.names[c] for c in found)} of {name!r} only, so that there is nothing to tell "
+                    f"{shorten(label.categories[c] for c in found)} of {name!r} only, so that there is nothing to tell "
                     "apart. Pass another seed or number of folds, or leave the phenotype out."
                 )
     return folds
 
 
-def _draw(
-    groups: Rows, n_folds: int, group_key: str | None, labels: Mapping[str, Labels], seed: int
-) -> list[tuple[Rows, Rows]]:
+def _draw_folds(
+    groups: Codes, n_folds: int, group_key: str | None, labels: Mapping[str, Labels], seed: int
+) -> list[Fold]:
     n_groups = len(np.unique(groups))
     if not 2 <= n_folds <= n_groups:
-        what = "cells" if group_key is None else f"groups of {group_key!r}"
-        raise ValueError(f"`split`: found {n_folds} folds for {n_groups} {what}. Pass from 2 to {n_groups}.")
+        units = "cells" if group_key is None else f"groups of {group_key!r}"
+        raise ValueError(f"`split`: found {n_folds} folds for {n_groups} {units}. Pass from 2 to {n_groups}.")
     if group_key is None:
         folds = KFold(n_folds, shuffle=True, random_state=seed).split(groups)
     else:
         strata = np.zeros(len(groups), dtype=np.int64)
         for label in labels.values():
             if label.constant_within(groups):
-                strata = strata * (len(label.names) + 1) + label.codes + 1
+                strata = strata * (len(label.categories) + 1) + label.codes + 1
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="The least populated class")
             strata = np.unique(strata, return_inverse=True)[1]
-            folds = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed).split(strata, strata, groups)
+            folds = list(StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed).split(strata, strata, groups))
     return [(np.sort(train_rows), np.sort(test_rows)) for train_rows, test_rows in folds]
 
 
-def train_fold(
-    adata: AnnData,
-    rows: Rows,
-    phenotypes: Sequence[str],
-    *,
-    group_key: str | None,
-    seed: int,
-    train_kwargs: Mapping[str, Any] | None = None,
-) -> tuple[Polygene, AnnData]:
+def train_fold(adata: AnnData, rows: Rows, phenotypes: Sequence[str], training: Training) -> tuple[Polygene, AnnData]:
     """Train on some cells that are copied before, so that nothing of the others reaches the model.
 
     Ranks of genes in ``var`` may come from all cells, so they are left out and computed anew.
@@ -143,17 +165,16 @@ def train_fold(
     -------
     The model and its training cells.
     """
-    side = adata[rows].copy()
-    check_not_empty(*side.shape)
-    side.var = side.var.drop(columns=RANK, errors="ignore")
-    side.uns.pop(UNS, None)
-    enough = group_key is not None and side.obs[group_key].nunique(dropna=False) >= LEAST_GROUPS
-    kwargs = dict(train_kwargs or {})
-    said = kwargs.pop("verbose", False)  # as `tl.train` calls it
-    defaults = {"group_key": group_key if enough else None, "enable_progress_bar": said, "seed": seed}
-    return train_on_cells(side, phenotypes=list(phenotypes), **(defaults | kwargs)), side
+    cells, group_key, kwargs = adata[rows].copy(), training.group_key, dict(training.kwargs)
+    check_not_empty(*cells.shape)
+    cells.var = cells.var.drop(columns=RANK, errors="ignore")
+    cells.uns.pop(UNS, None)
+    enough = group_key is not None and cells.obs[group_key].nunique(dropna=False) >= MIN_GROUPS
+    progress = kwargs.pop("verbose", False)
+    defaults = {"group_key": group_key if enough else None, "enable_progress_bar": progress, "seed": training.seed}
+    return train_on_cells(cells, phenotypes=list(phenotypes), **(defaults | kwargs)), cells
 
 
-def fill_columns(table: pd.DataFrame, names: Sequence[str]) -> NDArray[np.float64]:
-    """Probabilities with a column for each of `names`, 0 where the model does not have it; (n_cells, n_names)."""
-    return table.reindex(columns=list(names), fill_value=0.0).to_numpy(dtype=np.float64)
+def fill_columns(table: pd.DataFrame, categories: Sequence[str]) -> NDArray[np.floating]:
+    """A column for each of `categories`, 0 where the model does not have it; shape (n_cells, n_categories)."""
+    return table.reindex(columns=list(categories), fill_value=0.0).to_numpy()

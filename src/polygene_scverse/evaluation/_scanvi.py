@@ -1,4 +1,4 @@
-"""scANVI of scvi-tools as a rival."""
+"""scANVI of scvi-tools as a baseline."""
 
 from __future__ import annotations
 
@@ -6,57 +6,59 @@ import warnings
 
 import numpy as np
 import pandas as pd
-import scipy.sparse as sp
 from anndata import AnnData
 from numpy.typing import NDArray
 from scvi.model import SCANVI, SCVI
 
 from polygene_scverse._compat import seeded
+from polygene_scverse.evaluation._features import Features
+from polygene_scverse.evaluation._folds import Codes
 
 UNLABELLED = "unlabelled"
 
 
 def scanvi_probabilities(
-    train: sp.csr_matrix,
-    labels: NDArray[np.integer],
-    test: sp.csr_matrix,
-    *,
-    max_epochs: tuple[int, int] = (50, 20),
-    seed: int = 0,
+    train: Features, labels: Codes, groups: Codes | None, test: Features, seed: int, epochs: tuple[int, int] = (50, 20)
 ) -> NDArray[np.float64]:
-    """Train scVI, then scANVI, on labelled cells and predict others.
+    """Train scVI, then scANVI, on labelled cells and predict others: a `Baseline`.
 
     Parameters
     ----------
-    train
-        Raw counts of labelled cells; shape (n_train, n_genes).
+    train, test
+        The cells.
     labels
         Category of each training cell; shape (n_train,).
-    test
-        Raw counts of the cells to predict; shape (n_test, n_genes).
-    max_epochs
-        Passes over the training cells of scVI and of scANVI.
+    groups
+        Not used.
     seed
         Seed of weights and order.
+    epochs
+        Passes over the training cells of scVI and of scANVI.
 
     Returns
     -------
     Probability of each label that occurs, ascending; shape (n_test, n_labels).
+
+    Raises
+    ------
+    ValueError
+        If there are no raw counts.
     """
-    genes = [f"gene{i}" for i in range(train.shape[1])]
-    cells = AnnData(train, obs=_obs(labels.astype(str)), var=pd.DataFrame(index=genes))
-    query = AnnData(test, obs=_obs(np.full(test.shape[0], UNLABELLED)), var=pd.DataFrame(index=genes))
+    if train.counts is None or test.counts is None:
+        raise ValueError("`baselines`: scANVI needs raw counts, but adata has log1p values. Leave it out.")
+    genes = pd.DataFrame(index=[f"gene{i}" for i in range(train.x.shape[1])])
+    cells = AnnData(train.counts, obs=_obs(labels.astype(str)), var=genes)
+    query = AnnData(test.counts, obs=_obs(np.full(len(test.x), UNLABELLED)), var=genes)
     plan = {"enable_progress_bar": False, "train_size": 1.0, "shuffle_set_split": False}
     with seeded(seed), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         SCVI.setup_anndata(cells, labels_key="label")
         first = SCVI(cells)
-        first.train(max_epochs[0], **plan)
+        first.train(epochs[0], **plan)
         model = SCANVI.from_scvi_model(first, unlabeled_category=UNLABELLED)
-        model.train(max_epochs[1], **plan)
+        model.train(epochs[1], **plan)
         table = model.predict(query, soft=True)
-    names = [str(label) for label in np.unique(labels)]
-    return table[names].to_numpy(dtype=np.float64)
+    return np.asarray(table[[str(label) for label in np.unique(labels)]], dtype=np.float64)
 
 
 def _obs(labels: NDArray[np.str_]) -> pd.DataFrame:

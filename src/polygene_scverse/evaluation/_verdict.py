@@ -1,4 +1,4 @@
-"""An evaluation in words."""
+"""An evaluation in sentences."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from polygene_scverse._constants import BALANCE
-from polygene_scverse.evaluation._bootstrap import LEAST_GROUPS
+from polygene_scverse.evaluation._bootstrap import MIN_GROUPS
 from polygene_scverse.evaluation._folds import Labels
 from polygene_scverse.evaluation._null import NULL
-from polygene_scverse.evaluation._scores import OURS, Answers
+from polygene_scverse.evaluation._predictions import MODEL, Predictions
 
-NAMES = {
+SCORE_NAMES = {
     "accuracy": "accuracy",
     "balanced_accuracy": "balanced accuracy",
     "macro_f1": "macro-F1",
@@ -22,25 +22,25 @@ NAMES = {
     "ece": "ECE",
     "nll": "NLL",
 }
-HEADLINE = ("macro_f1", "accuracy", "ece")
+HEADLINE = {"macro_f1", "accuracy", "ece"}
 
 
-def say(
+def describe_evaluation(
     table: pd.DataFrame,
-    answers: Mapping[str, Answers],
+    predictions: Mapping[str, Predictions],
     labels: Mapping[str, Labels],
     groups: NDArray[np.integer],
     group_key: str | None,
     constant: Sequence[str],
 ) -> list[str]:
-    """Sentences about the test, and about each phenotype: where rivals win, and what the figures cannot say.
+    """Sentences about the test, and about each phenotype: where baselines win, and what the figures cannot tell.
 
     Parameters
     ----------
     table
         As `evaluate` returns it.
-    answers
-        Of each phenotype.
+    predictions
+        For each phenotype.
     labels
         Of each phenotype.
     groups
@@ -50,65 +50,67 @@ def say(
     constant
         Phenotypes that are constant within groups.
     """
-    words = [_about_the_test(answers, groups, group_key)]
-    for name in labels:
-        of_phenotype = table[(table["phenotype"] == name) & (table["method"] != NULL)]
-        words += _about_rivals(name, of_phenotype)
-        if n := answers[name].n_unseen:
-            words.append(f"{name}: {n:,} test cells are of a category without training cells, and left out.")
+    sentences = [_describe_test(next(iter(predictions.values())), groups, group_key)]
+    for name, label in labels.items():
+        rows = table[table["phenotype"] == name]
+        sentences += _describe_baselines(name, rows[rows["method"] != NULL])
+        tested = predictions[name]
+        if n_unseen := int(((label.codes[tested.rows] >= 0) & (tested.codes < 0)).sum()):
+            sentences.append(f"{name}: {n_unseen:,} test cells are of a category without training cells, and left out.")
         if name in constant:
-            n_groups = len(np.unique(groups[labels[name].codes >= 0]))
-            words.append(
-                f"{name}: constant within {group_key!r}, so that there are {n_groups} independent examples, not "
-                f"{int((labels[name].codes >= 0).sum()):,}."
+            known = label.codes >= 0
+            sentences.append(
+                f"{name}: constant within {group_key!r}, so that there are {len(np.unique(groups[known]))} independent "
+                f"examples, not {int(known.sum()):,}."
             )
-            words += _about_null(name, table)
-    return words
+            sentences += _describe_null(name, rows)
+    return sentences
 
 
-def _about_the_test(answers: Mapping[str, Answers], groups: NDArray[np.integer], group_key: str | None) -> str:
-    rows = next(iter(answers.values())).rows
-    choice = f"our categories are chosen with balance={BALANCE}"
+def _describe_test(predictions: Predictions, groups: NDArray[np.integer], group_key: str | None) -> str:
+    n_cells, n_groups = len(predictions.rows), len(np.unique(groups[predictions.rows]))
+    choice = f"the model's categories are chosen with balance={BALANCE}"
     if group_key is None:
         return (
-            f"{len(rows):,} test cells, split as single cells: training cells come from the same donors, so that every "
+            f"{n_cells:,} test cells, split as single cells: training cells come from the same donors, so that every "
             f"figure is an upper bound. Pass group_key= for new donors. Intervals: bootstrap over cells; {choice}."
         )
-    n_groups = len(np.unique(groups[rows]))
-    unit = "groups" if n_groups >= LEAST_GROUPS else f"cells within groups, as there are fewer than {LEAST_GROUPS}"
+    unit = "groups" if n_groups >= MIN_GROUPS else f"cells within groups, as there are fewer than {MIN_GROUPS}"
     held_out = f"{n_groups} held-out group{'s' * (n_groups > 1)} of {group_key!r}"
-    return f"{len(rows):,} test cells of {held_out}. Bootstrap over {unit}; {choice}."
+    return f"{n_cells:,} test cells of {held_out}. Bootstrap over {unit}; {choice}."
 
 
-def _about_rivals(phenotype: str, table: pd.DataFrame) -> list[str]:
-    rivals = [method for method in table["method"].unique() if method != OURS]
-    if not rivals:
+def _describe_baselines(phenotype: str, table: pd.DataFrame) -> list[str]:
+    if (table["method"] == MODEL).all():
         return []
     lost = table[table["verdict"] == "worse"]
     if lost.empty:
-        return [f"{phenotype}: no rival is better than ours in any score by more than chance."]
-    words = []
+        return [f"{phenotype}: no baseline is significantly better than the model in any score."]
+    sentences = []
     for method, rows in lost.groupby("method", sort=False):
-        parts = [
-            f"{NAMES[r['score']]} ({r['value']:.3f}, ours {r['value'] + r['difference']:.3f}, difference "
-            f"{r['difference']:.3f} [{r['difference_low']:.3f}, {r['difference_high']:.3f}])"
-            for r in rows.to_dict("records")
-            if r["score"] != "macro_f1_10" or "macro_f1" not in set(rows["score"])
+        scores = set(rows["score"])
+        figures = [
+            f"{SCORE_NAMES[row['score']]} ({row['value']:.3f}, the model {row['value'] + row['difference']:.3f}, "
+            f"difference {row['difference']:.3f} [{row['difference_low']:.3f}, {row['difference_high']:.3f}])"
+            for row in rows.to_dict("records")
+            if row["score"] != "macro_f1_10" or "macro_f1" not in scores
         ]
-        all_three = " It wins in macro-F1, accuracy and ECE at once." if set(HEADLINE) <= set(rows["score"]) else ""
-        words.append(f"{phenotype}: {method} beats ours in {', '.join(parts)}.{all_three}")
-    return words
+        headline = " It is better in macro-F1, accuracy and ECE at once." if scores >= HEADLINE else ""
+        sentences.append(
+            f"{phenotype}: {method} is significantly better than the model in {', '.join(figures)}.{headline}"
+        )
+    return sentences
 
 
-def _about_null(phenotype: str, table: pd.DataFrame) -> list[str]:
-    """Whether ours is above all permutations in accuracy."""
-    scores = table[(table["phenotype"] == phenotype) & (table["score"] == "balanced_accuracy")].set_index("method")
+def _describe_null(phenotype: str, table: pd.DataFrame) -> list[str]:
+    """Whether the model is above all permutations in balanced accuracy."""
+    scores = table[table["score"] == "balanced_accuracy"].set_index("method")
     if NULL not in scores.index:
         return []
-    ours, null = float(scores["value"][OURS]), scores.loc[NULL].to_dict()
-    better = ours > null["high"]
-    verdict = "above every permutation" if better else "no better than with permuted labels: no evidence of a signal"
+    value, null = float(scores["value"][MODEL]), scores.loc[NULL].to_dict()
+    above = value > null["high"]
+    verdict = "above every permutation" if above else "no better than with permuted labels: no evidence of a signal"
     return [
-        f"{phenotype}: balanced accuracy {ours:.3f}; with labels permuted between groups {null['value']:.3f} "
+        f"{phenotype}: balanced accuracy {value:.3f}; with labels permuted between groups {null['value']:.3f} "
         f"({null['low']:.3f} to {null['high']:.3f}): {verdict}."
     ]

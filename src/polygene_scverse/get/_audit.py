@@ -21,14 +21,14 @@ def audit(adata: AnnData, *, phenotype: str | None = None) -> pd.DataFrame:
 
     Returns
     -------
-    A copy of the table of :func:`~polygene_scverse.tl.audit`, a row per sample and phenotype; what it says in words is
-    in ``attrs["words"]``. With `phenotype` a row per cell with a recorded category, most contradicted first, and the
+    A copy of the table of :func:`~polygene_scverse.tl.audit`, a row per sample and phenotype; its sentences are in
+    ``attrs["words"]``. With `phenotype` a row per cell with a recorded category, most contradicted first, and the
     columns ``recorded`` and ``probability``.
 
     Raises
     ------
     KeyError
-        If no audit is noted.
+        If there is no audit.
     ValueError
         If the phenotype was not audited.
 
@@ -37,16 +37,16 @@ def audit(adata: AnnData, *, phenotype: str | None = None) -> pd.DataFrame:
     >>> pgs.get.audit(adata).query("flagged and reliable")
     >>> pgs.get.audit(adata, phenotype="cell_type").head()
     """
-    note = adata.uns.get(UNS, {}).get("audit")
-    if note is None:
+    stored = adata.uns.get(UNS, {}).get("audit")
+    if stored is None:
         raise KeyError(
-            "`adata`: no audit is noted, adata.uns['polygene']['audit'] is not there. Call pgs.tl.audit(adata, "
+            "`adata`: no audit is stored, adata.uns['polygene']['audit'] is not there. Call pgs.tl.audit(adata, "
             "sample_key=...) first."
         )
     if phenotype is None:
-        table = note["table"].reset_index(drop=True)
-        table.attrs["words"] = [str(sentence) for sentence in note["words"]]
+        table = stored["table"].reset_index(drop=True)
+        table.attrs["words"] = [str(sentence) for sentence in stored["words"]]
         return table
-    check_choice(phenotype, [str(name) for name in note["phenotypes"]], "phenotype")
+    check_choice(phenotype, [str(name) for name in stored["phenotypes"]], "phenotype")
     columns = {"recorded": adata.obs[phenotype], "probability": adata.obs[audit_key(phenotype)]}
     return pd.DataFrame(columns).dropna(subset="probability").sort_values("probability", kind="stable")

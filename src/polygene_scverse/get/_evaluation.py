@@ -1,4 +1,4 @@
-"""Scores beside rivals."""
+"""Scores beside baselines."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from polygene_scverse._constants import UNS
 
 
 def evaluation(adata: AnnData, *, by_group: bool = False) -> pd.DataFrame:
-    """Scores of the model and its rivals on held-out groups.
+    """Scores of the model and of baselines on held-out groups.
 
     Parameters
     ----------
@@ -20,28 +20,28 @@ def evaluation(adata: AnnData, *, by_group: bool = False) -> pd.DataFrame:
 
     Returns
     -------
-    A copy of the table of :func:`~polygene_scverse.tl.evaluate`, a row per phenotype, method and score. What it says in
-    words is in ``attrs["words"]``. With `by_group` the columns are ``phenotype``, ``group``, ``method``, ``score``,
+    A copy of the table of :func:`~polygene_scverse.tl.evaluate`, a row per phenotype, method and score. Its sentences
+    are in ``attrs["words"]``. With `by_group` the columns are ``phenotype``, ``group``, ``method``, ``score``,
     ``value`` and ``n_cells``.
 
     Raises
     ------
     KeyError
-        If no evaluation is noted, or it was made without groups and `by_group` is asked for.
+        If there is no evaluation, or it was made without groups and `by_group` is asked for.
 
     Examples
     --------
     >>> table = pgs.get.evaluation(adata)
     >>> table.pivot_table(index=["phenotype", "method"], columns="score", values="value")
     """
-    note = adata.uns.get(UNS, {}).get("evaluate")
-    if note is None:
+    stored = adata.uns.get(UNS, {}).get("evaluate")
+    if stored is None:
         raise KeyError(
-            "`adata`: no evaluation is noted, adata.uns['polygene']['evaluate'] is not there. Call "
+            "`adata`: no evaluation is stored, adata.uns['polygene']['evaluate'] is not there. Call "
             "pgs.tl.evaluate(adata, group_key=...) first."
         )
-    if by_group and not len(note["by_group"]):
+    if by_group and not len(stored["by_group"]):
         raise KeyError("`by_group`: the evaluation was made without groups. Call pgs.tl.evaluate with group_key=.")
-    table = note["by_group" if by_group else "table"].reset_index(drop=True)
-    table.attrs["words"] = [str(sentence) for sentence in note["words"]]
+    table = stored["by_group" if by_group else "table"].reset_index(drop=True)
+    table.attrs["words"] = [str(sentence) for sentence in stored["words"]]
     return table

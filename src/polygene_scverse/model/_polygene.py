@@ -208,7 +208,7 @@ class Polygene(SavingMixin, SetupMixin):
         """A model with the same weights that holds no AnnData, so that keeping it keeps no data."""
         other = copy.copy(self)
         other._adata = other._adata_manager = None
-        vars(other).pop("trainer", None)  # it holds the model, and so its data
+        other.__dict__.pop("trainer", None)  # it holds the model, and so its data
         return other
 
     # training and original checkpoints

@@ -1,4 +1,4 @@
-"""Scores of the model beside those of its rivals."""
+"""Scores of the model beside those of baselines."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from polygene_scverse.get import evaluation as get_evaluation
 from polygene_scverse.pl._finish import finish
 from polygene_scverse.pl._style import PETROFF_10, text_width
 
-OURS = "Polygene"
+MODEL = "Polygene"
 TITLES = {
     "accuracy": "accuracy",
     "balanced_accuracy": "balanced accuracy",
@@ -25,7 +25,7 @@ TITLES = {
     "ece": "ECE (lower is better)",
     "nll": "NLL (lower is better)",
 }
-COLORS = {"ours": PETROFF_10[0], "worse": PETROFF_10[2], "other": "#555555", "group": "#bbbbbb"}
+COLORS = {"model": PETROFF_10[0], "worse": PETROFF_10[2], "other": "#555555", "group": "#bbbbbb"}
 
 
 def evaluation(
@@ -37,11 +37,11 @@ def evaluation(
     show: bool | None = None,
     save: bool | str | Path | None = None,
 ) -> list[Axes] | None:
-    """Draw the scores of the model and its rivals with their intervals.
+    """Draw the scores of the model and of baselines with their intervals.
 
-    A row of panels per phenotype, a panel per score. Ours is blue with a band over its interval; a rival is red where
-    it is better than ours by more than chance (paired, see :func:`~polygene_scverse.tl.evaluate`), else grey. Small
-    marks are the scores in single test groups.
+    A row of panels per phenotype, a panel per score. The model is blue with a band over its interval; a baseline is
+    red where it is significantly better (paired, see :func:`~polygene_scverse.tl.evaluate`), else grey. Small marks are
+    the scores in single test groups.
 
     Parameters
     ----------
@@ -67,7 +67,7 @@ def evaluation(
     Raises
     ------
     KeyError
-        If no evaluation is noted.
+        If there is no evaluation.
     ValueError
         If a phenotype was not evaluated, or a score is unknown.
 
@@ -89,13 +89,13 @@ def evaluation(
     for ax, score in zip(grid[0], chosen, strict=True):
         ax.set_title(TITLES[score], fontsize=10)
     for name, row in zip(names, grid, strict=True):
-        of_phenotype = table[table["phenotype"] == name]
-        methods = list(dict.fromkeys(of_phenotype["method"]))[::-1]  # the first at the top
+        scored = table[table["phenotype"] == name]
+        methods = list(dict.fromkeys(scored["method"]))[::-1]  # the first at the top
         for score, ax in zip(chosen, row, strict=True):
-            _draw(ax, of_phenotype[of_phenotype["score"] == score].set_index("method").loc[methods])
+            _draw(ax, scored[scored["score"] == score].set_index("method").loc[methods])
             if groups is not None:
-                at = (groups["phenotype"] == name) & (groups["score"] == score) & groups["method"].isin(methods)
-                _mark_groups(ax, groups[at], methods)
+                shown = (groups["phenotype"] == name) & (groups["score"] == score) & groups["method"].isin(methods)
+                _mark_groups(ax, groups[shown], methods)
             ax.tick_params(labelleft=ax is row[0], labelsize=8)
         row[0].set_ylabel(name, fontsize=11)
     axes = list(grid.flat)
@@ -112,10 +112,10 @@ def _new_axes(table: pd.DataFrame, n_rows: int, n_columns: int) -> np.ndarray:
 def _draw(ax: Axes, table: pd.DataFrame) -> None:
     """A point with its interval per method."""
     for y, (method, row) in enumerate(table.iterrows()):
-        color = COLORS["ours" if method == OURS else "worse" if row["verdict"] == "worse" else "other"]
+        color = COLORS["model" if method == MODEL else "worse" if row["verdict"] == "worse" else "other"]
         ax.plot([row["low"], row["high"]], [y, y], color=color, linewidth=1.8, solid_capstyle="butt", zorder=3)
         ax.plot(row["value"], y, "o", color=color, markersize=5, zorder=4)
-        if method == OURS:
+        if method == MODEL:
             ax.axvspan(row["low"], row["high"], color=color, alpha=0.12, linewidth=0)
     ax.set_yticks(range(len(table)), table.index)
     ax.set_ylim(-0.6, len(table) - 0.4)

@@ -1,0 +1,188 @@
+"""Recorded phenotypes that the expression contradicts: samples judged by models that have not seen them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from numpy.typing import NDArray
+
+from polygene_scverse.evaluation._folds import (
+    Codes,
+    Labels,
+    Training,
+    fill_columns,
+    group_codes,
+    make_folds,
+    train_fold,
+)
+from polygene_scverse.model import Polygene
+
+MIN_PROBABILITY = 1e-6
+"""Probabilities are raised to it, so that no cell alone decides for its sample."""
+MARGIN = 0.1
+"""Nats per cell by which another category must fit better; less is what a model scatters by that knows nothing."""
+MAX_FLAGGED = 1 / 3
+"""Share of flagged samples above which the expression does not tell the phenotype on new samples."""
+
+COLUMNS = {
+    **dict.fromkeys(("sample", "phenotype", "recorded", "suggested"), object),
+    **{"score": float, "share": float, "n_cells": int, "flagged": bool, "reliable": bool},
+}
+"""Columns of the table and their types."""
+
+Floats = NDArray[np.floating]
+
+
+class Evidence(NamedTuple):
+    """How well the expression of each cell fits each category of a phenotype.
+
+    Parameters
+    ----------
+    probabilities
+        Of each category, 0 where the model does not have it; shape (n_obs, n_categories).
+    log_likelihoods
+        Log of the probabilities over the categories' shares of the training cells, same shape.
+    """
+
+    probabilities: Floats
+    log_likelihoods: Floats
+
+
+def out_of_fold_evidence(
+    adata: AnnData, labels: Mapping[str, Labels], n_folds: int, training: Training
+) -> dict[str, Evidence]:
+    """Evidence for each phenotype by models that have seen neither the cell nor its group."""
+    shapes = {name: (2, adata.n_obs, len(label.categories)) for name, label in labels.items()}
+    evidence = {name: Evidence(*np.zeros(shape)) for name, shape in shapes.items()}
+    for train_rows, test_rows in make_folds(adata.obs, training.group_key, n_folds, labels, training.seed):
+        model, _ = train_fold(adata, train_rows, list(labels), training)
+        for name, found in model_evidence(model, adata[test_rows].copy(), labels).items():
+            for all_cells, test_cells in zip(evidence[name], found, strict=True):
+                all_cells[test_rows] = test_cells
+    return evidence
+
+
+def model_evidence(model: Polygene, adata: AnnData, labels: Mapping[str, Labels]) -> dict[str, Evidence]:
+    """Evidence for each phenotype by a model that was trained on other cells."""
+    evidence = {}
+    for name, table in model.predict_phenotype(adata, phenotypes=list(labels)).items():
+        tables = (table, table.clip(lower=MIN_PROBABILITY).apply(np.log) - model.log_shares[name])
+        evidence[name] = Evidence(*(fill_columns(values, labels[name].categories) for values in tables))
+    return evidence
+
+
+def sample_table(
+    labels: Mapping[str, Labels], evidence: Mapping[str, Evidence], obs: pd.DataFrame, sample_key: str | None
+) -> pd.DataFrame:
+    """Judge the samples by each phenotype that is constant within them.
+
+    Parameters
+    ----------
+    labels
+        What is recorded, by phenotype.
+    evidence
+        For each phenotype.
+    obs
+        The cells.
+    sample_key
+        Column of the samples; None if there are none.
+
+    Returns
+    -------
+    A row per sample and phenotype, most contradicted first; the columns are those of `COLUMNS`.
+    """
+    rows: list[dict[str, Any]] = []
+    if sample_key is not None:
+        samples, names = group_codes(obs, sample_key), obs[sample_key].astype(str).to_numpy()
+        for phenotype, label in labels.items():
+            if label.constant_within(samples):
+                rows += judge_samples(phenotype, label, evidence[phenotype].log_likelihoods, samples, names)
+    table = pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
+    return table.sort_values("score", kind="stable", ignore_index=True)
+
+
+def judge_samples(
+    phenotype: str, label: Labels, log_likelihoods: Floats, samples: Codes, sample_names: NDArray[np.object_]
+) -> list[dict[str, Any]]:
+    """A row per sample with a recorded category.
+
+    Parameters
+    ----------
+    phenotype
+        Its name.
+    label
+        What is recorded, constant within samples.
+    log_likelihoods
+        Of each category; shape (n_obs, n_categories).
+    samples, sample_names
+        Number and name of each cell's sample; shape (n_obs,).
+    """
+    cells = [np.flatnonzero((samples == s) & (label.codes >= 0)) for s in np.unique(samples[label.codes >= 0])]
+    recorded = np.array([label.codes[members[0]] for members in cells])  # (n_samples,)
+    means = np.stack([log_likelihoods[members].mean(axis=0) for members in cells])  # (n_samples, n_categories)
+    rows = []
+    for i, (members, own) in enumerate(zip(cells, recorded, strict=True)):
+        offsets = np.array([category_offset(means[:, own] - mean, recorded, i, k) for k, mean in enumerate(means.T)])
+        scores = means[i, own] - means[i] - offsets  # against each other category
+        scores[own] = np.inf
+        best = int(scores.argmin())
+        ratios = log_likelihoods[members, own] - log_likelihoods[members, best] - offsets[best]
+        row = {"sample": sample_names[members[0]], "phenotype": phenotype, "recorded": label.categories[own]}
+        row |= {"suggested": label.categories[best if scores[best] < 0 else own], "score": float(scores[best])}
+        row |= {"share": float((ratios < 0).mean()), "n_cells": len(members), "flagged": bool(scores[best] < -MARGIN)}
+        rows.append(row)
+    reliable = sum(row["flagged"] for row in rows) <= MAX_FLAGGED * len(rows)
+    return [row | {"reliable": reliable} for row in rows]
+
+
+def category_offset(ratios: Floats, recorded: Codes, sample: int, other: int) -> float:
+    """Middle between samples recorded as a sample is and those recorded as `other`, by medians; the sample left out.
+
+    A model may lean to one category in all new samples. Where the two kinds of samples are not told apart, or one has
+    no other sample, there is no middle, and 0 is returned.
+
+    Parameters
+    ----------
+    ratios
+        Mean log-likelihood ratio of each sample, of the sample's category against `other`; shape (n_samples,).
+    recorded
+        Category of each sample; shape (n_samples,).
+    sample
+        Number of the sample.
+    other
+        The other category.
+    """
+    rest = np.arange(len(recorded)) != sample
+    same, others = ratios[rest & (recorded == recorded[sample])], ratios[rest & (recorded == other)]
+    if not len(same) or not len(others) or np.median(same) <= np.median(others):
+        return 0.0
+    return float(np.median(same) + np.median(others)) / 2
+
+
+def describe_audit(table: pd.DataFrame, sample_key: str | None) -> list[str]:
+    """Which samples are flagged, in sentences."""
+    if sample_key is None:
+        return ["Cells only: pass sample_key= to judge samples."]
+    if table.empty:
+        return [f"No phenotype is constant within {sample_key!r}: cells are judged, samples are not."]
+    sentences = []
+    for name, rows in table.groupby("phenotype", sort=False):
+        flagged = rows[rows["flagged"]]
+        if not rows["reliable"].all():
+            sentences.append(
+                f"{name}: {len(flagged)} of {len(rows)} samples are flagged: the expression does not tell it on new "
+                "samples, so that flags mean nothing."
+            )
+        elif flagged.empty:
+            sentences.append(f"{name}: the expression of all {len(rows)} samples agrees with the record.")
+        else:
+            sentences += [
+                f"{name}: {row.sample} is recorded as {row.recorded!r}, its expression says {row.suggested!r} "
+                f"({row.share:.0%} of {row.n_cells:,} cells, score {row.score:.2f})."
+                for row in flagged.itertuples()
+            ]
+    return sentences

@@ -1,0 +1,40 @@
+"""CellTypist as a baseline, where it is installed and can be trained."""
+
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError, version
+
+import numpy as np
+from anndata import AnnData
+from numpy.typing import NDArray
+
+from polygene_scverse._quiet import quiet
+from polygene_scverse.evaluation._features import Features
+from polygene_scverse.evaluation._folds import Codes
+
+
+def celltypist_problem() -> str:
+    """Why CellTypist cannot be trained here; empty if it can."""
+    try:
+        version("celltypist")
+    except PackageNotFoundError:
+        return "it is not installed"
+    if tuple(int(number) for number in version("scikit-learn").split(".")[:2]) >= (1, 8):
+        return f"it passes an argument to LogisticRegression that scikit-learn {version('scikit-learn')} removed"
+    return ""
+
+
+def celltypist_probabilities(
+    train: Features, labels: Codes, groups: Codes | None, test: Features, seed: int
+) -> NDArray[np.float64]:
+    """One-against-rest logistic regression of CellTypist; its sigmoids are divided by their sum."""
+    import celltypist  # an optional package
+
+    genes = np.array([f"gene{i}" for i in range(train.x.shape[1])])
+    query = AnnData(test.x)
+    query.var_names = genes
+    with quiet("celltypist.logger"):
+        model = celltypist.train(train.x, labels=labels.astype(str), genes=genes, check_expression=False, n_jobs=1)
+        table = celltypist.annotate(query, model=model).probability_matrix
+    values = table[[str(label) for label in np.unique(labels)]].to_numpy(dtype=np.float64)
+    return np.asarray(values / values.sum(axis=1, keepdims=True))

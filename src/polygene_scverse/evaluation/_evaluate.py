@@ -1,0 +1,68 @@
+"""The model beside baselines: trained, tested, scored and put into sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from numpy.typing import NDArray
+
+from polygene_scverse.evaluation._folds import Labels, Split, Training, group_codes, make_folds
+from polygene_scverse.evaluation._null import null_rows
+from polygene_scverse.evaluation._predictions import predict_folds
+from polygene_scverse.evaluation._scores import group_rows, score_rows
+from polygene_scverse.evaluation._verdict import describe_evaluation
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores of the model and of baselines.
+
+    Parameters
+    ----------
+    table
+        A row per phenotype, method and score.
+    by_group
+        Scores in each test group; empty without groups.
+    sentences
+        What the table says.
+    folds
+        Number of the fold that each cell is tested in, -1 for none; shape (n_obs,).
+    """
+
+    table: pd.DataFrame
+    by_group: pd.DataFrame
+    sentences: list[str]
+    folds: NDArray[np.int64]
+
+
+def evaluate_folds(
+    adata: AnnData,
+    phenotypes: Sequence[str],
+    split: Split,
+    training: Training,
+    baselines: Sequence[str],
+    n_bootstrap: int,
+    n_null: int,
+) -> Evaluation:
+    """Train and test in each fold, and score the predictions of all folds together.
+
+    The arguments are those of :func:`~polygene_scverse.tl.evaluate`.
+    """
+    group_key, seed = training.group_key, training.seed
+    labels = {name: Labels.from_column(adata.obs[name]) for name in phenotypes}
+    folds, groups = make_folds(adata.obs, group_key, split, labels, seed), group_codes(adata.obs, group_key)
+    predictions = predict_folds(adata, folds, labels, training, baselines)
+    strata = np.zeros_like(groups) if group_key is None else groups
+    rows = [row for name in labels for row in score_rows(name, predictions[name], strata, n_bootstrap, seed)]
+    constant = {n: label for n, label in labels.items() if group_key is not None and label.constant_within(groups)}
+    table = pd.DataFrame(rows + null_rows(adata, folds, constant, training, n_null))
+    by_group = [] if group_key is None else group_rows(predictions, groups, adata.obs[group_key])
+    tested = np.full(adata.n_obs, -1)
+    for i, (_, test_rows) in enumerate(folds):
+        tested[test_rows] = i
+    sentences = describe_evaluation(table, predictions, labels, groups, group_key, list(constant))
+    return Evaluation(table, pd.DataFrame(by_group), sentences, tested)

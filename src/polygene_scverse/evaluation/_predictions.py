@@ -1,0 +1,110 @@
+"""Predictions of several methods for cells that none of them has seen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from numpy.typing import NDArray
+
+from polygene_scverse.evaluation._baselines import baseline_probabilities
+from polygene_scverse.evaluation._features import read_features
+from polygene_scverse.evaluation._folds import Codes, Fold, Labels, Training, fill_columns, group_codes, train_fold
+
+MODEL = "Polygene"
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What methods predict for one phenotype of test cells.
+
+    Parameters
+    ----------
+    rows
+        Row numbers of the cells; shape (n_test,).
+    codes
+        True categories, -1 where unknown or not in the training cells; shape (n_test,).
+    probabilities
+        By method, shape (n_test, n_categories).
+    predicted
+        Category that each method decides for, shape (n_test,).
+    """
+
+    rows: NDArray[np.int64]
+    codes: Codes
+    probabilities: dict[str, NDArray[np.float64]]
+    predicted: dict[str, Codes]
+
+    @classmethod
+    def allocate(cls, label: Labels, folds: Sequence[Fold], methods: Sequence[str]) -> Predictions:
+        """For the test cells of all folds, one fold after the other; what methods predict is not filled in."""
+        rows = np.concatenate([test for _, test in folds])
+        seen = np.concatenate([np.isin(label.codes[test], label.codes[train]) for train, test in folds])
+        probabilities = {method: np.zeros((len(rows), len(label.categories))) for method in methods}
+        predicted = {method: np.zeros(len(rows), dtype=np.int64) for method in methods}
+        return cls(rows, np.where(seen, label.codes[rows], -1), probabilities, predicted)
+
+    def fill(
+        self, method: str, start: int, probabilities: NDArray[np.floating], predicted: NDArray[np.integer]
+    ) -> None:
+        """Fill in what a method predicts for a fold, whose first cell is number `start`."""
+        self.probabilities[method][start : start + len(predicted)] = probabilities
+        self.predicted[method][start : start + len(predicted)] = predicted
+
+    def take(self, cells: NDArray[np.integer] | NDArray[np.bool_]) -> Predictions:
+        """Some of the cells."""
+        probabilities = {method: values[cells] for method, values in self.probabilities.items()}
+        predicted = {method: codes[cells] for method, codes in self.predicted.items()}
+        return Predictions(self.rows[cells], self.codes[cells], probabilities, predicted)
+
+    def known(self) -> Predictions:
+        """The cells whose category is known and was in training."""
+        return self.take(self.codes >= 0)
+
+
+def predict_folds(
+    adata: AnnData, folds: Sequence[Fold], labels: Mapping[str, Labels], training: Training, baselines: Sequence[str]
+) -> dict[str, Predictions]:
+    """Train the model and baselines on one side of each fold and predict the other.
+
+    Parameters
+    ----------
+    adata
+        The cells.
+    folds
+        Training and test rows.
+    labels
+        Of each phenotype, as recorded in ``obs``.
+    training
+        How the model is trained. Baselines read the same expression, and have the same seed.
+    baselines
+        Names of the baselines to run.
+
+    Returns
+    -------
+    Predictions for the test cells of all folds, by phenotype.
+    """
+    predictions = {name: Predictions.allocate(label, folds, [MODEL, *baselines]) for name, label in labels.items()}
+    groups = None if training.group_key is None else group_codes(adata.obs, training.group_key)
+    place = {"layer": training.kwargs.get("layer"), "use_raw": training.kwargs.get("use_raw", False)}
+    start = 0
+    for train_rows, test_rows in folds:
+        model, train_cells = train_fold(adata, train_rows, list(labels), training)
+        test_cells = adata[test_rows].copy()
+        tables = model.predict_phenotype(test_cells)
+        decided = model.decide(tables)
+        if baselines:
+            train, test = (read_features(model, cells, **place) for cells in (train_cells, test_cells))
+            train_groups = None if groups is None else groups[train_rows]
+        for name, label in labels.items():
+            found, codes, n_categories = predictions[name], label.codes[train_rows], len(label.categories)
+            predicted = pd.Index(label.categories).get_indexer(pd.Index(decided[name].astype(str)))
+            found.fill(MODEL, start, fill_columns(tables[name], label.categories), predicted)
+            for method in baselines:
+                values = baseline_probabilities(method, train, codes, train_groups, test, n_categories, training.seed)
+                found.fill(method, start, values, values.argmax(axis=1))
+        start += len(test_rows)
+    return predictions

@@ -1,0 +1,91 @@
+"""Baselines by scikit-learn; strengths of penalties are tuned inside the training cells."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.decomposition import PCA
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.dummy import DummyClassifier
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV, GroupKFold, StratifiedKFold
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from polygene_scverse.evaluation._features import Features
+from polygene_scverse.evaluation._folds import Codes, Fold
+
+N_COMPONENTS, N_NEIGHBORS = 50, 15
+MAJORITY = "majority"
+GRIDS = {
+    "logisticregression": {"logisticregression__C": (1e-3, 1e-2, 1e-1)},
+    "lineardiscriminantanalysis": {"lineardiscriminantanalysis__shrinkage": (0.1, 0.3, 0.6, 0.9)},
+}
+"""Values that are tried, by the last step: the inverse of the penalty; the weight of the identity in the covariance."""
+
+
+class Classifier(Protocol):
+    """What is used of a classifier of scikit-learn, which has no types."""
+
+    def fit(self, X: NDArray[np.float32], y: Codes, /) -> Classifier:
+        """Learn from cells of shape (n_cells, n_genes) and their categories."""
+
+    def predict_proba(self, X: NDArray[np.float32], /) -> NDArray[np.float64]:
+        """Probabilities of the categories that occurred, ascending; shape (n_cells, n_found)."""
+
+
+def inner_folds(x: NDArray[np.float32], labels: Codes, groups: Codes | None, n_folds: int = 3) -> list[Fold]:
+    """Folds inside the training cells, `n_folds` at most: of whole groups where there are three or more."""
+    n_groups = 0 if groups is None else len(np.unique(groups))
+    if n_groups >= 3:
+        return list(GroupKFold(min(n_folds, n_groups)).split(x, labels, groups))
+    rarest = int(np.unique(labels, return_counts=True)[1].min())
+    return list(StratifiedKFold(min(n_folds, max(2, rarest))).split(x, labels))
+
+
+def pipelines(n: int, seed: int) -> dict[str, Any]:
+    """Each classifier with what comes before it.
+
+    Parameters
+    ----------
+    n
+        Number of genes, or of cells in the smallest fold, if that is lower.
+    seed
+        Seed of what is drawn.
+    """
+    scaler, pca = StandardScaler(), PCA(min(N_COMPONENTS, n), random_state=seed)
+    plain, balanced = (LogisticRegression(max_iter=1000, class_weight=weight) for weight in (None, "balanced"))
+    # without the penalty a category of one or two cells drives all scores to infinity
+    trees = HistGradientBoostingClassifier(early_stopping=False, l2_regularization=10.0, random_state=seed)
+    return {
+        MAJORITY: make_pipeline(DummyClassifier(strategy="prior")),
+        "kNN on PCs": make_pipeline(pca, KNeighborsClassifier(min(N_NEIGHBORS, n))),
+        "logistic regression on HVGs": make_pipeline(scaler, plain),
+        "logistic regression on HVGs, balanced": make_pipeline(scaler, balanced),
+        "logistic regression on PCs": make_pipeline(scaler, pca, plain),
+        "logistic regression on PCs, balanced": make_pipeline(scaler, pca, balanced),
+        "boosted trees on PCs": make_pipeline(pca, trees),
+        "shrunken LDA on HVGs": make_pipeline(scaler, LinearDiscriminantAnalysis(solver="lsqr")),
+    }
+
+
+CLASSIFIERS = tuple(pipelines(1, 0))
+"""Their names."""
+
+
+def fit_predict(
+    name: str, train: Features, labels: Codes, groups: Codes | None, test: Features, seed: int, n_folds: int = 3
+) -> NDArray[np.float64]:
+    """Train a classifier, tuned in inner folds if it has a grid, and predict; a `Baseline` once its name is given."""
+    folds = inner_folds(train.x, labels, groups, n_folds)
+    pipeline = pipelines(min(train.x.shape[1], *(len(rows) for rows, _ in folds)), seed)[name]
+    grid = GRIDS.get(pipeline.steps[-1][0])
+    classifier: Classifier = GridSearchCV(pipeline, grid, cv=folds, scoring="f1_macro") if grid else pipeline
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Only one sample available")  # LDA, where a category has one cell
+        return classifier.fit(train.x, labels).predict_proba(test.x)
