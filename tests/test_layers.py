@@ -1,6 +1,7 @@
 """The walls of the house: who imports whom, and that tests mirror the source."""
 
 import ast
+import functools
 import importlib
 import inspect
 import subprocess
@@ -118,20 +119,25 @@ def classes():
 def names_after(tree, owners, context):
     """Attributes that are read from, or written to, ``self`` or ``cls``."""
     for node in ast.walk(tree):
-        if isinstance(node, ast.Attribute) and isinstance(node.ctx, context):
-            if isinstance(node.value, ast.Name) and node.value.id in owners:
-                yield node.attr
+        owner = getattr(node, "value", None)
+        if isinstance(node, ast.Attribute) and isinstance(node.ctx, context) and isinstance(owner, ast.Name):
+            yield from [node.attr] * (owner.id in owners)
+
+
+@functools.cache
+def names_of(cls):
+    """Attributes that a class declares, or that its methods set."""
+    names = set(getattr(cls, "__annotations__", {}))
+    try:
+        return names | set(names_after(ast.parse(textwrap.dedent(inspect.getsource(cls))), ("self", "cls"), ast.Store))
+    except (OSError, TypeError):  # built in, or made at run time
+        return names
 
 
 @pytest.mark.parametrize(("cls", "tree"), classes())
 def test_no_class_calls_a_stranger_through_self(cls, tree):
     """What a class reads from ``self`` is its own or its parents': a mixin that leans on a sibling is a hidden arrow."""
-    own = set(dir(cls)).union(*(getattr(parent, "__annotations__", {}) for parent in cls.__mro__))
-    for parent in cls.__mro__[:-1]:
-        try:
-            own |= set(names_after(ast.parse(textwrap.dedent(inspect.getsource(parent))), ("self", "cls"), ast.Store))
-        except (OSError, TypeError):  # built in, or made at run time
-            continue
+    own = set(dir(cls)).union(*(names_of(parent) for parent in cls.__mro__[:-1]))
     assert set(names_after(tree, ("self", "cls"), ast.Load)) - own == set()
 
 

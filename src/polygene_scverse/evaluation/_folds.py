@@ -14,8 +14,8 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.model_selection import KFold, StratifiedGroupKFold
 
 from polygene_scverse._constants import RANK, UNS
-from polygene_scverse._validate import check_not_empty, shorten
-from polygene_scverse.data.read._phenotypes import categories_of, encode
+from polygene_scverse._validate import check_columns, check_not_empty, shorten
+from polygene_scverse.data.read._phenotypes import candidates, categories_of, encode, resolve_phenotypes
 from polygene_scverse.data.read._split import check_split
 from polygene_scverse.model import Polygene
 from polygene_scverse.model._recipe import train_on_cells
@@ -89,6 +89,32 @@ def group_codes(obs: pd.DataFrame, group_key: str | None) -> Codes:
     if group_key is None:
         return np.arange(len(obs))
     return pd.factorize(obs[group_key], use_na_sentinel=False, sort=True)[0].astype(np.int64)
+
+
+def resolve_columns(adata: AnnData, phenotypes: str | Sequence[str] | None, **keys: str | None) -> list[str]:
+    """The phenotype columns that were asked for, or those with a usual name.
+
+    Parameters
+    ----------
+    adata
+        The cells.
+    phenotypes
+        Obs columns, None for those with a usual name.
+    **keys
+        Further arguments that name an obs column, or None.
+
+    Raises
+    ------
+    KeyError
+        If a column does not exist.
+    ValueError
+        If no phenotype was named and none is found.
+    """
+    names = resolve_phenotypes(adata.obs, phenotypes)
+    for argument, key in keys.items():
+        if key is not None:
+            check_columns([key], adata, argument, candidates)
+    return names
 
 
 def make_folds(

@@ -43,6 +43,9 @@ class PolygeneModule(PredictionMixin, BaseModuleClass):
         Seed of the initial weights.
     """
 
+    smoothed_bins: Tensor
+    category_ids: Tensor
+
     def __init__(
         self,
         layout: TokenLayout,

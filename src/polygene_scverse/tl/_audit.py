@@ -11,10 +11,9 @@ from anndata import AnnData
 from rich.console import Console
 
 from polygene_scverse._constants import UNS, audit_key
-from polygene_scverse._validate import check_choice, check_columns
-from polygene_scverse.data.read._phenotypes import candidates, resolve_phenotypes
+from polygene_scverse._validate import check_choice
 from polygene_scverse.evaluation._audit import describe_audit, model_evidence, out_of_fold_evidence, sample_table
-from polygene_scverse.evaluation._folds import Labels, Training
+from polygene_scverse.evaluation._folds import Labels, Training, resolve_columns
 from polygene_scverse.model import Polygene
 from polygene_scverse.tl._models import find
 
@@ -87,11 +86,8 @@ def audit(
     >>> table = pgs.tl.audit(adata, sample_key="sample", group_key="donor", phenotypes=["sex", "disease"])
     >>> table[table["flagged"] & table["reliable"]]
     """
-    names = resolve_phenotypes(adata.obs, phenotypes)
     group_key = sample_key if group_key is None else group_key
-    for argument, key in {"sample_key": sample_key, "group_key": group_key}.items():
-        if key is not None:
-            check_columns([key], adata, argument, candidates)
+    names = resolve_columns(adata, phenotypes, sample_key=sample_key, group_key=group_key)
     if model is None:
         labels = {name: Labels.from_column(adata.obs[name]) for name in names}
         kwargs = {"max_epochs": max_epochs, "validation_size": 0, **(train_kwargs or {})}

@@ -11,11 +11,9 @@ from anndata import AnnData
 from rich.console import Console
 
 from polygene_scverse._constants import BALANCE, UNS
-from polygene_scverse._validate import check_columns
-from polygene_scverse.data.read._phenotypes import candidates, resolve_phenotypes
 from polygene_scverse.evaluation._baselines import choose_baselines
 from polygene_scverse.evaluation._evaluate import evaluate_folds
-from polygene_scverse.evaluation._folds import Split, Training
+from polygene_scverse.evaluation._folds import Split, Training, resolve_columns
 from polygene_scverse.model import Polygene
 from polygene_scverse.tl._score_tokens import score_tokens
 
@@ -99,9 +97,7 @@ def evaluate(
     """
     if model is not None:
         return score_tokens(adata, model=model, seed=seed)
-    names, chosen = resolve_phenotypes(adata.obs, phenotypes), choose_baselines(baselines)
-    if group_key is not None:
-        check_columns([group_key], adata, "group_key", candidates)
+    names, chosen = resolve_columns(adata, phenotypes, group_key=group_key), choose_baselines(baselines)
     training = Training(group_key, seed, dict(train_kwargs or {}))
     result = evaluate_folds(adata, names, split, training, chosen, n_bootstrap, n_null)
     arguments = {"group_key": group_key or "", "n_bootstrap": n_bootstrap, "n_null": n_null, "seed": seed}

@@ -98,7 +98,7 @@ def test_genes_that_are_not_there_are_unmeasured_and_named(simulated):
 
 
 def test_data_that_cannot_be_used_are_refused_at_once(simulated):
-    with pytest.raises(ValueError, match="`adata`: none of its 60 genes, .* is among the 2 genes of the model"):
+    with pytest.raises(ValueError, match=r"`adata`: none of its 60 genes, .* is among the 2 genes of the model"):
         cells_of(simulated, genes=["a", "b"])
     simulated.X = simulated.X - sp.csr_matrix(np.ones((300, 60)))
     with pytest.raises(ValueError, match=r"adata\.X has negative values"):
