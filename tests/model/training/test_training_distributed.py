@@ -79,12 +79,12 @@ def assert_same(model, other):
         np.testing.assert_allclose(other.history_[name].astype(float), table.astype(float), rtol=1e-4, err_msg=name)
 
 
-def assert_all_seen_once(rows, n_cells):
+def assert_all_seen_once(rows, train_indices):
     """By the processes together, in each epoch."""
     assert len(rows) == 2
     for epoch in rows[0]:
         seen = [row for of_process in rows for batch in of_process[epoch] for row in batch]
-        assert sorted(seen) == list(range(n_cells))
+        assert sorted(seen) == sorted(train_indices)
 
 
 @pytest.mark.parametrize("strategy", ["ddp", "ddp_spawn"])
@@ -93,7 +93,8 @@ def test_two_processes_train_as_one(strategy, folder, alone):
     arguments = ("--batch-size", 11, "--max-epochs", 2, "--devices", 2, "--strategy", strategy)
     model, rows = start(folder, strategy, *arguments, logs="logs" if strategy == "ddp_spawn" else "")
     assert_same(alone[0], model)
-    assert_all_seen_once(rows, 56)
+    assert len(model.train_indices) == 56
+    assert_all_seen_once(rows, model.train_indices)
     assert [] in rows[1]["0"]  # the batch without a cell
     assert not (folder / "lightning_logs").exists()
 
@@ -105,7 +106,8 @@ def test_torchrun_and_steps_of_several_batches(folder):
     arguments = ("--batch-size", 11, "--accumulate", 2, "--max-epochs", 2, "--devices", 2)
     model, rows = start(folder, "torchrun", *arguments, launcher=launcher)
     assert_same(whole, model)
-    assert_all_seen_once(rows, 56)
+    assert len(model.train_indices) == 56
+    assert_all_seen_once(rows, model.train_indices)
 
 
 def test_two_processes_go_on_where_they_were_interrupted(folder, alone):
