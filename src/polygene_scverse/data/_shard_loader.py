@@ -72,7 +72,7 @@ def draw_mixed(
         return draw(cells, part.ids, of_all, n_phenotypes, rates, seed=seed, epoch=epoch)
     rows = np.repeat(np.arange(n), cells.lengths)
     visible, target = np.zeros((2, len(rows)), dtype=bool)
-    ratio = np.zeros(n, dtype=np.float32)
+    ratio, shown_share = np.zeros((2, n), dtype=np.float32)
     hidden = np.zeros((n, n_phenotypes), dtype=bool)
     zero_rows, zero_genes = [], []
     for kind in present:
@@ -80,12 +80,13 @@ def draw_mixed(
         entries = (part.kinds == kind)[rows]
         m = draw(cells.take(of_kind), part.ids[of_kind], measured[kind], n_phenotypes, rates, seed=seed, epoch=epoch)
         visible[entries], target[entries] = m.visible, m.target
-        ratio[of_kind], hidden[of_kind] = m.log_sampling_ratio, m.hidden
+        ratio[of_kind], hidden[of_kind], shown_share[of_kind] = m.log_sampling_ratio, m.hidden, m.shown_share
         zero_rows.append(of_kind[m.zero_rows])
         zero_genes.append(m.zero_genes)
     of_zeros = np.concatenate(zero_rows)
     order = np.argsort(of_zeros, kind="stable")
-    return Masking(visible, target, of_zeros[order], np.concatenate(zero_genes)[order], ratio, hidden)
+    genes = np.concatenate(zero_genes)[order]
+    return Masking(visible, target, of_zeros[order], genes, ratio, hidden, shown_share)
 
 
 class ShardSampler(Sampler[ShardKey]):
@@ -204,7 +205,7 @@ class ShardSplitter(CellSplitter):
         if self.validation is None:
             return []
         sampler = HeldOutSampler(self.validation, -(-self.batch_size // self.parts), **self._ranks())
-        return self._loader(sampler, replace(self.rates, gene_dropout=0.0, hide_all=1.0))
+        return self._loader(sampler, replace(self.rates, gene_dropout=0.0, any_share=0.0, hide_all=1.0))
 
     def _loader(self, sampler: Sampler, rates: MaskingRates) -> DataLoader:
         batches = ShardBatches(self.train.layout, self.train.measured, rates, seed=self.seed)

@@ -27,6 +27,7 @@ from polygene_scverse.model._checkpoint import CheckpointMixin
 from polygene_scverse.model._conformal import ConformalMixin
 from polygene_scverse.model._decision import DecisionMixin
 from polygene_scverse.model._evidence import EvidenceMixin
+from polygene_scverse.model._gene_decoder import GeneDecoderMixin
 from polygene_scverse.model._gene_states import GeneStatesMixin
 from polygene_scverse.model._inference import InferenceMixin
 from polygene_scverse.model._linear_path import LinearPathMixin
@@ -55,6 +56,7 @@ class Polygene(
     ConformalMixin,
     NoveltyMixin,
     LinearPathMixin,
+    GeneDecoderMixin,
     OrderedMixin,
     DecisionMixin,
     EvidenceMixin,
@@ -89,6 +91,9 @@ class Polygene(
         Named size of the network: ``"tiny"``, or ``"512"`` and ``"2432"`` for the original's.
     linear_path
         Whether linear discriminants of the genes, fitted when training has ended, are mixed into the phenotype logits.
+    gene_decoder
+        Whether the bins of hidden genes are also read out gene by gene, beside BERT's head that all genes share: needed
+        wherever the model is asked for genes. Without it the network is that of the original.
     loss
         Values of :class:`~polygene_scverse.module.LossConfig`.
     seed
@@ -120,6 +125,7 @@ class Polygene(
         binning: str | Sequence[float] = "quantile",
         size: str = "tiny",
         linear_path: bool = True,
+        gene_decoder: bool = True,
         loss: LossConfig | Mapping[str, Any] | None = None,
         seed: int = 0,
         layout: Mapping[str, Any] | None = None,
@@ -136,6 +142,7 @@ class Polygene(
             resolve_config(size, **network),
             loss,
             linear_path=linear_path,
+            gene_decoder=gene_decoder,
             ordered={name: entry["values"] for name, entry in self.ordered.items()},
             seed=seed,
         )

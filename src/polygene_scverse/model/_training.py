@@ -127,6 +127,7 @@ class TrainingMixin:
         train_rows, validation_rows = resolve_split(self._anndata(self.adata), group_key, validation_size, split, seed)
         train = self._training_table(train_rows, rates)
         self.module.note_counts(torch.from_numpy(category_counts(train.codes, self.module.n_categories)))
+        self._fit_gene_decoder(train, seed)
         self.pairs_ = seen_pairs(train.codes, self.pairs_)
         validation = self._table(self.adata, validation_rows) if len(validation_rows) else None
         trainer_kwargs = trainer_defaults(trainer_kwargs, validation is not None)

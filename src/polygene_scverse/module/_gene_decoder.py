@@ -1,0 +1,209 @@
+"""What is particular to each gene: its own bias, what phenotypes do to it, and a low-rank readout of the cell.
+
+Shapes: B cells, K keys, M targets, G genes, V bins, C categories of all phenotypes, S = n_pairs kept pairs of
+categories, I = dimensions of interactions, R = rank, H = n_hidden.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+RANK = 16
+"""Dimensions of the trained readout."""
+FEW = 5.0
+"""Visible genes at which probabilities of hidden categories are half their shares in training."""
+WIDTH = 32
+"""Width of the network that reads how many visible genes stand in each bin."""
+
+
+class GeneContext(NamedTuple):
+    """What the decoder knows of each cell beside the targets' states.
+
+    Parameters
+    ----------
+    genes
+        Gene of each target; shape (B, M).
+    cls
+        State of CLS; shape (B, H).
+    visible
+        Visible genes in each bin, bin 0 always empty; shape (B, V).
+    shown_share
+        Share of the measured genes that is not hidden; shape (B,).
+    categories
+        Indicators of the shown categories; shape (B, C).
+    given
+        Whether each phenotype is shown; shape (B, P).
+    """
+
+    genes: Tensor
+    cls: Tensor
+    visible: Tensor
+    shown_share: Tensor
+    categories: Tensor
+    given: Tensor
+
+
+class GeneDecoder(nn.Module):
+    """Logits of the targets' bins that are added to those of the tied head.
+
+    They are the sum of a part in closed form, which `set_frequencies` is given and which is not trained, and of a
+    trained part, which begins at nothing. The first is the log-linear model of
+    :func:`~polygene_scverse.data._class_frequencies.fit_class_frequencies`: where a phenotype is hidden, the effects of
+    its categories are mixed, as odds, by their probabilities given the visible genes. The second is a product of
+    numbers of each gene and bin with a vector of the cell: its CLS state, the categories, how many genes are visible
+    in each bin, and which share of all genes is not hidden, by which hidden genes differ from not-expressed ones.
+
+    Parameters
+    ----------
+    n_genes, n_bins
+        Sizes of the result.
+    n_categories
+        Number of categories of each phenotype.
+    n_hidden
+        Width of a state.
+    rank
+        Dimensions of the trained readout.
+    n_interactions
+        Most dimensions of interactions of two phenotypes.
+    generator
+        Decides the initial weights.
+    """
+
+    bias: Tensor
+    shares: Tensor
+    odds: Tensor
+    pairs: Tensor
+    pair_weights: Tensor
+    interactions: Tensor
+
+    def __init__(
+        self,
+        n_genes: int,
+        n_bins: int,
+        n_categories: Sequence[int],
+        n_hidden: int,
+        *,
+        rank: int = RANK,
+        n_interactions: int = 16,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        self.n_categories, self.rank, self.n_bins = list(n_categories), rank, n_bins
+        n_all = sum(n_categories)
+        n_pairs = sum(a * b for i, a in enumerate(n_categories) for b in n_categories[i + 1 :])
+        n_dims = min(n_pairs, n_interactions)
+        self.register_buffer("bias", torch.zeros(n_genes, n_bins))
+        self.register_buffer("shares", torch.zeros(n_all))
+        self.register_buffer("odds", torch.ones(n_genes, n_bins, n_all))
+        self.register_buffer("pairs", torch.zeros(n_pairs, 2, dtype=torch.long))
+        self.register_buffer("pair_weights", torch.zeros(n_pairs, n_dims))
+        self.register_buffer("interactions", torch.zeros(n_genes, n_bins, n_dims))
+
+        def normal(*shape: int, std: float) -> nn.Parameter:
+            return nn.Parameter(std * torch.randn(*shape, generator=generator))
+
+        self.readout = nn.Parameter(torch.zeros(n_genes, n_bins * (1 + rank)))
+        self.of_cls = normal(rank, n_hidden, std=n_hidden**-0.5)
+        self.of_categories = normal(rank, n_all, std=0.1)
+        self.of_visible = normal(WIDTH, n_bins + 2, std=(n_bins + 2) ** -0.5)
+        self.bias_visible = nn.Parameter(torch.zeros(WIDTH))
+        self.to_context = normal(rank, WIDTH, std=WIDTH**-0.5)
+        self.to_bins = nn.Parameter(torch.zeros(n_bins, WIDTH))
+
+    @torch.no_grad()
+    def set_frequencies(
+        self,
+        bias: NDArray,
+        effects: NDArray,
+        pairs: NDArray,
+        interactions: NDArray,
+        shares: NDArray,
+    ) -> None:
+        """Take over the part in closed form; interactions are cut to their leading dimensions.
+
+        Parameters
+        ----------
+        bias, effects, pairs, interactions
+            As in `ClassFrequencies`.
+        shares
+            Share of the training cells of each category; shape (C,).
+        """
+        self.shares.copy_(torch.from_numpy(shares))
+        self.bias.copy_(torch.from_numpy(bias))
+        self.odds.copy_(torch.from_numpy(effects).permute(1, 2, 0).exp())
+        self.pairs.copy_(torch.from_numpy(pairs))
+        if not self.pair_weights.numel():
+            return
+        flat = torch.from_numpy(interactions).flatten(1).double()  # (S, G * V)
+        importance = torch.from_numpy(bias).double().exp().sqrt().flatten()  # errors count where cells are
+        values, vectors = torch.linalg.eigh((flat * importance) @ (flat * importance).T)
+        leading = vectors[:, values.argsort(descending=True)[: self.pair_weights.shape[1]]]  # (S, I)
+        self.pair_weights.copy_(leading)
+        self.interactions.copy_((leading.T @ flat).T.reshape(*bias.shape, -1))
+
+    def forward(self, shared: Tensor, context: GeneContext, probabilities: Sequence[Tensor]) -> Tensor:
+        """Logits; shape (B, M, V).
+
+        Parameters
+        ----------
+        shared
+            Logits of the head that all genes share; shape (B, M, V).
+        context
+            What is known of each cell.
+        probabilities
+            Probability of each category of each phenotype given what is visible; P times (B, categories). Where a
+            phenotype is shown the shown category takes its place.
+        """
+        n_visible = context.visible.sum(1)
+        trust = (n_visible / (n_visible + FEW))[:, None, None]  # of what is learned from visible genes
+        weights = self._weights(context, probabilities)  # (B, C)
+        return self.class_part(context.genes, weights) + trust * (shared + self.trained_part(context, weights))
+
+    def _weights(self, context: GeneContext, probabilities: Sequence[Tensor]) -> Tensor:
+        """Shown categories, or their probabilities, held at their shares where few genes are visible; (B, C)."""
+        n_visible = context.visible.sum(1, keepdim=True)
+        trust = n_visible / (n_visible + FEW)
+        hidden = torch.cat([p.detach() for p in probabilities], dim=1).to(trust.dtype) * trust + self.shares * (1 - trust)
+        parts = zip(context.categories.split(self.n_categories, 1), hidden.split(self.n_categories, 1), strict=True)
+        chosen = [torch.where(context.given[:, i, None], *of_one) for i, of_one in enumerate(parts)]
+        return torch.cat(chosen, dim=1)
+
+    def class_part(self, genes: Tensor, weights: Tensor) -> Tensor:
+        """The part in closed form; shape (B, M, V)."""
+        logits = self.bias[genes]  # (B, M, V)
+        odds = self.odds[genes].flatten(1, 2)  # (B, M * V, C)
+        start = 0
+        for n in self.n_categories:
+            of_one = odds[..., start : start + n] @ weights[:, start : start + n, None]
+            logits = logits + of_one.squeeze(-1).clamp(min=1e-8).log().view_as(logits)
+            start += n
+        if self.pair_weights.numel():
+            of_pairs = (weights[:, self.pairs[:, 0]] * weights[:, self.pairs[:, 1]]) @ self.pair_weights  # (B, I)
+            rows = self.interactions[genes].flatten(1, 2)
+            logits = logits + (rows @ of_pairs[..., None]).view_as(logits)
+        return logits
+
+    def depth_states(self, visible: Tensor, shown_share: Tensor) -> Tensor:
+        """What the visible genes' bins and the hidden share tell of a cell's depth; shape (B, WIDTH)."""
+        n_visible = visible.sum(1, keepdim=True)
+        share = shown_share[:, None].to(n_visible.dtype)
+        depth = torch.where(share > 0, n_visible / share.clamp(min=1e-3), 0.0)
+        features = torch.cat([torch.log1p(visible), torch.log1p(depth), share], dim=1)  # (B, V + 2)
+        return F.gelu(F.linear(features, self.of_visible, self.bias_visible))
+
+    def trained_part(self, context: GeneContext, weights: Tensor) -> Tensor:
+        """The trained part; shape (B, M, V)."""
+        visible = self.depth_states(context.visible, context.shown_share)
+        vector = F.linear(context.cls, self.of_cls) + F.linear(weights, self.of_categories)
+        vector = vector + F.linear(visible, self.to_context)  # (B, R)
+        vector = torch.cat([torch.ones_like(vector[:, :1]), vector], dim=1)  # (B, 1 + R)
+        rows = F.embedding(context.genes, self.readout)  # (B, M, V * (1 + R))
+        rows = rows.reshape(len(rows), -1, 1 + self.rank)  # (B, M * V, 1 + R)
+        logits = (rows @ vector[..., None]).view(*context.genes.shape, self.n_bins)
+        return logits + F.linear(visible, self.to_bins)[:, None]
