@@ -1,7 +1,7 @@
 """The joint distribution: what genes and phenotypes tell of hidden genes, and what a phenotype does to genes.
 
     python benchmarks/joint.py --data kang18 --seeds 3             # test donors
-    python benchmarks/joint.py --data kang18 --seeds 1 --choose    # inside the training donors: how defaults were chosen
+    python benchmarks/joint.py --data kang18 --choose              # inside the training donors, to choose defaults
     python benchmarks/joint.py --data kang18 --left-out            # stimulated cells of one type left out of training
 
 Prints, beside its baselines, for hidden genes: the negative log-likelihood (15 % of the expressed genes and as many
@@ -14,6 +14,7 @@ scores of the transformer alone and of both paths. `--choose` takes one fold of 
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import sys
 import time
@@ -35,17 +36,17 @@ from scipy.stats import pearsonr
 import polygene_scverse as pgs
 from polygene_scverse._constants import TARGET_SUM
 from polygene_scverse.data._batch import make_batch
+from polygene_scverse.data._bin_values import BinValues, fit_bin_values
 from polygene_scverse.data._masking import Masking, MaskingRates, draw
 from polygene_scverse.data._random import cell_keys, uniform
 from polygene_scverse.model import Polygene
+from polygene_scverse.model._temperature import fit_temperature
 
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 PRIOR_CELLS = 5.0
 MOST_CELLS = 600
 HIDE_STREAM = 99
 QUIET = MaskingRates(gene_dropout=0.0, hide_all=1.0, max_genes=10**9)
-if "any_share" in MaskingRates.__dataclass_fields__:
-    QUIET = replace(QUIET, any_share=0.0)
 
 
 def masking_of(visible: np.ndarray, share: float, n_cells: int, **kwargs: Any) -> Masking:
@@ -143,7 +144,8 @@ def gene_rows(model: Polygene, train: ad.AnnData, test: ad.AnnData, shares: Sequ
     rows = []
     found = hidden_genes(model, test)
     every = list(range(model.layout.n_phenotypes))
-    for name, used in (("frequencies of gene", []), ("of gene and first phenotype", [0]), ("of gene and all phenotypes", every)):
+    baselines = {"frequencies of gene": [], "of gene and first phenotype": [0], "of gene and all phenotypes": every}
+    for name, used in baselines.items():
         if used:
             of_train, of_test = (combinations(model, side, used) for side in (train, test))
             n = int(max(of_train.max(), of_test.max())) + 1
@@ -152,21 +154,20 @@ def gene_rows(model: Polygene, train: ad.AnnData, test: ad.AnnData, shares: Sequ
             group = of_test[found["cell"]]
         else:
             table, group = frequencies(model, train), np.zeros(len(found), dtype=int)
-        logits = np.where((group >= 0)[:, None], table[group, found["gene"]], frequencies(model, train)[0, found["gene"]])
+        usual = frequencies(model, train)[0, found["gene"]]
+        logits = np.where((group >= 0)[:, None], table[group, found["gene"]], usual)
         logits[:, 0] += found["offset"]
         scores = pd.DataFrame(scored(logits, found["bin"].to_numpy())).mean()
         rows.append({"hidden": "", "shown phenotypes": "", "method": name, **scores})
     for share in shares:
         for given in (False, True):
             part = found if share == 0 and not given else hidden_genes(model, test, share, given)
-            shown = "all" if given else "none"
-            rows.append({"hidden": f"{share:.0%}", "shown phenotypes": shown, "method": "Polygene", **part[columns].mean()})
+            row = {"hidden": f"{share:.0%}", "shown phenotypes": "all" if given else "none", "method": "Polygene"}
+            rows.append({**row, **part[columns].mean()})
     return rows
 
 
-def ask(
-    model: Polygene, adata: ad.AnnData, rows: np.ndarray, codes: np.ndarray, shown_share: float
-) -> np.ndarray:
+def ask(model: Polygene, adata: ad.AnnData, rows: np.ndarray, codes: np.ndarray, shown_share: float) -> np.ndarray:
     """Mean probability of each gene's bins over cells with other phenotypes, where the gene is hidden.
 
     Parameters
@@ -201,8 +202,14 @@ def ask(
         dense[entry_rows, cells.genes] = True
         zero_rows, zero_genes = np.nonzero(hidden & ~dense)
         m = masking_of(
-            ~target, shown_share, n, target=target, zero_rows=zero_rows, zero_genes=zero_genes,
-            log_sampling_ratio=np.zeros(n, dtype=np.float32), hidden=codes[at] < 0,
+            ~target,
+            shown_share,
+            n,
+            target=target,
+            zero_rows=zero_rows,
+            zero_genes=zero_genes,
+            log_sampling_ratio=np.zeros(n, dtype=np.float32),
+            hidden=codes[at] < 0,
         )
         batch = make_batch(cells, m, table.layout, codes[at])
         logits = gene_logits(model, batch)
@@ -221,41 +228,41 @@ def log_counts(adata: ad.AnnData, total: float | None = None) -> np.ndarray:
     return np.log1p(x / totals * (np.median(totals) if total is None else total))
 
 
-def bin_means(model: Polygene, train: ad.AnnData, values: np.ndarray) -> np.ndarray:
-    """Mean value of each gene in each bin of the training cells, held at that of all genes; (n_genes, n_bins)."""
-    cells = model._table(train, np.arange(train.n_obs)).cells
-    rows = np.repeat(np.arange(len(cells)), cells.lengths)
-    of_entry = values[rows, cells.genes]
-    g, v = model.layout.n_genes, model.layout.n_bins
-    usual = np.bincount(cells.bins, of_entry, v) / np.maximum(np.bincount(cells.bins, minlength=v), 1)
-    flat = cells.genes.astype(np.int64) * v + cells.bins
-    sums, n = (np.bincount(flat, w, g * v).reshape(g, v) for w in (of_entry, None))
-    means = (sums + PRIOR_CELLS * usual) / (n + PRIOR_CELLS)
-    means[:, 0] = 0.0
-    return means
+def bin_values(model: Polygene, train: ad.AnnData, values: np.ndarray) -> BinValues:
+    """What bins of the training cells stand for on some scale of expression."""
+    table = model._table(train, np.arange(train.n_obs))
+    cells, rows = table.cells, np.repeat(np.arange(train.n_obs), table.cells.lengths)
+    sizes = [len(c) for c in model.categories.values()]
+    entries = (rows, cells.genes, cells.bins, values[rows, cells.genes])
+    return fit_bin_values(*entries, table.codes, sizes, model.layout.n_genes, model.layout.n_bins)
 
 
-def shift(model: Polygene, adata: ad.AnnData, rows: np.ndarray, means: np.ndarray, column: int, a: int, b: int, share: float) -> np.ndarray:
+def shift(
+    model: Polygene, adata: ad.AnnData, rows: np.ndarray, values: BinValues, column: int, a: int, b: int, share: float
+) -> np.ndarray:
     """Predicted change of each gene's mean expression when a phenotype is swapped; shape (n_genes,)."""
-    codes = model._table(adata, rows).codes
+    codes, sizes = model._table(adata, rows).codes, [len(c) for c in model.categories.values()]
     sides = []
     for category in (a, b):
         swapped = codes.copy()
         swapped[:, column] = category
-        sides.append((ask(model, adata, rows, swapped, share) * means).sum(1))
+        sides.append((ask(model, adata, rows, swapped, share) * values.of(swapped[:1], sizes)[0]).sum(1))
     return sides[1] - sides[0]
 
 
-def counterfactual_rows(model: Polygene, train: ad.AnnData, test: ad.AnnData, values: dict[str, np.ndarray]) -> list[dict]:
+def counterfactual_rows(
+    model: Polygene, train: ad.AnnData, test: ad.AnnData, values: dict[str, np.ndarray]
+) -> list[dict]:
     """kang18: the condition's token swapped for control cells of each type, beside shifts of the training cells."""
     genes = model.genes
     at = {"train": train[:, genes], "test": test[:, genes]}
-    x = {side: log_counts(at[side], None) if False else values[side][:, [train.var_names.get_loc(g) for g in genes]] for side in at}
-    means = bin_means(model, train, x["train"])
+    x = {side: values[side][:, train.var_names.get_indexer(genes)] for side in at}
+    means = bin_values(model, train, x["train"])
     types = list(model.categories["cluster_id"])
     control, stimulated = (list(model.categories["group_id"]).index(c) for c in ("ctrl", "stim"))
     column = model.layout.phenotype_names.index("group_id")
-    labels = {s: (a.obs["cluster_id"].astype(str).to_numpy(), a.obs["group_id"].astype(str).to_numpy()) for s, a in at.items()}
+    keys = ("cluster_id", "group_id")
+    labels = {side: tuple(a.obs[k].astype(str).to_numpy() for k in keys) for side, a in at.items()}
 
     def true_shift(side: str, kind: str) -> np.ndarray:
         t, c = labels[side]
@@ -272,7 +279,8 @@ def counterfactual_rows(model: Polygene, train: ad.AnnData, test: ad.AnnData, va
         found["Polygene, no gene shown"] = shift(model, test, cells[:1], means, column, control, stimulated, 0.0)
         found["Polygene, half shown"] = shift(model, test, cells[:60], means, column, control, stimulated, 0.5)
         for name, p in found.items():
-            rows.append({"method": name, "type": kind, "delta r": pearsonr(p, d)[0], "of top 100": pearsonr(p[top], d[top])[0]})
+            row = {"delta r": pearsonr(p, d)[0], "of top 100": pearsonr(p[top], d[top])[0]}
+            rows.append({"method": name, "type": kind, **row})
     return rows
 
 
@@ -295,7 +303,7 @@ def left_out_rows(adata: ad.AnnData, seed: int, kwargs: dict) -> list[dict]:
         train = adata[~((t == kind) & (c == "stim"))].copy()
         model = fit(train, ["cluster_id", "group_id"], seed, kwargs)[0]
         index = [adata.var_names.get_loc(g) for g in model.genes]
-        means = bin_means(model, train, values[~((t == kind) & (c == "stim"))][:, index])
+        means = bin_values(model, train, values[~((t == kind) & (c == "stim"))][:, index])
         cells = np.flatnonzero((t == kind) & (c == "ctrl"))
         column = model.layout.phenotype_names.index("group_id")
         codes = [list(model.categories["group_id"]).index(k) for k in ("ctrl", "stim")]
@@ -311,41 +319,51 @@ def left_out_rows(adata: ad.AnnData, seed: int, kwargs: dict) -> list[dict]:
     return rows
 
 
-def phenotype_rows(model: Polygene, test: ad.AnnData) -> list[dict]:
-    """Scores of the transformer alone and of both paths."""
+def phenotype_rows(model: Polygene, train: ad.AnnData, test: ad.AnnData, validation: np.ndarray) -> list[dict]:
+    """Scores of the transformer alone, with a temperature of its own, and of both paths."""
     rows, mix = [], model.module.mix.clone()
-    truth = {name: codes for name, codes in zip(model.layout.phenotype_names, model._table(test, np.arange(test.n_obs)).codes.T, strict=True)}
+    truth = dict(zip(model.layout.phenotype_names, model._table(test, np.arange(test.n_obs)).codes.T, strict=True))
+    usual = copy.deepcopy(model.calibration_)
     for method in ("transformer alone", "both paths"):
-        calibration = dict(model.calibration_)
         if method == "transformer alone":
             model.module.mix.zero_()
+            model.calibration_ = {}
+            codes = model._table(train, validation).codes
+            for i, (name, table) in enumerate(model.predict_phenotype(train, indices=validation).items()):
+                known = codes[:, i] >= 0
+                logits = np.log(np.maximum(table.to_numpy()[known], 1e-12))
+                temperature = fit_temperature(logits, codes[known, i]) if known.any() else 1.0
+                model.calibration_[name] = {**usual.get(name, {}), "temperature": temperature}
         tables = model.predict_phenotype(test)
         chosen = model.decide(tables)
         for name, table in tables.items():
             codes, guess, proba = truth[name], chosen[name].cat.codes.to_numpy(), table.to_numpy()
-            row = {"macro-F1 (>= 10)": pgs.metrics.macro_f1(codes, guess, min_cells=10), "accuracy": pgs.metrics.accuracy(codes, guess)}
-            row |= {"NLL": pgs.metrics.nll(codes, proba), "ECE": pgs.metrics.ece(codes, proba)}
-            rows.append({"phenotype": name, "method": method, **row})
+            row = {"macro-F1 (>= 10)": pgs.metrics.macro_f1(codes, guess, min_cells=10)}
+            row |= {"accuracy": pgs.metrics.accuracy(codes, guess), "NLL": pgs.metrics.nll(codes, proba)}
+            rows.append({"phenotype": name, "method": method, **row, "ECE": pgs.metrics.ece(codes, proba)})
         model.module.mix.copy_(mix)
-        model.calibration_ = calibration
+        model.calibration_ = copy.deepcopy(usual)
     return rows
 
 
-def fit(train: ad.AnnData, phenotypes: list[str], seed: int, kwargs: dict) -> tuple[Polygene, float]:
-    """Train with defaults but for `kwargs`, and the seconds that it took."""
-    started = time.perf_counter()
-    model = pgs.tl.train(train.copy(), phenotypes=phenotypes, seed=seed, verbose=False, **kwargs)
-    return model, time.perf_counter() - started
+def fit(train: ad.AnnData, phenotypes: list[str], seed: int, kwargs: dict) -> tuple[Polygene, float, np.ndarray]:
+    """Train with defaults but for `kwargs`; the seconds that it took, and the rows that were held out."""
+    started, train = time.perf_counter(), train.copy()
+    model = pgs.tl.train(train, phenotypes=phenotypes, seed=seed, verbose=False, **kwargs)
+    return model, time.perf_counter() - started, train.uns["polygene"]["train"]["validation"]
 
 
 def run(task: Task, seed: int, kwargs: dict, choose: bool, shares: Sequence[float]) -> dict[str, list[dict]]:
     """All figures of a data set but those of cells left out."""
     train, test = next(folds(task)) if choose else (task.train, task.test)
-    model, seconds = fit(train, task.phenotypes, seed, kwargs)
+    model, seconds, validation = fit(train, task.phenotypes, seed, kwargs)
     started = time.perf_counter()
     model.predict_phenotype(test)
     speed = test.n_obs / (time.perf_counter() - started)
-    tables = {"Hidden genes": gene_rows(model, train, test, shares), "Phenotypes": phenotype_rows(model, test)}
+    tables = {
+        "Hidden genes": gene_rows(model, train, test, shares),
+        "Phenotypes": phenotype_rows(model, train, test, validation),
+    }
     if task.name == "kang18":
         values = {"train": log_counts(train, TARGET_SUM), "test": log_counts(test, TARGET_SUM)}
         tables["Condition swapped"] = counterfactual_rows(model, train, test, values)
@@ -353,11 +371,12 @@ def run(task: Task, seed: int, kwargs: dict, choose: bool, shares: Sequence[floa
     return tables
 
 
-def markdown(rows: list[dict], keys: list[str], by_type: bool = False) -> str:
+def markdown(rows: list[dict]) -> str:
     """A table of means over seeds, and over types."""
-    table = pd.DataFrame(rows).drop(columns=[] if by_type else ["type"], errors="ignore")
-    keys = [k for k in keys if k in table]
-    return table.groupby(keys, sort=False).mean(numeric_only=True).reset_index().to_markdown(index=False, floatfmt=".3f")
+    table = pd.DataFrame(rows).drop(columns="type", errors="ignore")
+    keys = [k for k in ("hidden", "shown phenotypes", "phenotype", "method") if k in table]
+    table = table.groupby(keys, sort=False).mean(numeric_only=True).reset_index()
+    return table.to_markdown(index=False, floatfmt=".3f")
 
 
 def main() -> None:
@@ -384,7 +403,7 @@ def main() -> None:
             for name, rows in tables.items():
                 found.setdefault(name, []).extend(rows)
         for name, rows in found.items():
-            texts.append(f"### {task.name}: {name}\n\n{markdown(rows, ['hidden', 'shown phenotypes', 'phenotype', 'method'])}")
+            texts.append(f"### {task.name}: {name}\n\n{markdown(rows)}")
     text = "\n\n".join(texts)
     print(text, flush=True)
     if arguments.write:

@@ -1,7 +1,7 @@
 """How often each gene is found in each expression bin, overall, by category and by pairs of categories.
 
-The model is log-linear: the log probability of a gene's bins is that of all cells, plus an effect of each category, plus
-an interaction of two phenotypes, each shrunk towards nothing. Effects are fitted together, so that a category that
+The model is log-linear: the log probability of a gene's bins is that of all cells, plus an effect of each category,
+plus an interaction of two phenotypes, each shrunk towards nothing. Effects are fitted together, so that a category that
 was mostly seen with one condition is not taken for that condition. All are functions of arrays.
 
 Shapes: N cells, G genes, V bins, P phenotypes, C categories of all phenotypes, K combinations of categories.
@@ -9,9 +9,9 @@ Shapes: N cells, G genes, V bins, P phenotypes, C categories of all phenotypes, 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, pairwise
 from typing import Final
 
 import numpy as np
@@ -21,7 +21,7 @@ GENE_PRIOR: Final = 10.0
 """Cells with the usual share of expressed genes that are added to those of each gene."""
 CLASS_PRIOR: Final = 3.0
 """Cells of each bin, as many as expected, that are added to observed and expected ones of a category."""
-PAIR_PRIOR: Final = 8.0
+PAIR_PRIOR: Final = 16.0
 """The same for a pair of categories."""
 BORROWED_PRIOR: Final = 1.0
 """The same for a pair that others borrow from, which average over several."""
@@ -35,6 +35,8 @@ N_SWEEPS: Final = 8
 """Passes over the phenotypes in which effects are adjusted to each other."""
 SHARPNESS: Final = 20.0
 """How fast the weight of another category falls as the correlation of its mean expression does."""
+MOST_PAIRS: Final = 256
+"""Pairs of categories of two phenotypes, above which no interaction of the two is fitted."""
 MOST_NUMBERS: Final = 2**24
 """Numbers that are held at a time while effects are fitted: genes are taken in blocks."""
 
@@ -80,54 +82,47 @@ class ClassFrequencies:
 def one_hot(codes: NDArray[np.integer], n_categories: Sequence[int]) -> NDArray[np.float64]:
     """Indicators of categories, none where a code is -1; shape (n, C)."""
     parts = [(codes[:, [i]] == np.arange(n)).astype(float) for i, n in enumerate(n_categories)]
-    return np.concatenate(parts, axis=1)
+    return np.concatenate([np.zeros((len(codes), 0)), *parts], axis=1)
 
 
 def count_bins(
+    rows: NDArray[np.integer],
     indptr: NDArray[np.integer],
-    genes: NDArray[np.integer],
     bins: NDArray[np.integer],
     groups: NDArray[np.integer],
-    n_groups: int,
-    n_genes: int,
     n_bins: int,
-    measured: NDArray[np.bool_] | None = None,
+    measured: NDArray[np.bool_],
 ) -> NDArray[np.float64]:
     """Cells of each group in each bin of each gene; cells in which a gene is unmeasured are not counted.
 
     Parameters
     ----------
-    indptr, genes, bins
-        Expressed genes of each cell, as in `Cells`.
+    rows, indptr, bins
+        The cells that express a gene, and their bins, gene after gene as in a CSC matrix.
     groups
-        Group of each cell; shape (N,).
-    n_groups, n_genes, n_bins
-        Sizes of the result.
+        Group of each cell, from 0; shape (N,).
+    n_bins
+        Number of bins.
     measured
-        Whether each gene is measured; shape (G,) or (N, G). By default all are.
+        Whether each gene is measured; shape (n,) or (N, n).
 
     Returns
     -------
-    Shape (n_groups, G, V).
+    Shape (n_groups, n, V).
     """
-    of_entry = np.repeat(groups, np.diff(indptr)).astype(np.int64)
-    flat = (of_entry * n_genes + genes) * n_bins + bins
-    counts = np.bincount(flat, minlength=n_groups * n_genes * n_bins).astype(float)
-    counts = counts.reshape(n_groups, n_genes, n_bins)
-    cells = np.bincount(groups, minlength=n_groups).astype(float)[:, None]  # (n_groups, 1)
-    if measured is None:
-        totals = np.broadcast_to(cells, (n_groups, n_genes))
-    elif measured.ndim == 1:
-        totals = cells * measured
-    else:
-        totals = np.zeros((n_groups, n_genes))
-        np.add.at(totals, groups, measured)
+    n, n_groups = len(indptr) - 1, int(groups.max(initial=-1)) + 1
+    genes = np.repeat(np.arange(n), np.diff(indptr))
+    flat = (groups[rows].astype(np.int64) * n + genes) * n_bins + bins
+    counts = np.bincount(flat, minlength=n_groups * n * n_bins).astype(float).reshape(n_groups, n, n_bins)
+    cells = one_hot(groups[:, None], [n_groups])  # (N, n_groups)
+    totals = cells.sum(0)[:, None] * measured if measured.ndim == 1 else cells.T @ measured  # (n_groups, n)
     counts[..., 0] = np.maximum(totals - counts.sum(-1), 0.0)
     return counts
 
 
 def fit_class_frequencies(
-    counts: NDArray[np.floating],
+    count: Callable[[slice], NDArray[np.floating]],
+    n_genes: int,
     codes: NDArray[np.integer],
     n_categories: Sequence[int],
     *,
@@ -141,8 +136,11 @@ def fit_class_frequencies(
 
     Parameters
     ----------
-    counts
-        Cells of each combination of categories in each bin of each gene; shape (K, G, V).
+    count
+        Gives the cells of each combination of categories in each bin of some genes; shape (K, n, V). Genes are taken
+        in blocks where there are many combinations.
+    n_genes
+        Number of genes.
     codes
         Categories of each combination, -1 where unknown; shape (K, P).
     n_categories
@@ -154,18 +152,17 @@ def fit_class_frequencies(
     n_sweeps
         See `N_SWEEPS`.
     """
-    bias = _log_frequencies(counts.sum(0), gene_prior)
     design = one_hot(codes, n_categories)  # (K, C)
-    k, g, v = counts.shape
-    effects = np.zeros((design.shape[1], g, v))
-    for block in _blocks(g, max(1, MOST_NUMBERS // max(1, k * v))):
-        effects[:, block] = _fit_effects(counts[:, block], design, bias[block], n_categories, class_prior, n_sweeps)
-    pairs, interactions = _fit_interactions(
-        counts, design, bias, effects, n_categories, pair_prior, sharpness
-    )
-    return ClassFrequencies(
-        bias.astype(np.float32), effects.astype(np.float32), pairs, interactions.astype(np.float32)
-    )
+    n_bins = count(slice(0, 0)).shape[-1]
+    blocks = _blocks(n_genes, max(1, MOST_NUMBERS // max(1, len(codes) * n_bins)))
+    totals = [count(block).sum(0) for block in blocks]
+    bias = _log_frequencies(np.concatenate(totals), gene_prior)
+    parts = [_fit_effects(count(b), design, bias[b], n_categories, class_prior, n_sweeps) for b in blocks]
+    effects = np.concatenate(parts, axis=1)  # (C, G, V)
+    of_all = (bias, effects, n_categories, pair_prior, sharpness)
+    pairs, interactions = _fit_interactions(count, blocks, design, *of_all)
+    found = (bias.astype(np.float32), effects.astype(np.float32), pairs, interactions.astype(np.float32))
+    return ClassFrequencies(*found)
 
 
 def _log_frequencies(counts: NDArray[np.floating], prior: float) -> NDArray[np.float64]:
@@ -178,9 +175,7 @@ def _log_frequencies(counts: NDArray[np.floating], prior: float) -> NDArray[np.f
     return np.log(np.concatenate([1.0 - share[:, None], share[:, None] * expressed], axis=1))
 
 
-def _log_ratio(
-    observed: NDArray[np.floating], expected: NDArray[np.floating], prior: float
-) -> NDArray[np.float64]:
+def _log_ratio(observed: NDArray[np.floating], expected: NDArray[np.floating], prior: float) -> NDArray[np.float64]:
     """Log of the mean of a ratio that is known from counts of neighbouring bins and held at 1; same shape."""
     smooth = _smoothing(observed.shape[-1])
     return np.log((observed @ smooth + prior) / (expected @ smooth + prior))
@@ -208,17 +203,18 @@ def _fit_effects(
     observed = np.tensordot(design.T, counts, 1)  # (C, G, V)
     starts = np.cumsum([0, *n_categories])
     for _ in range(n_sweeps):
-        for start, end in zip(starts[:-1], starts[1:], strict=True):
+        for start, end in pairwise(starts):
             expected = cells * np.exp(_log_softmax(bias + np.tensordot(design, effects, 1)))
             of_category = np.tensordot(design[:, start:end].T, expected, 1)  # (categories, G, V)
             before = of_category * np.exp(-effects[start:end])  # expected without the effect
             effects[start:end] = _log_ratio(observed[start:end], before, prior)
-            effects[start:end] -= (np.exp(bias) * effects[start:end]).sum(-1, keepdims=True)
+            effects[start:end] -= _log_sum_exp(bias + effects[start:end])
     return effects
 
 
 def _fit_interactions(
-    counts: NDArray[np.floating],
+    count: Callable[[slice], NDArray[np.floating]],
+    blocks: Sequence[slice],
     design: NDArray[np.floating],
     bias: NDArray[np.floating],
     effects: NDArray[np.floating],
@@ -228,17 +224,20 @@ def _fit_interactions(
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Pairs of categories of different phenotypes, and their effects shrunk towards those of similar categories."""
     starts = np.cumsum([0, *n_categories])
-    pairs, found = [], []
+    pairs, found = [np.zeros((0, 2), dtype=np.int64)], [np.zeros((0, *bias.shape))]
     for p, q in combinations(range(len(n_categories)), 2):
         if n_categories[p] < n_categories[q]:
             p, q = q, p
         of_p, of_q = (slice(int(starts[i]), int(starts[i + 1])) for i in (p, q))
-        of_two = _of_two(counts, design, bias, effects, of_p, of_q, prior, sharpness)
-        found.append(of_two.reshape(-1, *bias.shape))
+        if n_categories[p] * n_categories[q] > MOST_PAIRS:
+            continue
+        weights = similarities(bias, effects[of_p], sharpness)  # (n_p, n_p)
+        parts = [
+            _of_two(count(b), design, bias[b], effects[:, b], weights, of_p, of_q, prior) for b in blocks
+        ]  # (n_p, n_q, n, V) each
+        found.append(np.concatenate(parts, axis=2).reshape(-1, *bias.shape))
         rows, columns = np.meshgrid(*(np.arange(of.start, of.stop) for of in (of_p, of_q)), indexing="ij")
         pairs.append(np.stack([rows.ravel(), columns.ravel()], axis=1))
-    if not pairs:
-        return np.zeros((0, 2), dtype=np.int64), np.zeros((0, *bias.shape))
     return np.concatenate(pairs), np.concatenate(found)
 
 
@@ -247,20 +246,19 @@ def _of_two(
     design: NDArray[np.floating],
     bias: NDArray[np.floating],
     effects: NDArray[np.floating],
+    weights: NDArray[np.floating],
     of_p: slice,
     of_q: slice,
     prior: float,
-    sharpness: float,
 ) -> NDArray[np.float64]:
     """Interactions of two phenotypes; shape (categories of p, categories of q, G, V)."""
     n_p, n_q = of_p.stop - of_p.start, of_q.stop - of_q.start
     expected = counts.sum(-1, keepdims=True) * np.exp(_log_softmax(bias + np.tensordot(design, effects, 1)))
     both = (design[:, of_p, None] * design[:, None, of_q]).reshape(len(design), n_p * n_q)
     observed, expected = (np.tensordot(both.T, a, 1).reshape(n_p, n_q, *bias.shape) for a in (counts, expected))
-    n = observed.sum(-1).max(-1)  # (n_p, n_q): cells of each pair
+    n = observed.sum(-1).max(-1)  # (n_p, n_q): cells of each pair in which a gene of these is measured
     additive = _log_softmax(bias + effects[of_p, None] + effects[None, of_q])  # (n_p, n_q, G, V)
     held, free = (_log_ratio(observed, expected, p) for p in (prior, BORROWED_PRIOR))
-    weights = similarities(bias, effects[of_p], sharpness)  # (n_p, n_p)
     found = np.zeros_like(held)
     for c, s in np.ndindex(n_p, n_q):
         own = n[c] / max(n[c].sum(), 1e-12)  # with which categories of q this one of p was seen
@@ -309,10 +307,14 @@ def similarities(bias: NDArray[np.floating], effects: NDArray[np.floating], shar
     return weights / np.maximum(weights.sum(1, keepdims=True), 1e-12)
 
 
+def _log_sum_exp(logits: NDArray[np.floating]) -> NDArray[np.float64]:
+    highest = logits.max(-1, keepdims=True)
+    return highest + np.log(np.exp(logits - highest).sum(-1, keepdims=True))
+
+
 def _log_softmax(logits: NDArray[np.floating]) -> NDArray[np.float64]:
-    logits = logits - logits.max(-1, keepdims=True)
-    return logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+    return logits - _log_sum_exp(logits)
 
 
-def _blocks(n: int, size: int) -> Iterator[slice]:
-    return (slice(i, min(i + size, n)) for i in range(0, n, size))
+def _blocks(n: int, size: int) -> list[slice]:
+    return [slice(i, min(i + size, n)) for i in range(0, n, size)]

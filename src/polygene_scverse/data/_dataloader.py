@@ -201,7 +201,7 @@ class CellSplitter(pl.LightningDataModule):
         """Batches with the same draws each time: no gene is dropped, every phenotype is hidden."""
         if self.validation is None:
             return []
-        rates = replace(self.rates, gene_dropout=0.0, any_share=0.0, hide_all=1.0)
+        rates = replace(self.rates, gene_dropout=0.0, hide_all=1.0)
         sampler = LengthSampler(self.validation.cells.lengths, -(-self.batch_size // self.parts), **self._ranks())
         dataset = BatchDataset(self.validation, rates, seed=self.seed, fixed_epoch=0)
         return make_loader(dataset, sampler, **self.loader_kwargs)

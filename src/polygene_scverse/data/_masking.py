@@ -31,9 +31,11 @@ class MaskingRates:
         Share of the not-expressed, measured genes that become targets; ``"match"`` draws as many as there are
         expressed targets. The original's rate is 0.15.
     gene_dropout
-        Of the remaining expressed genes a share is left out that is drawn per cell from U(0, `gene_dropout`).
+        Of the remaining expressed genes a share is left out that is drawn per cell from U(0, `gene_dropout`); with 0
+        none is.
     any_share
-        Probability that the share left out is instead drawn from U(0, 1): any share, from none to all.
+        Probability that this share is drawn from U(0, 1) instead: any share, from none to all. Without `gene_dropout`
+        it has no part.
     max_genes
         At most so many expressed genes are shown; drawn at random.
     hide_all
@@ -174,11 +176,11 @@ def _draw_visible(
     -------
     Which entries are visible, and the share of each cell's other genes that is left out: no target decides it.
     """
-    if not rates.gene_dropout and not rates.any_share and not (cells.lengths > rates.max_genes).any():
+    if not rates.gene_dropout and not (cells.lengths > rates.max_genes).any():
         return ~target, np.zeros(len(cells))
     draws = np.where(target, -1.0, uniform(entry_keys, _DROP, cells.genes))
     rate = uniform(keys, _DROP_RATE)
-    of_any = uniform(keys, _ANY_SHARE) < rates.any_share
+    of_any = (uniform(keys, _ANY_SHARE) < rates.any_share) & (rates.gene_dropout > 0)
     floor = np.where(of_any, rate, rate * rates.gene_dropout)
     for cell in np.flatnonzero(cells.lengths > rates.max_genes):
         of_cell = draws[cells.indptr[cell] : cells.indptr[cell + 1]]

@@ -9,7 +9,7 @@ from polygene_scverse._validate import check_choice
 from polygene_scverse.data._masking import MaskingRates
 
 ORIGINAL_RATES: Final = MaskingRates(
-    expressed=0.15, not_expressed=0.15, gene_dropout=0.0, any_share=0.0, max_genes=1_000_000, hide_all=0.0, hide_each=0.5
+    expressed=0.15, not_expressed=0.15, gene_dropout=0.0, max_genes=1_000_000, hide_all=0.0, hide_each=0.5
 )
 """Those of the original: 15 % of all genes, and each phenotype with probability 0.5."""
 

@@ -205,7 +205,7 @@ class ShardSplitter(CellSplitter):
         if self.validation is None:
             return []
         sampler = HeldOutSampler(self.validation, -(-self.batch_size // self.parts), **self._ranks())
-        return self._loader(sampler, replace(self.rates, gene_dropout=0.0, any_share=0.0, hide_all=1.0))
+        return self._loader(sampler, replace(self.rates, gene_dropout=0.0, hide_all=1.0))
 
     def _loader(self, sampler: Sampler, rates: MaskingRates) -> DataLoader:
         batches = ShardBatches(self.train.layout, self.train.measured, rates, seed=self.seed)

@@ -5,8 +5,12 @@ from __future__ import annotations
 from typing import Any, Final
 
 import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
 
+from polygene_scverse.data._bin_values import fit_bin_values
 from polygene_scverse.data._class_frequencies import count_bins, fit_class_frequencies
+from polygene_scverse.data._statistics import category_counts
 from polygene_scverse.data._table import draw_part
 
 MOST_CELLS: Final = 20_000
@@ -31,14 +35,17 @@ class GeneDecoderMixin:
             return
         table = draw_part(train, MOST_CELLS, seed)
         combinations, groups = np.unique(table.codes, axis=0, return_inverse=True)
-        groups = groups.reshape(-1)
-        cells, layout = table.cells, self.layout
-        counts = count_bins(
-            cells.indptr, cells.genes, cells.bins, groups, len(combinations), layout.n_genes, layout.n_bins,
-            table.measured_in(np.arange(len(table))),
-        )
-        found = fit_class_frequencies(counts, combinations, self.module.n_categories)
-        known = [codes[codes >= 0] for codes in table.codes.T]
-        numbers = [np.bincount(c, minlength=n) + 1e-3 for c, n in zip(known, self.module.n_categories, strict=True)]
-        shares = np.concatenate([n / n.sum() for n in numbers]).astype(np.float32)
-        decoder.set_frequencies(found.bias, found.effects, found.pairs, found.interactions, shares)
+        groups, cells, n_bins = groups.reshape(-1), table.cells, self.layout.n_bins
+        x = sp.csr_matrix((cells.bins, cells.genes, cells.indptr), shape=(len(table), self.layout.n_genes)).tocsc()
+        measured = table.measured_in(np.arange(len(table)))
+
+        def count(genes: slice) -> NDArray[np.float64]:
+            part = x[:, genes]
+            return count_bins(part.indices, part.indptr, part.data, groups, n_bins, measured[..., genes])
+
+        found = fit_class_frequencies(count, self.layout.n_genes, combinations, self.module.n_categories)
+        decoder.set_frequencies(found, category_counts(table.codes, self.module.n_categories))
+        rows = np.repeat(np.arange(len(table)), cells.lengths)
+        entries = (rows, cells.genes, cells.bins, cells.values)
+        values = fit_bin_values(*entries, table.codes, self.module.n_categories, self.layout.n_genes, n_bins)
+        decoder.set_values(values.mean, values.effects)

@@ -127,7 +127,7 @@ class ScoringMixin:
         return counter.result(rates)
 
     def _validation_rates(self) -> MaskingRates:
-        return replace(resolve_rates(self.masking_), gene_dropout=0.0, any_share=0.0, hide_all=1.0)
+        return replace(resolve_rates(self.masking_), gene_dropout=0.0, hide_all=1.0)
 
     @torch.inference_mode()
     def _guess(self, batch: Batch) -> tuple[Tensor, list[Tensor]]:

@@ -7,8 +7,9 @@ categories, I = dimensions of interactions, R = rank, H = n_hidden.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -20,6 +21,15 @@ FEW = 5.0
 """Visible genes at which probabilities of hidden categories are half their shares in training."""
 WIDTH = 32
 """Width of the network that reads how many visible genes stand in each bin."""
+
+
+class Frequencies(Protocol):
+    """The fields of :class:`~polygene_scverse.data._class_frequencies.ClassFrequencies`."""
+
+    bias: NDArray[np.floating]
+    effects: NDArray[np.floating]
+    pairs: NDArray[np.integer]
+    interactions: NDArray[np.floating]
 
 
 class GeneContext(NamedTuple):
@@ -81,6 +91,8 @@ class GeneDecoder(nn.Module):
     pairs: Tensor
     pair_weights: Tensor
     interactions: Tensor
+    values: Tensor
+    value_effects: Tensor
 
     def __init__(
         self,
@@ -104,6 +116,8 @@ class GeneDecoder(nn.Module):
         self.register_buffer("pairs", torch.zeros(n_pairs, 2, dtype=torch.long))
         self.register_buffer("pair_weights", torch.zeros(n_pairs, n_dims))
         self.register_buffer("interactions", torch.zeros(n_genes, n_bins, n_dims))
+        self.register_buffer("values", torch.zeros(n_genes, n_bins))
+        self.register_buffer("value_effects", torch.zeros(n_genes, n_bins, n_all))
 
         def normal(*shape: int, std: float) -> nn.Parameter:
             return nn.Parameter(std * torch.randn(*shape, generator=generator))
@@ -117,35 +131,58 @@ class GeneDecoder(nn.Module):
         self.to_bins = nn.Parameter(torch.zeros(n_bins, WIDTH))
 
     @torch.no_grad()
-    def set_frequencies(
-        self,
-        bias: NDArray,
-        effects: NDArray,
-        pairs: NDArray,
-        interactions: NDArray,
-        shares: NDArray,
-    ) -> None:
+    def set_frequencies(self, found: Frequencies, counts: NDArray[np.floating]) -> None:
         """Take over the part in closed form; interactions are cut to their leading dimensions.
 
         Parameters
         ----------
-        bias, effects, pairs, interactions
-            As in `ClassFrequencies`.
-        shares
-            Share of the training cells of each category; shape (C,).
+        found
+            The frequencies.
+        counts
+            Training cells of each category; shape (C,).
         """
-        self.shares.copy_(torch.from_numpy(shares))
-        self.bias.copy_(torch.from_numpy(bias))
-        self.odds.copy_(torch.from_numpy(effects).permute(1, 2, 0).exp())
-        self.pairs.copy_(torch.from_numpy(pairs))
-        if not self.pair_weights.numel():
+        self.bias.copy_(torch.from_numpy(found.bias))
+        self.odds.copy_(torch.from_numpy(found.effects).permute(1, 2, 0).exp())
+        cells = torch.from_numpy(counts).float().clamp(min=1e-3)
+        self.shares.copy_(torch.cat([cells[:0], *(c / c.sum() for c in cells.split(self.n_categories))]))
+        for buffer in (self.pairs, self.pair_weights, self.interactions):
+            buffer.zero_()
+        n = len(found.pairs)
+        if not n:
             return
-        flat = torch.from_numpy(interactions).flatten(1).double()  # (S, G * V)
-        importance = torch.from_numpy(bias).double().exp().sqrt().flatten()  # errors count where cells are
+        flat = torch.from_numpy(found.interactions).flatten(1).double()  # (n, G * V)
+        importance = self.bias.double().exp().sqrt().flatten()  # errors count where cells are
         values, vectors = torch.linalg.eigh((flat * importance) @ (flat * importance).T)
-        leading = vectors[:, values.argsort(descending=True)[: self.pair_weights.shape[1]]]  # (S, I)
-        self.pair_weights.copy_(leading)
-        self.interactions.copy_((leading.T @ flat).T.reshape(*bias.shape, -1))
+        leading = vectors[:, values.argsort(descending=True)[: self.pair_weights.shape[1]]]  # (n, dimensions)
+        self.pairs[:n] = torch.from_numpy(found.pairs)
+        self.pair_weights[:n, : leading.shape[1]] = leading.to(self.pair_weights)
+        of_genes = (leading.T @ flat).T.view(*self.bias.shape, -1)
+        self.interactions[..., : leading.shape[1]] = of_genes.to(self.interactions)
+
+    @torch.no_grad()
+    def set_values(self, mean: NDArray[np.floating], effects: NDArray[np.floating]) -> None:
+        """Take over what expression bins stand for.
+
+        Parameters
+        ----------
+        mean, effects
+            As in `BinValues`.
+        """
+        self.values.copy_(torch.from_numpy(mean))
+        self.value_effects.copy_(torch.from_numpy(effects).permute(1, 2, 0))
+
+    def bin_values(self, genes: Tensor, weights: Tensor) -> Tensor:
+        """Mean expression, log1p of counts per 10,000, that each bin stands for; shape (B, M, V).
+
+        Parameters
+        ----------
+        genes
+            Shape (B, M).
+        weights
+            Of the categories, as `weights_of` gives them; shape (B, C).
+        """
+        of_categories = self.value_effects[genes].flatten(1, 2) @ weights[..., None]
+        return self.values[genes] + of_categories.view(*genes.shape, self.n_bins)
 
     def forward(self, shared: Tensor, context: GeneContext, probabilities: Sequence[Tensor]) -> Tensor:
         """Logits; shape (B, M, V).
@@ -162,32 +199,29 @@ class GeneDecoder(nn.Module):
         """
         n_visible = context.visible.sum(1)
         trust = (n_visible / (n_visible + FEW))[:, None, None]  # of what is learned from visible genes
-        weights = self._weights(context, probabilities)  # (B, C)
+        weights = self.weights_of(context, probabilities)  # (B, C)
         return self.class_part(context.genes, weights) + trust * (shared + self.trained_part(context, weights))
 
-    def _weights(self, context: GeneContext, probabilities: Sequence[Tensor]) -> Tensor:
+    def weights_of(self, context: GeneContext, probabilities: Sequence[Tensor]) -> Tensor:
         """Shown categories, or their probabilities, held at their shares where few genes are visible; (B, C)."""
         n_visible = context.visible.sum(1, keepdim=True)
         trust = n_visible / (n_visible + FEW)
-        hidden = torch.cat([p.detach() for p in probabilities], dim=1).to(trust.dtype) * trust + self.shares * (1 - trust)
+        hidden = torch.cat([trust[:, :0], *(p.detach() for p in probabilities)], dim=1)
+        hidden = hidden.to(trust.dtype) * trust + self.shares * (1 - trust)
         parts = zip(context.categories.split(self.n_categories, 1), hidden.split(self.n_categories, 1), strict=True)
         chosen = [torch.where(context.given[:, i, None], *of_one) for i, of_one in enumerate(parts)]
-        return torch.cat(chosen, dim=1)
+        return torch.cat([trust[:, :0], *chosen], dim=1)
 
     def class_part(self, genes: Tensor, weights: Tensor) -> Tensor:
         """The part in closed form; shape (B, M, V)."""
-        logits = self.bias[genes]  # (B, M, V)
-        odds = self.odds[genes].flatten(1, 2)  # (B, M * V, C)
-        start = 0
-        for n in self.n_categories:
-            of_one = odds[..., start : start + n] @ weights[:, start : start + n, None]
-            logits = logits + of_one.squeeze(-1).clamp(min=1e-8).log().view_as(logits)
-            start += n
+        logits = self.bias[genes].flatten(1)  # (B, M * V)
+        odds = self.odds[genes].flatten(1, 2).split(self.n_categories, dim=-1)  # P times (B, M * V, categories)
+        for of_one, weight in zip(odds, weights.split(self.n_categories, dim=1), strict=True):
+            logits = logits + (of_one @ weight[..., None]).squeeze(-1).clamp(min=1e-8).log()
         if self.pair_weights.numel():
             of_pairs = (weights[:, self.pairs[:, 0]] * weights[:, self.pairs[:, 1]]) @ self.pair_weights  # (B, I)
-            rows = self.interactions[genes].flatten(1, 2)
-            logits = logits + (rows @ of_pairs[..., None]).view_as(logits)
-        return logits
+            logits = logits + (self.interactions[genes].flatten(1, 2) @ of_pairs[..., None]).squeeze(-1)
+        return logits.view(*genes.shape, self.n_bins)
 
     def depth_states(self, visible: Tensor, shown_share: Tensor) -> Tensor:
         """What the visible genes' bins and the hidden share tell of a cell's depth; shape (B, WIDTH)."""
@@ -204,6 +238,6 @@ class GeneDecoder(nn.Module):
         vector = vector + F.linear(visible, self.to_context)  # (B, R)
         vector = torch.cat([torch.ones_like(vector[:, :1]), vector], dim=1)  # (B, 1 + R)
         rows = F.embedding(context.genes, self.readout)  # (B, M, V * (1 + R))
-        rows = rows.reshape(len(rows), -1, 1 + self.rank)  # (B, M * V, 1 + R)
+        rows = rows.view(len(rows), rows.shape[1] * self.n_bins, 1 + self.rank)
         logits = (rows @ vector[..., None]).view(*context.genes.shape, self.n_bins)
         return logits + F.linear(visible, self.to_bins)[:, None]

@@ -125,8 +125,7 @@ class PolygeneModule(PredictionMixin, BaseModuleClass):
         of_phenotypes, of_bins = self.split_logits(transformed[:, :p]), self.bin_logits(transformed[:, p:])
         if self.gene_decoder is None or gene_context is None:
             return {"phenotype_logits": of_phenotypes, "gene_logits": of_bins}
-        if of_bins.shape[1]:
-            of_bins = self.gene_decoder(of_bins, gene_context, [z.softmax(-1) for z in of_phenotypes])
+        of_bins = self.gene_decoder(of_bins, gene_context, [z.softmax(-1) for z in of_phenotypes])
         return {"phenotype_logits": of_phenotypes, "gene_logits": of_bins}
 
     def gene_context(
