@@ -208,7 +208,10 @@ def test_show_all_hides_what_is_unknown():
 
 @pytest.mark.parametrize(
     ("rates", "message"),
-    [({name: 1.5}, f"`{name}`: found 1.5, but it is a share") for name in ("expressed", "gene_dropout", "any_share", "hide_all")]
+    [
+        ({name: 1.5}, f"`{name}`: found 1.5, but it is a share")
+        for name in ("expressed", "gene_dropout", "any_share", "hide_all")
+    ]
     + [({"hide_each": -1}, "`hide_each`: found -1"), ({"not_expressed": 2}, "`not_expressed`: found 2")]
     + [({"not_expressed": "all"}, r"`not_expressed`: found 'all', but it must be one of \['match'\]")]
     + [({"max_genes": 0}, "`max_genes`: found 0, but a cell must show some")],

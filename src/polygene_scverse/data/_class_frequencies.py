@@ -155,12 +155,16 @@ def fit_class_frequencies(
     design = one_hot(codes, n_categories)  # (K, C)
     n_bins = count(slice(0, 0)).shape[-1]
     blocks = _blocks(n_genes, max(1, MOST_NUMBERS // max(1, len(codes) * n_bins)))
-    totals = [count(block).sum(0) for block in blocks]
+    totals, cells = [], np.zeros(len(codes))
+    for block in blocks:
+        counts = count(block)
+        totals.append(counts.sum(0))
+        cells = np.maximum(cells, counts.sum(-1).max(-1, initial=0.0))  # of each combination
     bias = _log_frequencies(np.concatenate(totals), gene_prior)
     parts = [_fit_effects(count(b), design, bias[b], n_categories, class_prior, n_sweeps) for b in blocks]
     effects = np.concatenate(parts, axis=1)  # (C, G, V)
     of_all = (bias, effects, n_categories, pair_prior, sharpness)
-    pairs, interactions = _fit_interactions(count, blocks, design, *of_all)
+    pairs, interactions = _fit_interactions(count, blocks, cells, design, *of_all)
     found = (bias.astype(np.float32), effects.astype(np.float32), pairs, interactions.astype(np.float32))
     return ClassFrequencies(*found)
 
@@ -215,6 +219,7 @@ def _fit_effects(
 def _fit_interactions(
     count: Callable[[slice], NDArray[np.floating]],
     blocks: Sequence[slice],
+    cells: NDArray[np.floating],
     design: NDArray[np.floating],
     bias: NDArray[np.floating],
     effects: NDArray[np.floating],
@@ -232,8 +237,9 @@ def _fit_interactions(
         if n_categories[p] * n_categories[q] > MOST_PAIRS:
             continue
         weights = similarities(bias, effects[of_p], sharpness)  # (n_p, n_p)
+        n = (design[:, of_p].T * cells) @ design[:, of_q]  # (n_p, n_q): cells of each pair
         parts = [
-            _of_two(count(b), design, bias[b], effects[:, b], weights, of_p, of_q, prior) for b in blocks
+            _of_two(count(b), design, bias[b], effects[:, b], n, weights, of_p, of_q, prior) for b in blocks
         ]  # (n_p, n_q, n, V) each
         found.append(np.concatenate(parts, axis=2).reshape(-1, *bias.shape))
         rows, columns = np.meshgrid(*(np.arange(of.start, of.stop) for of in (of_p, of_q)), indexing="ij")
@@ -246,6 +252,7 @@ def _of_two(
     design: NDArray[np.floating],
     bias: NDArray[np.floating],
     effects: NDArray[np.floating],
+    n: NDArray[np.floating],
     weights: NDArray[np.floating],
     of_p: slice,
     of_q: slice,
@@ -256,7 +263,6 @@ def _of_two(
     expected = counts.sum(-1, keepdims=True) * np.exp(_log_softmax(bias + np.tensordot(design, effects, 1)))
     both = (design[:, of_p, None] * design[:, None, of_q]).reshape(len(design), n_p * n_q)
     observed, expected = (np.tensordot(both.T, a, 1).reshape(n_p, n_q, *bias.shape) for a in (counts, expected))
-    n = observed.sum(-1).max(-1)  # (n_p, n_q): cells of each pair in which a gene of these is measured
     additive = _log_softmax(bias + effects[of_p, None] + effects[None, of_q])  # (n_p, n_q, G, V)
     held, free = (_log_ratio(observed, expected, p) for p in (prior, BORROWED_PRIOR))
     found = np.zeros_like(held)
@@ -302,8 +308,9 @@ def similarities(bias: NDArray[np.floating], effects: NDArray[np.floating], shar
     means = probabilities @ np.arange(bias.shape[1])  # (n, G)
     with np.errstate(invalid="ignore", divide="ignore"):
         correlation = np.nan_to_num(np.atleast_2d(np.corrcoef(means)))
-    np.fill_diagonal(correlation, -np.inf)
-    weights = np.exp(sharpness * (correlation - correlation.max(1, keepdims=True).clip(min=-1.0)))
+    np.fill_diagonal(correlation, -1.0)
+    weights = np.exp(sharpness * (correlation - correlation.max(1, keepdims=True, initial=-1.0)))
+    np.fill_diagonal(weights, 0.0)
     return weights / np.maximum(weights.sum(1, keepdims=True), 1e-12)
 
 
