@@ -25,7 +25,7 @@ from polygene_scverse.data.feed._loader import BatchDataset
 from polygene_scverse.data.feed._masking import MaskingRates
 from polygene_scverse.data.feed._table import CellTable
 from polygene_scverse.data.read._tokens import Cells
-from polygene_scverse.model._inference import INPUTS
+from polygene_scverse.engine import INPUTS, Query
 from polygene_scverse.module import PolygeneModule
 from polygene_scverse.module._transformer import TransformerConfig, resolve_config
 
@@ -60,7 +60,7 @@ def random_batch(n_genes: int, n_expressed: int, size: int, rates: MaskingRates 
     codes = np.stack([rng.integers(0, c, size) for c in PHENOTYPES.values()], axis=1)
     rows = np.arange(size)
     table = CellTable(cells, codes, rows, layout, np.ones(n_genes, dtype=bool))
-    return layout, BatchDataset(table, rates)[0, rows]
+    return layout, Query().batch(table, rows) if rates is None else BatchDataset(table, rates)[0, rows]
 
 
 class Side:
@@ -70,7 +70,6 @@ class Side:
         rates = MaskingRates(gene_dropout=0.0) if step == "train" else None
         layout, self.batch = random_batch(n_genes, n_expressed, size, rates)
         self.module, self.size = PolygeneModule(layout, NETWORKS[network]), size
-        self.module.mix.fill_(0.7)  # prediction looks at the linear path as well
         self.module.train(step == "train")
         self.optimizer = torch.optim.AdamW(self.module.parameters(), lr=1e-4, fused=True)
         self.step = self.train if step == "train" else self.infer
@@ -86,7 +85,8 @@ class Side:
     @torch.inference_mode()
     def infer(self) -> None:
         """Predict the phenotypes."""
-        self.module.predict(*(self.batch[name] for name in INPUTS))
+        share = torch.full((len(PHENOTYPES),), 0.7)  # prediction looks at the linear path as well
+        self.module.predict(*(self.batch[name] for name in INPUTS), share)
 
     def measure(self) -> None:
         """Repeat the step for a while; note the seconds per cell."""

@@ -35,7 +35,7 @@ from polygene_scverse.data.feed._masking import MaskingRates
 from polygene_scverse.data.feed._table import CellTable
 from polygene_scverse.data.read._binning import original_edges
 from polygene_scverse.data.read._tokens import Tokenizer
-from polygene_scverse.model._inference import INPUTS
+from polygene_scverse.engine import INPUTS, Query
 from polygene_scverse.module import PolygeneModule, TransformerConfig
 
 Batch = dict[str, torch.Tensor]
@@ -87,6 +87,8 @@ def our_batches(table: CellTable, rates: MaskingRates | None, batch_size: int) -
     sampler = LengthSampler(table.cells.lengths, batch_size, shuffle=True)
     window = sorted(sampler.batches()[:64], key=lambda rows: table.cells.lengths[rows].sum())
     chosen = window[len(window) // (2 * N_BATCHES) :: len(window) // N_BATCHES]
+    if rates is None:
+        return [Query().batch(table, rows) for rows in chosen]
     return [BatchDataset(table, rates)[0, rows] for rows in chosen]
 
 
@@ -104,7 +106,7 @@ def our_step(layout: TokenLayout, config: TransformerConfig, train: bool) -> Ste
 
     @torch.inference_mode()
     def prediction(batch: Batch) -> None:
-        module.predict(*(batch[name] for name in INPUTS))
+        module.predict(*(batch[name] for name in INPUTS), torch.zeros(layout.n_phenotypes))
 
     return training_step if train else prediction
 

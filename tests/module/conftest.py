@@ -10,6 +10,7 @@ from polygene_scverse._layout import TokenLayout
 from polygene_scverse.data.feed._batch import make_batch
 from polygene_scverse.data.feed._masking import MaskingRates, draw
 from polygene_scverse.data.read._tokens import Cells
+from polygene_scverse.fit._class_frequencies import fit_class_frequencies
 from polygene_scverse.module import LossConfig, PolygeneModule, TransformerConfig
 
 N_CELLS, N_GENES, N_BINS = 7, 31, 5
@@ -47,6 +48,11 @@ def random_module(std=0.3, layout=LAYOUT, seed=0, **loss):
             p.copy_(std * torch.randn(p.shape, generator=generator) + float("norm" in name and "weight" in name))
     rng, n = np.random.default_rng(seed), (layout.n_genes, sum(module.n_categories))
     module.linear.load(rng.normal(size=n), rng.normal(size=n[1]), rng.uniform(1.0, 3.0, n[0]), rng.uniform(size=n[0]))
+    if module.gene_decoder is not None:
+        codes = np.array(list(np.ndindex(*module.n_categories)))
+        counts = rng.integers(0, 30, (len(codes), layout.n_genes, layout.n_bins)).astype(float)
+        found = fit_class_frequencies(lambda genes: counts[:, genes], layout.n_genes, codes, module.n_categories)
+        module.gene_decoder.set_frequencies(found, rng.integers(1, 99, n[1]).astype(float))
     return module.eval()
 
 

@@ -57,11 +57,14 @@ def test_dense_and_sparse_gradients_are_equal(kit, std):
     batch = kit.torch_batch(cells, kit.drawn(cells), kit.random_codes())
     sparse, dense = kit.random_module(std), kit.random_module(std)
     kit.loss_of(sparse, batch).loss.backward()
-    hidden = dense.states(*dense_batch(kit.layout, cells, batch))
+    tokens, positions, visible = dense_batch(kit.layout, cells, batch)
+    hidden = dense.states(tokens, positions, visible)
     p, n_keys = kit.layout.n_phenotypes, batch["key_mask"].shape[1]
     asked = torch.cat([batch["positions"][:, 1 : 1 + p], batch["positions"][:, n_keys:]], dim=1)
+    genes = (batch["positions"][:, n_keys:] - kit.layout.first_gene_position).clamp(min=0)
+    context = dense.gene_context(hidden[:, 0], tokens, visible, genes, batch["shown_share"])
     hidden = hidden.gather(1, asked[..., None].expand(-1, -1, kit.sizes.n_hidden))
-    dense.loss(batch, {}, dense.generative(hidden)).loss.backward()
+    dense.loss(batch, {}, dense.generative(hidden, context)).loss.backward()
     for (name, a), b in zip(sparse.named_parameters(), dense.parameters(), strict=True):
         if name.endswith("key.bias"):  # softmax does not depend on it: rounding is all there is
             assert max(a.grad.abs().max(), b.grad.abs().max()) < 1e-5

@@ -87,5 +87,8 @@ class Query:
             slots, categories = (list(column) for column in zip(*self.phenotypes, strict=True))
             codes, hidden[:, slots] = codes.copy(), False
             codes[:, slots] = categories
-        masking = ask(cells, np.array(self.asked, dtype=np.int64), hidden)
+        asked = np.array(self.asked, dtype=np.int64)
+        n_measured = np.broadcast_to(measured, (len(cells), table.layout.n_genes)).sum(axis=1)
+        shown_share = (1.0 - len(asked) / np.maximum(n_measured, 1)).astype(np.float32)
+        masking = ask(cells, asked, hidden, shown_share)
         return as_tensors({**make_batch(cells, masking, table.layout, codes), "measured": measured, "rows": part.ids})

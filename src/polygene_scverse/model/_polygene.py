@@ -84,6 +84,9 @@ class Polygene(SavingMixin, SetupMixin):
         Named size of the network: ``"tiny"``, or ``"512"`` and ``"2432"`` for the original's.
     linear_path
         Whether linear discriminants of the genes, fitted when training has ended, are mixed into the phenotype logits.
+    gene_decoder
+        Whether the bins of hidden genes are also read out gene by gene, beside BERT's head that all genes share: needed
+        wherever the model is asked for genes. Without it the network is that of the original.
     loss
         Values of :class:`~polygene_scverse.module.LossConfig`.
     seed
@@ -121,6 +124,7 @@ class Polygene(SavingMixin, SetupMixin):
         binning: str | Sequence[float] = "quantile",
         size: str = "tiny",
         linear_path: bool = True,
+        gene_decoder: bool = True,
         loss: LossConfig | Mapping[str, Any] | None = None,
         seed: int = 0,
         layout: Mapping[str, Any] | None = None,
@@ -137,6 +141,7 @@ class Polygene(SavingMixin, SetupMixin):
             resolve_config(size, **network),
             loss,
             linear_path=linear_path,
+            gene_decoder=gene_decoder,
             ordered={name: entry["values"] for name, entry in self.ordered.items()},
             seed=seed,
         )
@@ -359,6 +364,7 @@ class Polygene(SavingMixin, SetupMixin):
             layout=checkpoint.layout.to_dict(),
             binning=checkpoint.edges,
             linear_path=False,
+            gene_decoder=False,
             **checkpoint.network,
         )
         checkpoint.load_weights(model.module)

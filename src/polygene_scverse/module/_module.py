@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from polygene_scverse._layout import TokenLayout
+from polygene_scverse.module._gene_decoder import GeneContext, GeneDecoder
 from polygene_scverse.module._linear_path import LinearPath
 from polygene_scverse.module._losses import LossConfig, bin_loss, ordinal_targets, phenotype_loss
 from polygene_scverse.module._ordinal import RankedScore
@@ -21,6 +22,7 @@ from polygene_scverse.module._prediction import PredictionMixin
 from polygene_scverse.module._transformer import Encoder, Head, TransformerConfig, init_weights
 
 _NETWORK_INPUTS = ("tokens", "positions", "key_mask")
+_DECODER_INPUTS = (*_NETWORK_INPUTS, "shown_share")
 
 
 class PolygeneModule(PredictionMixin, BaseModuleClass):
@@ -37,6 +39,9 @@ class PolygeneModule(PredictionMixin, BaseModuleClass):
     linear_path
         Whether predictions may mix the transformer's logits with those of a linear path over the expressed genes. It
         has no part in training; who asks for a prediction says how much it counts.
+    gene_decoder
+        Whether the targets' bins are also read out gene by gene, see
+        :class:`~polygene_scverse.module._gene_decoder.GeneDecoder`.
     ordered
         For each ordered phenotype the values that its categories stand at; see `RankedScore`.
     seed
@@ -53,6 +58,7 @@ class PolygeneModule(PredictionMixin, BaseModuleClass):
         loss: LossConfig | None = None,
         *,
         linear_path: bool = True,
+        gene_decoder: bool = True,
         ordered: Mapping[str, Sequence[float]] | None = None,
         seed: int = 0,
     ) -> None:
@@ -65,6 +71,10 @@ class PolygeneModule(PredictionMixin, BaseModuleClass):
         ranked = [(ordered or {}).get(name) for name in layout.phenotype_names]
         self.ranked = nn.ModuleList([nn.Identity() if v is None else RankedScore(v) for v in ranked])  # no weights
         self.linear = LinearPath(layout.n_genes, sum(self.n_categories)) if linear_path else None
+        self.gene_decoder = None
+        if gene_decoder:
+            sizes = (layout.n_genes, layout.n_bins, self.n_categories, self.config.n_hidden)
+            self.gene_decoder = GeneDecoder(*sizes, generator=torch.Generator().manual_seed(seed))
         self.register_buffer(
             "smoothed_bins", ordinal_targets(layout.n_bins, self.loss_config.bin_width), persistent=False
         )
@@ -75,7 +85,8 @@ class PolygeneModule(PredictionMixin, BaseModuleClass):
     # the three steps of an scvi-tools module
 
     def _get_inference_input(self, tensors: dict[str, Tensor], **_: Any) -> dict[str, Tensor]:
-        return {name: tensors[name] for name in _NETWORK_INPUTS}
+        names = _NETWORK_INPUTS if self.gene_decoder is None else _DECODER_INPUTS
+        return {name: tensors[name] for name in names if name in tensors}
 
     def _get_generative_input(
         self, tensors: dict[str, Tensor], inference_outputs: dict[str, Tensor], **_: Any
@@ -83,22 +94,67 @@ class PolygeneModule(PredictionMixin, BaseModuleClass):
         return inference_outputs
 
     @auto_move_data
-    def inference(self, tokens: Tensor, positions: Tensor, key_mask: Tensor) -> dict[str, Tensor]:
-        """States of the phenotype slots and of the targets."""
+    def inference(
+        self, tokens: Tensor, positions: Tensor, key_mask: Tensor, shown_share: Tensor | None = None
+    ) -> dict[str, Any]:
+        """States of the phenotype slots and of the targets, and what the gene decoder knows beside them.
+
+        Parameters
+        ----------
+        tokens, positions, key_mask
+            As of the encoder.
+        shown_share
+            Share of the measured genes that is not hidden; shape (B,). By default all are shown.
+        """
         n_keys, p = key_mask.shape[1], self.layout.n_phenotypes
-        asked = torch.arange(1, 1 + p, device=tokens.device)
+        first = 1 if self.gene_decoder is None else 0
+        asked = torch.arange(first, 1 + p, device=tokens.device)
         asked = torch.cat([asked, torch.arange(n_keys, tokens.shape[1], device=tokens.device)])  # (P + M,)
-        return {"hidden": self.encoder(tokens, positions, key_mask, asked)}  # (B, P + M, H)
+        if self.gene_decoder is None:
+            return {"hidden": self.encoder(tokens, positions, key_mask, asked)}  # (B, P + M, H)
+        hidden = self.encoder(tokens, positions, key_mask, asked)  # (B, 1 + P + M, H), CLS first
+        genes = (positions[:, n_keys:] - self.layout.first_gene_position).clamp(0, self.layout.n_genes - 1)  # (B, M)
+        context = self.gene_context(hidden[:, 0], tokens, key_mask, genes, shown_share)
+        return {"hidden": hidden[:, 1:], "gene_context": context}
 
     @auto_move_data
-    def generative(self, hidden: Tensor) -> dict[str, Any]:
+    def generative(self, hidden: Tensor, gene_context: GeneContext | None = None) -> dict[str, Any]:
         """Logits of each phenotype, a list of (B, categories), and of the targets' bins, (B, M, n_bins)."""
         p = self.layout.n_phenotypes
         transformed = self.head.transform(hidden)  # (B, P + M, H)
-        return {
-            "phenotype_logits": self.split_logits(transformed[:, :p]),
-            "gene_logits": self.bin_logits(transformed[:, p:]),
-        }
+        of_phenotypes, of_bins = self.split_logits(transformed[:, :p]), self.bin_logits(transformed[:, p:])
+        if self.gene_decoder is None or gene_context is None:
+            return {"phenotype_logits": of_phenotypes, "gene_logits": of_bins}
+        of_bins = self.gene_decoder(of_bins, gene_context, [z.softmax(-1) for z in of_phenotypes])
+        return {"phenotype_logits": of_phenotypes, "gene_logits": of_bins}
+
+    def gene_context(
+        self, cls: Tensor, tokens: Tensor, key_mask: Tensor, genes: Tensor, shown_share: Tensor | None = None
+    ) -> GeneContext:
+        """What the gene decoder knows of each cell; nothing of it depends on a target's bin.
+
+        Parameters
+        ----------
+        cls
+            State of CLS; shape (B, H).
+        tokens, key_mask
+            As of the encoder; only tokens of keys are read.
+        genes
+            Gene of each target; shape (B, M).
+        shown_share
+            As of `inference`.
+        """
+        p, layout = self.layout.n_phenotypes, self.layout
+        bins = tokens[:, : key_mask.shape[1]] - layout.first_bin_id  # (B, K)
+        seen = key_mask & (bins > 0) & (bins < layout.n_bins)
+        visible = cls.new_zeros(len(cls), layout.n_bins)
+        visible.scatter_add_(1, bins.clamp(0, layout.n_bins - 1), seen.to(cls.dtype))
+        share = cls.new_ones(len(cls)) if shown_share is None else shown_share
+        slots = zip(range(1, 1 + p), self.category_ids.split(self.n_categories), strict=True)
+        shown = [tokens[:, i, None] == ids for i, ids in slots]  # P times (B, categories)
+        given = [of_one.any(1, keepdim=True) for of_one in shown] or [tokens.new_zeros(len(cls), 0, dtype=torch.bool)]
+        categories = torch.cat(shown or given, dim=1).to(cls.dtype)
+        return GeneContext(genes, cls, visible, share, categories, torch.cat(given, dim=1))
 
     def loss(
         self,

@@ -116,7 +116,7 @@ def test_types_of_a_batch(table):
     integers = {"tokens", "positions", "target_bins", "phenotypes", "rows"}
     assert {name for name, kind in kinds.items() if kind == torch.int64} == integers
     assert {name for name, kind in kinds.items() if kind == torch.bool} == {"key_mask", "phenotype_hidden"}
-    assert {name for name, kind in kinds.items() if kind == torch.float32} == {"values", "zero_offset"}
+    assert {name for name, kind in kinds.items() if kind == torch.float32} == {"values", "zero_offset", "shown_share"}
 
 
 def test_a_batch_does_not_share_memory_with_the_table(table):

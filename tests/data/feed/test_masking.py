@@ -172,16 +172,18 @@ def test_log_sampling_ratio_by_hand(rates, ratio):
     assert m.log_sampling_ratio.dtype == np.float32
 
 
-def test_a_targets_value_changes_no_other_draw():
-    """Setting expressed targets to 0 leaves what is visible as it is."""
+@pytest.mark.parametrize("rates", [RATES[name] for name in ("default", "many", "few shown")])
+def test_a_targets_value_changes_no_other_draw(rates):
+    """Setting expressed targets to 0 leaves what is visible, and the share that is told, as they are."""
     cells = random_cells(40, 0.4)
-    m = drawn(cells)
+    m = drawn(cells, rates)
     keep = ~m.target
     without = make_cells(table(rows_of(cells)[keep], cells.genes[keep], 40).astype(bool))
-    other = drawn(without)
+    other = drawn(without, rates)
     assert not other.target.any()
     np.testing.assert_array_equal(other.visible, m.visible[keep])
     np.testing.assert_array_equal(other.hidden, m.hidden)
+    np.testing.assert_array_equal(other.shown_share, m.shown_share)
 
 
 def test_no_phenotypes():
@@ -248,12 +250,22 @@ def test_asking_in_no_cells():
 
 @pytest.mark.parametrize(
     ("rates", "message"),
-    [({name: 1.5}, f"`{name}`: found 1.5, but it is a share") for name in ("expressed", "gene_dropout", "hide_all")]
+    [
+        ({name: 1.5}, f"`{name}`: found 1.5, but it is a share")
+        for name in ("expressed", "gene_dropout", "any_share", "hide_all")
+    ]
     + [({"hide_each": -1}, "`hide_each`: found -1"), ({"not_expressed": 2}, "`not_expressed`: found 2")]
     + [({"not_expressed": "all"}, r"`not_expressed`: found 'all', but it must be one of \['match'\]")]
     + [({"max_genes": 0}, "`max_genes`: found 0, but a cell must show some")],
-    ids=["expressed", "gene_dropout", "hide_all", "hide_each", "not_expressed", "word", "max_genes"],
+    ids=["expressed", "gene_dropout", "any_share", "hide_all", "hide_each", "not_expressed", "word", "max_genes"],
 )
 def test_impossible_rates(rates, message):
     with pytest.raises(ValueError, match=message):
         MaskingRates(**rates)
+
+
+@pytest.mark.parametrize("any_share", [0.0, 1.0])
+def test_without_gene_dropout_no_gene_is_left_out(any_share):
+    m = drawn(random_cells(100, 0.3), MaskingRates(gene_dropout=0.0, any_share=any_share))
+    np.testing.assert_array_equal(m.visible, ~m.target)
+    np.testing.assert_allclose(m.shown_share, 0.85)

@@ -87,7 +87,7 @@ def test_not_expressed_genes_have_the_same_chance(rate, n_expressed):
 def test_gene_dropout_is_drawn_per_cell():
     """The share that is dropped, of the genes that are no targets, is uniform between 0 and 0.3 over cells."""
     cells = alike(400, 2000, 2500)
-    m = drawn(cells, MaskingRates(max_genes=2000), np.ones(2500, dtype=bool))
+    m = drawn(cells, MaskingRates(max_genes=2000, any_share=0.0), np.ones(2500, dtype=bool))
     dropped = 1 - m.visible.reshape(400, 2000).sum(1) / (~m.target).reshape(400, 2000).sum(1)
     assert stats.kstest(dropped, stats.uniform(0, 0.3).cdf).pvalue > ALPHA
 
@@ -134,3 +134,21 @@ def test_rates_of_hiding(hide_all, hide_each, share):
     cells = make_cells(np.zeros((3000, N_GENES), dtype=bool))
     m = drawn(cells, MaskingRates(hide_all=hide_all, hide_each=hide_each))
     assert m.hidden.mean() == pytest.approx(share, abs=0.02 * (0 < share < 1))
+
+
+def test_any_share_is_left_out_of_some_cells():
+    """Of 40 % of the cells a share that is uniform between 0 and 1, of the others one between 0 and 0.3."""
+    cells = alike(1000, 2000, 2500)
+    m = drawn(cells, MaskingRates(max_genes=2000, any_share=0.4), np.ones(2500, dtype=bool))
+    dropped = 1 - m.visible.reshape(1000, 2000).sum(1) / (~m.target).reshape(1000, 2000).sum(1)
+    both = lambda x: 0.4 * stats.uniform(0, 1).cdf(x) + 0.6 * stats.uniform(0, 0.3).cdf(x)  # noqa: E731
+    assert stats.kstest(dropped, both).pvalue > ALPHA
+
+
+def test_the_shown_share_is_that_of_all_genes():
+    """Over many genes, the expressed ones that are visible are the share that is told."""
+    cells = alike(300, 2000, 2500)
+    m = drawn(cells, MaskingRates(expressed=0.2, max_genes=700), np.ones(2500, dtype=bool))
+    visible = m.visible.reshape(300, 2000).mean(1)
+    np.testing.assert_allclose(m.shown_share, visible, atol=0.05)
+    assert np.abs((m.shown_share - visible).mean()) < 0.003

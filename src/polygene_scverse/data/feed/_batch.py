@@ -49,7 +49,7 @@ def make_batch(
     -------
     ``tokens``, ``positions`` (n_cells, n_columns); ``key_mask`` (n_cells, n_keys), False on padding;
     ``values`` (n_cells, n_visible), 0 on padding; ``target_bins`` (n_cells, n_targets), -1 on padding;
-    ``zero_offset`` (n_cells,); ``phenotypes`` and ``phenotype_hidden`` (n_cells, n_phenotypes).
+    ``zero_offset`` and ``shown_share`` (n_cells,); ``phenotypes`` and ``phenotype_hidden`` (n_cells, n_phenotypes).
     """
     n, s = len(cells), layout.n_special
     rows = np.repeat(np.arange(n), cells.lengths)
@@ -86,6 +86,7 @@ def make_batch(
         "values": values,
         "target_bins": target_bins,
         "zero_offset": masking.log_sampling_ratio,
+        "shown_share": np.ones(n, dtype=np.float32) if masking.shown_share is None else masking.shown_share,
         "phenotypes": codes.astype(np.int64),
         "phenotype_hidden": masking.hidden,
     }

@@ -17,7 +17,7 @@ from polygene_scverse.data.feed._random import cell_keys, uniform
 from polygene_scverse.data.feed._table import CellPart
 from polygene_scverse.data.read._tokens import Cells
 
-_TARGET, _DROP, _DROP_RATE, _ZERO, _ZERO_START, _ZERO_COUNT, _HIDE, _HIDE_ALL = range(8)  # streams
+_TARGET, _DROP, _DROP_RATE, _ZERO, _ZERO_START, _ZERO_COUNT, _HIDE, _HIDE_ALL, _ANY_SHARE = range(9)  # streams
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,11 @@ class MaskingRates:
         Share of the not-expressed, measured genes that become targets; ``"match"`` draws as many as there are
         expressed targets. The original's rate is 0.15.
     gene_dropout
-        Of the remaining expressed genes a share is left out that is drawn per cell from U(0, `gene_dropout`).
+        Of the remaining expressed genes a share is left out that is drawn per cell from U(0, `gene_dropout`); with 0
+        none is.
+    any_share
+        Probability that this share is drawn from U(0, 1) instead: any share, from none to all. Without `gene_dropout`
+        it has no part.
     max_genes
         At most so many expressed genes are shown; drawn at random.
     hide_all
@@ -44,12 +48,13 @@ class MaskingRates:
     expressed: float = 0.15
     not_expressed: float | Literal["match"] = "match"
     gene_dropout: float = 0.3
+    any_share: float = 0.5
     max_genes: int = 1024
     hide_all: float = 0.5
     hide_each: float = 0.5
 
     def __post_init__(self) -> None:
-        for name in ("expressed", "gene_dropout", "hide_all", "hide_each"):
+        for name in ("expressed", "gene_dropout", "any_share", "hide_all", "hide_each"):
             check_fraction(getattr(self, name), name)
         if isinstance(self.not_expressed, str):
             check_choice(self.not_expressed, ("match",), "not_expressed")
@@ -76,6 +81,8 @@ class Masking:
         (n_cells,). Added to the logit of bin 0 in the loss it makes the logits those of all genes.
     hidden
         Which phenotypes are hidden; shape (n_cells, n_phenotypes).
+    shown_share
+        Share of the measured genes, expressed or not, that is not hidden; shape (n_cells,). By default all are shown.
     """
 
     visible: NDArray[np.bool_]
@@ -84,6 +91,7 @@ class Masking:
     zero_genes: NDArray[np.int64]
     log_sampling_ratio: NDArray[np.float32]
     hidden: NDArray[np.bool_]
+    shown_share: NDArray[np.float32] | None = None
 
 
 def show_all(cells: Cells, hidden: NDArray[np.bool_]) -> Masking:
@@ -99,7 +107,12 @@ def show_all(cells: Cells, hidden: NDArray[np.bool_]) -> Masking:
     return ask(cells, np.zeros(0, dtype=np.int64), hidden)
 
 
-def ask(cells: Cells, genes: NDArray[np.int64], hidden: NDArray[np.bool_]) -> Masking:
+def ask(
+    cells: Cells,
+    genes: NDArray[np.int64],
+    hidden: NDArray[np.bool_],
+    shown_share: NDArray[np.float32] | None = None,
+) -> Masking:
     """The same genes are targets in every cell, expressed or not; every other expressed gene is visible.
 
     Parameters
@@ -110,6 +123,8 @@ def ask(cells: Cells, genes: NDArray[np.int64], hidden: NDArray[np.bool_]) -> Ma
         Gene slots to ask for, each once; shape (n_asked,).
     hidden
         Which phenotypes are hidden; shape (n_cells, n_phenotypes).
+    shown_share
+        Share of the measured genes that is not hidden; shape (n_cells,). By default all are shown.
     """
     n = len(cells)
     target = np.isin(cells.genes, genes)
@@ -119,7 +134,7 @@ def ask(cells: Cells, genes: NDArray[np.int64], hidden: NDArray[np.bool_]) -> Ma
     silent[rows[target], column] = False
     zero_rows, zero_columns = np.nonzero(silent)
     none_drawn = np.zeros(n, dtype=np.float32)
-    return Masking(~target, target, zero_rows, np.sort(genes)[zero_columns], none_drawn, hidden)
+    return Masking(~target, target, zero_rows, np.sort(genes)[zero_columns], none_drawn, hidden, shown_share)
 
 
 def draw(
@@ -154,7 +169,7 @@ def draw(
     rows = np.repeat(np.arange(len(cells)), lengths)
     entry_keys = keys[rows]
     target = uniform(entry_keys, _TARGET, cells.genes) < rates.expressed
-    visible = _draw_visible(cells, target, keys, entry_keys, rows, rates)
+    visible, left_out = _draw_visible(cells, target, keys, entry_keys, rows, rates)
     n_targets = np.bincount(rows[target], minlength=len(cells))
     n_absent = measured.sum() - lengths
     n_zero = _number_of_zero_targets(n_targets, n_absent, keys, rates)
@@ -163,7 +178,8 @@ def draw(
     ratio = _log_sampling_ratio(lengths, n_targets, n_absent, n_zero, rates)
     hidden = uniform(keys[:, None], _HIDE, np.arange(n_phenotypes)) < rates.hide_each
     hidden |= (uniform(keys, _HIDE_ALL) < rates.hide_all)[:, None]
-    return Masking(visible, target, zero_rows, zero_genes, ratio, hidden)
+    shown_share = ((1.0 - left_out) * (1.0 - rates.expressed)).astype(np.float32)
+    return Masking(visible, target, zero_rows, zero_genes, ratio, hidden, shown_share)
 
 
 def _draw_visible(
@@ -173,17 +189,24 @@ def _draw_visible(
     entry_keys: NDArray[np.uint64],
     rows: NDArray[np.int64],
     rates: MaskingRates,
-) -> NDArray[np.bool_]:
-    """Gene dropout and `max_genes`: of the entries that are no targets those with the highest numbers stay."""
+) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+    """Gene dropout and `max_genes`: of the entries that are no targets those with the highest numbers stay.
+
+    Returns
+    -------
+    Which entries are visible, and the share of each cell's other genes that is left out: no target decides it.
+    """
     if not rates.gene_dropout and not (cells.lengths > rates.max_genes).any():
-        return ~target
+        return ~target, np.zeros(len(cells))
     draws = np.where(target, -1.0, uniform(entry_keys, _DROP, cells.genes))
-    floor = uniform(keys, _DROP_RATE) * rates.gene_dropout
+    rate = uniform(keys, _DROP_RATE)
+    of_any = (uniform(keys, _ANY_SHARE) < rates.any_share) & (rates.gene_dropout > 0)
+    floor = np.where(of_any, rate, rate * rates.gene_dropout)
     for cell in np.flatnonzero(cells.lengths > rates.max_genes):
         of_cell = draws[cells.indptr[cell] : cells.indptr[cell + 1]]
         nth = np.partition(of_cell, -rates.max_genes)[-rates.max_genes]
         floor[cell] = max(floor[cell], nth)
-    return draws >= floor[rows]
+    return (draws >= floor[rows]) & ~target, floor
 
 
 def _number_of_zero_targets(
@@ -260,7 +283,7 @@ def draw_mixed(
         return draw(cells, part.ids, of_all, n_phenotypes, rates, seed=seed, epoch=epoch)
     rows = np.repeat(np.arange(n), cells.lengths)
     visible, target = np.zeros((2, len(rows)), dtype=bool)
-    ratio = np.zeros(n, dtype=np.float32)
+    ratio, shown_share = np.zeros((2, n), dtype=np.float32)
     hidden = np.zeros((n, n_phenotypes), dtype=bool)
     zero_rows, zero_genes = [], []
     for kind in present:
@@ -268,9 +291,10 @@ def draw_mixed(
         entries = (part.kinds == kind)[rows]
         m = draw(cells.take(of_kind), part.ids[of_kind], measured[kind], n_phenotypes, rates, seed=seed, epoch=epoch)
         visible[entries], target[entries] = m.visible, m.target
-        ratio[of_kind], hidden[of_kind] = m.log_sampling_ratio, m.hidden
+        ratio[of_kind], hidden[of_kind], shown_share[of_kind] = m.log_sampling_ratio, m.hidden, m.shown_share
         zero_rows.append(of_kind[m.zero_rows])
         zero_genes.append(m.zero_genes)
     of_zeros = np.concatenate(zero_rows)
     order = np.argsort(of_zeros, kind="stable")
-    return Masking(visible, target, of_zeros[order], np.concatenate(zero_genes)[order], ratio, hidden)
+    genes = np.concatenate(zero_genes)[order]
+    return Masking(visible, target, of_zeros[order], genes, ratio, hidden, shown_share)

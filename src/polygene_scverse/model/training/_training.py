@@ -26,6 +26,7 @@ from polygene_scverse.engine import Engine
 from polygene_scverse.fit import FittedState
 from polygene_scverse.fit._category_counts import category_counts, category_pairs
 from polygene_scverse.model.training._checkpoints import Checkpoints
+from polygene_scverse.model.training._gene_decoder import fit_gene_decoder
 from polygene_scverse.model.training._run import TrainableModel, TrainingRun
 from polygene_scverse.model.training._trainer import trainer_defaults
 
@@ -144,6 +145,11 @@ def train_model(
     counts = category_counts(train.codes, model.module.n_categories)
     pairs = category_pairs(train.codes, state.pairs)
     before, edges_before = replace(state), model.edges_
+
+    def begin() -> None:
+        state.invalidate(counts, pairs)
+        fit_gene_decoder(model.module, train, seed)
+
     run = TrainingRun(
         model,
         splitter,
@@ -151,7 +157,7 @@ def train_model(
         plan_kwargs=plan_kwargs or {},
         trainer_kwargs=trainer_kwargs,
         checkpoints=Checkpoints.of(checkpoints),
-        on_begin=lambda: state.invalidate(counts, pairs),
+        on_begin=begin,
     )
     model.edges_ = cells.edges
     try:

@@ -1,0 +1,331 @@
+"""How often each gene is found in each expression bin, overall, by category and by pairs of categories.
+
+The model is log-linear: the log probability of a gene's bins is that of all cells, plus an effect of each category,
+plus an interaction of two phenotypes, each shrunk towards nothing. Effects are fitted together, so that a category that
+was mostly seen with one condition is not taken for that condition. All are functions of arrays.
+
+Shapes: N cells, G genes, V bins, P phenotypes, C categories of all phenotypes, K combinations of categories.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import combinations, pairwise
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+GENE_PRIOR: Final = 10.0
+"""Cells with the usual share of expressed genes that are added to those of each gene."""
+CLASS_PRIOR: Final = 3.0
+"""Cells of each bin, as many as expected, that are added to observed and expected ones of a category."""
+PAIR_PRIOR: Final = 16.0
+"""The same for a pair of categories."""
+BORROWED_PRIOR: Final = 1.0
+"""The same for a pair that others borrow from, which average over several."""
+EXPRESSED_PRIOR: Final = 20.0
+"""Expressing cells at the frequencies of all genes' expressed bins that are added to those of each gene."""
+BIN_WIDTH: Final = 0.7
+"""Standard deviation, in bins, of the smoothing of effects over neighbouring expressed bins."""
+LEAST_SHARE: Final = 0.1
+"""A probability that is carried over is no less than this share of the least among similar categories."""
+N_SWEEPS: Final = 8
+"""Passes over the phenotypes in which effects are adjusted to each other."""
+SHARPNESS: Final = 20.0
+"""How fast the weight of another category falls as the correlation of its mean expression does."""
+MOST_PAIRS: Final = 256
+"""Pairs of categories of two phenotypes, above which no interaction of the two is fitted."""
+MOST_NUMBERS: Final = 2**24
+"""Numbers that are held at a time while effects are fitted: genes are taken in blocks."""
+
+
+@dataclass(frozen=True)
+class ClassFrequencies:
+    """Log-linear frequencies of expression bins.
+
+    Parameters
+    ----------
+    bias
+        Log frequencies of all cells; shape (G, V).
+    effects
+        Effect of each category; shape (C, G, V).
+    pairs
+        Categories of each interaction, numbered over all phenotypes; shape (n_pairs, 2).
+    interactions
+        Effect of each pair beside those of its categories; shape (n_pairs, G, V).
+    """
+
+    bias: NDArray[np.float32]
+    effects: NDArray[np.float32]
+    pairs: NDArray[np.int64]
+    interactions: NDArray[np.float32]
+
+    def log_probabilities(self, codes: NDArray[np.integer], n_categories: Sequence[int]) -> NDArray[np.float32]:
+        """Log probability of each bin given some phenotypes; shape (n, G, V).
+
+        Parameters
+        ----------
+        codes
+            Category of each phenotype, -1 where it is not given; shape (n, P).
+        n_categories
+            Number of categories of each phenotype.
+        """
+        design = one_hot(codes, n_categories)
+        logits = self.bias + np.tensordot(design, self.effects, 1)
+        if len(self.pairs):
+            logits += np.tensordot(design[:, self.pairs[:, 0]] * design[:, self.pairs[:, 1]], self.interactions, 1)
+        return _log_softmax(logits).astype(np.float32)
+
+
+def one_hot(codes: NDArray[np.integer], n_categories: Sequence[int]) -> NDArray[np.float64]:
+    """Indicators of categories, none where a code is -1; shape (n, C)."""
+    parts = [(codes[:, [i]] == np.arange(n)).astype(float) for i, n in enumerate(n_categories)]
+    return np.concatenate([np.zeros((len(codes), 0)), *parts], axis=1)
+
+
+def count_bins(
+    rows: NDArray[np.integer],
+    indptr: NDArray[np.integer],
+    bins: NDArray[np.integer],
+    groups: NDArray[np.integer],
+    n_bins: int,
+    measured: NDArray[np.bool_],
+) -> NDArray[np.float64]:
+    """Cells of each group in each bin of each gene; cells in which a gene is unmeasured are not counted.
+
+    Parameters
+    ----------
+    rows, indptr, bins
+        The cells that express a gene, and their bins, gene after gene as in a CSC matrix.
+    groups
+        Group of each cell, from 0; shape (N,).
+    n_bins
+        Number of bins.
+    measured
+        Whether each gene is measured; shape (n,) or (N, n).
+
+    Returns
+    -------
+    Shape (n_groups, n, V).
+    """
+    n, n_groups = len(indptr) - 1, int(groups.max(initial=-1)) + 1
+    genes = np.repeat(np.arange(n), np.diff(indptr))
+    flat = (groups[rows].astype(np.int64) * n + genes) * n_bins + bins
+    counts = np.bincount(flat, minlength=n_groups * n * n_bins).astype(float).reshape(n_groups, n, n_bins)
+    cells = one_hot(groups[:, None], [n_groups])  # (N, n_groups)
+    totals = cells.sum(0)[:, None] * measured if measured.ndim == 1 else cells.T @ measured  # (n_groups, n)
+    counts[..., 0] = np.maximum(totals - counts.sum(-1), 0.0)
+    return counts
+
+
+def fit_class_frequencies(
+    count: Callable[[slice], NDArray[np.floating]],
+    n_genes: int,
+    codes: NDArray[np.integer],
+    n_categories: Sequence[int],
+    *,
+    class_prior: float = CLASS_PRIOR,
+    pair_prior: float = PAIR_PRIOR,
+    gene_prior: float = GENE_PRIOR,
+    sharpness: float = SHARPNESS,
+    n_sweeps: int = N_SWEEPS,
+) -> ClassFrequencies:
+    """Fit the log-linear model.
+
+    Parameters
+    ----------
+    count
+        Gives the cells of each combination of categories in each bin of some genes; shape (K, n, V). Genes are taken
+        in blocks where there are many combinations.
+    n_genes
+        Number of genes.
+    codes
+        Categories of each combination, -1 where unknown; shape (K, P).
+    n_categories
+        Number of categories of each phenotype.
+    class_prior, pair_prior, gene_prior
+        See `CLASS_PRIOR`, `PAIR_PRIOR` and `GENE_PRIOR`.
+    sharpness
+        See `SHARPNESS`.
+    n_sweeps
+        See `N_SWEEPS`.
+    """
+    design = one_hot(codes, n_categories)  # (K, C)
+    n_bins = count(slice(0, 0)).shape[-1]
+    blocks = _blocks(n_genes, max(1, MOST_NUMBERS // max(1, len(codes) * n_bins)))
+    totals, cells = [], np.zeros(len(codes))
+    for block in blocks:
+        counts = count(block)
+        totals.append(counts.sum(0))
+        cells = np.maximum(cells, counts.sum(-1).max(-1, initial=0.0))  # of each combination
+    bias = _log_frequencies(np.concatenate(totals), gene_prior)
+    parts = [_fit_effects(count(b), design, bias[b], n_categories, class_prior, n_sweeps) for b in blocks]
+    effects = np.concatenate(parts, axis=1)  # (C, G, V)
+    of_all = (bias, effects, n_categories, pair_prior, sharpness)
+    pairs, interactions = _fit_interactions(count, blocks, cells, design, *of_all)
+    found = (bias.astype(np.float32), effects.astype(np.float32), pairs, interactions.astype(np.float32))
+    return ClassFrequencies(*found)
+
+
+def _log_frequencies(counts: NDArray[np.floating], prior: float) -> NDArray[np.float64]:
+    """Log of smoothed frequencies of bins; shape (G, V)."""
+    of_all = counts.sum(0) + 1.0  # (V,)
+    expressed = counts[:, 1:] + EXPRESSED_PRIOR * of_all[1:] / of_all[1:].sum()
+    expressed = expressed / expressed.sum(-1, keepdims=True)
+    n, usual = counts.sum(-1), of_all[1:].sum() / of_all.sum()
+    share = (counts[:, 1:].sum(-1) + prior * usual) / (n + prior)  # of cells that express the gene
+    found: NDArray[np.float64] = np.log(np.concatenate([1.0 - share[:, None], share[:, None] * expressed], axis=1))
+    return found
+
+
+def _log_ratio(observed: NDArray[np.floating], expected: NDArray[np.floating], prior: float) -> NDArray[np.float64]:
+    """Log of the mean of a ratio that is known from counts of neighbouring bins and held at 1; same shape."""
+    smooth = _smoothing(observed.shape[-1])
+    return np.log((observed @ smooth + prior) / (expected @ smooth + prior))
+
+
+def _smoothing(n_bins: int) -> NDArray[np.float64]:
+    """Weights of expressed bins around each; bin 0 stands alone. Shape (V, V)."""
+    bins = np.arange(n_bins)
+    weights = np.exp(-0.5 * ((bins[:, None] - bins) / BIN_WIDTH) ** 2)
+    weights[0, 1:] = weights[1:, 0] = 0.0
+    return weights
+
+
+def _fit_effects(
+    counts: NDArray[np.floating],
+    design: NDArray[np.floating],
+    bias: NDArray[np.floating],
+    n_categories: Sequence[int],
+    prior: float,
+    n_sweeps: int,
+) -> NDArray[np.float64]:
+    """Effects with which expected counts of each category are those observed, up to the prior; shape (C, G, V)."""
+    effects = np.zeros((design.shape[1], *bias.shape))
+    cells = counts.sum(-1, keepdims=True)  # (K, G, 1)
+    observed = np.tensordot(design.T, counts, 1)  # (C, G, V)
+    starts = np.cumsum([0, *n_categories])
+    for _ in range(n_sweeps):
+        for start, end in pairwise(starts):
+            expected = cells * np.exp(_log_softmax(bias + np.tensordot(design, effects, 1)))
+            of_category = np.tensordot(design[:, start:end].T, expected, 1)  # (categories, G, V)
+            before = of_category * np.exp(-effects[start:end])  # expected without the effect
+            effects[start:end] = _log_ratio(observed[start:end], before, prior)
+            effects[start:end] -= _log_sum_exp(bias + effects[start:end])
+    return effects
+
+
+def _fit_interactions(
+    count: Callable[[slice], NDArray[np.floating]],
+    blocks: Sequence[slice],
+    cells: NDArray[np.floating],
+    design: NDArray[np.floating],
+    bias: NDArray[np.floating],
+    effects: NDArray[np.floating],
+    n_categories: Sequence[int],
+    prior: float,
+    sharpness: float,
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Pairs of categories of different phenotypes, and their effects shrunk towards those of similar categories."""
+    starts = np.cumsum([0, *n_categories])
+    pairs, found = [np.zeros((0, 2), dtype=np.int64)], [np.zeros((0, *bias.shape))]
+    for p, q in combinations(range(len(n_categories)), 2):
+        if n_categories[p] < n_categories[q]:
+            p, q = q, p
+        of_p, of_q = (slice(int(starts[i]), int(starts[i + 1])) for i in (p, q))
+        if n_categories[p] * n_categories[q] > MOST_PAIRS:
+            continue
+        weights = similarities(bias, effects[of_p], sharpness)  # (n_p, n_p)
+        n = (design[:, of_p].T * cells) @ design[:, of_q]  # (n_p, n_q): cells of each pair
+        parts = [
+            _of_two(count(b), design, bias[b], effects[:, b], n, weights, of_p, of_q, prior) for b in blocks
+        ]  # (n_p, n_q, n, V) each
+        found.append(np.concatenate(parts, axis=2).reshape(-1, *bias.shape))
+        rows, columns = np.meshgrid(*(np.arange(of.start, of.stop) for of in (of_p, of_q)), indexing="ij")
+        pairs.append(np.stack([rows.ravel(), columns.ravel()], axis=1))
+    return np.concatenate(pairs), np.concatenate(found)
+
+
+def _of_two(
+    counts: NDArray[np.floating],
+    design: NDArray[np.floating],
+    bias: NDArray[np.floating],
+    effects: NDArray[np.floating],
+    n: NDArray[np.floating],
+    weights: NDArray[np.floating],
+    of_p: slice,
+    of_q: slice,
+    prior: float,
+) -> NDArray[np.float64]:
+    """Interactions of two phenotypes; shape (categories of p, categories of q, G, V)."""
+    n_p, n_q = of_p.stop - of_p.start, of_q.stop - of_q.start
+    expected = counts.sum(-1, keepdims=True) * np.exp(_log_softmax(bias + np.tensordot(design, effects, 1)))
+    both = (design[:, of_p, None] * design[:, None, of_q]).reshape(len(design), n_p * n_q)
+    observed, expected = (np.tensordot(both.T, a, 1).reshape(n_p, n_q, *bias.shape) for a in (counts, expected))
+    additive = _log_softmax(bias + effects[of_p, None] + effects[None, of_q])  # (n_p, n_q, G, V)
+    held, free = (_log_ratio(observed, expected, p) for p in (prior, BORROWED_PRIOR))
+    found = np.zeros_like(held)
+    for c, s in np.ndindex(n_p, n_q):
+        own = n[c] / max(n[c].sum(), 1e-12)  # with which categories of q this one of p was seen
+        usable = weights[c] * (n[:, s] > 0) * (n[:, own > 0] > 0).all(1)
+        if not usable.sum() > 0 or not own.any():
+            continue
+        usable /= usable.sum()
+        if n[c, s] > 0:
+            mean = np.tensordot(usable, held[:, s] - np.tensordot(held, own, ([1], [0])), 1)
+            of_pair = expected[c, s] * np.exp(mean)
+            found[c, s] = mean + _log_ratio(observed[c, s], of_pair, prior)
+        else:
+            found[c, s] = _of_unseen(additive, free, usable, own, c, s)
+    return found
+
+
+def _of_unseen(
+    additive: NDArray[np.floating],
+    interactions: NDArray[np.floating],
+    weights: NDArray[np.floating],
+    own: NDArray[np.floating],
+    c: int,
+    s: int,
+) -> NDArray[np.float64]:
+    """Interaction of a pair that no cell has, from what similar categories do; shape (G, V).
+
+    What they do is carried over as a difference of log odds, which suits genes that are rare, and as a difference of
+    probabilities, which suits genes that are not; it is the mean of both, of which neither is better throughout.
+    """
+    of_odds = np.tensordot(weights, interactions[:, s] - np.tensordot(interactions, own, ([1], [0])), 1)
+    seen = np.exp(_log_softmax(additive + interactions))  # (n_p, n_q, G, V)
+    change = np.tensordot(weights, seen[:, s] - np.tensordot(seen, own, ([1], [0])), 1)
+    moved = np.maximum(np.tensordot(own, seen[c], 1) + change, LEAST_SHARE * seen[weights > 0, s].min(0))
+    of_probabilities = np.log(moved / moved.sum(-1, keepdims=True)) - additive[c, s]
+    found: NDArray[np.float64] = (of_odds + of_probabilities) / 2
+    return found
+
+
+def similarities(bias: NDArray[np.floating], effects: NDArray[np.floating], sharpness: float) -> NDArray[np.float64]:
+    """Weight of each other category by the correlation of mean bins over genes; rows sum to 1, shape (n, n)."""
+    probabilities = np.exp(_log_softmax(bias + effects))  # (n, G, V)
+    means = probabilities @ np.arange(bias.shape[1])  # (n, G)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        correlation = np.nan_to_num(np.atleast_2d(np.corrcoef(means)))
+    np.fill_diagonal(correlation, -1.0)
+    weights = np.exp(sharpness * (correlation - correlation.max(1, keepdims=True, initial=-1.0)))
+    np.fill_diagonal(weights, 0.0)
+    found: NDArray[np.float64] = weights / np.maximum(weights.sum(1, keepdims=True), 1e-12)
+    return found
+
+
+def _log_sum_exp(logits: NDArray[np.floating]) -> NDArray[np.float64]:
+    highest = logits.max(-1, keepdims=True)
+    found: NDArray[np.float64] = highest + np.log(np.exp(logits - highest).sum(-1, keepdims=True))
+    return found
+
+
+def _log_softmax(logits: NDArray[np.floating]) -> NDArray[np.float64]:
+    return logits - _log_sum_exp(logits)
+
+
+def _blocks(n: int, size: int) -> list[slice]:
+    return [slice(i, min(i + size, n)) for i in range(0, n, size)]

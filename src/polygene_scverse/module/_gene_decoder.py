@@ -1,0 +1,247 @@
+"""What is particular to each gene: its own bias, what phenotypes do to it, and a low-rank readout of the cell.
+
+Shapes: B cells, K keys, M targets, G genes, V bins, C categories of all phenotypes, S = n_pairs kept pairs of
+categories, I = dimensions of interactions, R = rank, H = n_hidden.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+RANK = 16
+"""Dimensions of the trained readout."""
+FEW = 5.0
+"""Visible genes at which probabilities of hidden categories are half their shares in training."""
+WIDTH = 32
+"""Width of the network that reads how many visible genes stand in each bin."""
+
+
+class Frequencies(Protocol):
+    """The fields of :class:`~polygene_scverse.fit._class_frequencies.ClassFrequencies`."""
+
+    @property
+    def bias(self) -> NDArray[np.floating]: ...
+    @property
+    def effects(self) -> NDArray[np.floating]: ...
+    @property
+    def pairs(self) -> NDArray[np.integer]: ...
+    @property
+    def interactions(self) -> NDArray[np.floating]: ...
+
+
+class GeneContext(NamedTuple):
+    """What the decoder knows of each cell beside the targets' states.
+
+    Parameters
+    ----------
+    genes
+        Gene of each target; shape (B, M).
+    cls
+        State of CLS; shape (B, H).
+    visible
+        Visible genes in each bin, bin 0 always empty; shape (B, V).
+    shown_share
+        Share of the measured genes that is not hidden; shape (B,).
+    categories
+        Indicators of the shown categories; shape (B, C).
+    given
+        Whether each phenotype is shown; shape (B, P).
+    """
+
+    genes: Tensor
+    cls: Tensor
+    visible: Tensor
+    shown_share: Tensor
+    categories: Tensor
+    given: Tensor
+
+
+class GeneDecoder(nn.Module):
+    """Logits of the targets' bins that are added to those of the tied head.
+
+    They are the sum of a part in closed form, which `set_frequencies` is given and which is not trained, and of a
+    trained part, which begins at nothing. The first is the log-linear model of
+    :func:`~polygene_scverse.fit._class_frequencies.fit_class_frequencies`: where a phenotype is hidden, the effects of
+    its categories are mixed, as odds, by their probabilities given the visible genes. The second is a product of
+    numbers of each gene and bin with a vector of the cell: its CLS state, the categories, how many genes are visible
+    in each bin, and which share of all genes is not hidden, by which hidden genes differ from not-expressed ones.
+
+    Parameters
+    ----------
+    n_genes, n_bins
+        Sizes of the result.
+    n_categories
+        Number of categories of each phenotype.
+    n_hidden
+        Width of a state.
+    rank
+        Dimensions of the trained readout.
+    n_interactions
+        Most dimensions of interactions of two phenotypes.
+    generator
+        Decides the initial weights.
+    """
+
+    bias: Tensor
+    shares: Tensor
+    odds: Tensor
+    pairs: Tensor
+    pair_weights: Tensor
+    interactions: Tensor
+    values: Tensor
+    value_effects: Tensor
+
+    def __init__(
+        self,
+        n_genes: int,
+        n_bins: int,
+        n_categories: Sequence[int],
+        n_hidden: int,
+        *,
+        rank: int = RANK,
+        n_interactions: int = 16,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        self.n_categories, self.rank, self.n_bins = list(n_categories), rank, n_bins
+        n_all = sum(n_categories)
+        n_pairs = sum(a * b for i, a in enumerate(n_categories) for b in n_categories[i + 1 :])
+        n_dims = min(n_pairs, n_interactions)
+        self.register_buffer("bias", torch.zeros(n_genes, n_bins))
+        self.register_buffer("shares", torch.zeros(n_all))
+        self.register_buffer("odds", torch.ones(n_genes, n_bins, n_all))
+        self.register_buffer("pairs", torch.zeros(n_pairs, 2, dtype=torch.long))
+        self.register_buffer("pair_weights", torch.zeros(n_pairs, n_dims))
+        self.register_buffer("interactions", torch.zeros(n_genes, n_bins, n_dims))
+        self.register_buffer("values", torch.zeros(n_genes, n_bins))
+        self.register_buffer("value_effects", torch.zeros(n_genes, n_bins, n_all))
+
+        def normal(*shape: int, std: float) -> nn.Parameter:
+            return nn.Parameter(std * torch.randn(*shape, generator=generator))
+
+        self.readout = nn.Parameter(torch.zeros(n_genes, n_bins * (1 + rank)))
+        self.of_cls = normal(rank, n_hidden, std=n_hidden**-0.5)
+        self.of_categories = normal(rank, n_all, std=0.1)
+        self.of_visible = normal(WIDTH, n_bins + 2, std=(n_bins + 2) ** -0.5)
+        self.bias_visible = nn.Parameter(torch.zeros(WIDTH))
+        self.to_context = normal(rank, WIDTH, std=WIDTH**-0.5)
+        self.to_bins = nn.Parameter(torch.zeros(n_bins, WIDTH))
+
+    @torch.no_grad()
+    def set_frequencies(self, found: Frequencies, counts: NDArray[np.floating]) -> None:
+        """Take over the part in closed form; interactions are cut to their leading dimensions.
+
+        Parameters
+        ----------
+        found
+            The frequencies.
+        counts
+            Training cells of each category; shape (C,).
+        """
+        self.bias.copy_(torch.from_numpy(found.bias))
+        self.odds.copy_(torch.from_numpy(found.effects).permute(1, 2, 0).exp())
+        cells = torch.from_numpy(counts).float().clamp(min=1e-3)
+        self.shares.copy_(torch.cat([cells[:0], *(c / c.sum() for c in cells.split(self.n_categories))]))
+        for buffer in (self.pairs, self.pair_weights, self.interactions):
+            buffer.zero_()
+        n = len(found.pairs)
+        if not n:
+            return
+        flat = torch.from_numpy(found.interactions).flatten(1).double()  # (n, G * V)
+        importance = self.bias.double().exp().sqrt().flatten()  # errors count where cells are
+        values, vectors = torch.linalg.eigh((flat * importance) @ (flat * importance).T)
+        leading = vectors[:, values.argsort(descending=True)[: self.pair_weights.shape[1]]]  # (n, dimensions)
+        self.pairs[:n] = torch.from_numpy(found.pairs)
+        self.pair_weights[:n, : leading.shape[1]] = leading.to(self.pair_weights)
+        of_genes = (leading.T @ flat).T.view(*self.bias.shape, -1)
+        self.interactions[..., : leading.shape[1]] = of_genes.to(self.interactions)
+
+    @torch.no_grad()
+    def set_values(self, mean: NDArray[np.floating], effects: NDArray[np.floating]) -> None:
+        """Take over what expression bins stand for.
+
+        Parameters
+        ----------
+        mean, effects
+            As in `BinValues`.
+        """
+        self.values.copy_(torch.from_numpy(mean))
+        self.value_effects.copy_(torch.from_numpy(effects).permute(1, 2, 0))
+
+    def bin_values(self, genes: Tensor, weights: Tensor) -> Tensor:
+        """Mean expression, log1p of counts per 10,000, that each bin stands for; shape (B, M, V).
+
+        Parameters
+        ----------
+        genes
+            Shape (B, M).
+        weights
+            Of the categories, as `weights_of` gives them; shape (B, C).
+        """
+        of_categories = self.value_effects[genes].flatten(1, 2) @ weights[..., None]
+        return self.values[genes] + of_categories.view(*genes.shape, self.n_bins)
+
+    def forward(self, shared: Tensor, context: GeneContext, probabilities: Sequence[Tensor]) -> Tensor:
+        """Logits; shape (B, M, V).
+
+        Parameters
+        ----------
+        shared
+            Logits of the head that all genes share; shape (B, M, V).
+        context
+            What is known of each cell.
+        probabilities
+            Probability of each category of each phenotype given what is visible; P times (B, categories). Where a
+            phenotype is shown the shown category takes its place.
+        """
+        n_visible = context.visible.sum(1)
+        trust = (n_visible / (n_visible + FEW))[:, None, None]  # of what is learned from visible genes
+        weights = self.weights_of(context, probabilities)  # (B, C)
+        return self.class_part(context.genes, weights) + trust * (shared + self.trained_part(context, weights))
+
+    def weights_of(self, context: GeneContext, probabilities: Sequence[Tensor]) -> Tensor:
+        """Shown categories, or their probabilities, held at their shares where few genes are visible; (B, C)."""
+        n_visible = context.visible.sum(1, keepdim=True)
+        trust = n_visible / (n_visible + FEW)
+        hidden = torch.cat([trust[:, :0], *(p.detach() for p in probabilities)], dim=1)
+        hidden = hidden.to(trust.dtype) * trust + self.shares * (1 - trust)
+        parts = zip(context.categories.split(self.n_categories, 1), hidden.split(self.n_categories, 1), strict=True)
+        chosen = [torch.where(context.given[:, i, None], *of_one) for i, of_one in enumerate(parts)]
+        return torch.cat([trust[:, :0], *chosen], dim=1)
+
+    def class_part(self, genes: Tensor, weights: Tensor) -> Tensor:
+        """The part in closed form; shape (B, M, V)."""
+        logits = self.bias[genes].flatten(1)  # (B, M * V)
+        odds = self.odds[genes].flatten(1, 2).split(self.n_categories, dim=-1)  # P times (B, M * V, categories)
+        for of_one, weight in zip(odds, weights.split(self.n_categories, dim=1), strict=True):
+            logits = logits + (of_one @ weight[..., None]).squeeze(-1).clamp(min=1e-8).log()
+        if self.pair_weights.numel():
+            of_pairs = (weights[:, self.pairs[:, 0]] * weights[:, self.pairs[:, 1]]) @ self.pair_weights  # (B, I)
+            logits = logits + (self.interactions[genes].flatten(1, 2) @ of_pairs[..., None]).squeeze(-1)
+        return logits.view(*genes.shape, self.n_bins)
+
+    def depth_states(self, visible: Tensor, shown_share: Tensor) -> Tensor:
+        """What the visible genes' bins and the hidden share tell of a cell's depth; shape (B, WIDTH)."""
+        n_visible = visible.sum(1, keepdim=True)
+        share = shown_share[:, None].to(n_visible.dtype)
+        depth = torch.where(share > 0, n_visible / share.clamp(min=1e-3), 0.0)
+        features = torch.cat([torch.log1p(visible), torch.log1p(depth), share], dim=1)  # (B, V + 2)
+        return F.gelu(F.linear(features, self.of_visible, self.bias_visible))
+
+    def trained_part(self, context: GeneContext, weights: Tensor) -> Tensor:
+        """The trained part; shape (B, M, V)."""
+        visible = self.depth_states(context.visible, context.shown_share)
+        vector = F.linear(context.cls, self.of_cls) + F.linear(weights, self.of_categories)
+        vector = vector + F.linear(visible, self.to_context)  # (B, R)
+        vector = torch.cat([torch.ones_like(vector[:, :1]), vector], dim=1)  # (B, 1 + R)
+        rows = F.embedding(context.genes, self.readout)  # (B, M, V * (1 + R))
+        rows = rows.view(len(rows), rows.shape[1] * self.n_bins, 1 + self.rank)
+        logits = (rows @ vector[..., None]).view(*context.genes.shape, self.n_bins)
+        return logits + F.linear(visible, self.to_bins)[:, None]
