@@ -28,7 +28,7 @@ def evaluate(s: EvaluateSettings) -> None:
     files = find_files(s.paths, s.data)
     masking = _masking(s)
     model = read_model(s, files)
-    from polygene_scverse.model.training._training import ORIGINAL_MASK
+    from polygene_scverse.model import ORIGINAL_MASK
 
     names = split_list(s.phenotypes)
     if unknown := [name for name in names or [] if name not in model.layout.phenotype_names]:

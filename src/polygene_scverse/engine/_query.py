@@ -57,6 +57,10 @@ class Query:
     asked: tuple[int, ...] = ()
     hiding: RandomHiding | None = None
 
+    def __post_init__(self) -> None:
+        if self.hiding is not None and (self.shown or self.phenotypes or self.removed or self.genes or self.asked):
+            raise ValueError("`hiding`: tokens that are hidden at random cannot be shown, set or asked for as well.")
+
     def batch(self, table: CellTable, rows: NDArray[np.integer]) -> dict[str, torch.Tensor]:
         """The arrays of a batch, see `make_batch`; also ``measured``, (n_genes,) or (n_cells, n_genes).
 
@@ -91,4 +95,7 @@ class Query:
         n_measured = np.broadcast_to(measured, (len(cells), table.layout.n_genes)).sum(axis=1)
         shown_share = (1.0 - len(asked) / np.maximum(n_measured, 1)).astype(np.float32)
         masking = ask(cells, asked, hidden, shown_share)
+        if len(asked):  # to the linear path they are not silent, but not known
+            measured = measured.copy()
+            measured[..., asked] = False
         return as_tensors({**make_batch(cells, masking, table.layout, codes), "measured": measured, "rows": part.ids})

@@ -197,6 +197,8 @@ def train_fold(adata: AnnData, rows: Rows, phenotypes: Sequence[str], training: 
     cells.uns.pop(UNS, None)
     enough = group_key is not None and cells.obs[group_key].nunique(dropna=False) >= MIN_GROUPS
     progress = kwargs.pop("verbose", False)
+    if "save_to" in kwargs:
+        raise ValueError("`train_kwargs`: found save_to, but the models of folds are not kept. Leave it out.")
     defaults = {"group_key": group_key if enough else None, "enable_progress_bar": progress, "seed": training.seed}
     return train_on_cells(cells, phenotypes=list(phenotypes), **(defaults | kwargs)), cells
 

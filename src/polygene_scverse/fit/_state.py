@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,10 @@ from polygene_scverse.fit._calibration import Calibration
 from polygene_scverse.fit._category_counts import Pairs
 from polygene_scverse.fit._conformal import ConformalScores
 from polygene_scverse.fit._novelty import NoveltyReference
+
+LEAK_FREE: Final = "leak-free"
+ORIGINAL_MASK: Final = "original"
+"""Which genes weights expect to see, see `FittedState`."""
 
 
 @dataclass
@@ -31,6 +35,9 @@ class FittedState:
         Share of the linear path in each phenotype's logits; shape (n_phenotypes,), or empty for none.
     category_counts
         Training cells of each category of each phenotype; empty if they are not known.
+    mask
+        Which genes the weights expect to see: no target (`LEAK_FREE`), or, as the original shows them, the expressed
+        ones among them (`ORIGINAL_MASK`).
     masking
         How much was hidden in training, see `MaskingRates`.
     pairs
@@ -44,6 +51,7 @@ class FittedState:
     novelty: NoveltyReference | None = None
     linear_share: list[float] = field(default_factory=list)
     category_counts: list[NDArray[np.float32]] = field(default_factory=list)
+    mask: str = LEAK_FREE
     masking: dict[str, Any] | None = None
     pairs: Pairs | None = None
     confounding: dict[str, Any] | None = None
@@ -56,8 +64,8 @@ class FittedState:
         category_counts, pairs
             Of the new training cells.
         """
-        confounding = self.confounding  # of the data set, found before the training begins
-        fresh = FittedState(category_counts=list(category_counts), pairs=pairs, confounding=confounding)
+        fresh = FittedState(category_counts=list(category_counts), pairs=pairs, mask=self.mask)
+        fresh.confounding = self.confounding  # of the data set, found before the training begins
         for name in fields(self):
             setattr(self, name.name, getattr(fresh, name.name))
 
@@ -84,6 +92,7 @@ class FittedState:
             novelty=None if novelty is None else NoveltyReference(**{k: _arrays(v) for k, v in novelty.items()}),
             linear_share=[float(share) for share in plain["linear_share"]],
             category_counts=[np.asarray(counts, dtype=np.float32) for counts in plain["category_counts"]],
+            mask=plain["mask"],
             masking=plain["masking"],
             pairs=plain["pairs"],
             confounding=plain["confounding"],

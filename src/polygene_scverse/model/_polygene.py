@@ -39,14 +39,13 @@ from polygene_scverse.engine import Engine, Query, RandomHiding
 from polygene_scverse.fit import FittedState
 from polygene_scverse.fit._conformal import ConformalScores
 from polygene_scverse.fit._decision import check_balance, choose_category
+from polygene_scverse.fit._state import ORIGINAL_MASK
 from polygene_scverse.model._saving import SavingMixin
 from polygene_scverse.model._setup import SetupMixin
 from polygene_scverse.model.original._checkpoint import read_original, write_original
 from polygene_scverse.model.training._checkpoints import Checkpoints
 from polygene_scverse.model.training._plan import PolygeneTrainingPlan
 from polygene_scverse.model.training._training import (
-    LEAK_FREE,
-    ORIGINAL_MASK,
     TrainingCells,
     read_training_cells,
     train_model,
@@ -111,7 +110,6 @@ class Polygene(SavingMixin, SetupMixin):
     module: PolygeneModule
     fitted_: FittedState
     edges_: list[float] | None
-    mask_: str
 
     def __init__(
         self,
@@ -146,7 +144,7 @@ class Polygene(SavingMixin, SetupMixin):
             seed=seed,
         )
         loss = loss.to_dict()
-        self.binning_, self.edges_, self.mask_ = binning, None, LEAK_FREE
+        self.binning_, self.edges_ = binning, None
         self.fitted_ = FittedState()
         self._model_summary_string = (
             f"Polygene with {self.layout.n_genes} genes in {self.layout.n_bins} bins, phenotypes "
@@ -180,6 +178,11 @@ class Polygene(SavingMixin, SetupMixin):
         Errors before and after are those of the cells it was fitted on.
         """
         return {name: {**vars(entry), "words": entry.words} for name, entry in self.fitted_.calibration.items()}
+
+    @property
+    def mask_(self) -> str:
+        """Which genes the weights expect to see: ``"leak-free"``, or ``"original"`` for weights of the original."""
+        return self.fitted_.mask
 
     @property
     def log_shares(self) -> dict[str, NDArray[np.float64]]:
@@ -369,7 +372,7 @@ class Polygene(SavingMixin, SetupMixin):
         )
         checkpoint.load_weights(model.module)
         model.module.eval()
-        model.edges_, model.is_trained_, model.mask_ = checkpoint.edges, True, checkpoint.mask
+        model.edges_, model.is_trained_, model.fitted_.mask = checkpoint.edges, True, checkpoint.mask
         return model
 
     def to_original(self, folder: str | Path, *, overwrite: bool = False, drop_linear_path: bool = False) -> None:
@@ -720,7 +723,7 @@ class Polygene(SavingMixin, SetupMixin):
             self._cells(adata, indices),
             RandomHiding(validation or resolve_rates(masking), seed),
             balance=balance,
-            originals_mask=self.mask_ == ORIGINAL_MASK,
+            originals_mask=self.fitted_.mask == ORIGINAL_MASK,
         )
 
     # what follows from probabilities

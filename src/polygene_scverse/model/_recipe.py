@@ -183,7 +183,7 @@ def train_on_files(
         buffer_cells=buffer_cells,
     )
     _train(model, cells, {"seed": seed, **train_kwargs})
-    return model
+    return model.without_data()  # nor the trainer, which holds the cells
 
 
 def _train(model: Polygene, cells: TrainingCells, kwargs: Mapping[str, Any]) -> None:

@@ -17,6 +17,7 @@ from polygene_scverse._layout import TokenLayout
 from polygene_scverse._validate import check_choice
 from polygene_scverse.data.read._binning import make_edges
 from polygene_scverse.data.read._fields import ExpressionField, PhenotypeField
+from polygene_scverse.fit._state import ORIGINAL_MASK
 from polygene_scverse.model.original._bert import (
     CONFIG_FILE,
     WEIGHTS_FILE,
@@ -37,7 +38,6 @@ from polygene_scverse.model.original._files import (
     write_lines,
     write_vocabulary,
 )
-from polygene_scverse.model.training._training import ORIGINAL_MASK
 from polygene_scverse.module import PolygeneModule
 
 EDGES_KEY, MASK_KEY, PHENOTYPES_KEY = "bin_edges", "polygene_mask", "polygene_phenotypes"

@@ -6,7 +6,7 @@ import logging
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -25,6 +25,7 @@ from polygene_scverse.data.shards._loader import ShardSplitter
 from polygene_scverse.engine import Engine
 from polygene_scverse.fit import FittedState
 from polygene_scverse.fit._category_counts import category_counts, category_pairs
+from polygene_scverse.fit._state import LEAK_FREE, ORIGINAL_MASK
 from polygene_scverse.model.training._checkpoints import Checkpoints
 from polygene_scverse.model.training._gene_decoder import fit_gene_decoder
 from polygene_scverse.model.training._run import TrainableModel, TrainingRun
@@ -35,16 +36,12 @@ logger = logging.getLogger(__name__)
 CELL_VISITS, GENE_VISITS = 50_000, 5_000_000
 """Cells, and expressed genes of them, seen in a training of default length, counting repeats."""
 MIN_EPOCHS, MAX_EPOCHS = 4, 20
-LEAK_FREE: Final = "leak-free"
-ORIGINAL_MASK: Final = "original"
-"""Which genes the weights expect to see: no target, or, as the original shows them, the expressed ones among them."""
 
 
 class Trainable(TrainableModel, Protocol):
     """What of a model a training changes, beside what a run of it does."""
 
     fitted_: FittedState
-    mask_: str
 
 
 @dataclass(frozen=True)
@@ -141,7 +138,7 @@ def train_model(
     per_step = batch_size * int(trainer_kwargs.get("accumulate_grad_batches", 1))
     splitter_cls = ShardSplitter if isinstance(train, ShardFeed) else CellSplitter
     splitter = splitter_cls(train, cells.validation, rates, batch_size=per_step, seed=seed, **(loader_kwargs or {}))  # type: ignore[arg-type]
-    warn_of_mask(model)
+    warn_of_mask(state)
     counts = category_counts(train.codes, model.module.n_categories)
     pairs = category_pairs(train.codes, state.pairs)
     before, edges_before = replace(state), model.edges_
@@ -164,16 +161,16 @@ def train_model(
         run()
     finally:
         if run.changed:
-            model.mask_, state.masking = LEAK_FREE, asdict(rates)
+            state.mask, state.masking = LEAK_FREE, asdict(rates)
         else:  # refused, or ended before the first step: all is as it was
             model.edges_ = edges_before
             vars(state).update(vars(before))
     fit_after_training(Engine(model.module), state, train, cells.validation, cells.groups, seed)
 
 
-def warn_of_mask(model: Trainable) -> None:
+def warn_of_mask(state: FittedState) -> None:
     """Say that what weights of the original know of genes must be learned anew."""
-    if model.mask_ == ORIGINAL_MASK:
+    if state.mask == ORIGINAL_MASK:
         warnings.warn(
             "The weights come from the original, whose mask tells of a hidden gene whether it is expressed. This "
             "training does not tell: what the weights know of genes must be learned anew, and their loss begins "
