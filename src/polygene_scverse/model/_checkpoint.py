@@ -110,7 +110,8 @@ class CheckpointMixin:
         edges = _edges(layout.n_bins, threshold, config.get(EDGES_KEY))
         registry = _registry(cls, layout, {**usual, **_checked(columns, layout)}, layer, use_raw)
         network = network_sizes(config)
-        model = cls(None, registry, layout=layout.to_dict(), binning=edges, linear_path=False, **network)  # type: ignore[call-arg]
+        network |= {"linear_path": False, "gene_decoder": False}
+        model = cls(None, registry, layout=layout.to_dict(), binning=edges, **network)  # type: ignore[call-arg]
         import_weights(model.module, read_weights(folder))
         model.module.eval()
         model.edges_, model.is_trained_, model.mask_ = edges, True, config.get(MASK_KEY, ORIGINAL_MASK)
@@ -137,7 +138,8 @@ class CheckpointMixin:
         RuntimeError
             If the model is not trained.
         ValueError
-            If the folder exists and `overwrite` is False, or if the model has a linear path that is not to be dropped.
+            If the folder exists and `overwrite` is False, if the model has a linear path that is not to be dropped, or
+            if it has a gene decoder.
         """
         self._check_if_trained(warn=False, message="The model is not trained. Call train() first.")
         if self.module.linear is not None and not drop_linear_path:
@@ -145,6 +147,12 @@ class CheckpointMixin:
                 "`drop_linear_path`: the model has a linear path (`linear_path=True`), which adds to the phenotype "
                 "logits and has no place in a BERT checkpoint. Pass drop_linear_path=True to leave it out, or train "
                 "with linear_path=False."
+            )
+        if self.module.gene_decoder is not None:
+            raise ValueError(
+                "`gene_decoder`: the model has a gene decoder (`gene_decoder=True`): a bias of each gene and bin, what "
+                "each category does to it, and a readout of the cell. The logits of hidden genes rest on it, and a BERT "
+                "checkpoint has no place for it. Train with gene_decoder=False to export a model."
             )
         folder = Path(folder)
         if folder.exists() and not overwrite:
