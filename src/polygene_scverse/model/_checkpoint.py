@@ -150,9 +150,9 @@ class CheckpointMixin:
             )
         if self.module.gene_decoder is not None:
             raise ValueError(
-                "`gene_decoder`: the model has a gene decoder (`gene_decoder=True`): a bias of each gene and bin, what "
-                "each category does to it, and a readout of the cell. The logits of hidden genes rest on it, and a BERT "
-                "checkpoint has no place for it. Train with gene_decoder=False to export a model."
+                "`gene_decoder`: the model has one, which the logits of hidden genes rest on: a bias of each gene and "
+                "bin, what each category does to it, and a readout of the cell. A BERT checkpoint has no place for it. "
+                "Train with gene_decoder=False to export a model."
             )
         folder = Path(folder)
         if folder.exists() and not overwrite:
