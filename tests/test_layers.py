@@ -117,11 +117,13 @@ def classes():
 
 
 def names_after(tree, owners, context):
-    """Attributes that are read from, or written to, ``self`` or ``cls``."""
-    for node in ast.walk(tree):
+    """Attributes that are read from, or written to, ``self`` or ``cls``, where that is the first argument."""
+    methods = (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef))
+    methods = [node for node in methods if node.args.args and node.args.args[0].arg in owners]
+    for method, node in ((method, node) for method in methods for node in ast.walk(method)):
         owner = getattr(node, "value", None)
         if isinstance(node, ast.Attribute) and isinstance(node.ctx, context) and isinstance(owner, ast.Name):
-            yield from [node.attr] * (owner.id in owners)
+            yield from [node.attr] * (owner.id == method.args.args[0].arg)
 
 
 @functools.cache

@@ -142,6 +142,14 @@ def test_no_phenotypes():
     assert made(torch.zeros(2, 3, N_BINS), of_cells, []).shape == (2, 3, N_BINS)
 
 
+def test_votes_of_shown_categories_by_hand():
+    made = decoder(trained=False)
+    with torch.no_grad():
+        made.votes[4, 1] = 3.0
+    found = made.shown_part(context([[1, -1], [0, -1]]).categories)
+    torch.testing.assert_close(found[1], torch.tensor([[0.0, 3.0], [0.0, 0.0]]))
+
+
 # in the module
 
 

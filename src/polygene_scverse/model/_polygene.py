@@ -396,7 +396,8 @@ class Polygene(SavingMixin, SetupMixin):
         RuntimeError
             If the model is not trained.
         ValueError
-            If the folder exists and `overwrite` is False, or if the model has a linear path that is not to be dropped.
+            If the folder exists and `overwrite` is False, if the model has a linear path that is not to be dropped, or
+            if it has a gene decoder.
         """
         self._check_if_trained(warn=False, message="The model is not trained. Call train() first.")
         if self.module.linear is not None and not drop_linear_path:
@@ -404,6 +405,12 @@ class Polygene(SavingMixin, SetupMixin):
                 "`drop_linear_path`: the model has a linear path (`linear_path=True`), which adds to the phenotype "
                 "logits and has no place in a BERT checkpoint. Pass drop_linear_path=True to leave it out, or train "
                 "with linear_path=False."
+            )
+        if self.module.gene_decoder is not None:
+            raise ValueError(
+                "`gene_decoder`: the model has one, which the logits of hidden genes rest on: a bias of each gene and "
+                "bin, what each category does to it, and a readout of the cell. A BERT checkpoint has no place for it. "
+                "Train with gene_decoder=False to export a model."
             )
         write_original(self.module, self.edges_ or [], self.mask_, list(self._columns), Path(folder), overwrite)
 

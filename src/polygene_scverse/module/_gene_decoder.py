@@ -133,6 +133,7 @@ class GeneDecoder(nn.Module):
         self.bias_visible = nn.Parameter(torch.zeros(WIDTH))
         self.to_context = normal(rank, WIDTH, std=WIDTH**-0.5)
         self.to_bins = nn.Parameter(torch.zeros(n_bins, WIDTH))
+        self.votes = nn.Parameter(torch.zeros(n_all, n_all))  # of shown categories (columns) for others
 
     @torch.no_grad()
     def set_frequencies(self, found: Frequencies, counts: NDArray[np.floating]) -> None:
@@ -215,6 +216,19 @@ class GeneDecoder(nn.Module):
         parts = zip(context.categories.split(self.n_categories, 1), hidden.split(self.n_categories, 1), strict=True)
         chosen = [torch.where(context.given[:, i, None], *of_one) for i, of_one in enumerate(parts)]
         return torch.cat([trust[:, :0], *chosen], dim=1)
+
+    def shown_part(self, categories: Tensor) -> list[Tensor]:
+        """What shown categories add to the logits of the phenotypes; P times (B, categories).
+
+        Where the closed form says what a phenotype does to genes, genes no longer teach the encoder to attend to
+        phenotypes, and what phenotypes tell of each other would be learned late.
+
+        Parameters
+        ----------
+        categories
+            Indicators of the shown categories; shape (B, C).
+        """
+        return list(F.linear(categories, self.votes).split(self.n_categories, dim=1))
 
     def class_part(self, genes: Tensor, weights: Tensor) -> Tensor:
         """The part in closed form; shape (B, M, V)."""

@@ -125,6 +125,8 @@ class PolygeneModule(PredictionMixin, BaseModuleClass):
         of_phenotypes, of_bins = self.split_logits(transformed[:, :p]), self.bin_logits(transformed[:, p:])
         if self.gene_decoder is None or gene_context is None:
             return {"phenotype_logits": of_phenotypes, "gene_logits": of_bins}
+        of_shown = self.gene_decoder.shown_part(gene_context.categories)
+        of_phenotypes = [z + part for z, part in zip(of_phenotypes, of_shown, strict=True)]
         of_bins = self.gene_decoder(of_bins, gene_context, [z.softmax(-1) for z in of_phenotypes])
         return {"phenotype_logits": of_phenotypes, "gene_logits": of_bins}
 
@@ -144,17 +146,21 @@ class PolygeneModule(PredictionMixin, BaseModuleClass):
         shown_share
             As of `inference`.
         """
-        p, layout = self.layout.n_phenotypes, self.layout
+        layout = self.layout
         bins = tokens[:, : key_mask.shape[1]] - layout.first_bin_id  # (B, K)
         seen = key_mask & (bins > 0) & (bins < layout.n_bins)
         visible = cls.new_zeros(len(cls), layout.n_bins)
         visible.scatter_add_(1, bins.clamp(0, layout.n_bins - 1), seen.to(cls.dtype))
         share = cls.new_ones(len(cls)) if shown_share is None else shown_share
-        slots = zip(range(1, 1 + p), self.category_ids.split(self.n_categories), strict=True)
-        shown = [tokens[:, i, None] == ids for i, ids in slots]  # P times (B, categories)
-        given = [of_one.any(1, keepdim=True) for of_one in shown] or [tokens.new_zeros(len(cls), 0, dtype=torch.bool)]
-        categories = torch.cat(shown or given, dim=1).to(cls.dtype)
-        return GeneContext(genes, cls, visible, share, categories, torch.cat(given, dim=1))
+        shown = self.shown_categories(tokens)
+        given = torch.cat([tokens[:, :0] > 0, *(of_one.any(1, keepdim=True) for of_one in shown)], dim=1)  # (B, P)
+        categories = torch.cat([tokens[:, :0] > 0, *shown], dim=1).to(cls.dtype)  # (B, C)
+        return GeneContext(genes, cls, visible, share, categories, given)
+
+    def shown_categories(self, tokens: Tensor) -> list[Tensor]:
+        """Which category of each phenotype is shown, if any; P times (B, categories)."""
+        slots = enumerate(self.category_ids.split(self.n_categories))
+        return [tokens[:, 1 + i, None] == ids for i, ids in slots]
 
     def loss(
         self,

@@ -25,6 +25,8 @@ class PredictionMixin:
     category_ids: Tensor
     encoder: Any
     head: Any
+    gene_decoder: Any
+    shown_categories: Any
     inference: Any
     generative: Any
 
@@ -133,16 +135,21 @@ class PredictionMixin:
         embeddings gives these logits, up to a constant that no softmax sees. Shown phenotypes count as in `predict`.
         """
         states = self._phenotype_states(tokens, positions, key_mask)
-        if self.linear is None:
-            return states
-        hidden = self._hide_phenotypes(tokens)
-        blank = states if hidden is tokens else self._phenotype_states(hidden, positions, key_mask)
         words = self.encoder.embeddings.word.weight[self.category_ids].split(self.n_categories)
-        parts = zip(words, self.linear_logits(positions, values, measured), strict=True)
-        of_genes = [
-            (linear - linear.mean(1, keepdim=True)) @ torch.linalg.pinv(word - word.mean(0)).T for word, linear in parts
-        ]  # P times (B, H)
-        return states + linear_share[:, None] * (torch.stack(of_genes, dim=1) - blank)
+        inverses = [torch.linalg.pinv(word - word.mean(0)).T for word in words]  # P times (categories, H)
+        hidden = self._hide_phenotypes(tokens)
+        if self.gene_decoder is not None and hidden is not tokens:
+            shown = torch.cat(self.shown_categories(tokens), dim=1).to(states.dtype)
+            parts = zip(self.gene_decoder.shown_part(shown), inverses, strict=True)
+            shown_states = torch.stack([(z - z.mean(1, keepdim=True)) @ inverse for z, inverse in parts], dim=1)
+        else:
+            shown_states = torch.zeros_like(states)
+        if self.linear is None:
+            return states + shown_states
+        blank = states if hidden is tokens else self._phenotype_states(hidden, positions, key_mask)
+        logits = zip(inverses, self.linear_logits(positions, values, measured), strict=True)
+        of_genes = [(z - z.mean(1, keepdim=True)) @ inverse for inverse, z in logits]  # P times (B, H)
+        return states + shown_states + linear_share[:, None] * (torch.stack(of_genes, dim=1) - blank)
 
     def _phenotype_states(self, tokens: Tensor, positions: Tensor, key_mask: Tensor) -> Tensor:
         """State that the transformer predicts each phenotype from; shape (B, P, H)."""

@@ -27,8 +27,8 @@ LAYOUT = TokenLayout.build({"cell_type": ["B", "T"], "sex": ["f", "m", "x"]}, [f
 WORDS, TYPES = "bert.embeddings.word_embeddings.weight", "bert.embeddings.token_type_embeddings.weight"
 
 
-def our_module(seed=0, linear_path=False):
-    return PolygeneModule(LAYOUT, SIZES, linear_path=linear_path, seed=seed).eval()
+def our_module(seed=0, linear_path=False, gene_decoder=False):
+    return PolygeneModule(LAYOUT, SIZES, linear_path=linear_path, gene_decoder=gene_decoder, seed=seed).eval()
 
 
 @pytest.fixture
@@ -79,6 +79,10 @@ def test_every_weight_has_one_name_of_bert(bert):
 
 def test_the_linear_path_has_no_name():
     assert weight_names(our_module(linear_path=True)) == weight_names(our_module())
+
+
+def test_the_gene_decoder_has_no_name():
+    assert weight_names(our_module(gene_decoder=True)) == weight_names(our_module())
 
 
 def test_imported_weights_give_the_logits_of_bert(bert, tensors):

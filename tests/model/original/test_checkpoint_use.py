@@ -118,7 +118,7 @@ def test_out_and_in_again_the_logits_are_equal(imported, theirs, labelled, tmp_p
 
 
 def test_an_ordinary_model_is_read_by_transformers(trained, tmp_path):
-    model = trained(model_kwargs={"linear_path": False})
+    model = trained(model_kwargs={"linear_path": False, "gene_decoder": False})
     model.to_original(tmp_path / "new" / "out")
     bert = BertForMaskedLM.from_pretrained(tmp_path / "new" / "out").eval()
     words = (tmp_path / "new" / "out" / "vocab.txt").read_text().splitlines()
@@ -144,7 +144,9 @@ def test_an_ordinary_model_is_read_again(n_bins, cells, trained, tmp_path):
     """With phenotypes that the original does not have, labels that look alike, and no leak in its mask."""
     adata = cells(n_obs=60)
     adata.obs["cell_type"] = adata.obs["cell_type"].cat.rename_categories({"cell_type_0": "CD4+/CD25 T"})
-    model = trained(adata, {"linear_path": False, "n_bins": n_bins}, validation_size=0)  # and so not calibrated
+    model = trained(
+        adata, {"linear_path": False, "gene_decoder": False, "n_bins": n_bins}, validation_size=0
+    )  # and so not calibrated
     model.to_original(tmp_path / "out")
     again = Polygene.from_original(tmp_path / "out")
     assert (again.layout, again.edges_, again.mask_) == (model.layout, model.edges_, "leak-free")
@@ -158,7 +160,7 @@ def test_an_ordinary_model_is_read_again(n_bins, cells, trained, tmp_path):
 
 
 def test_an_exported_model_needs_its_words(trained, tmp_path):
-    trained(model_kwargs={"linear_path": False}).to_original(tmp_path / "out")
+    trained(model_kwargs={"linear_path": False, "gene_decoder": False}).to_original(tmp_path / "out")
     (tmp_path / "out" / "vocab.txt").unlink()
     with pytest.raises(FileNotFoundError, match=r"`vocabulary`: there is no vocab.txt in .*out"):
         Polygene.from_original(tmp_path / "out")
@@ -166,7 +168,7 @@ def test_an_exported_model_needs_its_words(trained, tmp_path):
 
 @pytest.mark.parametrize("slots", [[{"name": "sex"}] * 2, ["age", "sex"]], ids=["part", "name"])
 def test_a_damaged_note_of_the_phenotypes_is_refused(slots, trained, tmp_path):
-    trained(model_kwargs={"linear_path": False}).to_original(tmp_path / "out")
+    trained(model_kwargs={"linear_path": False, "gene_decoder": False}).to_original(tmp_path / "out")
     path = tmp_path / "out" / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"polygene_phenotypes": slots}))
     with pytest.raises(ValueError, match=r"`folder`: polygene_phenotypes in config\.json is damaged: "):
@@ -191,7 +193,7 @@ def test_phenotypes_of_a_fine_tuned_model_are_still_the_original_s(imported, lab
 
 
 def test_a_linear_path_is_left_out_only_when_asked(trained, tmp_path):
-    model = trained()
+    model = trained(model_kwargs={"gene_decoder": False})
     match = r"`drop_linear_path`: the model has a linear path \(`linear_path=True`\).* drop_linear_path=True to leave"
     with pytest.raises(ValueError, match=match):
         model.to_original(tmp_path / "out")
@@ -203,13 +205,19 @@ def test_a_linear_path_is_left_out_only_when_asked(trained, tmp_path):
     torch.testing.assert_close(bert.cls.predictions.bias.data, model.module.head.bias.data, rtol=0, atol=0)
 
 
+def test_a_gene_decoder_cannot_be_exported(trained, tmp_path):
+    with pytest.raises(ValueError, match=r"`gene_decoder`: the model has one.* Train with gene_decoder=False"):
+        trained(model_kwargs={"linear_path": False}).to_original(tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_an_untrained_model_is_not_written(model_of, tmp_path):
     with pytest.raises(RuntimeError, match="The model is not trained"):
-        model_of(linear_path=False).to_original(tmp_path / "out")
+        model_of(linear_path=False, gene_decoder=False).to_original(tmp_path / "out")
 
 
 def test_a_folder_that_exists_is_kept(trained, tmp_path):
-    model = trained(model_kwargs={"linear_path": False})
+    model = trained(model_kwargs={"linear_path": False, "gene_decoder": False})
     with pytest.raises(ValueError, match=r"`folder`: .* exists\. Pass overwrite=True, or another folder"):
         model.to_original(tmp_path)
     assert list(tmp_path.iterdir()) == []

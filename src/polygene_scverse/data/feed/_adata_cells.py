@@ -40,7 +40,7 @@ class AnnDataCells:
     tokenizer: Tokenizer
     layout: TokenLayout
     ids: NDArray[np.int64]
-    codes: NDArray[np.int64]
+    codes: NDArray[np.int16]
 
     @classmethod
     def of(
@@ -75,7 +75,8 @@ class AnnDataCells:
             As for `Tokenizer.match`, and for `Expression.scale`.
         """
         tokenizer = Tokenizer.match(layout.genes, expression.var_names, expression.scale, edges)
-        return cls(expression, tokenizer, layout, rows, encode_all(obs.iloc[rows], columns)[0])
+        codes = encode_all(obs.iloc[rows], columns)[0].astype(np.int16)  # of all cells, so as small as can be
+        return cls(expression, tokenizer, layout, rows, codes)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -83,7 +84,8 @@ class AnnDataCells:
     def read(self, rows: NDArray[np.int64]) -> CellTable:
         """Some of the cells, by position."""
         cells = self.tokenizer.read(self.expression, self.ids[rows])
-        return CellTable(cells, self.codes[rows], self.ids[rows], self.layout, self.tokenizer.measured)
+        codes = self.codes[rows].astype(np.int64)
+        return CellTable(cells, codes, self.ids[rows], self.layout, self.tokenizer.measured)
 
     def warn_unmeasured(self, stacklevel: int = 4) -> None:
         """Say which genes of the model the data set does not have."""

@@ -48,7 +48,7 @@ class MaskingRates:
     expressed: float = 0.15
     not_expressed: float | Literal["match"] = "match"
     gene_dropout: float = 0.3
-    any_share: float = 0.5
+    any_share: float = 0.3
     max_genes: int = 1024
     hide_all: float = 0.5
     hide_each: float = 0.5

@@ -70,11 +70,11 @@ BUFFERS: Final = ("bert.embeddings.position_ids", "bert.embeddings.token_type_id
 
 
 def weight_names(module: PolygeneModule) -> dict[str, str]:
-    """Their name of each of our weights; the linear path has none."""
+    """Their name of each of our weights; the linear path and the gene decoder have none."""
     names = dict(NAMES)
     for i in range(module.config.n_layers):
         names |= {f"encoder.blocks.{i}.{ours}": f"bert.encoder.layer.{i}.{b}" for ours, b in BLOCK_NAMES.items()}
-    ours = [name for name, _ in module.named_parameters()]
+    ours = [name for name, _ in module.named_parameters() if not name.startswith("gene_decoder.")]
     parts = [(name, *name.rsplit(".", 1)) for name in ours]
     return {name: f"{names[owner]}.{kind}" for name, owner, kind in parts}
 
