@@ -48,9 +48,12 @@ def check_unique_names(names: pd.Index, what: str = "adata.var_names") -> None:
     if names.is_unique:
         return
     twice = names[names.duplicated()].unique()
+    remedy = "Call adata.var_names_make_unique()"
+    if "raw" in what:  # which that does not reach
+        remedy = "Take raw = adata.raw.to_adata(), call raw.var_names_make_unique(), and set adata.raw = raw"
     raise ValueError(
         f"`adata`: {len(twice)} names occur more than once in {what}, e.g. {shorten(twice, 5)}. Genes are matched by "
-        "name. Call adata.var_names_make_unique(), or drop the duplicates."
+        f"name. {remedy}, or drop the duplicates."
     )
 
 

@@ -958,7 +958,10 @@ class Polygene(SavingMixin, SetupMixin):
         if shown:
             warn_unseen(encode_all(data.obs.iloc[rows], {column: self._columns[column] for column in shown})[1])
         edges = np.array(self.edges_)
-        cells = AnnDataCells.of(self._expression(data), data.obs, rows, self.layout, self._columns, edges)
+        args = setup_args(self.registry)
+        expression = Expression.of_query(data, args["layer"], args["use_raw"])
+        shares = self.fitted_.shares
+        cells = AnnDataCells.of(expression, data.obs, rows, self.layout, self._columns, edges, shares)
         cells.warn_unmeasured(stacklevel=5)
         return cells
 

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from polygene_scverse._constants import N_GENES, RANK
 from polygene_scverse.data.feed._rates import resolve_rates
-from polygene_scverse.data.read._binning import Scale
 from polygene_scverse.data.read._expression import Expression
 from polygene_scverse.data.read._ordered import Ordered
 from polygene_scverse.data.read._phenotypes import resolve_phenotypes
 from polygene_scverse.data.read._ranking import choose_genes
+from polygene_scverse.data.read._scale import Scale
 from polygene_scverse.data.read._split import Split, resolve_split
 from polygene_scverse.data.shards._feed import BUFFER_CELLS
 from polygene_scverse.data.shards._files import Paths
@@ -167,17 +167,17 @@ def train_on_files(
     if len(held_out) > MAX_HELD_OUT:
         held_out = np.sort(np.random.default_rng(0).choice(held_out, MAX_HELD_OUT, replace=False))
     names = resolve_phenotypes(shards.obs, phenotypes)
-    genes, scale = survey(shards, rows[0], n_genes)
+    genes, scales = survey(shards, rows[0], n_genes)
     registry = shard_registry(Polygene, shards, names, ordered)
     model = Polygene(None, registry, genes=genes, **{"seed": seed, **(model_kwargs or {})})
     if tell is not None:
-        tell(Decisions(model, rows, model.encode(shards.obs.iloc[rows[0]]), scale, shards.place, shards.n_vars))
+        tell(Decisions(model, rows, model.encode(shards.obs.iloc[rows[0]]), scales[0], shards.place, shards.n_vars))
     cells = read_shards(
         shards,
         (rows[0], held_out),
         model.layout,
         model._columns,
-        scale,
+        scales,
         binning=model.binning_,
         groups=None if group_key is None else shards.obs[group_key],
         buffer_cells=buffer_cells,

@@ -58,6 +58,6 @@ def prepare(
     batch = None if batch_key is None else adata.obs[batch_key]
     ranks = rank_genes(expression, np.arange(adata.n_obs), batch=batch, seed=seed)
     adata.var[RANK] = ranks.to_numpy()
-    record: dict[str, Any] = {"scale": expression.scale, "place": expression.where}
+    record: dict[str, Any] = {"scale": str(expression.scale), "place": expression.where}
     record |= {"batch_key": batch_key or "", "n_genes": int(ranks.notna().sum())}
     adata.uns[UNS] = {**adata.uns.get(UNS, {}), "prepare": record}

@@ -158,7 +158,7 @@ def train(
         for name, entry in model.calibration_.items():
             Console().print(f"{name}: {entry['words']}", markup=False, highlight=False)
     folder = "" if save_to is None else str(Path(save_to).absolute())
-    record = _record(model, told[0].rows[1], told[0].scale, seed, folder)
+    record = _record(model, told[0].rows[1], str(told[0].scale), seed, folder)
     record |= {"confounding": reports[0]} if len(reports[0]) else {}
     adata.uns[UNS] = {**adata.uns.get(UNS, {}), "train": record}
     return model

@@ -90,10 +90,14 @@ def rank_genes(
     var_names = expression.var_names
     data = AnnData(sp.vstack(list(expression.blocks(rows)), format="csr"), var=pd.DataFrame(index=var_names))
     n_cells = np.bincount(data.X.indices, minlength=len(var_names))
-    if expression.scale == "counts":
+    if expression.scale.kind == "counts" and expression.footing is None:
         with threads_kept():
             sc.pp.normalize_total(data, target_sum=TARGET_SUM)
             sc.pp.log1p(data)
+    else:
+        footing = expression.footing
+        totals = None if footing is None else footing.totals(data.X, expression.scale)
+        data.X.data = expression.scale.to_log1p(data.X, totals)
     keys = ["dispersions_norm"]
     if batch is not None:
         data.obs["batch"] = pd.Categorical(batch.iloc[rows].astype(str).to_numpy())

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 
@@ -79,7 +79,7 @@ class ShardSet:
             file, obs = open_shard(path, layer, use_raw)
             same = next((f.var_names for f in files if f.var_names.equals(file.var_names)), file.var_names)
             ranks = None if file.ranks is None else file.ranks.set_axis(same)  # names are kept once
-            files.append(ShardFile(path, file.place, file.n_obs, same, ranks))
+            files.append(replace(file, var_names=same, ranks=ranks))
             tables.append(_used_columns(obs, path, wanted, group_key))
         _check_common_genes(files)
         names = [file.path.name for file in files]

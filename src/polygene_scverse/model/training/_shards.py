@@ -12,14 +12,15 @@ from scvi.model.base import BaseModelClass
 
 from polygene_scverse._compat import registry_without_data
 from polygene_scverse._layout import TokenLayout
-from polygene_scverse.data.read._binning import EVERY_VALUE, Scale, make_edges
+from polygene_scverse.data.read._binning import EVERY_VALUE, make_edges
 from polygene_scverse.data.read._fields import ExpressionField, PhenotypeField
 from polygene_scverse.data.read._ordered import Ordered, resolve_ordered
 from polygene_scverse.data.read._phenotypes import categories_of
+from polygene_scverse.data.read._scale import Scale
 from polygene_scverse.data.shards._feed import ShardFeed
 from polygene_scverse.data.shards._shard_set import ShardSet
-from polygene_scverse.data.shards._survey import tokenizers_of, warn_unmeasured
-from polygene_scverse.model.training._training import TrainingCells
+from polygene_scverse.data.shards._survey import shares_of, tokenizers_of, warn_unmeasured
+from polygene_scverse.model.training._training import SHARE_CELLS, TrainingCells
 
 
 def read_shards(
@@ -27,7 +28,7 @@ def read_shards(
     rows: tuple[NDArray[np.int64], NDArray[np.int64]],
     layout: TokenLayout,
     columns: Mapping[str, list[str]],
-    scale: Scale,
+    scales: Sequence[Scale],
     *,
     binning: Any,
     groups: Any,
@@ -48,8 +49,8 @@ def read_shards(
         Ids and positions.
     columns
         The obs column of each phenotype, and its categories.
-    scale
-        Scale of expression.
+    scales
+        Scale of each file.
     binning
         How edges are cut, see `make_edges`.
     groups
@@ -59,7 +60,7 @@ def read_shards(
     """
 
     def feed(at: NDArray[np.int64], edges: NDArray[np.float64]) -> ShardFeed:
-        tokenizers = tokenizers_of(shards, layout.genes, scale, edges)
+        tokenizers = tokenizers_of(shards, layout.genes, scales, edges)
         return ShardFeed(shards, at, layout, dict(columns), tokenizers, buffer_cells)
 
     every = feed(rows[0], EVERY_VALUE)
@@ -69,7 +70,8 @@ def read_shards(
     train = feed(rows[0], edges)
     train.lengths = np.resize(sample.rebinned(edges).lengths, len(rows[0]))
     held_out = feed(rows[1], edges).read(np.arange(len(rows[1]))) if len(rows[1]) else None
-    return TrainingCells(train, held_out, edges.tolist(), groups)
+    some = rows[0][np.unique(np.linspace(0, len(rows[0]) - 1, SHARE_CELLS).astype(np.int64))]
+    return TrainingCells(train, held_out, edges.tolist(), groups, shares_of(shards, some, scales))
 
 
 def shard_registry(
