@@ -15,7 +15,7 @@ from sklearn.model_selection import KFold, StratifiedGroupKFold
 
 from polygene_scverse._constants import RANK, UNS
 from polygene_scverse._validate import check_not_empty, shorten
-from polygene_scverse.data.read._phenotypes import categories_of, encode
+from polygene_scverse.data.read._phenotypes import categories_of, encode, missing_words
 from polygene_scverse.data.read._split import check_split
 from polygene_scverse.model import Polygene
 from polygene_scverse.model._recipe import train_on_cells
@@ -42,9 +42,9 @@ class Labels:
     codes: Rows
 
     @classmethod
-    def of(cls, column: pd.Series) -> Labels:
-        """Read an obs column as the model does."""
-        names = categories_of(column)
+    def of(cls, column: pd.Series, missing: str | Sequence[str] | None = None) -> Labels:
+        """Read an obs column as the model does; `missing` as of `tl.train`."""
+        names = categories_of(column, missing_words(missing))
         return cls(names, encode(column, names)[0])
 
     def constant_within(self, groups: NDArray[np.integer]) -> bool:
@@ -126,6 +126,11 @@ def _draw(
     return [(np.sort(train_rows), np.sort(test_rows)) for train_rows, test_rows in folds]
 
 
+def cells_of(adata: AnnData, rows: Rows) -> AnnData:
+    """Some cells in memory, also of a backed file."""
+    return adata[rows].to_memory() if adata.isbacked else adata[rows].copy()
+
+
 def train_fold(
     adata: AnnData,
     rows: Rows,
@@ -143,7 +148,7 @@ def train_fold(
     -------
     The model and its training cells.
     """
-    side = adata[rows].copy()
+    side = cells_of(adata, rows)
     check_not_empty(*side.shape)
     side.var = side.var.drop(columns=RANK, errors="ignore")
     side.uns.pop(UNS, None)

@@ -11,7 +11,7 @@ from anndata import AnnData
 from numpy.typing import NDArray
 
 from polygene_scverse.evaluation._bootstrap import SCORES, scores_of, sums_by_cell
-from polygene_scverse.evaluation._folds import Labels, fill_columns, group_codes, train_fold
+from polygene_scverse.evaluation._folds import Labels, cells_of, fill_columns, group_codes, train_fold
 from polygene_scverse.evaluation._scores import OURS, Answers, large_categories
 
 NULL = "Polygene, labels permuted between groups"
@@ -118,11 +118,13 @@ def _scores(
 ) -> dict[str, NDArray[np.float64]]:
     """Scores of ours, trained and tested on permuted labels."""
     columns = {name: _column(label, adata.obs_names) for name, label in labels.items()}
+    if adata.isbacked:
+        adata = adata.to_memory()
     data = AnnData(adata.X, obs=adata.obs.assign(**columns), var=adata.var, layers=dict(adata.layers), raw=adata.raw)
     parts: dict[str, list[Answers]] = {name: [] for name in labels}
     for train_rows, test_rows in folds:
         model, _ = train_fold(data, train_rows, list(labels), group_key=group_key, seed=seed, train_kwargs=train_kwargs)
-        tables = model.predict_phenotype(data[test_rows].copy())
+        tables = model.predict_phenotype(cells_of(data, test_rows))
         decided = model.decide(tables)
         for name, label in labels.items():
             codes = label.codes[test_rows]

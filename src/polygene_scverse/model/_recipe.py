@@ -73,6 +73,7 @@ def train_on_cells(
     *,
     phenotypes: str | Sequence[str] | None = None,
     ordered: Ordered = None,
+    missing: str | Sequence[str] | None = None,
     group_key: str | None = None,
     n_genes: int = N_GENES,
     layer: str | None = None,
@@ -91,7 +92,7 @@ def train_on_cells(
     ----------
     adata
         The cells; only scvi-tools' identifiers are written.
-    phenotypes, ordered, group_key, n_genes, layer, use_raw, validation_size, split, seed, model_kwargs
+    phenotypes, ordered, missing, group_key, n_genes, layer, use_raw, validation_size, split, seed, model_kwargs
         As of :func:`~polygene_scverse.tl.train`.
     mod
         Modality to read, for MuData.
@@ -106,7 +107,8 @@ def train_on_cells(
     expression = Expression.of(data, layer, use_raw).loaded()
     var = data.raw.var if use_raw else data.var
     genes = choose_genes(expression, rows[0], n_genes, ranks=var.get(RANK), seed=seed)
-    setup: dict[str, Any] = {"phenotype_keys": names, "layer": layer, "use_raw": use_raw, "ordered": ordered}
+    setup: dict[str, Any] = {"phenotype_keys": names, "layer": layer, "use_raw": use_raw}
+    setup |= {"ordered": ordered, "missing": missing}
     if isinstance(adata, MuData):
         Polygene.setup_mudata(adata, mod=mod or "rna", **setup)
     else:
@@ -127,6 +129,7 @@ def train_on_files(
     *,
     phenotypes: str | Sequence[str] | None = None,
     ordered: Ordered = None,
+    missing: str | Sequence[str] | None = None,
     group_key: str | None = None,
     n_genes: int = N_GENES,
     validation_size: float = 0.1,
@@ -143,7 +146,7 @@ def train_on_files(
     ----------
     shards
         The files.
-    phenotypes, ordered, group_key, n_genes, validation_size, split, seed, model_kwargs
+    phenotypes, ordered, missing, group_key, n_genes, validation_size, split, seed, model_kwargs
         As of :func:`~polygene_scverse.tl.train`.
     buffer_cells
         Cells that are in memory and shuffled together.
@@ -168,7 +171,7 @@ def train_on_files(
         held_out = np.sort(np.random.default_rng(0).choice(held_out, MAX_HELD_OUT, replace=False))
     names = resolve_phenotypes(shards.obs, phenotypes)
     genes, scales = survey(shards, rows[0], n_genes)
-    registry = shard_registry(Polygene, shards, names, ordered)
+    registry = shard_registry(Polygene, shards, names, ordered, missing)
     model = Polygene(None, registry, genes=genes, **{"seed": seed, **(model_kwargs or {})})
     if tell is not None:
         tell(Decisions(model, rows, model.encode(shards.obs.iloc[rows[0]]), scales[0], shards.place, shards.n_vars))

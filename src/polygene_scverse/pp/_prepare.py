@@ -8,7 +8,7 @@ import numpy as np
 from anndata import AnnData
 
 from polygene_scverse._constants import RANK, UNS
-from polygene_scverse._validate import check_columns
+from polygene_scverse._validate import check_columns, check_writable
 from polygene_scverse.data.read._expression import Expression
 from polygene_scverse.data.read._phenotypes import candidates
 from polygene_scverse.data.read._ranking import rank_genes
@@ -47,6 +47,7 @@ def prepare(
     KeyError
         If `layer` or `batch_key` does not exist.
     """
+    check_writable(adata)
     expression = Expression.of(adata, layer, use_raw)
     if len(expression.var_names) != adata.n_vars:
         raise ValueError(

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from polygene_scverse._constants import UNS, audit_key
-from polygene_scverse._validate import check_columns
+from polygene_scverse._validate import check_columns, check_writable
 from polygene_scverse.data.read._phenotypes import candidates, encode, resolve_phenotypes
-from polygene_scverse.evaluation._folds import Labels, fill_columns, group_codes, make_folds, train_fold
+from polygene_scverse.evaluation._folds import Labels, cells_of, fill_columns, group_codes, make_folds, train_fold
 from polygene_scverse.model import Polygene
 from polygene_scverse.tl._models import find
 
@@ -103,6 +103,7 @@ def audit(
     >>> table = pgs.tl.audit(adata, sample_key="sample", group_key="donor", phenotypes=["sex", "disease"])
     >>> table[table["flagged"] & table["reliable"]]
     """
+    check_writable(adata)
     names = resolve_phenotypes(adata.obs, phenotypes)
     group_key = sample_key if group_key is None else group_key
     keys = {"sample_key": sample_key, "group_key": group_key}
@@ -110,7 +111,7 @@ def audit(
         if key is not None:
             check_columns([key], adata, argument, candidates)
     if model is None:
-        labels = {name: Labels.of(adata.obs[name]) for name in names}
+        labels = {name: Labels.of(adata.obs[name], (train_kwargs or {}).get("missing")) for name in names}
         kwargs = {"max_epochs": max_epochs, "validation_size": 0} | dict(train_kwargs or {})
         proba, likelihood = _out_of_fold(adata, labels, group_key, n_folds, seed, kwargs)
     else:
@@ -140,7 +141,7 @@ def _out_of_fold(
     likelihood = {name: np.zeros_like(table) for name, table in proba.items()}
     for train_rows, test_rows in folds:
         model, _ = train_fold(adata, train_rows, list(labels), group_key=group_key, seed=seed, train_kwargs=kwargs)
-        tables = model.predict_phenotype(adata[test_rows].copy(), phenotypes=list(labels))
+        tables = model.predict_phenotype(cells_of(adata, test_rows), phenotypes=list(labels))
         for name, label in labels.items():
             proba[name][test_rows] = fill_columns(tables[name], label.names)
             likelihood[name][test_rows] = fill_columns(_likelihood(model, name, tables[name]), label.names)

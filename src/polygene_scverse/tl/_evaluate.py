@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from polygene_scverse._constants import BALANCE, UNS
-from polygene_scverse._validate import check_columns
+from polygene_scverse._validate import check_columns, check_writable
 from polygene_scverse.data.read._phenotypes import candidates, resolve_phenotypes
 from polygene_scverse.evaluation._baselines import choose_rivals, make_side, run_rival
-from polygene_scverse.evaluation._folds import Labels, fill_columns, group_codes, make_folds, train_fold
+from polygene_scverse.evaluation._folds import Labels, cells_of, fill_columns, group_codes, make_folds, train_fold
 from polygene_scverse.evaluation._null import null_rows
 from polygene_scverse.evaluation._scores import OURS, Answers, group_rows, score_rows
 from polygene_scverse.evaluation._verdict import say
@@ -103,10 +103,11 @@ def evaluate(
     """
     if model is not None:
         return score_tokens(adata, model=model, seed=seed)
+    check_writable(adata)
     names, chosen = resolve_phenotypes(adata.obs, phenotypes), choose_rivals(rivals)
     if group_key is not None:
         check_columns([group_key], adata, "group_key", candidates)
-    labels = {name: Labels.of(adata.obs[name]) for name in names}
+    labels = {name: Labels.of(adata.obs[name], (train_kwargs or {}).get("missing")) for name in names}
     folds = make_folds(adata.obs, group_key, split, labels, seed)
     groups, kwargs = group_codes(adata.obs, group_key), dict(train_kwargs or {})
     answers = [_fold_answers(adata, rows, labels, group_key, groups, chosen, seed, kwargs) for rows in folds]
@@ -142,7 +143,7 @@ def _fold_answers(
 ) -> dict[str, Answers]:
     """Train all methods on one side of a fold and predict the other; answers by phenotype."""
     model, side = train_fold(adata, rows[0], list(labels), group_key=group_key, seed=seed, train_kwargs=kwargs)
-    test = adata[rows[1]].copy()
+    test = cells_of(adata, rows[1])
     answers = _our_answers(model, test, rows, labels)
     if rivals:
         where = {"layer": kwargs.get("layer"), "use_raw": kwargs.get("use_raw", False)}

@@ -17,7 +17,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from polygene_scverse._constants import PHENOTYPE_ALIASES
-from polygene_scverse._validate import shorten
+from polygene_scverse._validate import check_labels, shorten
 from polygene_scverse.data.read._phenotypes import candidates, resolve_phenotypes
 from polygene_scverse.data.read._tokens import Cells, Tokenizer
 from polygene_scverse.data.shards._files import Paths, ShardFile, expand_paths, open_shard
@@ -147,9 +147,10 @@ def _used_columns(
                 f"`{argument}`: {key!r} is not among the columns of obs in {path}. Columns that look like phenotypes: "
                 f"{shorten(candidates(obs))}. Pass one that every file has."
             )
+        check_labels(obs, key, argument)
     keys = [key for _, key in named]
     if phenotypes is None:
-        usual = [name for names in PHENOTYPE_ALIASES.values() for name in names if name in obs]
+        usual = [name for names in PHENOTYPE_ALIASES.values() for name in names if (obs.columns == name).sum() == 1]
         keys += usual or resolve_phenotypes(obs, None)  # which says what there is
     return obs[list(dict.fromkeys(keys))].reset_index(drop=True)
 

@@ -15,7 +15,7 @@ from polygene_scverse._layout import TokenLayout
 from polygene_scverse.data.read._binning import EVERY_VALUE, make_edges
 from polygene_scverse.data.read._fields import ExpressionField, PhenotypeField
 from polygene_scverse.data.read._ordered import Ordered, resolve_ordered
-from polygene_scverse.data.read._phenotypes import categories_of
+from polygene_scverse.data.read._phenotypes import categories_of, missing_words, warn_of_words
 from polygene_scverse.data.read._scale import Scale
 from polygene_scverse.data.shards._feed import ShardFeed
 from polygene_scverse.data.shards._shard_set import ShardSet
@@ -75,7 +75,11 @@ def read_shards(
 
 
 def shard_registry(
-    model_cls: type[BaseModelClass], shards: ShardSet, phenotypes: Sequence[str], ordered: Ordered
+    model_cls: type[BaseModelClass],
+    shards: ShardSet,
+    phenotypes: Sequence[str],
+    ordered: Ordered,
+    missing: str | Sequence[str] | None = None,
 ) -> dict[str, Any]:
     """What ``setup_anndata`` would have registered of all cells together.
 
@@ -89,10 +93,13 @@ def shard_registry(
         Obs columns to learn.
     ordered
         Phenotypes whose categories have an order.
+    missing
+        Labels that mean "no value", see `missing_words`.
     """
     where: dict[str, Any] = {"layer": shards.layer, "use_raw": shards.use_raw}
-    args = {"phenotype_keys": list(phenotypes), **where, "ordered": ordered}
-    categories = {key: categories_of(shards.obs[key]) for key in phenotypes}
+    args = {"phenotype_keys": list(phenotypes), **where, "ordered": ordered, "missing": missing}
+    categories = {key: categories_of(shards.obs[key], missing_words(missing)) for key in phenotypes}
+    warn_of_words({key: shards.obs[key] for key in phenotypes}, missing)
     order = resolve_ordered(categories, ordered, shards.obs)
     names = list(shards.var_names)
     expression = {"n_obs": shards.n_obs, "n_vars": len(names), "column_names": names}
