@@ -127,7 +127,10 @@ def _draw(
 
 
 def cells_of(adata: AnnData, rows: Rows) -> AnnData:
-    """Some cells in memory, also of a backed file."""
+    """Some cells in memory, also of a backed file; of obs columns of one name, which cannot be copied, the first."""
+    if (twice := adata.obs.columns.duplicated()).any():
+        obs, layers = adata.obs.loc[:, ~twice], dict(adata.layers)
+        adata = AnnData(adata.X, obs=obs, var=adata.var, uns=adata.uns, layers=layers, raw=adata.raw)
     return adata[rows].to_memory() if adata.isbacked else adata[rows].copy()
 
 

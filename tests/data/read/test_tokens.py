@@ -107,7 +107,8 @@ def test_genes_are_matched_by_name(simulated):
     """Permuted columns give the same table."""
     permuted = simulated[:, np.random.default_rng(0).permutation(60)].copy()
     a, b = (
-        Tokenizer.match(GENES, data.var_names, "counts", EDGES).read(Expression.of(data), ROWS) for data in (simulated, permuted)
+        Tokenizer.match(GENES, data.var_names, "counts", EDGES).read(Expression.of(data), ROWS)
+        for data in (simulated, permuted)
     )
     assert_equal(a, b)
 
@@ -127,7 +128,9 @@ def test_no_gene_in_common():
 
 def test_a_cell_with_nothing_expressed():
     x = sp.csr_matrix(np.array([[0, 0, 0], [0, 5, 0], [0, 0, 0]], dtype=np.float32))
-    cells = Tokenizer.match(["a", "b", "c"], pd.Index(["a", "b", "c"]), "counts", EDGES).read(Expression.of(AnnData(x)), np.arange(3))
+    cells = Tokenizer.match(["a", "b", "c"], pd.Index(["a", "b", "c"]), "counts", EDGES).read(
+        Expression.of(AnnData(x)), np.arange(3)
+    )
     np.testing.assert_array_equal(cells.lengths, [0, 1, 0])
     np.testing.assert_allclose(cells.values, [np.log1p(1e4)], rtol=1e-6)
 
@@ -168,7 +171,8 @@ def test_concatenate(cells):
 def test_rebin_is_reading_with_other_edges(simulated):
     fine, coarse = np.array([0, 1e-9, 3.0]), np.array([0.0, 5.0, 6.0, 7.0])
     a, b = (
-        Tokenizer.match(GENES, simulated.var_names, "counts", edges).read(Expression.of(simulated), ROWS) for edges in (fine, coarse)
+        Tokenizer.match(GENES, simulated.var_names, "counts", edges).read(Expression.of(simulated), ROWS)
+        for edges in (fine, coarse)
     )
     assert len(b.genes) < len(a.genes)
     assert_equal(a.rebin(coarse), b)

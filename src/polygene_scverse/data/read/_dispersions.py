@@ -30,9 +30,7 @@ class DispersionSums:
         self.sums = np.zeros(n_genes)
         self.squares = np.zeros(n_genes)
 
-    def add(
-        self, x: sp.csr_matrix, columns: NDArray[np.integer], scale: Scale, footing: Footing | None = None
-    ) -> None:
+    def add(self, x: sp.csr_matrix, columns: NDArray[np.integer], scale: Scale, footing: Footing | None = None) -> None:
         """Add the cells of a block.
 
         Parameters

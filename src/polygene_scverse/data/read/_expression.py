@@ -248,8 +248,9 @@ class Expression:
         adata, usable = self.adata, []
         if adata is None:
             return ""
+        layers = [name for name in adata.layers if name is not None]
         places: dict[str, tuple[str, Any]] = {
-            place_name(name, False): (f"layer={name!r}", adata.layers[name]) for name in adata.layers if name is not None
+            place_name(name, False): (f"layer={name!r}", adata.layers[name]) for name in layers
         }
         if adata.raw is not None:
             places[place_name(None, True)] = ("use_raw=True", adata.raw.X)

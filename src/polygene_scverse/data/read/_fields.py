@@ -20,7 +20,13 @@ from polygene_scverse._constants import PHENOTYPE_FIELD, X_FIELD
 from polygene_scverse._validate import shorten
 from polygene_scverse.data.read._expression import Expression
 from polygene_scverse.data.read._ordered import Ordered, resolve_ordered
-from polygene_scverse.data.read._phenotypes import categories_of, encode_all, missing_words, resolve_phenotypes, warn_of_words
+from polygene_scverse.data.read._phenotypes import (
+    categories_of,
+    encode_all,
+    missing_words,
+    resolve_phenotypes,
+    warn_of_words,
+)
 
 
 class ExpressionField(BaseAnnDataField):

@@ -87,8 +87,8 @@ def warn_of_words(columns: Mapping[str, pd.Series], missing: str | Sequence[str]
         return
     said = []
     for words, what in ((MISSING_WORDS, "read as missing"), (DOUBTFUL_WORDS, "kept as a label")):
-        found = {name: words_found(column, words) for name, column in columns.items()}
-        said += [f"{label!r} of {n} cells in {name!r} is {what}" for name, of in found.items() for label, n in of.items()]
+        for name, column in columns.items():
+            said += [f"{label!r} of {n} cells in {name!r} is {what}" for label, n in words_found(column, words).items()]
     if said:
         warnings.warn(
             f"{'; '.join(said)}. Name further labels that mean no value in missing=, such as missing=['none']; with "
@@ -195,9 +195,8 @@ def looks_like_phenotype(column: pd.Series, most: int = 200) -> bool:
 def candidates(obs: pd.DataFrame) -> list[str]:
     """Columns that look like phenotypes in some of the cells, for messages."""
     rows = np.unique(np.linspace(0, max(len(obs) - 1, 0), LOOKED_AT).astype(np.int64))[: len(obs)]
-    once = ~obs.columns.duplicated(keep=False)
-    at = [i for i in np.flatnonzero(once) if looks_like_phenotype(obs.iloc[rows, i])]
-    return [str(obs.columns[i]) for i in at]
+    some = obs.iloc[rows].loc[:, ~obs.columns.duplicated(keep=False)]
+    return [str(name) for name in some.columns if looks_like_phenotype(some[name])]
 
 
 def resolve_phenotypes(obs: pd.DataFrame, phenotypes: str | Sequence[str] | None) -> list[str]:

@@ -123,8 +123,8 @@ def _without_small_batches(data: AnnData) -> AnnData:
     if len(small := sorted(n_cells.index[n_cells < FEWEST_CELLS])) == 0:
         return data
     warnings.warn(
-        f"`batch_key`: the batches {shorten(small, 5)} have fewer than {FEWEST_CELLS} cells that express a gene: too few "
-        "to tell what varies, and left out of the ranking.",
+        f"`batch_key`: the batches {shorten(small, 5)} have fewer than {FEWEST_CELLS} cells that express a gene: too "
+        "few to tell what varies, and left out of the ranking.",
         UserWarning,
         stacklevel=4,
     )

@@ -60,6 +60,8 @@ class Scale:
         Whether the sum over all columns is that of the cell: not if genes were cut after the normalisation.
     told
         Whether the target was told by the values; else 10,000 is taken.
+    whole
+        Whether values are whole numbers, as counts mostly are.
     """
 
     kind: Kind
@@ -67,12 +69,14 @@ class Scale:
     target: float | None = None
     complete: bool = True
     told: bool = True
+    whole: bool = False
 
     def __str__(self) -> str:
         if self.kind == "counts":
             return "counts"
         name = "log1p" if self.base == math.e else f"log{self.base:g}(1 + x)"
-        return f"{name} of counts" + ("" if self.target is None else f" per {round(self.target, 1):,}".removesuffix(".0"))
+        per = "" if self.target is None else f" per {round(self.target, 1):,}"
+        return f"{name} of counts{per.removesuffix('.0')}"
 
     @property
     def is_ours(self) -> bool:
@@ -86,9 +90,47 @@ class Scale:
             return math.inf
         return (math.log1p(max(self.target or 0.0, TARGET_SUM)) + LOG_SLACK) / math.log(self.base)
 
-    def linear(self, values: NDArray[np.float32]) -> Floats:
-        """Values proportional to counts within a cell: as stored, or the logarithm undone in double precision."""
-        return values if self.kind == "counts" else np.expm1(values.astype(np.float64) * math.log(self.base))
+    def counts(self, x: sp.csr_matrix) -> tuple[Floats, NDArray[np.float64]]:
+        """Counts of some cells, and the total of each, up to a factor that is one for a cell.
+
+        Where all values of a cell are whole multiples of its smallest one, but for rounding, these multiples are
+        returned: so that whatever was done to counts, what follows from them is the same to the last bit.
+
+        Parameters
+        ----------
+        x
+            Expression without stored zeros; shape (n_cells, n_vars).
+
+        Returns
+        -------
+        One value for each stored one of `x`, and the totals; shape (n_cells,).
+        """
+        row = np.repeat(np.arange(x.shape[0]), np.diff(x.indptr))
+        if self.whole:
+            return x.data, np.bincount(row, weights=x.data, minlength=x.shape[0]).astype(np.float64)
+        linear = x.data.astype(np.float64)
+        if self.kind == "log":
+            linear = np.expm1(linear * math.log(self.base))
+        totals: NDArray[np.float64] = np.bincount(row, weights=linear, minlength=x.shape[0]).astype(np.float64)
+        if self.target is not None:
+            totals = np.where(totals > 0, self.target, 0.0)
+        filled = np.flatnonzero(np.diff(x.indptr))
+        unit = np.ones(x.shape[0])
+        if len(filled):
+            unit[filled] = np.minimum.reduceat(linear, x.indptr[filled])
+        multiples = np.rint(linear / unit[row])
+        n: NDArray[np.float64] = np.bincount(row, weights=multiples, minlength=x.shape[0]).astype(np.float64)
+        unit[filled] = (np.bincount(row, weights=linear, minlength=x.shape[0])[filled]) / n[filled]
+        # what rounding to single precision does to a value once the logarithm is undone, and to the smallest one
+        growth = 1.0 if self.kind == "counts" else (1 + linear) / linear * np.log1p(linear)
+        error = np.abs(linear / unit[row] - multiples) > 1e-4 + 5e-7 * multiples * (growth + 1)
+        exact = np.bincount(row, weights=error, minlength=x.shape[0]) == 0
+        whole_totals = n
+        if self.target is not None and not self.complete:
+            whole_totals = totals / unit
+            near = np.rint(whole_totals)
+            whole_totals = np.where(np.abs(whole_totals - near) < 1e-3 + 1e-5 * near, near, whole_totals)
+        return np.where(exact[row], multiples, linear), np.where(exact, whole_totals, totals)
 
     def to_log1p(
         self, x: sp.csr_matrix, totals: Floats | None = None, keep: NDArray[np.bool_] | None = None
@@ -100,8 +142,7 @@ class Scale:
         x
             Expression without stored zeros; shape (n_cells, n_vars).
         totals
-            Sum of `linear` that is 10,000 in each cell, shape (n_cells,). By default the target, or if there is none
-            the sum of all columns.
+            Total of each cell in units of `counts`, shape (n_cells,); by default as `counts` tells it.
         keep
             Which stored values are wanted; all by default.
 
@@ -109,18 +150,14 @@ class Scale:
         -------
         One value for each stored one of `x` that is wanted, in its order.
         """
-        data = x.data if keep is None else x.data[keep]
         if self.is_ours and totals is None:
-            return data
-        if self.target is not None and totals is None:
-            return np.log1p(self.linear(data) * (TARGET_SUM / self.target)).astype(np.float32)
+            return x.data if keep is None else x.data[keep]
         row = np.repeat(np.arange(x.shape[0]), np.diff(x.indptr))
-        if totals is None:
-            totals = np.bincount(row, weights=self.linear(x.data), minlength=x.shape[0])
-        totals = np.where(totals > 0, totals, 1.0)[row if keep is None else row[keep]]
-        if self.kind == "counts":
-            return normalize(data, totals)
-        return np.log1p(self.linear(data) * TARGET_SUM / totals).astype(np.float32)
+        values, own = self.counts(x)
+        totals = own if totals is None else totals
+        if keep is not None:
+            row, values = row[keep], values[keep]
+        return normalize(values.astype(np.float32, copy=False), np.where(totals > 0, totals, 1.0)[row])
 
     def check(self, values: Floats, where: str = "adata.X", remedy: str = "") -> None:
         """Refuse values that cannot be of this scale.
@@ -148,7 +185,8 @@ class Scale:
             )
 
 
-COUNTS: Final = Scale("counts")
+COUNTS: Final = Scale("counts", whole=True)
+DECIMALS: Final = Scale("counts")
 OURS: Final = Scale("log", target=TARGET_SUM)
 
 
@@ -194,9 +232,11 @@ class Evidence:
     @property
     def few_sums(self) -> bool:
         """Whether the sums are few constants, as of samples that were normalised one by one."""
+        if not np.isfinite(self.sums).all():
+            return False
         gaps = np.diff(np.sort(self.sums)) > NEARLY_SAME * np.median(self.sums)
         sizes = np.diff(np.concatenate([[0], np.flatnonzero(gaps) + 1, [len(self.sums)]]))
-        return bool(np.isfinite(self.sums).all() and (sizes >= FEWEST_OF_CONSTANT).mean() > 1 - MIXED)
+        return bool((sizes >= FEWEST_OF_CONSTANT).mean() > 1 - MIXED)
 
     @property
     def residue(self) -> float:
@@ -288,10 +328,10 @@ def detect_scale(
     inverses: dict[Any, Inverse] = {"counts": lambda v: v}
     inverses |= {b: (lambda v, b=b: np.expm1(v * math.log(b))) for b in logs}  # type: ignore[misc]
     inverses |= {name: inverse for name, (inverse, _) in REFUSED.items()}
-    with np.errstate(over="ignore", invalid="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):  # of transformations that cannot be
         evidence = {name: Evidence.of([inverse(row) for row in rows]) for name, inverse in inverses.items()}
-    _check_one_scale(evidence, whole, where, remedy)
-    name, complete = _explanation(evidence)
+        _check_one_scale(evidence, whole, where, remedy)
+        name, complete = _explanation(evidence)
     if name in REFUSED:
         raise ValueError(
             f"`adata`: {where} holds {name}, but raw counts or log1p of normalised counts are needed. "
@@ -300,11 +340,15 @@ def detect_scale(
     if isinstance(name, float):
         return _log_scale(evidence[name], name, complete, {k: v[filled] for k, v in (depths or {}).items()})
     if name == "counts" or _near_whole_numbers(x.data) or float(x.data.max()) > LARGEST_LOG:
-        return COUNTS
+        return DECIMALS
     for b in logs:  # a few genes left out after the normalisation
         target = _nearly_complete(evidence[b])
         if target is not None:
             return Scale("log", b, target, complete=False)
+    if noted is not None and len(rows) == 1:  # a cell that was normalised to a median of counts
+        total = float(evidence[base or math.e].sums[0])
+        if _rounded(total) != total:
+            return Scale("log", base or math.e, _rounded(total))
     if noted is not None and not _of_unit_variance(x):
         return Scale("log", base or math.e, TARGET_SUM, complete=False, told=False)
     raise ValueError(
@@ -318,7 +362,7 @@ def detect_scale(
 def _noted_base(noted: Mapping[str, Any] | None) -> float | None:
     """Base that scanpy noted; None for the natural logarithm, or if nothing was noted."""
     try:
-        base = float(np.ravel((noted or {}).get("base"))[0])
+        base = float(np.ravel(np.asarray((noted or {}).get("base")))[0])
     except (TypeError, ValueError, IndexError, AttributeError):
         return None
     return base if base > 1 and base != math.e else None
@@ -409,8 +453,8 @@ def _target(of: Evidence, depths: Mapping[str, Floats]) -> float | None:
             near = np.abs(targets / middle - 1) < 0.01
             if near.mean() > 1 - MIXED and len(targets) > 2:
                 return _usual(middle, 0.005) or middle
-    for start in np.arange(math.floor(2 * least), 400_000, 50_000):  # medians of whole numbers: halves
-        candidates = np.arange(max(start, 2), min(start + 50_000, 400_000)) / 2
+    for start in range(max(math.floor(2 * least), 2), 400_000, 50_000):  # medians of whole numbers: halves
+        candidates: NDArray[np.float64] = np.arange(start, min(start + 50_000, 400_000)) / 2
         fits = np.flatnonzero(_whole_totals(candidates, units, 10))
         if len(fits):
             return float(candidates[fits[0]])

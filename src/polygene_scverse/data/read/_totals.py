@@ -44,7 +44,7 @@ class Footing:
     words: str = ""
 
     def totals(self, x: sp.csr_matrix, scale: Scale) -> NDArray[np.float64]:
-        """Total of each cell, in units of `Scale.linear`; shape (n_cells,).
+        """Total of each cell, in units of `Scale.counts`; shape (n_cells,).
 
         Parameters
         ----------
@@ -143,27 +143,24 @@ def same_footing(
     if there >= NEARLY_ALL:
         return own if observed >= NEARLY_ALL else Footing(common)
     if whole_training or observed >= NEARLY_ALL or observed > COMPARABLE * there:
-        kinds = "are all that is counted here" if observed >= NEARLY_ALL else "are here"
-        return Footing(
-            common,
-            there,
-            f"Of the counts that the model knew in training, genes with {there:.0%} {kinds}: total counts of cells, by "
-            "which expression is normalised, are estimated from these. Better pass all genes, or normalise before "
-            "genes are cut.",
+        words = (
+            f"The genes of these data had {there:.0%} of the counts in training: total counts of cells, by which "
+            "expression is normalised, are estimated from them. Better pass all genes, or normalise before genes are "
+            "cut."
         )
+        return Footing(common, there, words)
     return own
 
 
 def _observed(x: sp.csr_matrix, scale: Scale, own: Footing | None, common: NDArray[np.bool_]) -> float:
     """Share of the counts of some cells that common columns have."""
-    totals = _sums(x, scale, np.ones(x.shape[1], dtype=bool) if own is None else own.counted)
-    if not scale.complete and scale.target is not None:
-        totals = np.where(totals > 0, scale.target, 0.0)
+    totals = scale.counts(x)[1] if own is None or not scale.complete else own.totals(x, scale)
     used = totals > 0
     return float((_sums(x, scale, common)[used] / totals[used]).mean()) if used.any() else 1.0
 
 
 def _sums(x: sp.csr_matrix, scale: Scale, counted: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Sum of some columns in each row, with the logarithm undone; shape (n_rows,)."""
+    """Sum of some columns in each row, in units of `Scale.counts`; shape (n_rows,)."""
     row = np.repeat(np.arange(x.shape[0]), np.diff(x.indptr))
-    return np.bincount(row, weights=np.where(counted[x.indices], scale.linear(x.data), 0.0), minlength=x.shape[0])
+    weights = np.where(counted[x.indices], scale.counts(x)[0], 0.0)
+    return np.bincount(row, weights=weights, minlength=x.shape[0]).astype(np.float64)
