@@ -39,8 +39,11 @@ TARGET_SUM: Final = 1e4
 LINEAR_SUM: Final = 1e3
 """The same for the linear path: the logarithm of smaller numbers tells better how much of a gene there is."""
 
-MISSING_WORDS: Final = frozenset({"", "unknown", "na", "n/a", "nan", "none", "<na>", "unassigned"})
-"""Labels, in lower case, that are read as a missing value."""
+MISSING_WORDS: Final = frozenset({"unknown", "nan", "<na>", "unassigned", "n/a"})
+"""Labels, in lower case, that are read as a missing value, besides real ones and empty text; this is said."""
+
+DOUBTFUL_WORDS: Final = frozenset({"none", "na", "null", "missing", "not available", "not applicable", "-", "?", "."})
+"""Labels, in lower case, that are kept, such as a control arm called none; this is said."""
 
 PHENOTYPE_ALIASES: Final[dict[str, tuple[str, ...]]] = {
     "sex": ("sex", "gender"),

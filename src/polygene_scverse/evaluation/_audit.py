@@ -14,6 +14,7 @@ from polygene_scverse.evaluation._folds import (
     Codes,
     Labels,
     Training,
+    copy_cells,
     fill_columns,
     group_codes,
     make_folds,
@@ -60,7 +61,7 @@ def out_of_fold_evidence(
     evidence = {name: Evidence(*np.zeros(shape)) for name, shape in shapes.items()}
     for train_rows, test_rows in make_folds(adata.obs, training.group_key, n_folds, labels, training.seed):
         model, _ = train_fold(adata, train_rows, list(labels), training)
-        for name, found in model_evidence(model, adata[test_rows].copy(), labels).items():
+        for name, found in model_evidence(model, copy_cells(adata, test_rows), labels).items():
             for all_cells, test_cells in zip(evidence[name], found, strict=True):
                 all_cells[test_rows] = test_cells
     return evidence

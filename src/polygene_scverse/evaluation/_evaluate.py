@@ -53,7 +53,7 @@ def evaluate_folds(
     The arguments are those of :func:`~polygene_scverse.tl.evaluate`.
     """
     group_key, seed = training.group_key, training.seed
-    labels = {name: Labels.from_column(adata.obs[name]) for name in phenotypes}
+    labels = {name: Labels.from_column(adata.obs[name], missing=training.kwargs.get("missing")) for name in phenotypes}
     folds, groups = make_folds(adata.obs, group_key, split, labels, seed), group_codes(adata.obs, group_key)
     predictions = predict_folds(adata, folds, labels, training, baselines)
     strata = np.zeros_like(groups) if group_key is None else groups

@@ -15,7 +15,13 @@ from sklearn.model_selection import KFold, StratifiedGroupKFold
 
 from polygene_scverse._constants import RANK, UNS
 from polygene_scverse._validate import check_columns, check_not_empty, shorten
-from polygene_scverse.data.read._phenotypes import candidates, categories_of, encode, resolve_phenotypes
+from polygene_scverse.data.read._phenotypes import (
+    candidates,
+    categories_of,
+    encode,
+    missing_words,
+    resolve_phenotypes,
+)
 from polygene_scverse.data.read._split import check_split
 from polygene_scverse.model import Polygene
 from polygene_scverse.model._recipe import train_on_cells
@@ -49,9 +55,14 @@ class Labels:
     codes: Codes
 
     @classmethod
-    def from_column(cls, column: pd.Series[Any], categories: Sequence[str] | None = None) -> Labels:
-        """Read an obs column as the model does; by default all categories that occur."""
-        found = categories_of(column) if categories is None else list(categories)
+    def from_column(
+        cls,
+        column: pd.Series[Any],
+        categories: Sequence[str] | None = None,
+        missing: str | Sequence[str] | None = None,
+    ) -> Labels:
+        """Read an obs column as the model does; by default all categories that occur. `missing` as of `tl.train`."""
+        found = categories_of(column, missing_words(missing)) if categories is None else list(categories)
         return cls(found, encode(column, found)[0])
 
     def recorded_values(self, values: NDArray[np.floating]) -> NDArray[np.floating]:
@@ -182,6 +193,14 @@ def _draw_folds(
     return [(np.sort(train_rows), np.sort(test_rows)) for train_rows, test_rows in folds]
 
 
+def copy_cells(adata: AnnData, rows: Rows) -> AnnData:
+    """Some cells in memory, also of a backed file; of obs columns of one name, which cannot be copied, the first."""
+    if (twice := adata.obs.columns.duplicated()).any():
+        obs, layers = adata.obs.loc[:, ~twice], dict(adata.layers)
+        adata = AnnData(adata.X, obs=obs, var=adata.var, uns=adata.uns, layers=layers, raw=adata.raw)
+    return adata[rows].to_memory() if adata.isbacked else adata[rows].copy()
+
+
 def train_fold(adata: AnnData, rows: Rows, phenotypes: Sequence[str], training: Training) -> tuple[Polygene, AnnData]:
     """Train on some cells that are copied before, so that nothing of the others reaches the model.
 
@@ -191,7 +210,7 @@ def train_fold(adata: AnnData, rows: Rows, phenotypes: Sequence[str], training: 
     -------
     The model and its training cells.
     """
-    cells, group_key, kwargs = adata[rows].copy(), training.group_key, dict(training.kwargs)
+    cells, group_key, kwargs = copy_cells(adata, rows), training.group_key, dict(training.kwargs)
     check_not_empty(*cells.shape)
     cells.var = cells.var.drop(columns=RANK, errors="ignore")
     cells.uns.pop(UNS, None)

@@ -103,6 +103,7 @@ def draw_permutation(
 
 def with_labels(adata: AnnData, labels: Mapping[str, Labels]) -> AnnData:
     """The same expression with other labels in ``obs``."""
+    adata = adata.to_memory() if adata.isbacked else adata
     columns = {
         name: pd.Series(
             pd.Categorical.from_codes(label.codes, categories=pd.Index(label.categories)), index=adata.obs_names

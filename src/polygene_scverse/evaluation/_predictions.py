@@ -12,7 +12,16 @@ from numpy.typing import NDArray
 
 from polygene_scverse.evaluation._baselines import baseline_probabilities
 from polygene_scverse.evaluation._features import read_features
-from polygene_scverse.evaluation._folds import Codes, Fold, Labels, Training, fill_columns, group_codes, train_fold
+from polygene_scverse.evaluation._folds import (
+    Codes,
+    Fold,
+    Labels,
+    Training,
+    copy_cells,
+    fill_columns,
+    group_codes,
+    train_fold,
+)
 
 MODEL = "Polygene"
 
@@ -93,7 +102,7 @@ def predict_folds(
     start = 0
     for train_rows, test_rows in folds:
         model, train_cells = train_fold(adata, train_rows, list(labels), training)
-        test_cells = adata[test_rows].copy()
+        test_cells = copy_cells(adata, test_rows)
         tables = model.predict_phenotype(test_cells)
         decided = model.decide(tables)
         if baselines:

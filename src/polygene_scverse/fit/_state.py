@@ -44,6 +44,8 @@ class FittedState:
         Which categories of two phenotypes occurred in one training cell.
     confounding
         Which phenotypes the groups of the training cells determine, see `pp.confounding`.
+    shares
+        Mean share of a training cell's counts that each column of the data had, by name; empty if it is not known.
     """
 
     calibration: dict[str, Calibration] = field(default_factory=dict)
@@ -55,16 +57,20 @@ class FittedState:
     masking: dict[str, Any] | None = None
     pairs: Pairs | None = None
     confounding: dict[str, Any] | None = None
+    shares: dict[str, float] = field(default_factory=dict)
 
-    def invalidate(self, category_counts: Sequence[NDArray[np.float32]], pairs: Pairs) -> None:
+    def invalidate(
+        self, category_counts: Sequence[NDArray[np.float32]], pairs: Pairs, shares: Mapping[str, float] | None = None
+    ) -> None:
         """Forget all of it, in place, when the weights begin to change; what the training cells say is known by then.
 
         Parameters
         ----------
-        category_counts, pairs
+        category_counts, pairs, shares
             Of the new training cells.
         """
         fresh = FittedState(category_counts=list(category_counts), pairs=pairs, mask=self.mask)
+        fresh.shares = dict(shares or {})
         fresh.confounding = self.confounding  # of the data set, found before the training begins
         for name in fields(self):
             setattr(self, name.name, getattr(fresh, name.name))
@@ -96,6 +102,7 @@ class FittedState:
             masking=plain["masking"],
             pairs=plain["pairs"],
             confounding=plain["confounding"],
+            shares={str(name): float(share) for name, share in plain.get("shares", {}).items()},
         )
 
 

@@ -32,7 +32,7 @@ from polygene_scverse.data.feed._masking import MaskingRates
 from polygene_scverse.data.feed._rates import resolve_rates
 from polygene_scverse.data.read._expression import Expression
 from polygene_scverse.data.read._fields import warn_unseen
-from polygene_scverse.data.read._phenotypes import candidates, encode_all
+from polygene_scverse.data.read._phenotypes import candidates, encode_all, missing_words
 from polygene_scverse.data.read._ranking import choose_genes
 from polygene_scverse.data.read._split import Split, resolve_split
 from polygene_scverse.engine import Engine, Query, RandomHiding
@@ -881,7 +881,7 @@ class Polygene(SavingMixin, SetupMixin):
             check_columns([group_key], self._anndata(data), "group_key", candidates)
         cells = self._cells(data, indices)
         self._warn_of_training_cells(data, cells.ids)
-        warn_unseen(encode_all(obs.iloc[cells.ids], self._columns)[1])
+        warn_unseen(encode_all(obs.iloc[cells.ids], self._columns, self._missing)[1])
         codes = dict(zip(self.categories, cells.codes.T, strict=True))
         known = [name for name in names if (codes[name] >= 0).any()]
         if not known:
@@ -913,6 +913,11 @@ class Polygene(SavingMixin, SetupMixin):
         """The obs column of each phenotype, which in a model of the original is not its name, and its categories."""
         return field_state(self.registry, PHENOTYPE_FIELD)["categories"]
 
+    @property
+    def _missing(self) -> frozenset[str]:
+        """Labels that mean "no value"."""
+        return missing_words(setup_args(self.registry).get("missing"))
+
     def _anndata(self, data: AnnData | MuData) -> AnnData:
         """The AnnData to read: of a MuData the registered modality."""
         return data.mod[setup_args(self.registry).get("mod", "rna")] if isinstance(data, MuData) else data
@@ -936,7 +941,12 @@ class Polygene(SavingMixin, SetupMixin):
     ) -> TrainingCells:
         """Training and held-out cells of the data the model was set up with."""
         obs = self._anndata(self.adata).obs
-        warn_unseen(encode_all(obs.iloc[rows[0]], self._columns)[1])
+        if absent := [column for column in self._columns if column not in obs.columns]:
+            words = f"{shorten(absent)}, which the model learns, not among the columns of adata.obs"
+            if len(absent) == len(self._columns):
+                raise KeyError(f"`adata`: {words}. Put it back, or set the model up anew with other phenotypes.")
+            warnings.warn(f"`adata`: {words}: it is unknown in all cells.", UserWarning, stacklevel=3)
+        warn_unseen(encode_all(obs.iloc[rows[0]], self._columns, self._missing)[1])
         groups = None if group_key is None else obs[group_key]
         binning = self.binning_ if self.edges_ is None else np.array(self.edges_)
         return read_training_cells(expression, obs, rows, self.layout, self._columns, binning, groups)
@@ -973,9 +983,13 @@ class Polygene(SavingMixin, SetupMixin):
         shown = [list(self._columns)[slot] for slot in query.shown] if query is not None else []
         check_columns(shown, data, "given", candidates)
         if shown:
-            warn_unseen(encode_all(data.obs.iloc[rows], {column: self._columns[column] for column in shown})[1])
+            known = {column: self._columns[column] for column in shown}
+            warn_unseen(encode_all(data.obs.iloc[rows], known, self._missing)[1])
         edges = np.array(self.edges_)
-        cells = AnnDataCells.of(self._expression(data), data.obs, rows, self.layout, self._columns, edges)
+        args = setup_args(self.registry)
+        expression = Expression.of_query(data, args["layer"], args["use_raw"])
+        shares = self.fitted_.shares
+        cells = AnnDataCells.of(expression, data.obs, rows, self.layout, self._columns, edges, shares)
         cells.warn_unmeasured(stacklevel=5)
         return cells
 

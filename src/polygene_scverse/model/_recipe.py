@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from polygene_scverse._constants import N_GENES, RANK
 from polygene_scverse.data.feed._rates import resolve_rates
-from polygene_scverse.data.read._binning import Scale
 from polygene_scverse.data.read._expression import Expression
 from polygene_scverse.data.read._ordered import Ordered
 from polygene_scverse.data.read._phenotypes import resolve_phenotypes
 from polygene_scverse.data.read._ranking import choose_genes
+from polygene_scverse.data.read._scale import Scale
 from polygene_scverse.data.read._split import Split, resolve_split
 from polygene_scverse.data.shards._feed import BUFFER_CELLS
 from polygene_scverse.data.shards._files import Paths
@@ -73,6 +73,7 @@ def train_on_cells(
     *,
     phenotypes: str | Sequence[str] | None = None,
     ordered: Ordered = None,
+    missing: str | Sequence[str] | None = None,
     group_key: str | None = None,
     n_genes: int = N_GENES,
     layer: str | None = None,
@@ -91,7 +92,7 @@ def train_on_cells(
     ----------
     adata
         The cells; only scvi-tools' identifiers are written.
-    phenotypes, ordered, group_key, n_genes, layer, use_raw, validation_size, split, seed, model_kwargs
+    phenotypes, ordered, missing, group_key, n_genes, layer, use_raw, validation_size, split, seed, model_kwargs
         As of :func:`~polygene_scverse.tl.train`.
     mod
         Modality to read, for MuData.
@@ -106,7 +107,8 @@ def train_on_cells(
     expression = Expression.of(data, layer, use_raw).loaded()
     var = data.raw.var if use_raw else data.var
     genes = choose_genes(expression, rows[0], n_genes, ranks=var.get(RANK), seed=seed)
-    setup: dict[str, Any] = {"phenotype_keys": names, "layer": layer, "use_raw": use_raw, "ordered": ordered}
+    setup: dict[str, Any] = {"phenotype_keys": names, "layer": layer, "use_raw": use_raw}
+    setup |= {"ordered": ordered, "missing": missing}
     if isinstance(adata, MuData):
         Polygene.setup_mudata(adata, mod=mod or "rna", **setup)
     else:
@@ -127,6 +129,7 @@ def train_on_files(
     *,
     phenotypes: str | Sequence[str] | None = None,
     ordered: Ordered = None,
+    missing: str | Sequence[str] | None = None,
     group_key: str | None = None,
     n_genes: int = N_GENES,
     validation_size: float = 0.1,
@@ -143,7 +146,7 @@ def train_on_files(
     ----------
     shards
         The files.
-    phenotypes, ordered, group_key, n_genes, validation_size, split, seed, model_kwargs
+    phenotypes, ordered, missing, group_key, n_genes, validation_size, split, seed, model_kwargs
         As of :func:`~polygene_scverse.tl.train`.
     buffer_cells
         Cells that are in memory and shuffled together.
@@ -167,17 +170,17 @@ def train_on_files(
     if len(held_out) > MAX_HELD_OUT:
         held_out = np.sort(np.random.default_rng(0).choice(held_out, MAX_HELD_OUT, replace=False))
     names = resolve_phenotypes(shards.obs, phenotypes)
-    genes, scale = survey(shards, rows[0], n_genes)
-    registry = shard_registry(Polygene, shards, names, ordered)
+    genes, scales = survey(shards, rows[0], n_genes)
+    registry = shard_registry(Polygene, shards, names, ordered, missing)
     model = Polygene(None, registry, genes=genes, **{"seed": seed, **(model_kwargs or {})})
     if tell is not None:
-        tell(Decisions(model, rows, model.encode(shards.obs.iloc[rows[0]]), scale, shards.place, shards.n_vars))
+        tell(Decisions(model, rows, model.encode(shards.obs.iloc[rows[0]]), scales[0], shards.place, shards.n_vars))
     cells = read_shards(
         shards,
         (rows[0], held_out),
         model.layout,
         model._columns,
-        scale,
+        scales,
         binning=model.binning_,
         groups=None if group_key is None else shards.obs[group_key],
         buffer_cells=buffer_cells,

@@ -29,6 +29,7 @@ class SetupMixin(BaseModelClass):
         layer: str | None = None,
         use_raw: bool = False,
         ordered: Ordered = None,
+        missing: str | Sequence[str] | None = None,
         **kwargs: Any,
     ) -> None:
         """Register expression and phenotypes.
@@ -47,6 +48,10 @@ class SetupMixin(BaseModelClass):
             Phenotypes whose categories have an order, such as ages: being wrong by much then costs more than being
             wrong by little. A list of names, if the categories stand for numbers ("34", "20-29", "34-year-old stage"),
             or a mapping from each name to its categories in order. By default those that are ordered categoricals.
+        missing
+            Labels that mean "no value", besides NaN, None, empty text and, whatever their case, "unknown",
+            "unassigned", "nan", "n/a" and "<NA>"; an empty list keeps every label. "none" and "NA" are labels unless
+            they are named here.
         **kwargs
             Passed to scvi-tools' data manager; ``load`` uses it.
 
@@ -66,9 +71,15 @@ class SetupMixin(BaseModelClass):
         cls._register(
             adata,
             cls._get_setup_method_args(
-                cls=cls, adata=adata, phenotype_keys=phenotype_keys, layer=layer, use_raw=use_raw, ordered=ordered
+                cls=cls,
+                adata=adata,
+                phenotype_keys=phenotype_keys,
+                layer=layer,
+                use_raw=use_raw,
+                ordered=ordered,
+                missing=missing,
             ),
-            [ExpressionField(layer, use_raw), PhenotypeField(phenotype_keys, ordered=ordered)],
+            [ExpressionField(layer, use_raw), PhenotypeField(phenotype_keys, ordered=ordered, missing=missing)],
             **kwargs,
         )
 
@@ -81,6 +92,7 @@ class SetupMixin(BaseModelClass):
         use_raw: bool = False,
         mod: str = "rna",
         ordered: Ordered = None,
+        missing: str | Sequence[str] | None = None,
         **kwargs: Any,
     ) -> None:
         """Register expression and phenotypes of one modality of a MuData.
@@ -95,7 +107,7 @@ class SetupMixin(BaseModelClass):
             As in `setup_anndata`.
         mod
             The modality that holds gene expression.
-        ordered
+        ordered, missing
             As in `setup_anndata`.
         **kwargs
             As in `setup_anndata`.
@@ -121,8 +133,9 @@ class SetupMixin(BaseModelClass):
                 use_raw=use_raw,
                 mod=mod,
                 ordered=ordered,
+                missing=missing,
             ),
-            [ExpressionField(layer, use_raw, mod_key=mod), PhenotypeField(phenotype_keys, mod, ordered)],
+            [ExpressionField(layer, use_raw, mod_key=mod), PhenotypeField(phenotype_keys, mod, ordered, missing)],
             **kwargs,
         )
 

@@ -11,7 +11,7 @@ from anndata import AnnData
 from rich.console import Console
 
 from polygene_scverse._constants import UNS, audit_key
-from polygene_scverse._validate import check_choice
+from polygene_scverse._validate import check_choice, check_writable
 from polygene_scverse.evaluation._audit import describe_audit, model_evidence, out_of_fold_evidence, sample_table
 from polygene_scverse.evaluation._folds import Labels, Training, resolve_columns
 from polygene_scverse.model import Polygene
@@ -86,10 +86,13 @@ def audit(
     >>> table = pgs.tl.audit(adata, sample_key="sample", group_key="donor", phenotypes=["sex", "disease"])
     >>> table[table["flagged"] & table["reliable"]]
     """
+    check_writable(adata)
     group_key = sample_key if group_key is None else group_key
     names = resolve_columns(adata, phenotypes, sample_key=sample_key, group_key=group_key)
     if model is None:
-        labels = {name: Labels.from_column(adata.obs[name]) for name in names}
+        labels = {
+            name: Labels.from_column(adata.obs[name], missing=(train_kwargs or {}).get("missing")) for name in names
+        }
         kwargs = {"max_epochs": max_epochs, "validation_size": 0, **(train_kwargs or {})}
         evidence = out_of_fold_evidence(adata, labels, n_folds, Training(group_key, seed, kwargs))
     else:

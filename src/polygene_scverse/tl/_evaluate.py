@@ -11,6 +11,7 @@ from anndata import AnnData
 from rich.console import Console
 
 from polygene_scverse._constants import BALANCE, UNS
+from polygene_scverse._validate import check_writable
 from polygene_scverse.evaluation._baselines import choose_baselines
 from polygene_scverse.evaluation._evaluate import evaluate_folds
 from polygene_scverse.evaluation._folds import Split, Training, resolve_columns
@@ -97,6 +98,7 @@ def evaluate(
     """
     if model is not None:
         return score_tokens(adata, model=model, seed=seed)
+    check_writable(adata)
     names, chosen = resolve_columns(adata, phenotypes, group_key=group_key), choose_baselines(baselines)
     training = Training(group_key, seed, dict(train_kwargs or {}))
     result = evaluate_folds(adata, names, split, training, chosen, n_bootstrap, n_null)

@@ -9,6 +9,7 @@ from anndata import AnnData
 from mudata import MuData
 
 from polygene_scverse._constants import UNS
+from polygene_scverse._validate import check_writable
 from polygene_scverse.model import Polygene
 
 _TRAINED: dict[int, tuple[weakref.ref, Polygene]] = {}
@@ -64,11 +65,14 @@ def anndata_of(data: AnnData | MuData, mod: str) -> AnnData:
         If there is no such modality.
     TypeError
         If `data` is neither.
+    ValueError
+        If it is a slice of a backed file.
     """
     if isinstance(data, MuData):
         if mod not in data.mod:
             raise KeyError(f"`mod`: {mod!r} is not among the modalities {list(data.mod)}. Pass one of them.")
-        return data.mod[mod]
+        data = data.mod[mod]
     if not isinstance(data, AnnData):
         raise TypeError(f"`adata`: found {type(data).__name__}, but AnnData or MuData is needed.")
+    check_writable(data)
     return data

@@ -27,6 +27,7 @@ def train(
     *,
     phenotypes: str | Sequence[str] | None = None,
     ordered: Ordered = None,
+    missing: str | Sequence[str] | None = None,
     group_key: str | None = None,
     n_genes: int = N_GENES,
     layer: str | None = None,
@@ -62,6 +63,9 @@ def train(
     ordered
         Phenotypes whose categories have an order, such as ages: a list of names, or a mapping from names to categories
         in order. By default ordered categoricals; see :meth:`~polygene_scverse.model.Polygene.setup_anndata`.
+    missing
+        Labels that mean "no value", besides NaN, None, empty text and, whatever their case, "unknown", "unassigned",
+        "nan", "n/a" and "<NA>"; an empty list keeps every label. "none" and "NA" are labels unless they are named here.
     group_key
         Obs column whose groups (donors, samples) are held out as a whole for validation, as new donors will be. At
         least one is: of few groups that is a large part, and without `group_key` the model may predict better.
@@ -129,6 +133,7 @@ def train(
     common: dict[str, Any] = {
         "phenotypes": phenotypes,
         "ordered": ordered,
+        "missing": missing,
         "group_key": group_key,
         "n_genes": n_genes,
         "validation_size": validation_size,
@@ -158,7 +163,7 @@ def train(
         for name, entry in model.calibration_.items():
             Console().print(f"{name}: {entry['words']}", markup=False, highlight=False)
     folder = "" if save_to is None else str(Path(save_to).absolute())
-    record = _record(model, told[0].rows[1], told[0].scale, seed, folder)
+    record = _record(model, told[0].rows[1], str(told[0].scale), seed, folder)
     record |= {"confounding": reports[0]} if len(reports[0]) else {}
     adata.uns[UNS] = {**adata.uns.get(UNS, {}), "train": record}
     return model

@@ -4,7 +4,6 @@ import scanpy as sc
 from scipy import stats
 
 from polygene_scverse.data.read._binning import (
-    detect_scale,
     digitize,
     make_edges,
     normalize,
@@ -15,53 +14,6 @@ from polygene_scverse.data.read._binning import (
 
 def f32(*values):
     return np.array(values, dtype=np.float32)
-
-
-@pytest.mark.parametrize(
-    ("blocks", "scale"),
-    [
-        ([f32(1, 2, 30000)], "counts"),
-        ([f32(1, 2), f32(0.5)], "log1p"),
-        ([f32(9.2, 0.1)], "log1p"),
-        ([np.zeros(0)], "counts"),
-        ([], "counts"),
-        ([np.array([3, 4])], "counts"),
-    ],
-    ids=["counts", "second block", "one gene with all", "nothing stored", "no blocks", "integers"],
-)
-def test_detect_scale(blocks, scale):
-    assert detect_scale(blocks) == scale
-
-
-def test_detect_scale_of_cells(simulated, pbmc):
-    assert detect_scale([simulated.X.data]) == "counts"
-    assert detect_scale([pbmc.X.data]) == "log1p"
-    sc.pp.normalize_total(simulated, target_sum=1e4)
-    sc.pp.log1p(simulated)
-    assert detect_scale([simulated.X.data]) == "log1p"
-
-
-@pytest.mark.parametrize(
-    ("values", "message"),
-    [
-        (f32(1, np.nan), r"`adata`: 1 values of adata\.X are NaN, but expression must be a number\."),
-        (f32(np.inf, 1, np.inf), r"`adata`: 2 values of adata\.X are infinite"),
-        (f32(1, -0.5), r"`adata`: adata\.X has negative values \(lowest -0\.5\), as scaled or corrected data have"),
-        (
-            f32(0.5, 250),
-            r"`adata`: adata\.X has values that are not whole numbers and reach 250: .* call sc\.pp\.log1p",
-        ),
-    ],
-    ids=["nan", "inf", "scaled", "normalised without log"],
-)
-def test_other_scales_are_refused(values, message):
-    with pytest.raises(ValueError, match=message + r".*, or pass layer='counts'\.$"):
-        detect_scale([f32(1), values], remedy=", or pass layer='counts'")
-
-
-def test_scaled_pbmc_is_refused():
-    with pytest.raises(ValueError, match="has negative values"):
-        detect_scale([sc.datasets.pbmc68k_reduced().X])
 
 
 def test_normalize_is_that_of_scanpy(simulated):

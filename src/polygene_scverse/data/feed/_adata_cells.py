@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -16,6 +16,7 @@ from polygene_scverse.data.feed._table import CellTable
 from polygene_scverse.data.read._expression import Expression
 from polygene_scverse.data.read._phenotypes import encode_all
 from polygene_scverse.data.read._tokens import Tokenizer
+from polygene_scverse.data.read._totals import same_footing
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,7 @@ class AnnDataCells:
         layout: TokenLayout,
         columns: Mapping[str, Sequence[str]],
         edges: NDArray[np.float64],
+        shares: Mapping[str, float] | None = None,
     ) -> AnnDataCells:
         """Match genes by name and encode labels.
 
@@ -68,13 +70,18 @@ class AnnDataCells:
             The obs column of each phenotype, and its categories.
         edges
             Lower edge of each bin.
+        shares
+            For new cells, what share of the counts each column had in training, see `same_footing`.
 
         Raises
         ------
         ValueError
             As for `Tokenizer.match`, and for `Expression.scale`.
         """
-        tokenizer = Tokenizer.match(layout.genes, expression.var_names, expression.scale, edges)
+        scale, names, footing = expression.scale, expression.var_names, expression.footing
+        tokenizer = Tokenizer.match(layout.genes, names, scale, edges, footing)
+        if shares:
+            tokenizer = replace(tokenizer, footing=same_footing(expression.sample, names, scale, footing, shares))
         codes = encode_all(obs.iloc[rows], columns)[0].astype(np.int16)  # of all cells, so as small as can be
         return cls(expression, tokenizer, layout, rows, codes)
 
@@ -88,7 +95,10 @@ class AnnDataCells:
         return CellTable(cells, codes, self.ids[rows], self.layout, self.tokenizer.measured)
 
     def warn_unmeasured(self, stacklevel: int = 4) -> None:
-        """Say which genes of the model the data set does not have."""
+        """Say which genes of the model the data set does not have, and what that does to total counts."""
+        footing = self.tokenizer.footing
+        if footing is not None and footing.words:
+            warnings.warn(footing.words, UserWarning, stacklevel=stacklevel)
         genes, measured = self.layout.genes, self.tokenizer.measured
         if absent := [gene for gene, there in zip(genes, measured, strict=True) if not there]:
             warnings.warn(

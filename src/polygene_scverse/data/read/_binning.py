@@ -1,59 +1,17 @@
-"""Expression scale and expression bins, on stored values only."""
+"""Counts to log1p of counts per 10,000, and expression bins, on stored values only."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Literal
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from polygene_scverse._constants import TARGET_SUM
-from polygene_scverse._validate import check_choice, check_finite, check_not_negative
-
-Scale = Literal["counts", "log1p"]
-LARGEST_LOG1P = float(np.log1p(TARGET_SUM)) + 5.0  # about 14.2: one gene with every count of a cell has 9.2
+from polygene_scverse._validate import check_choice
 
 EVERY_VALUE = np.array([0.0, np.nextafter(0.0, 1.0)])
 """Edges of bins for which any value above 0 is expressed."""
-
-
-def detect_scale(blocks: Iterable[NDArray[np.floating]], where: str = "adata.X", remedy: str = "") -> Scale:
-    """Tell raw counts from log1p-normalised values, and refuse anything else.
-
-    Parameters
-    ----------
-    blocks
-        Stored values, block after block.
-    where
-        Name of their place, for the error.
-    remedy
-        What to pass instead, for the error; begins with a comma.
-
-    Raises
-    ------
-    ValueError
-        If a value is NaN, infinite or negative, or if values are neither whole numbers nor small enough for
-        log1p of counts per 10,000.
-    """
-    whole = True
-    for values in blocks:
-        check_values(values, "counts", where, remedy)
-        whole = whole and bool(np.all(values == np.rint(values)))
-        if not whole:
-            check_values(values, "log1p", where, remedy)
-    return "counts" if whole else "log1p"
-
-
-def check_values(values: NDArray[np.floating], scale: Scale, where: str = "adata.X", remedy: str = "") -> None:
-    """Refuse values that cannot be of a scale; arguments and errors as of `detect_scale`."""
-    check_finite(values, where, remedy)
-    check_not_negative(values, where, remedy)
-    if scale == "log1p" and (highest := float(values.max(initial=0.0))) > LARGEST_LOG1P:
-        raise ValueError(
-            f"`adata`: {where} has values that are not whole numbers and reach {highest:.4g}: neither raw counts nor "
-            f"log1p of counts per 10,000. If they are normalised, call sc.pp.log1p(adata) first{remedy}."
-        )
 
 
 def normalize(values: NDArray[np.float32], totals: NDArray[np.floating]) -> NDArray[np.float32]:

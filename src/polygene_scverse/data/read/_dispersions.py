@@ -8,7 +8,8 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from polygene_scverse._constants import RANK
-from polygene_scverse.data.read._binning import Scale, normalize
+from polygene_scverse.data.read._scale import Scale
+from polygene_scverse.data.read._totals import Footing
 
 N_MEAN_BINS = 20
 """Genes are compared with others of their mean, in so many bins, as scanpy does."""
@@ -29,7 +30,7 @@ class DispersionSums:
         self.sums = np.zeros(n_genes)
         self.squares = np.zeros(n_genes)
 
-    def add(self, x: sp.csr_matrix, columns: NDArray[np.integer], scale: Scale) -> None:
+    def add(self, x: sp.csr_matrix, columns: NDArray[np.integer], scale: Scale, footing: Footing | None = None) -> None:
         """Add the cells of a block.
 
         Parameters
@@ -40,11 +41,10 @@ class DispersionSums:
             Which gene each column is; shape (n_vars,).
         scale
             Scale of `x`.
+        footing
+            Which columns make the total of a cell; all by default.
         """
-        values = x.data
-        if scale == "counts":
-            row = np.repeat(np.arange(x.shape[0]), np.diff(x.indptr))
-            values = normalize(values, np.bincount(row, weights=values, minlength=x.shape[0])[row])
+        values = scale.to_log1p(x, None if footing is None else footing.totals(x, scale))
         values = np.expm1(values).astype(np.float64)  # counts per 10,000
         self.n_cells[columns] += x.shape[0]
         for sums, weights in ((self.n_expressed, None), (self.sums, values), (self.squares, values**2)):

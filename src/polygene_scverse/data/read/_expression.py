@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import re
+import warnings
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 from anndata import AnnData
+from anndata.utils import make_index_unique
 from numpy.typing import NDArray
 
 from polygene_scverse._validate import check_not_empty, check_unique_names
-from polygene_scverse.data.read._binning import Scale, check_values, detect_scale
-from polygene_scverse.data.read._source import BLOCK, read_rows
+from polygene_scverse.data.read._scale import Scale, detect_scale
+from polygene_scverse.data.read._source import BLOCK, by_row, read_rows
+from polygene_scverse.data.read._totals import Footing, genes_only
 
 Result = TypeVar("Result")
 SAMPLE_ROWS = 64
 """Rows, spread over the data set, that tell its scale."""
+DEPTHS: Final = ("total_counts", "n_counts", "nCount_RNA", "n_umi", "nUMI", "n_umis", "total_umis", "total_UMIs")
+"""Columns of obs in which others note the total count of a cell."""
+NAME_OF_SCALE: Final = re.compile(r"count|raw|umi|log|norm|cpm|cp10k", re.IGNORECASE)
+"""Names of layers that say what scale they hold, and no more."""
 LOADED_ENTRIES = 2**27
 """Stored values up to which a matrix is kept in memory while a model is trained on it: a gigabyte."""
 
@@ -37,7 +45,11 @@ class Expression:
     where
         How its place is called in messages, e.g. ``"adata.X"``.
     adata
-        The data set, for messages that name other matrices of it.
+        The data set: what scanpy notes in it tells of the scale, and messages name its other matrices.
+    var
+        Table of the genes; shape (n_vars, n_columns).
+    has_arguments
+        Whether the verb in hand has ``layer=`` and ``use_raw=``, for messages.
     checked
         Whether the matrix was read and checked already, see `loaded`.
     """
@@ -46,6 +58,8 @@ class Expression:
     var_names: pd.Index
     where: str
     adata: AnnData | None = field(default=None, repr=False)
+    var: pd.DataFrame | None = field(default=None, repr=False)
+    has_arguments: bool = True
     checked: bool = False
 
     @classmethod
@@ -86,8 +100,43 @@ class Expression:
                 f"`adata`: adata.X is empty. Pass layer= with one of {list(adata.layers)}, or use_raw=True."
             )
         check_not_empty(*x.shape)
-        check_unique_names(source.var_names, "adata.raw.var_names" if use_raw else "adata.var_names")
-        return cls(x, source.var_names, place_name(layer, use_raw), adata)
+        names = _raw_names(adata) if use_raw else adata.var_names
+        check_unique_names(names, "adata.raw.var_names" if use_raw else "adata.var_names")
+        return cls(x, names, place_name(layer, use_raw), adata, source.var)
+
+    @classmethod
+    def of_query(cls, adata: AnnData, layer: str | None = None, use_raw: bool = False) -> Expression:
+        """Expression of cells that a model is asked about: where it was in training, else ``X``, whose scale is told.
+
+        Parameters
+        ----------
+        adata
+            The cells.
+        layer, use_raw
+            Where expression was in training.
+
+        Raises
+        ------
+        ValueError
+            If ``X`` is empty too, or as for `of`.
+        """
+        absent = (use_raw and adata.raw is None) or (layer is not None and layer not in adata.layers)
+        if adata.X is None and (absent or (layer is None and not use_raw)):
+            place = place_name(layer, use_raw)
+            raise ValueError(
+                f"`adata`: the model reads {place}, which is not there, nor is adata.X. The layers are "
+                f"{list(adata.layers)}: set adata.X to one of them."
+            )
+        found = cls.of(adata, *((None, False) if absent else (layer, use_raw)))
+        found = replace(found, has_arguments=False)
+        if absent and not use_raw and not NAME_OF_SCALE.search(str(layer)):
+            warnings.warn(
+                f"The model was trained on adata.layers[{layer!r}], which these data do not have: adata.X is read "
+                f"instead, as {found.scale}. Set adata.layers[{layer!r}] if that is not meant.",
+                UserWarning,
+                stacklevel=5,
+            )
+        return found
 
     @property
     def n_obs(self) -> int:
@@ -103,23 +152,58 @@ class Expression:
         ValueError
             As for `detect_scale`.
         """
+        found = self._checked(
+            lambda remedy: detect_scale(self.sample, self.where, remedy, noted=self._noted, depths=self._depths)
+        )
+        if not found.told:
+            warnings.warn(
+                f"{self.where} holds logarithms of normalised counts of some of the genes, and nothing tells the sum "
+                f"that cells were normalised to: it is read as {found}. If it was another, take the raw counts, or all "
+                "genes that were normalised.",
+                UserWarning,
+                stacklevel=7,
+            )
+        return found
+
+    @cached_property
+    def footing(self) -> Footing | None:
+        """Which columns make the total of a cell: genes, where ``var`` tells them from others."""
+        return genes_only(self.var)
+
+    @cached_property
+    def sample_rows(self) -> NDArray[np.int64]:
+        """Rows from all over the data set; the first with a value where these have none."""
         rows = np.unique(np.linspace(0, self.n_obs - 1, SAMPLE_ROWS).astype(np.int64))
-        sample = read_rows(self._by_row, rows)
-        for start in range(0, self.n_obs, BLOCK):
-            if sample.nnz:
-                break
-            sample = read_rows(
-                self._by_row, np.arange(start, min(start + BLOCK, self.n_obs))
-            )  # silent cells tell nothing
-        return self._checked(lambda remedy: detect_scale([sample.data], self.where, remedy))
+        if read_rows(self._by_row, rows).nnz:
+            return rows
+        for start in range(0, self.n_obs, BLOCK):  # silent cells tell nothing
+            block = read_rows(self._by_row, np.arange(start, min(start + BLOCK, self.n_obs)))
+            if block.nnz:
+                return start + np.flatnonzero(np.diff(block.indptr))[:SAMPLE_ROWS]
+        return rows
+
+    @cached_property
+    def sample(self) -> sp.csr_matrix:
+        """Expression of `sample_rows`; shape (n_rows, n_vars)."""
+        return read_rows(self._by_row, self.sample_rows)
+
+    @property
+    def _noted(self) -> Mapping[str, Any] | None:
+        """What scanpy notes of a logarithm; None if nothing."""
+        noted = None if self.adata is None else self.adata.uns.get("log1p")
+        return noted if noted is None or isinstance(noted, Mapping) else {}
+
+    @property
+    def _depths(self) -> dict[str, NDArray[np.floating]]:
+        """Total counts of `sample_rows` that obs has."""
+        obs = pd.DataFrame() if self.adata is None else self.adata.obs
+        there = [name for name in DEPTHS if name in obs.columns and pd.api.types.is_numeric_dtype(obs[name])]
+        return {name: obs[name].iloc[self.sample_rows].to_numpy(dtype=np.float64) for name in there}
 
     @cached_property
     def _by_row(self) -> Any:
         """The matrix such that rows can be picked; one stored by column is converted once."""
-        x = self.matrix
-        if getattr(x, "format", "") != "csc":
-            return x
-        return (x if sp.issparse(x) else x.to_memory()).tocsr()
+        return by_row(self.matrix)
 
     def rows(self, rows: NDArray[np.integer]) -> sp.csr_matrix:
         """Some rows as CSR with sorted indices and without stored zeros, as float32; shape (n_rows, n_vars).
@@ -132,7 +216,7 @@ class Expression:
         if self.checked:
             return self.matrix[rows]
         block = read_rows(self._by_row, rows)
-        self._checked(lambda remedy: check_values(block.data, self.scale, self.where, remedy))
+        self._checked(lambda remedy: self.scale.check(block.data, self.where, remedy))
         return block
 
     def blocks(self, rows: NDArray[np.integer], size: int | None = None) -> Iterator[sp.csr_matrix]:
@@ -151,7 +235,8 @@ class Expression:
             if sum(part.nnz for part in parts) > LOADED_ENTRIES:
                 return self
         kept = replace(self, matrix=sp.vstack(parts, format="csr"), checked=True)
-        kept.__dict__["scale"] = self.scale
+        for name in ("scale", "sample_rows", "sample"):
+            kept.__dict__[name] = getattr(self, name)
         return kept
 
     def _checked(self, check: Callable[[str], Result]) -> Result:
@@ -159,28 +244,53 @@ class Expression:
         try:
             return check("")
         except ValueError:
-            if self.adata is not None and (remedy := other_places(self.adata, self.where)):
+            if self.adata is not None and (remedy := self._other_places()):
                 check(remedy)
             raise
+
+    def _other_places(self) -> str:
+        """What else of the data set could be read, for the error about data that cannot be; begins with a comma."""
+        adata, usable = self.adata, []
+        if adata is None:
+            return ""
+        layers = [name for name in adata.layers if name is not None]
+        places: dict[str, tuple[str, Any]] = {
+            place_name(name, False): (f"layer={name!r}", adata.layers[name]) for name in layers
+        }
+        if adata.raw is not None:
+            places[place_name(None, True)] = ("use_raw=True", adata.raw.X)
+        if adata.X is not None:
+            places[place_name(None, False)] = ("layer=None, use_raw=False (adata.X)", adata.X)
+        for where, (argument, x) in places.items():
+            if where == self.where or not self._is_usable(x):
+                continue
+            change = "adata = adata.raw.to_adata()" if where == "adata.raw.X" else f"{self.where} = {where}"
+            usable.append(argument if self.has_arguments else change)
+        return f", here for example by {' or '.join(usable)}" if usable else ""
+
+    def _is_usable(self, x: Any) -> bool:
+        """Whether a matrix of the same cells can be read, and is another one."""
+        try:
+            sample = read_rows(by_row(x), self.sample_rows)
+            detect_scale(sample)
+        except (ValueError, TypeError):
+            return False
+        return sample.shape != self.sample.shape or bool((sample != self.sample).nnz)
+
+
+def _raw_names(adata: AnnData) -> pd.Index:
+    """Gene names of raw; if they repeat and ``adata.var_names_make_unique()`` was called, what it makes of them.
+
+    That call does not reach raw.
+    """
+    names = adata.raw.var_names
+    if names.is_unique:
+        return names
+    unique = make_index_unique(names)
+    made = unique.difference(names)
+    return unique if len(made.intersection(adata.var_names)) else names
 
 
 def place_name(layer: str | None, use_raw: bool) -> str:
     """How the place of expression is called in messages."""
     return "adata.raw.X" if use_raw else "adata.X" if layer is None else f"adata.layers[{layer!r}]"
-
-
-def other_places(adata: AnnData, used: str) -> str:
-    """What else could be read, for the error about data that cannot be used; begins with a comma."""
-    places = {
-        place_name(name, False): (f"layer={name!r}", adata.layers[name]) for name in adata.layers if name is not None
-    }
-    if adata.raw is not None:
-        places[place_name(None, True)] = ("use_raw=True", adata.raw.X)
-    if adata.X is not None:
-        places[place_name(None, False)] = ("layer=None, use_raw=False (adata.X)", adata.X)
-    usable = []
-    for where, (argument, x) in places.items():
-        values = read_rows(x, np.arange(min(100, x.shape[0]))).data
-        if where != used and np.isfinite(values).all() and values.min(initial=0.0) >= 0:
-            usable.append(argument)
-    return f", here for example by {' or '.join(usable)}" if usable else ""

@@ -6,6 +6,7 @@ Both state registries hold plain containers only, so that a saved model can be r
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,13 @@ from polygene_scverse._constants import PHENOTYPE_FIELD, X_FIELD
 from polygene_scverse._validate import shorten
 from polygene_scverse.data.read._expression import Expression
 from polygene_scverse.data.read._ordered import Ordered, resolve_ordered
-from polygene_scverse.data.read._phenotypes import categories_of, encode_all, resolve_phenotypes
+from polygene_scverse.data.read._phenotypes import (
+    categories_of,
+    encode_all,
+    missing_words,
+    resolve_phenotypes,
+    warn_of_words,
+)
 
 
 class ExpressionField(BaseAnnDataField):
@@ -89,6 +96,8 @@ class PhenotypeField(BaseAnnDataField):
         Modality whose obs is read, for MuData; None reads the obs of the whole.
     ordered
         Which phenotypes are ordered, see :func:`~polygene_scverse.data.read._ordered.resolve_ordered`.
+    missing
+        Labels that mean "no value", see :func:`~polygene_scverse.data.read._phenotypes.missing_words`.
     """
 
     is_empty = False
@@ -96,17 +105,26 @@ class PhenotypeField(BaseAnnDataField):
     attr_name = "obs"
     attr_key = None
 
-    def __init__(self, keys: list[str], mod_key: str | None = None, ordered: Ordered = None) -> None:
+    def __init__(
+        self,
+        keys: list[str],
+        mod_key: str | None = None,
+        ordered: Ordered = None,
+        missing: str | Sequence[str] | None = None,
+    ) -> None:
         super().__init__()
-        self.keys, self._mod_key, self.ordered = list(keys), mod_key, ordered
+        self.keys, self._mod_key, self.ordered, self.missing = list(keys), mod_key, ordered, missing
 
     @property
     def mod_key(self) -> str | None:
         return self._mod_key
 
     def get_field_data(self, adata: AnnData | MuData) -> NDArray[np.int64]:
-        obs = _modality(adata, self.mod_key).obs
-        return encode_all(obs, {key: categories_of(obs[key]) for key in self.keys})[0]
+        return encode_all(_modality(adata, self.mod_key).obs, self._categories(adata))[0]
+
+    def _categories(self, adata: AnnData | MuData) -> dict[str, list[str]]:
+        obs, words = _modality(adata, self.mod_key).obs, missing_words(self.missing)
+        return {key: categories_of(obs[key], words) for key in self.keys}
 
     def validate_field(self, adata: AnnData | MuData) -> None:
         resolve_phenotypes(_modality(adata, self.mod_key).obs, self.keys)
@@ -114,12 +132,13 @@ class PhenotypeField(BaseAnnDataField):
     def register_field(self, adata: AnnData | MuData) -> dict[str, Any]:
         self.validate_field(adata)
         obs = _modality(adata, self.mod_key).obs
-        categories = {key: categories_of(obs[key]) for key in self.keys}
+        categories = self._categories(adata)
+        warn_of_words({key: obs[key] for key in self.keys}, self.missing)
         return {"categories": categories, "unseen": {}, "ordered": resolve_ordered(categories, self.ordered, obs)}
 
     def transfer_field(self, state_registry: dict, adata_target: AnnData | MuData, **_: Any) -> dict[str, Any]:
         categories = state_registry["categories"]
-        unseen = encode_all(_modality(adata_target, self.mod_key).obs, categories)[1]
+        unseen = encode_all(_modality(adata_target, self.mod_key).obs, categories, missing_words(self.missing))[1]
         warn_unseen(unseen)
         return {"categories": categories, "unseen": unseen, "ordered": state_registry.get("ordered", {})}
 

@@ -2,22 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from polygene_scverse._constants import PHENOTYPE_ALIASES, UNKNOWN
-from polygene_scverse._validate import label_of, shorten
+from polygene_scverse._constants import DOUBTFUL_WORDS, MISSING_WORDS, PHENOTYPE_ALIASES, UNKNOWN
+from polygene_scverse._validate import check_labels, label_of, shorten
 from polygene_scverse.data.read._ordered import number_of
 
 MOST_CATEGORIES = 1000
 MOST_NUMBERS = 100
+LOOKED_AT = 2000
+"""Cells that are looked at to suggest columns."""
 
 
-def labels(column: pd.Series) -> tuple[NDArray[np.integer], list[str | None], list[Any]]:
+def missing_words(missing: str | Sequence[str] | None) -> frozenset[str]:
+    """Labels, in lower case, that are read as missing values.
+
+    Parameters
+    ----------
+    missing
+        Labels besides the usual ones; None for these alone, an empty list for no label at all.
+    """
+    if missing is None:
+        return MISSING_WORDS
+    named = [missing] if isinstance(missing, str) else list(missing)
+    return MISSING_WORDS | {str(word).strip().lower() for word in named} if named else frozenset()
+
+
+def labels(
+    column: pd.Series, missing: Collection[str] = MISSING_WORDS
+) -> tuple[NDArray[np.integer], list[str | None], list[Any]]:
     """Number the distinct values of a column: position of each cell's value, labels, the values themselves."""
     if isinstance(column.dtype, pd.CategoricalDtype):
         values = list(column.cat.categories)
@@ -25,16 +44,17 @@ def labels(column: pd.Series) -> tuple[NDArray[np.integer], list[str | None], li
     else:
         positions, unique = pd.factorize(column)
         values = list(unique)
-    return np.where(positions < 0, len(values), positions), [*map(label_of, values), None], values
+    names = [label_of(value, missing) for value in values]
+    return np.where(positions < 0, len(values), positions), [*names, None], values
 
 
-def ordered_labels(column: pd.Series) -> list[str]:
+def ordered_labels(column: pd.Series, missing: Collection[str] = MISSING_WORDS) -> list[str]:
     """Labels that occur in a column, in a fixed order.
 
     An ordered or unordered categorical keeps its order; numbers, and labels that stand for numbers such as
     ``"34-year-old stage"``, stand in numeric order, other labels in alphabetical order.
     """
-    positions, names, values = labels(column)
+    positions, names, values = labels(column, missing)
     used = np.bincount(positions, minlength=len(names)) > 0
     found = [label for label, u in zip(names, used, strict=True) if u and label is not None]
     if not isinstance(column.dtype, pd.CategoricalDtype):
@@ -45,8 +65,48 @@ def ordered_labels(column: pd.Series) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def categories_of(column: pd.Series) -> list[str]:
+def words_found(column: pd.Series, words: Collection[str]) -> dict[str, int]:
+    """Which of some words, given in lower case, are labels of a column, and of how many cells."""
+    positions, names, _ = labels(column, ())
+    n_cells = np.bincount(positions, minlength=len(names))
+    found = [(name, int(n)) for name, n in zip(names, n_cells, strict=True) if name is not None and n]
+    return {name: n for name, n in found if name.lower() in words}
+
+
+def warn_of_words(columns: Mapping[str, pd.Series], missing: str | Sequence[str] | None = None) -> None:
+    """Say once which labels were read as missing values without being named so, and which were not.
+
+    Parameters
+    ----------
+    columns
+        Columns of phenotypes by name.
+    missing
+        What the user named, see `missing_words`.
+    """
+    if missing is not None:
+        return
+    said = []
+    for words, what in ((MISSING_WORDS, "read as missing"), (DOUBTFUL_WORDS, "kept as a label")):
+        for name, column in columns.items():
+            said += [f"{label!r} of {n} cells in {name!r} is {what}" for label, n in words_found(column, words).items()]
+    if said:
+        warnings.warn(
+            f"{'; '.join(said)}. Name further labels that mean no value in missing=, such as missing=['none']; with "
+            "missing=[] every label is kept.",
+            UserWarning,
+            stacklevel=4,
+        )
+
+
+def categories_of(column: pd.Series, missing: Collection[str] = MISSING_WORDS) -> list[str]:
     """Categories of a column, in the order of `ordered_labels`.
+
+    Parameters
+    ----------
+    column
+        The column.
+    missing
+        Labels, in lower case, that are read as missing values.
 
     Raises
     ------
@@ -54,16 +114,18 @@ def categories_of(column: pd.Series) -> list[str]:
         If every value is missing, if there is one category only, or if the column holds measurements.
     """
     name = column.name
-    found = ordered_labels(column)
+    found = ordered_labels(column, missing)
+    words = [] if len(found) > 1 else list(words_found(column, missing))
+    read = f" {shorten(words)} is read as missing: pass missing=[] to keep every label." if words else ""
     if not found:
         raise ValueError(
             f"`phenotypes`: all {len(column)} values of adata.obs[{name!r}] are missing. Leave the column out, or "
-            "fill it."
+            f"fill it.{read}"
         )
     if len(found) == 1:
         raise ValueError(
             f"`phenotypes`: adata.obs[{name!r}] has one category only, {found[0]!r}: there is nothing to tell apart. "
-            "Leave the column out."
+            f"Leave the column out.{read}"
         )
     is_float = pd.api.types.is_float_dtype(column.dtype)
     if len(found) > (MOST_NUMBERS if is_float else MOST_CATEGORIES):
@@ -74,23 +136,25 @@ def categories_of(column: pd.Series) -> list[str]:
     return found
 
 
-def encode(column: pd.Series, categories: Sequence[str]) -> tuple[NDArray[np.int64], list[str]]:
-    """Category codes of a column.
+def encode(
+    column: pd.Series, categories: Sequence[str], missing: Collection[str] = MISSING_WORDS
+) -> tuple[NDArray[np.int64], list[str]]:
+    """Category codes of a column; a label that is a category is none of the missing ones.
 
     Returns
     -------
     Codes, -1 where the value is missing or not among `categories`, shape (n_obs,); and the labels that are not.
     """
-    positions, names, _ = labels(column)
+    positions, names, _ = labels(column, ())
     code_of = {category: code for code, category in enumerate(categories)}
     table = np.array([UNKNOWN if label is None else code_of.get(label, UNKNOWN) for label in names], dtype=np.int64)
     used = np.bincount(positions, minlength=len(names)) > 0
-    unseen = [label for label, u in zip(names, used, strict=True) if u and label is not None and label not in code_of]
-    return table[positions], unseen
+    others = [label for label, u in zip(names, used, strict=True) if u and label is not None and label not in code_of]
+    return table[positions], [label for label in others if label.lower() not in missing]
 
 
 def encode_all(
-    obs: pd.DataFrame, categories: Mapping[str, Sequence[str]]
+    obs: pd.DataFrame, categories: Mapping[str, Sequence[str]], missing: Collection[str] = MISSING_WORDS
 ) -> tuple[NDArray[np.int64], dict[str, list[str]]]:
     """Codes of several columns; a column that is not there is unknown throughout.
 
@@ -102,7 +166,7 @@ def encode_all(
     unseen: dict[str, list[str]] = {}
     for i, (name, known) in enumerate(categories.items()):
         if name in obs.columns:
-            codes[:, i], new = encode(obs[name], known)
+            codes[:, i], new = encode(check_labels(obs, name, "adata"), known, missing)
             if new:
                 unseen[name] = new
     return codes, unseen
@@ -112,26 +176,27 @@ def find_phenotypes(obs: pd.DataFrame) -> list[str]:
     """Columns with a phenotype's usual name and at least two categories; of several names the first."""
     found = []
     for names in PHENOTYPE_ALIASES.values():
-        present = [name for name in names if name in obs.columns and looks_like_phenotype(obs[name])]
+        there = [name for name in names if (obs.columns == name).sum() == 1]
+        present = [name for name in there if looks_like_phenotype(obs[name])]
         found += present[:1]
     return found
 
 
 def looks_like_phenotype(column: pd.Series, most: int = 200) -> bool:
     """Whether a column has at least two categories, and few enough to be learned from this many cells."""
-    _, names, _ = labels(column)
-    n = len({label for label in names if label is not None})
-    if n < 2 or n > min(most, max(2, len(column) // 5)):
-        return False
     try:
-        return len(categories_of(column)) > 1
-    except ValueError:
+        _, names, _ = labels(column)
+        n = len({label for label in names if label is not None})
+        return 2 <= n <= min(most, max(2, len(column) // 5)) and len(categories_of(column)) > 1
+    except (TypeError, ValueError):  # lists and other objects; measurements
         return False
 
 
 def candidates(obs: pd.DataFrame) -> list[str]:
-    """Columns that look like phenotypes, for messages."""
-    return [str(name) for name in obs.columns if looks_like_phenotype(obs[name])]
+    """Columns that look like phenotypes in some of the cells, for messages."""
+    rows = np.unique(np.linspace(0, max(len(obs) - 1, 0), LOOKED_AT).astype(np.int64))[: len(obs)]
+    some = obs.iloc[rows].loc[:, ~obs.columns.duplicated(keep=False)]
+    return [str(name) for name in some.columns if looks_like_phenotype(some[name])]
 
 
 def resolve_phenotypes(obs: pd.DataFrame, phenotypes: str | Sequence[str] | None) -> list[str]:
@@ -165,4 +230,6 @@ def resolve_phenotypes(obs: pd.DataFrame, phenotypes: str | Sequence[str] | None
         )
     if len(set(keys)) != len(keys):
         raise ValueError(f"`phenotypes`: a column is named twice in {keys}. Name each once.")
+    for key in keys:
+        check_labels(obs, key, "phenotypes")
     return keys

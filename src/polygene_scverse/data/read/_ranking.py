@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
@@ -16,6 +17,8 @@ from polygene_scverse._threads import threads_kept
 from polygene_scverse._validate import shorten
 from polygene_scverse.data.read._expression import Expression
 
+FEWEST_CELLS = 3
+"""Cells from which variability can be told."""
 MOST_CELLS = 50_000
 """Cells that variability is computed from; of more, so many are drawn."""
 
@@ -90,39 +93,61 @@ def rank_genes(
     var_names = expression.var_names
     data = AnnData(sp.vstack(list(expression.blocks(rows)), format="csr"), var=pd.DataFrame(index=var_names))
     n_cells = np.bincount(data.X.indices, minlength=len(var_names))
-    if expression.scale == "counts":
+    if expression.scale.kind == "counts" and expression.footing is None:
         with threads_kept():
             sc.pp.normalize_total(data, target_sum=TARGET_SUM)
             sc.pp.log1p(data)
-    keys = ["dispersions_norm"]
+    else:
+        footing = expression.footing
+        totals = None if footing is None else footing.totals(data.X, expression.scale)
+        data.X.data = expression.scale.to_log1p(data.X, totals)
+    keys, batch_key = ["dispersions_norm"], None
     if batch is not None:
         data.obs["batch"] = pd.Categorical(batch.iloc[rows].astype(str).to_numpy())
-        keys = ["highly_variable_nbatches", *keys]
+        data = _without_small_batches(data)
+        if len(data.obs["batch"].cat.categories) > 1:
+            keys, batch_key = ["highly_variable_nbatches", *keys], "batch"
+        n_cells = np.bincount(data.X.indices, minlength=len(var_names))
     expressed = data[:, n_cells > 0].copy()
-    n_top_genes, batch_key = max(1, expressed.n_vars // 5), None if batch is None else "batch"
+    n_top_genes = max(1, expressed.n_vars // 5)
     with threads_kept():
         sc.pp.highly_variable_genes(expressed, n_top_genes=n_top_genes, batch_key=batch_key)
     order = expressed.var[keys].fillna(-np.inf).sort_values(keys, ascending=False, kind="stable").index
     return pd.Series(np.arange(len(order), dtype=float), index=order).reindex(var_names).rename(RANK)
 
 
+def _without_small_batches(data: AnnData) -> AnnData:
+    """The cells of batches in which variability can be told; all of them as one batch if there are none."""
+    expressing = np.diff(data.X.indptr) > 0
+    n_cells = data.obs["batch"][expressing].value_counts()  # silent cells tell nothing
+    if len(small := sorted(n_cells.index[n_cells < FEWEST_CELLS])) == 0:
+        return data
+    warnings.warn(
+        f"`batch_key`: the batches {shorten(small, 5)} have fewer than {FEWEST_CELLS} cells that express a gene: too "
+        "few to tell what varies, and left out of the ranking.",
+        UserWarning,
+        stacklevel=4,
+    )
+    if len(small) == len(n_cells):
+        data.obs["batch"] = pd.Categorical(["all"] * data.n_obs)
+        return data
+    return data[~data.obs["batch"].isin(small).to_numpy()].copy()
+
+
 def genes_by_rank(ranks: pd.Series, n_genes: int) -> list[str]:
-    """Names of the genes with the `n_genes` lowest ranks, lowest first.
+    """Names of the genes with the `n_genes` lowest ranks, lowest first; of equal ones those that come first in `ranks`.
+
+    Medians of ranks in batches, which scanpy's ``seurat_v3`` leaves, may be equal.
 
     Raises
     ------
     ValueError
-        If no gene has a rank, or two have the same.
+        If no gene has a rank.
     """
     ranks = ranks.dropna().astype(float).sort_values(kind="stable")
-    ranks = ranks[ranks < n_genes]
+    ranks = ranks[ranks < n_genes].head(n_genes)
     if ranks.empty:
         raise ValueError(
             f"`n_genes`: no gene has a rank below {n_genes} in adata.var[{RANK!r}]. Rank genes with pp.prepare."
-        )
-    if not ranks.is_unique:
-        raise ValueError(
-            f"`adata`: two genes have the same rank in adata.var[{RANK!r}], so their order is open. Rank genes with "
-            "pp.prepare, or pass genes= in order."
         )
     return [str(name) for name in ranks.index]

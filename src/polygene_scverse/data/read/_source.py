@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,46 @@ BLOCK = 8192
 """Rows that are read at a time."""
 LARGEST_GAP = 8
 """Rows of a file that are rather read in vain than jumped over."""
+COLUMNS = 1024
+"""Columns that are read at a time of a file that is stored by column."""
+
+
+def by_row(x: Any) -> Any:
+    """A matrix such that rows can be picked; one stored by column is turned once.
+
+    Parameters
+    ----------
+    x
+        A matrix of any kind. A backed one that is stored by column is read in blocks of columns, twice, and written by
+        row to a temporary file, which is gone with the result.
+    """
+    if getattr(x, "format", "") != "csc":
+        return x
+    return x.tocsr() if sp.issparse(x) else _turned(x)
+
+
+def _turned(x: Any) -> sp.csr_matrix:
+    """A backed matrix stored by column, as one stored by row whose entries are in a temporary file."""
+    n_obs, n_vars = x.shape
+    starts = range(0, n_vars, COLUMNS)
+    lengths = np.zeros(n_obs, dtype=np.int64)
+    for start in starts:
+        lengths += np.bincount(x[:, start : start + COLUMNS].indices, minlength=n_obs)
+    indptr = np.concatenate([[0], np.cumsum(lengths)])
+    n_entries, free = int(indptr[-1]), indptr[:-1].copy()
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:  # the maps outlive the names of their files
+        shape = (max(n_entries, 1),)
+        data: np.ndarray = np.memmap(Path(folder) / "data", dtype=np.float32, mode="w+", shape=shape)
+        columns: np.ndarray = np.memmap(Path(folder) / "columns", dtype=np.int64, mode="w+", shape=shape)
+        for start in starts:
+            part = sp.csr_matrix(x[:, start : start + COLUMNS])
+            row = np.repeat(np.arange(n_obs), np.diff(part.indptr))
+            at = free[row] + np.arange(part.nnz) - part.indptr[row]
+            data[at], columns[at] = part.data, part.indices + start
+            free += np.diff(part.indptr)
+    turned = sp.csr_matrix((n_obs, n_vars), dtype=np.float32)
+    turned.data, turned.indices, turned.indptr = data[:n_entries], columns[:n_entries], indptr
+    return turned
 
 
 def read_rows(x: Any, rows: NDArray[np.integer]) -> sp.csr_matrix:
@@ -21,7 +63,7 @@ def read_rows(x: Any, rows: NDArray[np.integer]) -> sp.csr_matrix:
     Parameters
     ----------
     x
-        Sparse (csr, csc; matrix or array) or dense, in memory or backed.
+        Sparse (csr, csc; matrix or array) or dense, in memory or backed; or computed when asked for, as dask's arrays.
     rows
         Row numbers, in any order; shape (n,).
 
@@ -48,17 +90,21 @@ def read_rows(x: Any, rows: NDArray[np.integer]) -> sp.csr_matrix:
 def _read_runs(x: Any, rows: NDArray[np.integer]) -> Any:
     """Ascending rows of a file, neighbours in one go: this is many times faster than row by row."""
     if not len(rows):
-        return x[rows]
+        return _computed(x[rows])
     parts = []
     for run in np.split(rows, np.flatnonzero(np.diff(rows) > LARGEST_GAP) + 1):
-        part = x[int(run[0]) : int(run[-1]) + 1]
+        part = _computed(x[int(run[0]) : int(run[-1]) + 1])
         parts.append(part if len(run) == part.shape[0] else part[run - run[0]])
     return parts[0] if len(parts) == 1 else sp.vstack(parts, "csr") if sp.issparse(parts[0]) else np.vstack(parts)
 
 
+def _computed(part: Any) -> Any:
+    """A part that is not computed yet, computed."""
+    return part.compute() if hasattr(part, "compute") else part
+
+
 def iterate_rows(x: Any, rows: NDArray[np.integer], block: int = BLOCK) -> Iterator[sp.csr_matrix]:
     """Read rows in blocks, so that memory stays bounded; see `read_rows`."""
-    if sp.issparse(x) and x.format == "csc":
-        x = x.tocsr()
+    x = by_row(x)
     for start in range(0, len(rows), block):
         yield read_rows(x, rows[start : start + block])

@@ -11,8 +11,10 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from polygene_scverse._validate import shorten
-from polygene_scverse.data.read._binning import Scale, digitize, normalize
+from polygene_scverse.data.read._binning import digitize
 from polygene_scverse.data.read._expression import Expression
+from polygene_scverse.data.read._scale import Scale
+from polygene_scverse.data.read._totals import Footing
 
 
 @dataclass(frozen=True)
@@ -111,15 +113,25 @@ class Tokenizer:
         Scale of the data.
     edges
         Lower edge of each bin; shape (n_bins,).
+    footing
+        Which columns make the total of a cell; None for what the scale says.
     """
 
     slots: NDArray[np.int32]
     measured: NDArray[np.bool_]
     scale: Scale
     edges: NDArray[np.float64]
+    footing: Footing | None = None
 
     @classmethod
-    def match(cls, genes: Sequence[str], var_names: pd.Index, scale: Scale, edges: NDArray[np.float64]) -> Tokenizer:
+    def match(
+        cls,
+        genes: Sequence[str],
+        var_names: pd.Index,
+        scale: Scale,
+        edges: NDArray[np.float64],
+        footing: Footing | None = None,
+    ) -> Tokenizer:
         """Match columns to gene slots by name.
 
         Raises
@@ -137,17 +149,15 @@ class Tokenizer:
                 f"{len(index)} genes of the model, e.g. {shorten(genes, 3)}. Genes are matched by name: "
                 "set adata.var_names to the same kind of identifier."
             )
-        return cls(slots, measured, scale, edges)
+        return cls(slots, measured, scale, edges, footing)
 
     def __call__(self, x: sp.csr_matrix) -> Cells:
         """Tokens of rows; `x` has sorted indices and no stored zeros, shape (n_cells, n_vars)."""
         row = np.repeat(np.arange(x.shape[0]), np.diff(x.indptr))
         slot = self.slots[x.indices]
         keep = slot >= 0
-        values = x.data[keep]
-        if self.scale == "counts":  # the total includes genes that the model does not have
-            totals = np.bincount(row, weights=x.data, minlength=x.shape[0])
-            values = normalize(values, totals[row[keep]])
+        totals = None if self.footing is None else self.footing.totals(x, self.scale)
+        values = self.scale.to_log1p(x, totals, keep)  # totals include genes that the model does not have
         row, slot = row[keep], slot[keep]
         bins = digitize(values, self.edges)
         if not bins.all():

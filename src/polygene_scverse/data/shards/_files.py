@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import glob
 import re
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import anndata
 import h5py
 import pandas as pd
 import scipy.sparse as sp
@@ -19,6 +21,7 @@ from numpy.typing import NDArray
 from polygene_scverse._constants import RANK
 from polygene_scverse._validate import check_not_empty, check_unique_names, shorten
 from polygene_scverse.data.read._source import iterate_rows
+from polygene_scverse.data.read._totals import Footing, genes_only
 
 Paths = str | Path | Sequence[str | Path]
 
@@ -39,6 +42,10 @@ class ShardFile:
         Gene names.
     ranks
         ``var["highly_variable_rank"]``, None where it is not there.
+    footing
+        Which columns make the total of a cell; None for all.
+    noted
+        ``uns["log1p"]``, None where it is not there.
     """
 
     path: Path
@@ -46,6 +53,8 @@ class ShardFile:
     n_obs: int
     var_names: pd.Index
     ranks: pd.Series | None
+    footing: Footing | None = None
+    noted: Mapping[str, Any] | None = None
 
     def iterate(self, rows: NDArray[Any]) -> Iterator[sp.csr_matrix]:
         """Ascending rows, in blocks; the file is closed at the end."""
@@ -76,10 +85,16 @@ def open_shard(path: Path, layer: str | None = None, use_raw: bool = False) -> t
     place = "raw/X" if use_raw else "X" if layer is None else f"layers/{layer}"
     try:
         with opened(path) as root:
-            obs, there = read_elem(root["obs"]), place in root
-            if there:
-                var, shape = read_elem(root["raw/var" if use_raw else "var"]), _matrix(root, path, place).shape
+            old = isinstance(root["obs"], h5py.Dataset)  # a compound table, as anndata wrote it up to 0.6
+            place = "raw.X" if old and use_raw else place
+            there, noted = place in root, None
+            if there and not old:
+                obs, var = read_elem(root["obs"]), read_elem(root["raw/var" if use_raw else "var"])
+                noted = read_elem(root["uns/log1p"]) if "uns/log1p" in root else None
+            shape = _matrix(root, path, place).shape if there else (0, 0)
             others = list(root["layers"]) if "layers" in root else []
+        if there and old:
+            obs, var, noted = _old_tables(path, use_raw)
     except (OSError, KeyError) as error:
         raise ValueError(
             f"`adata`: {path} cannot be read as an h5ad file or a zarr store ({type(error).__name__}: {error}). Write "
@@ -89,11 +104,23 @@ def open_shard(path: Path, layer: str | None = None, use_raw: bool = False) -> t
         raise KeyError(f"`adata`: {place} is not in {path}. Pass another layer=, of {others}, or use_raw=.")
     try:
         check_not_empty(*shape)
-        check_unique_names(var.index)
+        check_unique_names(var.index, "raw.var_names" if use_raw else "var_names")
     except ValueError as error:
         raise ValueError(f"{error} This is said of {path}.") from error
     ranks = var[RANK].astype(float) if RANK in var else None
-    return ShardFile(path, place, int(shape[0]), var.index.astype(str), ranks), obs
+    noted = noted if noted is None or isinstance(noted, Mapping) else {}
+    return ShardFile(path, place, int(shape[0]), var.index.astype(str), ranks, genes_only(var), noted), obs
+
+
+def _old_tables(path: Path, use_raw: bool) -> tuple[pd.DataFrame, pd.DataFrame, Any]:
+    """Tables of cells and genes of a file of anndata 0.6, and what scanpy notes of a logarithm."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that the file is old
+        adata = anndata.read_h5ad(path, backed="r")
+    try:
+        return adata.obs, adata.raw.var if use_raw else adata.var, adata.uns.get("log1p")
+    finally:
+        adata.file.close()
 
 
 @contextmanager

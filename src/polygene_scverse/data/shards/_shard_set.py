@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 
@@ -17,7 +17,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from polygene_scverse._constants import PHENOTYPE_ALIASES
-from polygene_scverse._validate import shorten
+from polygene_scverse._validate import check_labels, shorten
 from polygene_scverse.data.read._phenotypes import candidates, resolve_phenotypes
 from polygene_scverse.data.read._tokens import Cells, Tokenizer
 from polygene_scverse.data.shards._files import Paths, ShardFile, expand_paths, open_shard
@@ -79,7 +79,7 @@ class ShardSet:
             file, obs = open_shard(path, layer, use_raw)
             same = next((f.var_names for f in files if f.var_names.equals(file.var_names)), file.var_names)
             ranks = None if file.ranks is None else file.ranks.set_axis(same)  # names are kept once
-            files.append(ShardFile(path, file.place, file.n_obs, same, ranks))
+            files.append(replace(file, var_names=same, ranks=ranks))
             tables.append(_used_columns(obs, path, wanted, group_key))
         _check_common_genes(files)
         names = [file.path.name for file in files]
@@ -147,9 +147,10 @@ def _used_columns(
                 f"`{argument}`: {key!r} is not among the columns of obs in {path}. Columns that look like phenotypes: "
                 f"{shorten(candidates(obs))}. Pass one that every file has."
             )
+        check_labels(obs, key, argument)
     keys = [key for _, key in named]
     if phenotypes is None:
-        usual = [name for names in PHENOTYPE_ALIASES.values() for name in names if name in obs]
+        usual = [name for names in PHENOTYPE_ALIASES.values() for name in names if (obs.columns == name).sum() == 1]
         keys += usual or resolve_phenotypes(obs, None)  # which says what there is
     return obs[list(dict.fromkeys(keys))].reset_index(drop=True)
 

@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from polygene_scverse._validate import shorten
-from polygene_scverse.data.read._binning import Scale, detect_scale
 from polygene_scverse.data.read._dispersions import DispersionSums
+from polygene_scverse.data.read._expression import SAMPLE_ROWS
 from polygene_scverse.data.read._ranking import genes_by_rank
+from polygene_scverse.data.read._scale import Scale, detect_scale
 from polygene_scverse.data.read._source import BLOCK
 from polygene_scverse.data.read._tokens import Tokenizer
+from polygene_scverse.data.read._totals import column_shares
 from polygene_scverse.data.shards._files import ShardFile
 from polygene_scverse.data.shards._shard_set import ShardSet
 
 
 def survey(
     shards: ShardSet, rows: NDArray[np.int64], n_genes: int, genes: Sequence[str] | None = None
-) -> tuple[list[str], Scale]:
+) -> tuple[list[str], list[Scale]]:
     """Read every cell once: check expression, tell its scale, and rank genes on the training cells.
 
     Parameters
@@ -38,12 +42,12 @@ def survey(
 
     Returns
     -------
-    The genes, most variable first, and the scale.
+    The genes, most variable first, and the scale of each file.
 
     Raises
     ------
     ValueError
-        If values are neither raw counts nor log1p of counts per 10,000, or files differ in that; the file is named.
+        If the values of a file cannot be told, or some files hold counts and others logarithms; the file is named.
     KeyError
         If one of `genes` is in no file.
     """
@@ -53,47 +57,51 @@ def survey(
     wanted = genes is None and ranks is None
     moments = DispersionSums(len(shards.var_names)) if wanted else None
     training = dict(shards.by_file(rows))
-    scales: dict[Scale, Path] = {}
+    found: list[tuple[Scale, Path]] = []
     for k, file in enumerate(shards.files):
         scale = _survey_file(file, training.get(k, np.zeros(0, dtype=np.int64)), shards.var_names, moments)
-        scales.setdefault(scale, file.path)
-        if len(scales) > 1:
-            (a, in_a), (b, in_b) = scales.items()
+        found.append((scale, file.path))
+        first, in_first = found[0]
+        if first.kind != scale.kind:
             raise ValueError(
-                f"`adata`: found {a} in {in_a}, but {b} in {in_b}. Pass files that hold raw counts in all, or log1p of "
-                "counts per 10,000 in all."
+                f"`adata`: found {first} in {in_first}, but {scale} in {file.path}. Pass files that hold raw counts in "
+                "all, or log1p of normalised counts in all."
             )
     if moments is not None:
         ranks = moments.rank(shards.var_names)
     chosen = genes_by_rank(ranks, n_genes) if ranks is not None else list(genes or [])
-    return chosen, next(iter(scales))
+    return chosen, [scale for scale, _ in found]
+
+
+def scale_of_file(file: ShardFile) -> Scale:
+    """Scale of a file, told by some of its rows.
+
+    Raises
+    ------
+    ValueError
+        As for `detect_scale`; the file is named.
+    """
+    rows = np.unique(np.linspace(0, file.n_obs - 1, SAMPLE_ROWS).astype(np.int64))
+    sample = sp.vstack(list(file.iterate(rows)), format="csr")
+    if not sample.nnz:  # silent cells tell nothing
+        every = file.iterate(np.arange(file.n_obs))
+        sample = next((block for block in every if block.nnz), sample)
+        sample = sample[np.flatnonzero(np.diff(sample.indptr))[:SAMPLE_ROWS]]
+    return detect_scale(sample, f"{file.place} of {file.path}", noted=file.noted)
 
 
 def _survey_file(
     file: ShardFile, training: NDArray[np.int64], var_names: pd.Index, moments: DispersionSums | None
 ) -> Scale:
-    """Scale of a file; adds its training cells to the moments."""
-    where = f"{file.place} of {file.path}"
-    every = np.arange(file.n_obs)
-    first = next(file.iterate(every[:BLOCK])).data
-    guess: Scale = "log1p"
-    if np.isfinite(first).all():
-        guess = "counts" if np.array_equal(first, np.rint(first)) else "log1p"
-    columns = var_names.get_indexer(file.var_names)
-
-    def values(scale: Scale, of_file: DispersionSums | None) -> Iterator[NDArray[np.floating]]:
-        for start, block in zip(range(0, file.n_obs, BLOCK), file.iterate(every), strict=True):
-            yield block.data  # checked before it is added
-            if of_file is not None:
-                part = training[slice(*np.searchsorted(training, [start, start + BLOCK]))] - start
-                of_file.add(block if len(part) == block.shape[0] else block[part], columns, scale)
-
-    of_file = None if moments is None else DispersionSums(len(var_names))
-    scale = detect_scale(values(guess, of_file), where)
-    if of_file is not None and scale != guess:  # whole numbers in the first block only
-        of_file = DispersionSums(len(var_names))
-        detect_scale(values(scale, of_file), where)
-    if moments is not None and of_file is not None:
+    """Scale of a file, whose values are checked; adds its training cells to the moments."""
+    scale, columns = scale_of_file(file), var_names.get_indexer(file.var_names)
+    of_file = DispersionSums(len(var_names))
+    for start, block in zip(range(0, file.n_obs, BLOCK), file.iterate(np.arange(file.n_obs)), strict=True):
+        scale.check(block.data, f"{file.place} of {file.path}")  # before it is added
+        if moments is not None:
+            part = training[slice(*np.searchsorted(training, [start, start + BLOCK]))] - start
+            of_file.add(block if len(part) == block.shape[0] else block[part], columns, scale, file.footing)
+    if moments is not None:
         moments += of_file
     return scale
 
@@ -116,7 +124,32 @@ def common_ranks(files: Sequence[ShardFile]) -> pd.Series | None:
     return None
 
 
-def tokenizers_of(shards: ShardSet, genes: Sequence[str], scale: Scale, edges: NDArray[np.float64]) -> list[Tokenizer]:
+def shares_of(shards: ShardSet, rows: NDArray[np.int64], scales: Sequence[Scale]) -> dict[str, float]:
+    """Mean share of a cell's counts that each gene has, over the files that have it, see `column_shares`.
+
+    Parameters
+    ----------
+    shards
+        The files.
+    rows
+        Ascending numbers of some training cells.
+    scales
+        Scale of each file.
+    """
+    sums = pd.Series(0.0, index=shards.var_names)
+    n_cells = sums.copy()
+    for k, of_file in shards.by_file(rows):
+        file = shards.files[k]
+        shares = column_shares(file.iterate(of_file), file.var_names, scales[k], file.footing)
+        sums[list(shares)] += len(of_file) * np.array(list(shares.values()))
+        n_cells[list(shares)] += len(of_file)
+    there = sums[n_cells > 0] / n_cells[n_cells > 0]
+    return {str(name): float(share) for name, share in (there / max(1.0, there.sum())).items()}
+
+
+def tokenizers_of(
+    shards: ShardSet, genes: Sequence[str], scales: Sequence[Scale], edges: NDArray[np.float64]
+) -> list[Tokenizer]:
     """A tokenizer for each file; genes are matched by name.
 
     Raises
@@ -125,14 +158,16 @@ def tokenizers_of(shards: ShardSet, genes: Sequence[str], scale: Scale, edges: N
         If a file has none of the genes.
     """
     of_names: dict[int, Tokenizer] = {}
-    for file in shards.files:
+    found = []
+    for file, scale in zip(shards.files, scales, strict=True):
         key = id(file.var_names)  # files with the same genes share the object
         if key not in of_names:
             try:
                 of_names[key] = Tokenizer.match(genes, file.var_names, scale, edges)
             except ValueError as error:
                 raise ValueError(f"{error} This is said of {file.path}.") from error
-    return [of_names[id(file.var_names)] for file in shards.files]
+        found.append(replace(of_names[key], scale=scale, footing=file.footing))
+    return found
 
 
 def warn_unmeasured(shards: ShardSet, genes: Sequence[str], tokenizers: Sequence[Tokenizer]) -> None:

@@ -12,14 +12,15 @@ from scvi.model.base import BaseModelClass
 
 from polygene_scverse._compat import registry_without_data
 from polygene_scverse._layout import TokenLayout
-from polygene_scverse.data.read._binning import EVERY_VALUE, Scale, make_edges
+from polygene_scverse.data.read._binning import EVERY_VALUE, make_edges
 from polygene_scverse.data.read._fields import ExpressionField, PhenotypeField
 from polygene_scverse.data.read._ordered import Ordered, resolve_ordered
-from polygene_scverse.data.read._phenotypes import categories_of
+from polygene_scverse.data.read._phenotypes import categories_of, missing_words, warn_of_words
+from polygene_scverse.data.read._scale import Scale
 from polygene_scverse.data.shards._feed import ShardFeed
 from polygene_scverse.data.shards._shard_set import ShardSet
-from polygene_scverse.data.shards._survey import tokenizers_of, warn_unmeasured
-from polygene_scverse.model.training._training import TrainingCells
+from polygene_scverse.data.shards._survey import shares_of, tokenizers_of, warn_unmeasured
+from polygene_scverse.model.training._training import SHARE_CELLS, TrainingCells
 
 
 def read_shards(
@@ -27,7 +28,7 @@ def read_shards(
     rows: tuple[NDArray[np.int64], NDArray[np.int64]],
     layout: TokenLayout,
     columns: Mapping[str, list[str]],
-    scale: Scale,
+    scales: Sequence[Scale],
     *,
     binning: Any,
     groups: Any,
@@ -48,8 +49,8 @@ def read_shards(
         Ids and positions.
     columns
         The obs column of each phenotype, and its categories.
-    scale
-        Scale of expression.
+    scales
+        Scale of each file.
     binning
         How edges are cut, see `make_edges`.
     groups
@@ -59,7 +60,7 @@ def read_shards(
     """
 
     def feed(at: NDArray[np.int64], edges: NDArray[np.float64]) -> ShardFeed:
-        tokenizers = tokenizers_of(shards, layout.genes, scale, edges)
+        tokenizers = tokenizers_of(shards, layout.genes, scales, edges)
         return ShardFeed(shards, at, layout, dict(columns), tokenizers, buffer_cells)
 
     every = feed(rows[0], EVERY_VALUE)
@@ -69,11 +70,16 @@ def read_shards(
     train = feed(rows[0], edges)
     train.lengths = np.resize(sample.rebinned(edges).lengths, len(rows[0]))
     held_out = feed(rows[1], edges).read(np.arange(len(rows[1]))) if len(rows[1]) else None
-    return TrainingCells(train, held_out, edges.tolist(), groups)
+    some = rows[0][np.unique(np.linspace(0, len(rows[0]) - 1, SHARE_CELLS).astype(np.int64))]
+    return TrainingCells(train, held_out, edges.tolist(), groups, shares_of(shards, some, scales))
 
 
 def shard_registry(
-    model_cls: type[BaseModelClass], shards: ShardSet, phenotypes: Sequence[str], ordered: Ordered
+    model_cls: type[BaseModelClass],
+    shards: ShardSet,
+    phenotypes: Sequence[str],
+    ordered: Ordered,
+    missing: str | Sequence[str] | None = None,
 ) -> dict[str, Any]:
     """What ``setup_anndata`` would have registered of all cells together.
 
@@ -87,10 +93,13 @@ def shard_registry(
         Obs columns to learn.
     ordered
         Phenotypes whose categories have an order.
+    missing
+        Labels that mean "no value", see `missing_words`.
     """
     where: dict[str, Any] = {"layer": shards.layer, "use_raw": shards.use_raw}
-    args = {"phenotype_keys": list(phenotypes), **where, "ordered": ordered}
-    categories = {key: categories_of(shards.obs[key]) for key in phenotypes}
+    args = {"phenotype_keys": list(phenotypes), **where, "ordered": ordered, "missing": missing}
+    categories = {key: categories_of(shards.obs[key], missing_words(missing)) for key in phenotypes}
+    warn_of_words({key: shards.obs[key] for key in phenotypes}, missing)
     order = resolve_ordered(categories, ordered, shards.obs)
     names = list(shards.var_names)
     expression = {"n_obs": shards.n_obs, "n_vars": len(names), "column_names": names}

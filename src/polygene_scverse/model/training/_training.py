@@ -20,6 +20,7 @@ from polygene_scverse.data.feed._masking import MaskingRates
 from polygene_scverse.data.feed._table import CellTable
 from polygene_scverse.data.read._binning import EVERY_VALUE, make_edges
 from polygene_scverse.data.read._expression import Expression
+from polygene_scverse.data.read._totals import column_shares
 from polygene_scverse.data.shards._feed import ShardFeed
 from polygene_scverse.data.shards._loader import ShardSplitter
 from polygene_scverse.engine import Engine
@@ -33,6 +34,8 @@ from polygene_scverse.model.training._trainer import trainer_defaults
 
 logger = logging.getLogger(__name__)
 
+SHARE_CELLS = 1024
+"""Training cells that tell what share of the counts each gene has."""
 CELL_VISITS, GENE_VISITS = 50_000, 5_000_000
 """Cells, and expressed genes of them, seen in a training of default length, counting repeats."""
 MIN_EPOCHS, MAX_EPOCHS = 4, 20
@@ -58,12 +61,15 @@ class TrainingCells:
         Lower edge of each expression bin.
     groups
         Group of each cell of the data set, if whole groups are held out.
+    shares
+        Mean share of a cell's counts that each column has, by name.
     """
 
     train: CellTable | ShardFeed
     validation: CellTable | None
     edges: list[float]
     groups: pd.Series | None = None
+    shares: Mapping[str, float] | None = None
 
 
 def read_training_cells(
@@ -102,7 +108,9 @@ def read_training_cells(
     held_out = None
     if len(rows[1]):
         held_out = AnnDataCells.of(expression, obs, rows[1], layout, columns, edges).read_all()
-    return TrainingCells(train, held_out, edges.tolist(), groups)
+    some = rows[0][np.unique(np.linspace(0, len(rows[0]) - 1, SHARE_CELLS).astype(np.int64))]
+    shares = column_shares(expression.blocks(some), expression.var_names, expression.scale, expression.footing)
+    return TrainingCells(train, held_out, edges.tolist(), groups, shares)
 
 
 def default_max_epochs(lengths: NDArray[np.integer]) -> int:
@@ -144,7 +152,7 @@ def train_model(
     before, edges_before = replace(state), model.edges_
 
     def begin() -> None:
-        state.invalidate(counts, pairs)
+        state.invalidate(counts, pairs, cells.shares)
         fit_gene_decoder(model.module, train, seed)
 
     run = TrainingRun(

@@ -1,0 +1,299 @@
+"""Inputs that real files have and that nobody expects: each verb works, or says in words what is wrong."""
+
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.sparse as sp
+from anndata import read_h5ad
+
+import polygene_scverse as pgs
+from polygene_scverse.data.read import _source
+from polygene_scverse.data.read._expression import Expression
+from polygene_scverse.data.read._phenotypes import candidates
+from polygene_scverse.data.read._ranking import genes_by_rank
+from polygene_scverse.data.read._source import read_rows
+
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")
+
+
+def cells(seed=0, **kwargs):
+    return pgs.datasets.simulate(**({"n_obs": 200, "n_vars": 80, "seed": seed} | kwargs))
+
+
+def train(adata, **kwargs):
+    return pgs.tl.train(
+        adata, **({"phenotypes": ["cell_type"], "max_epochs": 1, "n_genes": 50, "verbose": False} | kwargs)
+    )
+
+
+@pytest.fixture(scope="module")
+def model():
+    return train(cells())
+
+
+def proba(model, adata):
+    return model.predict_phenotype(adata)["cell_type"].to_numpy()
+
+
+FEW = {"max_epochs": 1, "n_genes": 20}
+VERBS = {
+    "train": lambda a, m: train(a),
+    "train, unnamed": lambda a, m: train(a, phenotypes=None),
+    "predict": lambda a, m: pgs.tl.predict_phenotype(a, model=m),
+    "given": lambda a, m: pgs.tl.predict_phenotype(a, model=m, given="cell_type"),
+    "embed": lambda a, m: pgs.tl.embed(a, model=m),
+    "novelty": lambda a, m: pgs.tl.novelty(a, model=m),
+    "fill": lambda a, m: pgs.tl.fill_phenotype(a, model=m),
+    "score": lambda a, m: pgs.tl.score_tokens(a, model=m),
+    "genes": lambda a, m: pgs.tl.gene_interactions(a, model=m, groupby="cell_type"),
+    "prepare": lambda a, m: pgs.pp.prepare(a, batch_key="donor"),
+    "confounding": lambda a, m: pgs.pp.confounding(a, group_key="donor"),
+    "evaluate": lambda a, m: pgs.tl.evaluate(
+        a, phenotypes=["cell_type"], group_key="donor", rivals="majority", n_bootstrap=5, train_kwargs=FEW
+    ),
+    "audit": lambda a, m: pgs.tl.audit(
+        a, phenotypes=["cell_type"], sample_key="donor", n_folds=2, max_epochs=1, train_kwargs={"n_genes": 20}
+    ),
+}
+
+
+def with_objects(adata):
+    adata.obs["clones"] = [[1, 2]] * adata.n_obs
+    adata.obs["notes"] = [{"a": 1}] * adata.n_obs
+    adata.obs["array"] = [np.arange(2)] * adata.n_obs
+    return adata
+
+
+def doubled(adata):
+    adata.obs["x"] = adata.obs["sex"].to_numpy()
+    adata.obs = pd.concat([adata.obs, adata.obs[["x"]]], axis=1)
+    return adata
+
+
+@pytest.mark.parametrize("change", [with_objects, doubled])
+@pytest.mark.parametrize("verb", VERBS)
+def test_columns_that_are_not_asked_for_do_not_matter(verb, change, model):
+    VERBS[verb](change(cells(seed=1)), model)
+
+
+@pytest.mark.parametrize(
+    ("argument", "call"),
+    [
+        ("phenotypes", lambda a, m, key: train(a, phenotypes=[key])),
+        ("group_key", lambda a, m, key: train(a, group_key=key)),
+        ("batch_key", lambda a, m, key: pgs.pp.prepare(a, batch_key=key)),
+        ("group_key", lambda a, m, key: pgs.pp.confounding(a, group_key=key)),
+        ("groupby", lambda a, m, key: pgs.tl.gene_interactions(a, model=m, groupby=key)),
+        ("sample_key", lambda a, m, key: pgs.tl.audit(a, sample_key=key)),
+    ],
+)
+def test_the_error_names_the_argument(argument, call, model):
+    for key, words in (("clones", "holds values of the type list"), ("x", "has 2 columns called 'x'")):
+        with pytest.raises(ValueError, match=f"`{argument}`: adata.obs.*{words}"):
+            call(doubled(with_objects(cells())), model, key)
+    with pytest.raises(KeyError, match=f"`{argument}`: .*look like phenotypes: .*cell_type"):
+        call(doubled(with_objects(cells())), model, "celltype")
+
+
+def test_candidates_look_at_some_cells():
+    obs = pd.DataFrame({f"s{i}": pd.Series([f"{j % 3}" for j in range(3000)], dtype=object) for i in range(5)})
+    obs["lists"] = [[1]] * 3000
+    assert candidates(obs) == [f"s{i}" for i in range(5)]
+    assert candidates(obs.iloc[:0]) == []
+
+
+# files
+
+
+@pytest.fixture
+def on_disk(tmp_path):
+    def write(form):
+        adata = cells(seed=1)
+        adata.X = {"csr": sp.csr_matrix, "csc": sp.csc_matrix, "dense": lambda x: x.toarray()}[form](adata.X)
+        adata.write_h5ad(tmp_path / f"{form}.h5ad")
+        return read_h5ad(tmp_path / f"{form}.h5ad", backed="r")
+
+    return write
+
+
+@pytest.mark.parametrize("form", ["csr", "csc", "dense"])
+def test_backed_in_each_form(form, on_disk, model, monkeypatch):
+    monkeypatch.setattr(_source, "COLUMNS", 7)
+    monkeypatch.setattr(_source, "BLOCK", 64)
+    np.testing.assert_allclose(proba(model, on_disk(form)), proba(model, cells(seed=1)), atol=1e-6)
+    np.testing.assert_allclose(proba(model, on_disk(form)[20:40]), proba(model, cells(seed=1)[20:40].copy()), atol=1e-6)
+
+
+def test_a_file_by_column_is_read_twice_whatever_is_asked(on_disk, monkeypatch):
+    adata, reads = on_disk("csc"), []
+    kind = type(adata.X)
+    real = kind.__getitem__
+    monkeypatch.setattr(kind, "__getitem__", lambda self, at: reads.append(at) or real(self, at))
+    expression = Expression.of(adata)
+    for start in range(0, 200, 20):
+        block = expression.rows(np.arange(start, start + 20))
+        assert (block != cells(seed=1).X[start : start + 20]).nnz == 0
+    assert len(reads) == 2
+
+
+@pytest.mark.parametrize("verb", ["predict", "embed", "novelty", "fill", "score", "prepare", "evaluate", "audit"])
+def test_slice_of_a_backed_file_is_refused_before_anything_is_computed(verb, on_disk, model, monkeypatch):
+    monkeypatch.setattr(Expression, "of", lambda *args: pytest.fail("expression was read"))
+    with pytest.raises(ValueError, match=r"`adata`: found a slice of a backed file.*to_memory\(\)"):
+        VERBS[verb](on_disk("csr")[:50], model)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_backed(verb, on_disk, model):
+    VERBS[verb](on_disk("csr"), model)
+
+
+class Lazy:
+    """An array that is computed when asked to, as dask's."""
+
+    def __init__(self, x):
+        self.x, self.shape, self.read = x, x.shape, []
+
+    def __getitem__(self, at):
+        part = Lazy(self.x[at])
+        part.read = self.read
+        return part
+
+    def compute(self):
+        self.read.append(self.shape[0])
+        return self.x
+
+
+def test_lazy_arrays_are_computed_in_blocks():
+    x = cells(n_obs=1000).X
+    lazy = Lazy(x)
+    rows = np.array([150, 3, 3, 4, 60])
+    assert (read_rows(lazy, rows) != x[rows]).nnz == 0
+    expression = Expression(lazy, cells().var_names, "adata.X")
+    assert (sp.vstack(list(expression.blocks(np.arange(1000), 50))) != x).nnz == 0
+    assert max(lazy.read) <= 50
+
+
+def test_file_of_anndata_0_6(tmp_path):
+    adata, path = cells(), tmp_path / "old.h5ad"
+    adata.raw = adata.copy()
+    labels = adata.obs["cell_type"].cat
+    with h5py.File(path, "w") as file:
+        for name in ("X", "raw.X"):
+            group, x = file.create_group(name), sp.csr_matrix(adata.X)
+            group.attrs["h5sparse_format"], group.attrs["h5sparse_shape"] = "csr", np.array(x.shape)
+            for key in ("data", "indices", "indptr"):
+                group[key] = getattr(x, key)
+        obs = np.zeros(adata.n_obs, dtype=[("index", "S20"), ("cell_type", "i1")])
+        obs["index"], obs["cell_type"] = adata.obs_names.to_numpy().astype("S20"), labels.codes
+        var = np.zeros(adata.n_vars, dtype=[("index", "S20")])
+        var["index"] = adata.var_names.to_numpy().astype("S20")
+        file["obs"], file["var"], file["raw.var"] = obs, var, var
+        file.create_group("uns")["cell_type_categories"] = np.array(list(labels.categories), dtype="S20")
+    adata.write_h5ad(tmp_path / "new.h5ad")
+    for use_raw in (False, True):
+        old, new = (train(tmp_path / f"{name}.h5ad", use_raw=use_raw) for name in ("old", "new"))
+        assert old.categories == new.categories
+        assert old.genes == new.genes
+        np.testing.assert_array_equal(proba(old, cells(seed=1)), proba(new, cells(seed=1)))
+
+
+# matrices
+
+
+@pytest.mark.parametrize("verb", ["train", "predict", "embed", "prepare", "evaluate", "audit"])
+def test_nothing_expressed(verb, model):
+    adata = cells()
+    adata.X = sp.csr_matrix(adata.shape, dtype=np.float32)
+    with pytest.raises(ValueError, match=r"`adata`: adata\.X has no value above 0"):
+        VERBS[verb](adata, model)
+
+
+def test_some_silent_cells(model):
+    adata = cells(seed=1)
+    x = adata.X.tolil()
+    x[::2] = 0
+    adata.X = x.tocsr()
+    assert np.isfinite(proba(model, adata)).all()
+    np.testing.assert_allclose(proba(model, adata)[1::2], proba(model, cells(seed=1))[1::2], atol=1e-6)
+
+
+def test_duplicates_in_raw():
+    adata = cells()
+    names = adata.var_names.to_numpy().copy()
+    names[1] = names[0]
+    adata.var_names = names
+    adata.raw = adata.copy()
+    with pytest.raises(ValueError, match=r"more than once in adata\.raw\.var_names.*raw\.var_names_make_unique\(\)"):
+        train(adata, use_raw=True)
+    adata.var_names_make_unique()
+    assert train(adata, use_raw=True, n_genes=80).layout.n_genes == 80
+    other = cells()
+    other.raw = adata.raw.to_adata()
+    other = other[:, 5:].copy()
+    with pytest.raises(ValueError, match=r"set adata\.raw = raw"):
+        train(other, use_raw=True)
+    raw = other.raw.to_adata()
+    raw.var_names_make_unique()
+    other.raw = raw
+    train(other, use_raw=True)
+
+
+# genes and batches
+
+
+def test_equal_ranks_are_ordered_stably():
+    rank = np.full(80, np.nan)
+    rank[:40] = np.repeat(np.arange(20), 2)[::-1] + 0.5
+    adata = cells()
+    adata.var["highly_variable_rank"] = rank
+    assert train(adata, n_genes=10).genes == [f"gene_{i}" for i in (38, 39, 36, 37, 34, 35, 32, 33, 30, 31)]
+    assert genes_by_rank(pd.Series({"b": 0.0, "a": 0.0, "c": 1.0}), 2) == ["b", "a"]
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 5])
+@pytest.mark.parametrize("n_vars", [20, 80])
+def test_small_batches(n, n_vars):
+    adata = cells(n_vars=n_vars)
+    batch = np.array(["a"] * 100 + ["b"] * 100, dtype=object)
+    adata.obs["batch"] = batch
+    batch[50 : 50 + n] = "c"
+    small = cells(n_vars=n_vars)
+    small.obs["batch"] = batch
+    pgs.pp.prepare(small, batch_key="batch")
+    assert small.var["highly_variable_rank"].notna().all()
+    if n < 3:
+        without = small[small.obs["batch"] != "c"].copy()
+        pgs.pp.prepare(without, batch_key="batch")
+        pd.testing.assert_series_equal(without.var["highly_variable_rank"], small.var["highly_variable_rank"])
+
+
+def test_small_batches_are_said():
+    adata = cells()
+    adata.obs["batch"] = ["a"] * 100 + ["b"] * 99 + ["c"]
+    with pytest.warns(UserWarning, match=r"`batch_key`: the batches \['c'\] have fewer than 3 cells"):
+        pgs.pp.prepare(adata, batch_key="batch")
+
+
+def test_a_batch_for_each_cell():
+    adata, plain = cells(), cells()
+    adata.obs["batch"] = [f"b{i}" for i in range(200)]
+    pgs.pp.prepare(adata, batch_key="batch")
+    pgs.pp.prepare(plain)
+    pd.testing.assert_series_equal(adata.var["highly_variable_rank"], plain.var["highly_variable_rank"])
+
+
+# after set-up
+
+
+def test_column_deleted_after_set_up():
+    adata = cells()
+    pgs.model.Polygene.setup_anndata(adata, phenotype_keys=["cell_type", "sex"])
+    model = pgs.model.Polygene(adata, n_genes=20)
+    del adata.obs["cell_type"]
+    with pytest.warns(UserWarning, match=r"`adata`: \['cell_type'\], which the model learns, not among the columns"):
+        model.train(max_epochs=1)
+    del adata.obs["sex"]
+    with pytest.raises(KeyError, match=r"`adata`: \['cell_type', 'sex'\].*Put it back"):
+        model.train(max_epochs=1)
