@@ -92,7 +92,7 @@ def test_several_buffers_learn_as_well(simulated, small, write_files, monkeypatc
     paths, fit = write_files(simulated), {**small, "max_epochs": 4, "plan_kwargs": {"lr": 0.01}}
     whole, parts = pgs.tl.train(paths, **fit), pgs.tl.train(paths, buffer_cells=50, **fit)
     losses = [model.history_["train_loss"].iloc[[0, -1], 0].to_numpy(dtype=float) for model in (whole, parts)]
-    assert losses[1][1] < losses[1][0] - 0.3
+    assert losses[1][1] < losses[1][0] - 0.15  # genes begin where the frequencies are
     np.testing.assert_allclose(losses[1], losses[0], atol=0.15)
 
 
