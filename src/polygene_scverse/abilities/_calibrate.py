@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from polygene_scverse.abilities._novelty import fit_reference
-from polygene_scverse.abilities._predict import phenotype_logits
+from polygene_scverse.abilities._predict import UNSEEN, phenotype_logits
 from polygene_scverse.data.feed._source import CellSource, draw_cells
 from polygene_scverse.data.feed._table import CellTable
 from polygene_scverse.engine import INPUTS, Batch, Engine, Query, probabilities
@@ -119,7 +119,7 @@ def calibrate(
     cells
         Where the cells come from.
     """
-    known = codes >= 0
+    known = (codes >= 0) & (logits[np.arange(len(codes)), codes] > UNSEEN / 2)  # others say nothing of the seen
     logits, codes = logits[known], codes[known]
     found = fit_calibration(logits, codes, None if groups is None else groups[known], cells, probabilities)
     state.calibration[name] = found

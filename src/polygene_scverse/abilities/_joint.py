@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from polygene_scverse._layout import TokenLayout
-from polygene_scverse.abilities._predict import linear_share
+from polygene_scverse.abilities._predict import linear_share, unseen_offsets
 from polygene_scverse.data.feed._source import CellSource
 from polygene_scverse.engine import INPUTS, Batch, Engine, Query
 from polygene_scverse.fit import FittedState
@@ -105,6 +105,7 @@ class _Chain:
 
     def __init__(self, engine: Engine, state: FittedState, names: Sequence[str]) -> None:
         self.module, self.share = engine.module, linear_share(engine, state)
+        self.offsets = unseen_offsets(engine, state)
         self.slots = [self.module.layout.phenotype_names.index(name) for name in names]
         self.sizes = [self.module.n_categories[slot] for slot in self.slots]
         self.temperatures = [state.temperature(name) for name in names]
@@ -146,7 +147,8 @@ class _Chain:
             tokens = self._tokens_with(batch["tokens"], [self.slots[axis] for axis in shown], categories)
             logits = self.module.transformer_logits(tokens, *(batch[name] for name in INPUTS[1:3]))
             for axis in asked:
-                both = (logits[self.slots[axis]] + linear[self.slots[axis]]).float()
+                slot = self.slots[axis]
+                both = (logits[slot] + linear[slot] + self.offsets[slot]).float()
                 tables[axis].append((both / self.temperatures[axis]).softmax(-1))
         n_cells = len(batch["tokens"])
         results = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 import numpy as np
 import torch
@@ -13,6 +14,9 @@ from polygene_scverse.data.feed._source import CellSource
 from polygene_scverse.engine import INPUTS, Batch, Engine, Query, log_shares, probabilities
 from polygene_scverse.engine._engine import Observer
 from polygene_scverse.fit import FittedState
+
+UNSEEN: Final = -1e4
+"""Logit of a category without a training cell: its probability is 0 at any temperature."""
 
 
 def linear_share(engine: Engine, state: FittedState) -> Tensor:
@@ -25,6 +29,18 @@ def category_log_shares(engine: Engine, state: FittedState) -> list[Tensor]:
     """Log of each category's share of the training cells, all equal if not known; a tensor for each phenotype."""
     counts = state.category_counts or [np.zeros(n, dtype=np.float32) for n in engine.module.n_categories]
     return [log_shares(c).to(engine.module.device) for c in counts]
+
+
+def unseen_offsets(engine: Engine, state: FittedState) -> list[Tensor]:
+    """What is added to the logits of categories without a training cell, so that they are never predicted.
+
+    Returns
+    -------
+    For each phenotype 0, or a number far below 0, for each category; 0 throughout where counts are not known.
+    """
+    counts = state.category_counts or [np.zeros(n, dtype=np.float32) for n in engine.module.n_categories]
+    offsets = [np.where(c.any() & (c == 0), UNSEEN, 0.0).astype(np.float32) for c in counts]
+    return [torch.from_numpy(offset).to(engine.module.device) for offset in offsets]
 
 
 def phenotype_logits(
@@ -50,12 +66,12 @@ def phenotype_logits(
     observe
         As of `Engine.run`.
     """
-    share = linear_share(engine, state)
+    share, offsets = linear_share(engine, state), unseen_offsets(engine, state)
     slots = range(engine.module.layout.n_phenotypes) if slots is None else slots
 
     def logits(batch: Batch) -> list[Tensor]:
         found = engine.module.predict(*(batch[name] for name in INPUTS), share)
-        return [found[slot] for slot in slots]
+        return [found[slot] + offsets[slot] for slot in slots]
 
     return engine.gather(source, Query() if query is None else query, logits, observe)
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from polygene_scverse._constants import BALANCE
 from polygene_scverse._layout import TokenLayout
-from polygene_scverse.abilities._predict import category_log_shares
+from polygene_scverse.abilities._predict import category_log_shares, unseen_offsets
 from polygene_scverse.data.feed._masking import MaskingRates
 from polygene_scverse.data.feed._source import CellSource
 from polygene_scverse.engine import Batch, Engine, Query, RandomHiding
@@ -86,12 +86,14 @@ def count_hidden_tokens(
         Whether the network is told which hidden genes are expressed, as the original's weights expect.
     """
     module = engine.module
-    counter = _Counter(module.layout, category_log_shares(engine, state), balance)
+    offsets, shares = unseen_offsets(engine, state), category_log_shares(engine, state)
+    counter = _Counter(module.layout, shares, balance)
 
     def guess(batch: Batch) -> Sequence[Tensor]:
         seen = with_the_originals_mask(batch) if originals_mask else batch
         outputs = module.generative(**module.inference(**module._get_inference_input(seen)))
-        counter.add(batch, outputs["gene_logits"], outputs["phenotype_logits"])
+        logits = [part + offset for part, offset in zip(outputs["phenotype_logits"], offsets, strict=True)]
+        counter.add(batch, outputs["gene_logits"], logits)
         return []
 
     engine.run(source, Query(hiding=hiding), guess, lambda rows, outputs: None)

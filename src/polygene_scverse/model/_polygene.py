@@ -284,7 +284,7 @@ class Polygene(SavingMixin, SetupMixin):
         if self.adata is None:
             raise ValueError("`adata`: the model has no data to train on. Set model.adata = adata first.")
         rates, data = resolve_rates(masking), self._anndata(self.adata)
-        rows = resolve_split(data, group_key, validation_size, split, seed)
+        rows = resolve_split(data, group_key, validation_size, split, seed, list(self._columns))
         train_model(
             self,
             self._training_cells(self._expression(data), rows, group_key),

@@ -103,7 +103,7 @@ def train_on_cells(
     """
     data = adata.mod[mod] if mod is not None and isinstance(adata, MuData) else adata
     names = resolve_phenotypes(data.obs, phenotypes)
-    rows = resolve_split(data, group_key, validation_size, split, seed)
+    rows = resolve_split(data, group_key, validation_size, split, seed, names)
     expression = Expression.of(data, layer, use_raw).loaded()
     var = data.raw.var if use_raw else data.var
     genes = choose_genes(expression, rows[0], n_genes, ranks=var.get(RANK), seed=seed)
@@ -165,11 +165,11 @@ def train_on_files(
         As for `tl.train`; the file is named.
     """
     share = validation_size if group_key is not None else min(validation_size, MAX_HELD_OUT / shards.n_obs)
-    rows = resolve_split(shards, group_key, share, split, seed)
+    names = resolve_phenotypes(shards.obs, phenotypes)
+    rows = resolve_split(shards, group_key, share, split, seed, names)
     held_out = rows[1]
     if len(held_out) > MAX_HELD_OUT:
         held_out = np.sort(np.random.default_rng(0).choice(held_out, MAX_HELD_OUT, replace=False))
-    names = resolve_phenotypes(shards.obs, phenotypes)
     genes, scales = survey(shards, rows[0], n_genes)
     registry = shard_registry(Polygene, shards, names, ordered, missing)
     model = Polygene(None, registry, genes=genes, **{"seed": seed, **(model_kwargs or {})})

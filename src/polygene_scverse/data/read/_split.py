@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,10 +17,22 @@ Rows = Sequence[int] | NDArray[np.int64]
 Split = tuple[Rows, Rows]
 
 
+MAX_DRAWS = 100
+"""Draws of the held-out cells, of which the first that leaves every category some training cells is taken."""
+
+
 def split_cells(
-    n_obs: int, *, validation_size: float = 0.1, groups: pd.Series | None = None, seed: int = 0
+    n_obs: int,
+    *,
+    validation_size: float = 0.1,
+    groups: pd.Series | None = None,
+    seed: int = 0,
+    labels: Mapping[str, pd.Series] | None = None,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Draw the validation cells, whole groups at a time where `groups` is given.
+
+    A draw that takes all cells of a category is drawn again. Where every draw does, that which takes fewest is used,
+    and a warning names them.
 
     Parameters
     ----------
@@ -31,6 +44,8 @@ def split_cells(
         Group of each cell, shape (n_obs,). Cells without a group count as one group.
     seed
         Seed of the draw.
+    labels
+        Columns whose categories must not all be held out; shape (n_obs,) each.
 
     Returns
     -------
@@ -43,25 +58,62 @@ def split_cells(
     """
     check_fraction(validation_size, "validation_size")
     rng = np.random.default_rng(seed)
-    if validation_size == 0:
-        held_out = np.zeros(n_obs, dtype=bool)
-    elif groups is None:
-        held_out = rng.permutation(n_obs) < max(1, round(n_obs * validation_size))
-    else:
-        codes, names = pd.factorize(groups, use_na_sentinel=False)
+    units, n_units = np.arange(n_obs), n_obs
+    n_held_out = max(1, round(n_obs * validation_size)) if validation_size else 0
+    if groups is not None and validation_size:
+        units, names = pd.factorize(groups, use_na_sentinel=False)
         if len(names) < 2:
             raise ValueError(
                 f"`group_key`: found the one group {shorten(names)}, but whole groups are held out, so two or more are "
                 "needed. Pass another column, or None to hold out single cells."
             )
-        n_held_out = min(max(1, round(len(names) * validation_size)), len(names) - 1)
-        held_out = (rng.permutation(len(names)) < n_held_out)[codes]
+        n_units, n_held_out = len(names), min(max(1, round(len(names) * validation_size)), len(names) - 1)
+    held_out = _draw(units, n_units, n_held_out, rng, labels or {})
     train, validation = np.flatnonzero(~held_out), np.flatnonzero(held_out)
     if not len(train):
         raise ValueError(
             f"`validation_size`: {validation_size} of {n_obs} cells leaves none to train on. Pass a smaller share."
         )
     return train, validation
+
+
+def _draw(
+    units: NDArray[np.integer], n_units: int, n_held_out: int, rng: np.random.Generator, labels: Mapping[str, pd.Series]
+) -> NDArray[np.bool_]:
+    """Which cells are held out; shape (n_obs,)."""
+    best: tuple[float, NDArray[np.bool_], dict[str, list[str]]] = (np.inf, np.zeros(len(units), dtype=bool), {})
+    for _ in range(MAX_DRAWS if n_held_out and labels else 1):
+        held_out = (rng.permutation(n_units) < n_held_out)[units]
+        lost = lost_categories(labels, np.flatnonzero(~held_out))
+        n_lost = sum(map(len, lost.values()))
+        if n_lost < best[0]:
+            best = n_lost, held_out, lost
+        if not n_lost:
+            break
+    warn_lost(best[2])
+    return best[1]
+
+
+def lost_categories(labels: Mapping[str, pd.Series], train: NDArray[np.integer]) -> dict[str, list[str]]:
+    """Categories of each column that no training cell has, by column; columns without any are left out."""
+    lost = {}
+    for name, column in labels.items():
+        codes, categories = pd.factorize(column)
+        found = np.bincount(codes[train][codes[train] >= 0], minlength=len(categories)) == 0
+        if found.any():
+            lost[name] = [str(category) for category in categories[found]]
+    return lost
+
+
+def warn_lost(lost: Mapping[str, Sequence[str]]) -> None:
+    """Say which categories the training will not see, and so will never predict."""
+    for name, categories in lost.items():
+        warnings.warn(
+            f"All cells of {shorten(categories)} of {name!r} are held out, so that the model does not learn them and "
+            "never predicts them. Pass another split=, seed= or validation_size=, or group_key=None.",
+            UserWarning,
+            stacklevel=5,
+        )
 
 
 def check_split(train: NDArray[np.integer], validation: NDArray[np.integer], groups: pd.Series | None = None) -> None:
@@ -87,7 +139,12 @@ def check_split(train: NDArray[np.integer], validation: NDArray[np.integer], gro
 
 
 def resolve_split(
-    data: Any, group_key: str | None, validation_size: float, split: Split | None, seed: int
+    data: Any,
+    group_key: str | None,
+    validation_size: float,
+    split: Split | None,
+    seed: int,
+    phenotypes: Sequence[str] = (),
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Ascending row numbers of the training and of the validation cells: those passed, or a draw.
 
@@ -101,6 +158,8 @@ def resolve_split(
         As for `split_cells`.
     split
         Row numbers of both sides, instead of a draw.
+    phenotypes
+        Obs columns whose categories must not all be held out, if that can be avoided.
 
     Raises
     ------
@@ -112,8 +171,17 @@ def resolve_split(
     if group_key is not None:
         check_columns([group_key], data, "group_key", candidates)
     groups = None if group_key is None else data.obs[group_key]
+    labels = {name: data.obs[name] for name in phenotypes if name in data.obs}
     if split is None:
-        return split_cells(data.n_obs, validation_size=validation_size, groups=groups, seed=seed)
+        return split_cells(data.n_obs, validation_size=validation_size, groups=groups, seed=seed, labels=labels)
     train, validation = (np.sort(np.asarray(side, dtype=np.int64)) for side in split)
     check_split(train, validation, groups)
+    warn_lost(
+        {n: lost for n, lost in lost_categories(labels, train).items() if set(lost) & _found(labels[n], validation)}
+    )
     return train, validation
+
+
+def _labels_in(column: pd.Series, rows: NDArray[np.integer]) -> set[str]:
+    """Labels that occur in some cells."""
+    return {str(label) for label in column.iloc[rows].dropna().unique()}
