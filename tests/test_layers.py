@@ -18,13 +18,14 @@ TESTS = Path(__file__).parent
 FILES = sorted(SOURCE.rglob("*.py"))
 IDS = [str(path.relative_to(SOURCE)) for path in FILES]
 
-LAYER_0 = {"_constants", "_layout", "_validate", "_threads", "_quiet", "_compat"}
+LAYER_0 = {"_constants", "_layout", "_validate", "_threads", "_quiet", "_files", "_compat"}
 ARROWS = {
     "_constants": set(),
     "_layout": set(),
     "_validate": {"_constants"},
     "_threads": set(),
     "_quiet": set(),
+    "_files": set(),
     "_compat": {"_constants"},
     "data": LAYER_0 - {"_compat"},
     "module": {"_constants", "_layout"},
@@ -37,7 +38,7 @@ ARROWS = {
     "datasets": {"_constants", "_validate"},
     "pp": {"data", *LAYER_0} - {"_compat"},  # that one imports torch
     "get": {"metrics", "_constants", "_validate"},
-    "pl": {"get", "_constants", "_validate"},
+    "pl": {"get", "_constants", "_files", "_validate"},
     "tl": {"evaluation", "model", "get", "pp", "metrics", *LAYER_0},
     "cli": {"tl", "pl", "model", "data", *LAYER_0} - {"_compat"},
     "__init__": {"datasets", "get", "metrics", "model", "module", "pl", "pp", "tl"},
@@ -54,7 +55,8 @@ HEAVY_OF = {
     "_validate": {"anndata"},
     "_threads": set(),
     "_quiet": set(),
-    "_compat": {"torch"},
+    "_files": set(),
+    "_compat": {"torch", "scvi"},
     "data": {"torch", "lightning", "scvi", "anndata", "mudata", "scanpy", "h5py"},
     "module": {"torch", "scvi"},
     "metrics": {"sklearn"},

@@ -66,6 +66,15 @@ def check_columns(
         )
 
 
+def check_plain_name(name: str, argument: str) -> None:
+    """Refuse a name that would be a path, or that files and stores cannot hold."""
+    if name in ("", ".", "..") or set(name) & set("/\\\0"):
+        raise ValueError(
+            f"`{argument}`: found {name!r}, but files and stores cannot hold a name with '/' or '\\\\', or an empty one. "
+            "Pass another name."
+        )
+
+
 def check_choice(value: object, choices: Sequence[object], argument: str) -> None:
     """Refuse a value that is not one of a few choices."""
     if value not in choices:
