@@ -112,9 +112,9 @@ def write_model(
     content = safetensors.torch.save(tensors, metadata={"layout": digest_of_layout(attributes)})
     digest = hashlib.sha256(content).hexdigest()
     before = _earlier_files(folder / f"{prefix}{MANIFEST}")
-    old_data = before.get("data", {})
     if data is None:  # those beside it stay where they are
-        data = old_data if _present(folder, old_data) is not None else {}
+        data = before.get("data", {})
+        data = data if _present(folder, data) is not None else {}
     part = folder / f"{prefix}model-{digest[:16]}.safetensors"
     body = {
         "format": FORMAT,
@@ -129,9 +129,10 @@ def write_model(
         _files.write_bytes(part, content)
         _files.write_bytes(folder / f"{prefix}{MANIFEST}", _signed(body))
     except BaseException:
-        if part.name != before.get("arrays", {}).get("name"):
+        in_place = _earlier_files(folder / f"{prefix}{MANIFEST}")
+        if part.name != in_place.get("arrays", {}).get("name"):
             _files.remove(part)
-        if data.get("staged") not in (None, old_data.get("staged")):
+        if data.get("staged") not in (None, in_place.get("data", {}).get("staged")):
             _files.remove(folder / data["staged"])
         raise
     if (staged := data.get("staged")) and (folder / staged).is_file():
