@@ -29,12 +29,15 @@ def test_a_file_is_replaced_when_it_is_whole(tmp_path):
 @pytest.mark.parametrize("error", [OSError, KeyboardInterrupt])
 def test_after_an_error_the_old_one_is_there(tmp_path, error):
     write_text(tmp_path / "a", "old")
-    with pytest.raises(error), replace_file(tmp_path / "a") as part:
+
+    def fail(part):
         part.write_text("half")
         raise error
+
+    with pytest.raises(error), replace_file(tmp_path / "a") as part:
+        fail(part)
     with pytest.raises(error), replace_folder(tmp_path / "a") as part:
-        (part / "x").write_text("half")
-        raise error
+        fail(part / "x")
     assert (names(tmp_path), (tmp_path / "a").read_text()) == (["a"], "old")
 
 

@@ -92,7 +92,7 @@ def test_every_flipped_bit_is_noticed(copied):
                 Polygene.load(copied, adata=False)
         for other in (content[:-1], content + b" ", b""):
             file.write_bytes(other)
-            with pytest.raises(ValueError, match="`dir_path`: .*damaged|has .* bytes"):
+            with pytest.raises(ValueError, match=r"`dir_path`: .*damaged|has .* bytes"):
                 Polygene.load(copied, adata=False)
         file.write_bytes(content)
     Polygene.load(copied, adata=False)
@@ -106,7 +106,7 @@ def test_flipped_bits_of_saved_data_are_noticed(tmp_path, folder):
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 4
     path.write_bytes(content)
-    with pytest.raises(ValueError, match="`adata`: .*adata.h5ad is damaged, or is not what was saved"):
+    with pytest.raises(ValueError, match=r"`adata`: .*adata\.h5ad is damaged, or is not what was saved"):
         Polygene.load(tmp_path / "m")
     assert Polygene.load(tmp_path / "m", adata=False).adata is None
     path.unlink()

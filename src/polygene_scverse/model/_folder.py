@@ -1,8 +1,8 @@
 """The folder that a model is saved to: plain values as JSON, arrays and weights as safetensors, a hash of each.
 
 ``model.json`` is the manifest. It holds all plain values, names the file of the arrays with its size and SHA-256, and
-ends with the SHA-256 of itself. The file of the arrays is named after its own hash, so that a new model never overwrites
-the arrays of the old one: a model is replaced in the moment in which its manifest is, and not before.
+ends with the SHA-256 of itself. The file of the arrays is named after its own hash, so that a new model never
+overwrites the arrays of the old one: a model is replaced in the moment in which its manifest is, and not before.
 
 A file is read once; what is hashed is what is parsed. Nothing is unpickled, and shapes are compared with those that the
 configuration implies before a network is made.
@@ -17,7 +17,7 @@ import os
 import re
 import struct
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -236,8 +236,8 @@ def _encode(value: Any, path: str, arrays: dict[str, np.ndarray]) -> Any:
         }
         return {"$table": table}
     raise TypeError(
-        f"`model.{path}`: found {type(value).__name__}, which cannot be saved: a saved model holds plain values, arrays "
-        "and tables. Remove the attribute, or give it a name that does not end with an underscore."
+        f"`model.{path}`: found {type(value).__name__}, which cannot be saved: a saved model holds plain values, "
+        "arrays and tables. Remove the attribute, or give it a name that does not end with an underscore."
     )
 
 
@@ -472,6 +472,6 @@ def _decode(value: Any, arrays: Mapping[str, np.ndarray] | None) -> Any:
 
 def _table(item: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> pd.DataFrame:
     index = pd.Index(_decode(item["index"], arrays), name=item["index_name"])
-    columns: Sequence[Any] = _decode(item["columns"], arrays)
+    columns = pd.Index(_decode(item["columns"], arrays))
     values = [pd.Series(_decode(column, arrays), index=index) for column in item["values"]]
     return pd.DataFrame(dict(enumerate(values)), index=index).set_axis(columns, axis=1)

@@ -89,7 +89,8 @@ def implied_shapes(layout: TokenLayout, config: TransformerConfig, linear_path: 
     with torch.device("meta"):
         module = PolygeneModule(layout, replace(config, n_layers=min(config.n_layers, 1)), linear_path=linear_path)
     one = {name: tuple(value.shape) for name, value in module.state_dict().items()}
-    first, shapes = "encoder.blocks.0.", {}
+    first = "encoder.blocks.0."
+    shapes: dict[str, tuple[int, ...]] = {}
     for name, shape in one.items():
         if name.startswith(first):
             shapes |= {name.replace(first, f"encoder.blocks.{i}.", 1): shape for i in range(config.n_layers)}

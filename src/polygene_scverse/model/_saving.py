@@ -57,7 +57,7 @@ class SavingMixin(BaseModelClass):
 
     def __copy__(self) -> Self:
         other = type(self).__new__(type(self))
-        vars(other).update(vars(self))
+        other.__dict__.update(self.__dict__)
         return other
 
     def __getstate__(self) -> dict[str, Any]:
@@ -66,7 +66,7 @@ class SavingMixin(BaseModelClass):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """A copy is a model of its own for scvi-tools, which keeps data by the model's id."""
-        vars(self).update(state, id=str(uuid.uuid4()))
+        self.__dict__.update(state, id=str(uuid.uuid4()))
         if self._adata_manager is not None:
             self._register_manager_for_instance(self._adata_manager)
 
@@ -205,8 +205,8 @@ class SavingMixin(BaseModelClass):
         registered = str(saved.attributes["registry_"].get(MODEL_NAME, saved.class_name))
         if others := {saved.class_name, registered} - allowed:
             raise ValueError(
-                f"`dir_path`: {folder} holds a model of class {' and '.join(sorted(others))}, but {cls.__name__} was asked to "
-                "load it. Call load of that class, or name it in allowed_classes_names_list=."
+                f"`dir_path`: {folder} holds a model of class {' and '.join(sorted(others))}, but {cls.__name__} was "
+                "asked to load it. Call load of that class, or name it in allowed_classes_names_list=."
             )
         check_weights(saved.weights, "dir_path", "Load an earlier model, or train again.")
         model = cls._of_saved(saved.attributes)

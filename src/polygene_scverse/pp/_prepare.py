@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from anndata import AnnData
 
-from polygene_scverse._constants import RANK, UNS
-from polygene_scverse._validate import check_columns
+from polygene_scverse._constants import RANK
+from polygene_scverse._validate import check_columns, check_notes, write_notes
 from polygene_scverse.data.read._expression import Expression
 from polygene_scverse.data.read._phenotypes import candidates
 from polygene_scverse.data.read._ranking import rank_genes
@@ -47,6 +47,7 @@ def prepare(
     KeyError
         If `layer` or `batch_key` does not exist.
     """
+    check_notes(adata, "prepare")
     expression = Expression.of(adata, layer, use_raw)
     if len(expression.var_names) != adata.n_vars:
         raise ValueError(
@@ -60,4 +61,4 @@ def prepare(
     adata.var[RANK] = ranks.to_numpy()
     record: dict[str, Any] = {"scale": expression.scale, "place": expression.where}
     record |= {"batch_key": batch_key or "", "n_genes": int(ranks.notna().sum())}
-    adata.uns[UNS] = {**adata.uns.get(UNS, {}), "prepare": record}
+    write_notes(adata, prepare=record)

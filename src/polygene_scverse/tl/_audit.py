@@ -12,8 +12,8 @@ from anndata import AnnData
 from numpy.typing import NDArray
 from rich.console import Console
 
-from polygene_scverse._constants import UNS, audit_key
-from polygene_scverse._validate import check_columns
+from polygene_scverse._constants import audit_key
+from polygene_scverse._validate import check_columns, check_free, check_notes, write_notes
 from polygene_scverse.data.read._phenotypes import candidates, encode, resolve_phenotypes
 from polygene_scverse.evaluation._folds import Labels, fill_columns, group_codes, make_folds, train_fold
 from polygene_scverse.model import Polygene
@@ -104,6 +104,8 @@ def audit(
     >>> table[table["flagged"] & table["reliable"]]
     """
     names = resolve_phenotypes(adata.obs, phenotypes)
+    check_notes(adata, "audit")
+    check_free(adata, "audit", map(audit_key, names), names)
     group_key = sample_key if group_key is None else group_key
     keys = {"sample_key": sample_key, "group_key": group_key}
     for argument, key in keys.items():
@@ -126,7 +128,7 @@ def audit(
     table = table.sort_values("score", kind="stable", ignore_index=True)
     words = say(table, sample_key)
     note = {"table": table, "words": words, "phenotypes": names, "sample_key": sample_key or ""}
-    adata.uns[UNS] = {**adata.uns.get(UNS, {}), "audit": note}
+    write_notes(adata, audit=note)
     Console(soft_wrap=True, highlight=False).print("\n".join(words), markup=False)
     return table.copy()
 

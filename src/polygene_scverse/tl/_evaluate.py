@@ -12,8 +12,8 @@ from anndata import AnnData
 from numpy.typing import NDArray
 from rich.console import Console
 
-from polygene_scverse._constants import BALANCE, UNS
-from polygene_scverse._validate import check_columns
+from polygene_scverse._constants import BALANCE
+from polygene_scverse._validate import check_columns, check_notes, write_notes
 from polygene_scverse.data.read._phenotypes import candidates, resolve_phenotypes
 from polygene_scverse.evaluation._baselines import choose_rivals, make_side, run_rival
 from polygene_scverse.evaluation._folds import Labels, fill_columns, group_codes, make_folds, train_fold
@@ -103,6 +103,7 @@ def evaluate(
     """
     if model is not None:
         return score_tokens(adata, model=model, seed=seed)
+    check_notes(adata, "evaluate")
     names, chosen = resolve_phenotypes(adata.obs, phenotypes), choose_rivals(rivals)
     if group_key is not None:
         check_columns([group_key], adata, "group_key", candidates)
@@ -125,7 +126,7 @@ def evaluate(
         tested[test] = i
     note = {"table": table, "by_group": pd.DataFrame(by_group), "words": words, "folds": tested}
     settings = {"group_key": group_key or "", "n_bootstrap": n_bootstrap, "n_null": n_null, "seed": seed}
-    adata.uns[UNS] = {**adata.uns.get(UNS, {}), "evaluate": {**note, **settings, "balance": BALANCE}}
+    write_notes(adata, evaluate={**note, **settings, "balance": BALANCE})
     Console(soft_wrap=True, highlight=False).print("\n".join(words), markup=False)
     return table.copy()
 
