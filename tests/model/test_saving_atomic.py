@@ -268,7 +268,13 @@ def test_another_class_is_named(models, tmp_path):
     assert isinstance(Other.load(tmp_path / "m", False, allowed_classes_names_list=["Polygene"]), Other)
 
 
-@pytest.mark.parametrize("name", ["get_normalized_expression", "differential_abundance", "convert_legacy_save"])
+NOT_OFFERED = (
+    *("get_normalized_expression", "differential_abundance", "convert_legacy_save"),
+    *("update_setup_method_args", "view_registry"),
+)
+
+
+@pytest.mark.parametrize("name", NOT_OFFERED)
 def test_what_could_only_raise_is_not_offered(models, name):
     assert not hasattr(Polygene, name)
     assert not hasattr(models[0], name)
