@@ -20,8 +20,9 @@ from polygene_scverse import _files
 from polygene_scverse._compat import ADATA_FILE, MDATA_FILE, MODEL_NAME, plain, torch_device
 from polygene_scverse._validate import check_plain_name
 from polygene_scverse.fit import FittedState
-from polygene_scverse.model._folder import data_file, read_model, stage_data, write_model
+from polygene_scverse.model._folder import SavedModel, data_file, read_model, stage_data, write_model
 from polygene_scverse.model._folder_checks import check_fitted, check_weights
+from polygene_scverse.module import PolygeneModule
 
 
 class NotOffered:
@@ -46,6 +47,7 @@ class NotOffered:
 class SavingMixin(BaseModelClass):
     """`save` and `load` on plain containers only; copies by pickle and `copy.deepcopy`."""
 
+    module: PolygeneModule
     first_process = True
 
     convert_legacy_save = NotOffered("no version of Polygene wrote scvi-tools' old format. Pass the folder to load().")
@@ -203,13 +205,7 @@ class SavingMixin(BaseModelClass):
         prefix = _checked_prefix(prefix)
         folder = Path(dir_path)
         saved = read_model(folder, prefix)
-        allowed = {cls.__name__, *(allowed_classes_names_list or ())}
-        registered = str(saved.attributes["registry_"].get(MODEL_NAME, saved.class_name))
-        if others := {saved.class_name, registered} - allowed:
-            raise ValueError(
-                f"`dir_path`: {folder} holds a model of class {' and '.join(sorted(others))}, but {cls.__name__} was "
-                "asked to load it. Call load of that class, or name it in allowed_classes_names_list=."
-            )
+        _check_class(cls, saved, allowed_classes_names_list)
         check_weights(saved.weights, "dir_path", "Load an earlier model, or train again.")
         model = cls._of_saved(saved.attributes)
         model.module.load_state_dict(saved.weights)
@@ -272,6 +268,17 @@ class SavingMixin(BaseModelClass):
             As for `load`.
         """
         AnnDataManager.view_setup_method_args(SavingMixin.load_registry(dir_path, prefix))
+
+
+def _check_class(asked: type, saved: SavedModel, others: Sequence[str] | None) -> None:
+    """Refuse a model of another class."""
+    registered = str(saved.attributes["registry_"].get(MODEL_NAME, saved.class_name))
+    if unknown := {saved.class_name, registered} - {asked.__name__, *(others or ())}:
+        raise ValueError(
+            f"`dir_path`: {saved.manifest.parent} holds a model of class {' and '.join(sorted(unknown))}, but "
+            f"{asked.__name__} was asked to load it. Call load of that class, or name it in "
+            "allowed_classes_names_list=."
+        )
 
 
 def _static(cls: type, name: str) -> object:

@@ -22,6 +22,7 @@ from polygene_scverse.model.original._bert import (
     CONFIG_FILE,
     PICKLED_FILE,
     WEIGHTS_FILE,
+    check_sizes,
     import_weights,
     make_config,
     network_sizes,
@@ -97,10 +98,10 @@ def read_original(
     genes = folder / GENES_FILE if genes is None else genes
     layout, usual = _layout(config, vocabulary or folder, genes, n_bins)
     edges = _edges(layout.n_bins, threshold, config.get(EDGES_KEY))
+    network = network_sizes(config)
+    check_sizes(folder, layout, network)
     registry = _registry(model_cls, layout, {**usual, **_checked(columns, layout)}, layer, use_raw)
-    return OriginalCheckpoint(
-        folder, layout, registry, edges, network_sizes(config), config.get(MASK_KEY, ORIGINAL_MASK)
-    )
+    return OriginalCheckpoint(folder, layout, registry, edges, network, config.get(MASK_KEY, ORIGINAL_MASK))
 
 
 def write_original(
