@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from anndata import AnnData
+from anndata import AnnData, read_h5ad
 
 from polygene_scverse import _files
 from polygene_scverse.datasets import simulate
@@ -317,3 +317,24 @@ def test_a_saved_model_is_deterministic(models, tmp_path):
         models[0].save(tmp_path / name)
     a, b = ({path.name: path.read_bytes() for path in Path(tmp_path / name).iterdir()} for name in "ab")
     assert a == b
+
+
+def test_the_other_processes_do_not_mind_what_the_first_has_written(models, tmp_path):
+    models[0].save(tmp_path / "m")
+    other = models[0].without_data()
+    other.first_process = False
+    other.save(tmp_path / "m")
+
+
+@pytest.mark.filterwarnings("ignore:Dataset is backed")
+def test_backed_data_stay_backed_by_their_file(tmp_path):
+    simulate(40, 20).write_h5ad(tmp_path / "x.h5ad")
+    adata = read_h5ad(tmp_path / "x.h5ad", backed="r")
+    Polygene.setup_anndata(adata, phenotype_keys=["sex"])
+    model = Polygene(adata, **SMALL)
+    model.train(max_epochs=1, enable_progress_bar=False)
+    for _ in range(2):
+        model.save(tmp_path / "m", overwrite=True, save_anndata=True)
+        assert adata.filename == tmp_path / "x.h5ad"
+        assert len(model.predict_phenotype()["sex"]) == 40
+    assert Polygene.load(tmp_path / "m").adata.n_obs == 40

@@ -12,6 +12,7 @@ from typing import Any, NoReturn, Self
 import anndata
 import mudata
 from anndata import AnnData
+from anndata.io import write_h5ad
 from mudata import MuData
 from scvi.data import AnnDataManager
 from scvi.model.base import BaseModelClass
@@ -61,11 +62,11 @@ class SavingMixin(BaseModelClass):
 
     def __copy__(self) -> Self:
         other = type(self).__new__(type(self))
-        other.__dict__.update(self.__dict__)
+        other.__dict__.update(self.__getstate__())
         return other
 
     def __getstate__(self) -> dict[str, Any]:
-        """All but the trainer, which holds open files and functions of the last training."""
+        """All but the trainer, which holds data, open files and functions of the last training."""
         return {name: value for name, value in vars(self).items() if name != "trainer"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -119,6 +120,8 @@ class SavingMixin(BaseModelClass):
         _refuse_unused("save", save_kwargs=save_kwargs, datamodule=datamodule)
         if anndata_write_kwargs and not save_anndata:
             _refuse_unused("save(save_anndata=False)", **anndata_write_kwargs)
+        if not self.first_process:
+            return
         prefix = _checked_prefix(prefix)
         folder = Path(dir_path)
         if folder.exists() and not folder.is_dir():
@@ -129,14 +132,12 @@ class SavingMixin(BaseModelClass):
             raise ValueError("`save_anndata`: the model holds no data. Pass save_anndata=False.")
         weights = self.module.state_dict()
         check_weights(weights, "model", "Train again, with a lower plan_kwargs={'lr': ...}.")
-        if not self.first_process:
-            return
 
         def write(into: Path) -> None:
             staged = None
             if save_anndata:
                 name = f"{prefix}{ADATA_FILE if isinstance(self.adata, AnnData) else MDATA_FILE}"
-                staged = stage_data(into, name, lambda path: self.adata.write(path, **anndata_write_kwargs))
+                staged = stage_data(into, name, lambda path: _write_data(self.adata, path, anndata_write_kwargs))
             write_model(
                 into,
                 prefix,
@@ -303,6 +304,14 @@ def _refuse_unused(where: str, **arguments: Any) -> None:
     given = [name for name, value in arguments.items() if value is not None]
     if given:
         raise ValueError(f"`{given[0]}`: {where} has no use for it. Leave it out.")
+
+
+def _write_data(data: AnnData | MuData, path: Path, kwargs: dict[str, Any]) -> None:
+    """Write data; those that are backed by a file stay backed by it, and not by one that is renamed afterwards."""
+    if isinstance(data, AnnData) and data.isbacked:
+        write_h5ad(path, data, **kwargs)
+    else:
+        data.write(path, **kwargs)
 
 
 def _saved_data(folder: Path, prefix: str, data: dict[str, Any]) -> AnnData | MuData | bool:
