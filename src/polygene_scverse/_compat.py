@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -14,7 +13,6 @@ import torch
 if TYPE_CHECKING:
     from lightning.pytorch import Callback, Trainer
 
-MODEL_FILE = "model.pt"
 ADATA_FILE = "adata.h5ad"
 MDATA_FILE = "mdata.h5mu"
 SETUP_ARGS = "setup_args"
@@ -22,6 +20,7 @@ FIELD_REGISTRIES = "field_registries"
 STATE_REGISTRY = "state_registry"
 DATA_REGISTRY = "data_registry"
 SUMMARY_STATS = "summary_stats"
+MODEL_NAME = "model_name"
 
 
 def field_state(registry: dict[str, Any], field: str) -> dict[str, Any]:
@@ -56,7 +55,7 @@ def registry_without_data(registry: dict[str, Any], states: Sequence[tuple[Any, 
 
 
 def plain(value: Any) -> Any:
-    """Plain containers, so that a saved model is read without unpickling code; see `check_plain_file`."""
+    """Plain containers, so that they are saved and read without pickling."""
     if isinstance(value, dict):
         return {str(k): plain(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
@@ -108,27 +107,14 @@ def set_loop_position(
     fit["epoch_loop.state_dict"]["_batches_that_stepped"] = position["global_step"] - begun * (1 - within)
 
 
-def check_plain_file(path: Path) -> None:
-    """Refuse a saved model that holds more than tensors and plain containers: it could run code when read.
+def torch_device(accelerator: str, device: int | str) -> torch.device:
+    """The device that scvi-tools means by these two arguments."""
+    from scvi.model._utils import parse_device_args
 
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such file.
-    ValueError
-        If the file cannot be read without unpickling code.
-    """
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"`dir_path`: there is no {path.name} in {path.parent}. Pass a folder written by save()."
-        )
-    try:
-        torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise ValueError(
-            f"`dir_path`: {path} holds more than tensors and plain values, or is damaged, and reading it could run "
-            "foreign code. Pass a folder written by Polygene.save()."
-        ) from error
+    found: torch.device = parse_device_args(
+        accelerator=accelerator, devices=device, return_device="torch", validate_single_device=True
+    )[2]
+    return found
 
 
 @contextmanager

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
+from urllib.parse import unquote
 
 PACKAGE: Final = "polygene"
 UNS: Final = "polygene"
@@ -61,51 +63,104 @@ UNASSIGNED: Final = "unassigned"
 """Category of a predicted phenotype where the model was asked not to guess."""
 
 
+# keys of what is written for a phenotype, or for another name that the user chose
+
+OBS_SUFFIXES: Final = ("_confidence", "_expected", "_filled_probability", "_filled")
+"""Ends of columns of ``obs`` that belong to a phenotype."""
+JOINT_ENDS: Final = ("", "_probability", "_impossible", "_flagged")
+"""Ends of columns of ``obs`` that belong to a combination of phenotypes."""
+NOTES: Final[dict[str, tuple[str, ...]]] = {
+    "prepare": ("scale", "place"),
+    "train": ("phenotypes", "versions"),
+    "predict": (),
+    "calibration": (),
+    "coverage": (),
+    "fill": (),
+    "joint": (),
+    "novelty": ("phenotype",),
+    "evaluate": ("table", "words"),
+    "audit": ("table", "words"),
+    TOKENS: ("scores", "genes"),
+    GENE_INTERACTIONS: ("contexts", "covariance"),
+}
+"""Entries of ``uns["polygene"]``, and what is in each that a verb wrote, besides names of phenotypes."""
+
+_SUFFIX = re.compile(f"({'|'.join(OBS_SUFFIXES)})$")
+_ESCAPED = re.compile(r"[%/\\\x00-\x1f\x7f]|^[.]")
+
+
+def note_key(name: str) -> str:
+    """A name as a key that h5ad and zarr hold as it is: slashes and the like become ``%2F``; see `name_of_note`."""
+    return _ESCAPED.sub(lambda match: f"%{ord(match[0]):02X}", str(name)) or "%"
+
+
+def name_of_note(key: str) -> str:
+    """The name that `note_key` made a key of."""
+    return "" if key == "%" else unquote(str(key))
+
+
+def stem(name: str) -> str:
+    """A phenotype's name as the middle part of keys.
+
+    Usual names stay as they are. Besides `note_key`, the last underscore of ``x_confidence`` is escaped, so that the
+    prediction of such a phenotype and the confidence of one that is called ``x`` are two columns.
+    """
+    return _SUFFIX.sub(lambda match: f"%5F{match[0][1:]}", note_key(name))
+
+
+def phenotype_of(column: str) -> str | None:
+    """The phenotype whose predicted category a column of ``obs`` holds, if the name of the column says so."""
+    key = str(column)
+    middle = key.removeprefix(f"{PACKAGE}_")
+    name = name_of_note(middle)
+    return name if key.startswith(f"{PACKAGE}_") and prediction_key(name) == key else None
+
+
 def prediction_key(phenotype: str) -> str:
     """Column of ``obs`` that holds the predicted category of `phenotype`."""
-    return f"{PACKAGE}_{phenotype}"
+    return f"{PACKAGE}_{stem(phenotype)}"
 
 
 def confidence_key(phenotype: str) -> str:
     """Column of ``obs`` that holds the probability of the predicted category."""
-    return f"{PACKAGE}_{phenotype}_confidence"
+    return f"{PACKAGE}_{stem(phenotype)}_confidence"
 
 
 def probability_key(phenotype: str) -> str:
     """Entry of ``obsm`` that holds the probability of each category."""
-    return f"{PACKAGE}_{phenotype}_proba"
+    return f"{PACKAGE}_{stem(phenotype)}_proba"
 
 
 def expected_key(phenotype: str) -> str:
     """Column of ``obs`` that holds the expected value of an ordered phenotype whose categories are numbers."""
-    return f"{PACKAGE}_{phenotype}_expected"
+    return f"{PACKAGE}_{stem(phenotype)}_expected"
 
 
 def set_key(phenotype: str) -> str:
     """Entry of ``obsm`` that says of each category whether it is in the prediction set."""
-    return f"{PACKAGE}_{phenotype}_set"
+    return f"{PACKAGE}_{stem(phenotype)}_set"
 
 
 def gene_states_key(key: str) -> str:
     """Entry of ``varm`` that holds the mean state of each gene in each context."""
-    return f"{PACKAGE}_{key}_states"
+    return f"{PACKAGE}_{note_key(key)}_states"
 
 
 def gene_cells_key(key: str) -> str:
     """Entry of ``varm`` that holds the number of cells of each context that express a gene."""
-    return f"{PACKAGE}_{key}_n_cells"
+    return f"{PACKAGE}_{note_key(key)}_n_cells"
 
 
 def filled_key(phenotype: str) -> str:
     """Column of ``obs`` that holds the recorded category, or the predicted one where none is recorded."""
-    return f"{PACKAGE}_{phenotype}_filled"
+    return f"{PACKAGE}_{stem(phenotype)}_filled"
 
 
 def filled_probability_key(phenotype: str) -> str:
     """Column of ``obs`` that holds the probability of a category that was filled in."""
-    return f"{PACKAGE}_{phenotype}_filled_probability"
+    return f"{PACKAGE}_{stem(phenotype)}_filled_probability"
 
 
 def audit_key(phenotype: str) -> str:
     """Column of ``obs`` that holds the probability of the recorded category."""
-    return f"{PACKAGE}_audit_{phenotype}"
+    return f"{PACKAGE}_audit_{stem(phenotype)}"

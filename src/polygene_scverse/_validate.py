@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,20 @@ import pandas as pd
 from anndata import AnnData
 from numpy.typing import NDArray
 
-from polygene_scverse._constants import MISSING_WORDS
+from polygene_scverse._constants import (
+    JOINT_ENDS,
+    MISSING_WORDS,
+    NOTES,
+    NOVELTY,
+    UNS,
+    audit_key,
+    confidence_key,
+    expected_key,
+    filled_key,
+    filled_probability_key,
+    name_of_note,
+    prediction_key,
+)
 
 
 def shorten(items: Iterable[object], limit: int = 8) -> str:
@@ -83,6 +96,12 @@ def check_writable(adata: AnnData) -> None:
         )
 
 
+def colors_of_labels(column: pd.Series, colors: Sequence[str]) -> dict[str, str]:
+    """Colour of each label of an obs column; scanpy keeps one for each category, numbers and booleans among them."""
+    labels = map(label_of, column.astype("category").cat.categories)
+    return {label: str(color) for label, color in zip(labels, colors, strict=False) if label is not None}
+
+
 def check_not_empty(n_obs: int, n_vars: int) -> None:
     """Refuse data without cells or without genes."""
     if n_obs == 0 or n_vars == 0:
@@ -118,6 +137,126 @@ def check_columns(
         )
     for key in keys:
         check_labels(adata.obs, key, argument)
+
+
+def check_plain_name(name: str, argument: str) -> None:
+    """Refuse a name that would be a path, or that files and stores cannot hold."""
+    if name in ("", ".", "..") or set(name) & set("/\\\0"):
+        raise ValueError(
+            f"`{argument}`: found {name!r}, but files and stores cannot hold an empty name, or one with '/' or '\\\\'. "
+            "Pass another name."
+        )
+
+
+def notes_of(data: Any) -> dict[str, Any]:
+    """What the verbs noted in ``uns["polygene"]``; empty where there is nothing, or something of the user's."""
+    found = data.uns.get(UNS, {})
+    return dict(found) if isinstance(found, Mapping) else {}
+
+
+def check_notes(data: Any, *entries: str, like: str | None = None) -> None:
+    """Refuse, before anything is computed, to write where the user keeps something of their own.
+
+    Parameters
+    ----------
+    data
+        AnnData or MuData.
+    entries
+        Entries of ``uns["polygene"]`` that are to be written.
+    like
+        The entry that these are of the kind of, where the user chose the name.
+
+    Raises
+    ------
+    ValueError
+        If ``uns["polygene"]`` is no mapping, or one of the entries was not written by a verb of this package.
+    """
+    found = data.uns.get(UNS, {})
+    if not isinstance(found, Mapping):
+        raise ValueError(
+            f"`adata`: adata.uns[{UNS!r}] holds {type(found).__name__} {shorten([found])}, but results are noted "
+            "there, in a mapping, and yours shall not be lost. Keep it under another name first: "
+            f"adata.uns['my_note'] = adata.uns.pop({UNS!r})."
+        )
+    for entry in entries:
+        parts = NOTES[like or entry]
+        note = found.get(entry)
+        if note is None or (isinstance(note, Mapping) and all(part in note for part in parts)):
+            continue
+        raise ValueError(
+            f"`adata`: adata.uns[{UNS!r}][{entry!r}] was not written by the verb that is to write it, and it shall not "
+            f"be lost. Keep it under another name first: adata.uns['my_note'] = adata.uns[{UNS!r}].pop({entry!r})."
+        )
+
+
+def write_notes(data: Any, **entries: Any) -> None:
+    """Note results in ``uns["polygene"]``; other entries stay."""
+    data.uns[UNS] = {**notes_of(data), **entries}
+
+
+def check_key_added(key: str, like: str | None = None) -> None:
+    """Refuse a key that h5ad cannot hold, or that another verb writes.
+
+    Parameters
+    ----------
+    key
+        The key that the user chose.
+    like
+        Where it is an entry of ``uns["polygene"]``, the entry that is written by default.
+    """
+    check_plain_name(key, "key_added")
+    if like is not None and key != like and (key in NOTES or key == "balance"):
+        raise ValueError(
+            f"`key_added`: found {key!r}, but that entry of adata.uns[{UNS!r}] is written by another verb. Pass "
+            "another name."
+        )
+
+
+def columns_of(notes: Mapping[str, Any]) -> dict[str, str]:
+    """Columns of ``obs`` that results are in, and the verb that wrote each, as far as ``uns["polygene"]`` says."""
+    found: dict[str, str] = {}
+    for name in map(name_of_note, notes.get("predict", {})):
+        found |= dict.fromkeys((prediction_key(name), confidence_key(name), expected_key(name)), "predict_phenotype")
+    for name in map(name_of_note, notes.get("fill", {})):
+        found |= dict.fromkeys((filled_key(name), filled_probability_key(name)), "fill_phenotype")
+    for key in map(name_of_note, notes.get("joint", {})):
+        found |= {f"{key}{end}": "joint_phenotype" for end in JOINT_ENDS}
+    if "novelty" in notes:
+        found[str(notes["novelty"].get("key", NOVELTY))] = "novelty"
+    return found | {audit_key(str(name)): "audit" for name in notes.get("audit", {}).get("phenotypes", ())}
+
+
+def check_free(adata: AnnData, verb: str, keys: Iterable[str], phenotypes: Iterable[str]) -> None:
+    """Refuse to write results over those of another verb, or over recorded labels.
+
+    Names of phenotypes are the user's: one may be called ``novelty``, and its predictions have the column that the verb
+    of this name writes.
+
+    Parameters
+    ----------
+    adata
+        Where results are to be written.
+    verb
+        The verb that is to write them.
+    keys
+        Columns of ``obs`` to write.
+    phenotypes
+        Phenotypes of the model, whose columns hold recorded labels.
+
+    Raises
+    ------
+    ValueError
+        As said.
+    """
+    owners = dict.fromkeys(map(str, phenotypes), "you") | columns_of(notes_of(adata))
+    for key in keys:
+        owner = owners.get(key, verb)
+        if owner != verb and key in adata.obs:
+            whose = "labels that the model has learned" if owner == "you" else f"what pgs.tl.{owner} wrote"
+            raise ValueError(
+                f"`adata`: {verb} is to write adata.obs[{key!r}], but that column holds {whose}, which shall not be "
+                f"lost. Keep it under another name first: adata.obs['my_column'] = adata.obs.pop({key!r})."
+            )
 
 
 def check_choice(value: object, choices: Sequence[object], argument: str) -> None:

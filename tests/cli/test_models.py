@@ -29,7 +29,7 @@ def test_what_is_no_model(tmp_path, model_folder):
     for settings, match in [
         (ModelSettings(), "--model is needed"),
         (ModelSettings(model=tmp_path / "nix"), "--model: there is no folder"),
-        (ModelSettings(model=tmp_path), r"holds neither a saved model \(model.pt\) nor a checkpoint"),
+        (ModelSettings(model=tmp_path), r"holds neither a saved model \(model.json\) nor a checkpoint"),
         (ModelSettings(model=model_folder, device="cuda:x"), "--device: found 'cuda:x'"),
     ]:
         with pytest.raises(UserError, match=match):

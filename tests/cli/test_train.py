@@ -107,7 +107,7 @@ def test_it_goes_on_where_it_was(polygene, shards, small, tmp_path):
     said = polygene("train", *common, "-o", tmp_path / "m", "--save-epochs", "1", code=2).said
     assert "is not empty. Pass --overwrite" in said
     plain = pgs.model.Polygene.load(tmp_path / "m", adata=False)
-    (tmp_path / "m" / "model.pt").unlink()  # as if it had been interrupted before the end
+    (tmp_path / "m" / "model.json").unlink()  # as if it had been interrupted before the end
     polygene("train", *common, "-o", tmp_path / "m", "--resume")
     assert same(tmp_path / "m", plain)
     polygene("train", *common, "-o", tmp_path / "m", "--save-epochs", "1", "--overwrite")
@@ -182,7 +182,7 @@ def test_inside_of_slurm_and_without_a_terminal(shards, small, tmp_path):
     assert result.returncode == 0, result.stderr
     assert "Epoch" not in result.stdout
     assert "\x1b[" not in result.stdout
-    assert (tmp_path / "m" / "model.pt").is_file()
+    assert (tmp_path / "m" / "model.json").is_file()
     assert [path.name for path in tmp_path.iterdir()] == ["m"]
 
 

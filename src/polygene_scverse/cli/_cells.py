@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from polygene_scverse._files import replace_file, replace_folder
 from polygene_scverse.cli._errors import UserError
 
 if TYPE_CHECKING:
@@ -123,21 +124,15 @@ def write_cells(adata: AnnData, source: Path, target: Path) -> None:
 
     From h5ad to h5ad all else is copied as it stands on disk, so that expression need not be in memory.
     """
-    partial = target.with_name(f".{target.name}.part")
-    _remove(partial)
-    try:
+    with replace_folder(target) if target.suffix == ".zarr" else replace_file(target) as part:
         if target.suffix == ".zarr":
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", message="Writing zarr v2")  # anndata says what it will do one day
-                (adata.to_memory() if adata.isbacked else adata).write_zarr(partial)
+                (adata.to_memory() if adata.isbacked else adata).write_zarr(part)
         elif source.is_file():
-            _write_beside(adata, source, partial)
+            _write_beside(adata, source, part)
         else:
-            adata.write_h5ad(partial)
-        _remove(target)
-        partial.replace(target)
-    finally:
-        _remove(partial)
+            adata.write_h5ad(part)
 
 
 def _write_beside(adata: AnnData, source: Path, target: Path) -> None:
@@ -151,10 +146,3 @@ def _write_beside(adata: AnnData, source: Path, target: Path) -> None:
                 del file[part]
             value = getattr(adata, part)
             write_elem(file, part, value if part == "obs" else dict(value))
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)

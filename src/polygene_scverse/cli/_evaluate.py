@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from polygene_scverse._files import replace_file
 from polygene_scverse.cli._cells import check_folder, find_files, read_cells, split_list
 from polygene_scverse.cli._errors import UserError
 from polygene_scverse.cli._loggers import make_logger
@@ -62,12 +63,15 @@ def write_scores(
 
     folder.mkdir(parents=True, exist_ok=True)
     scores = score_table(counts)
-    scores.to_csv(folder / "scores.csv", index=False)
+    with replace_file(folder / "scores.csv") as part:
+        scores.to_csv(part, index=False)
     names = list(counts.phenotypes) if phenotypes is None else list(phenotypes)
+    plain = _plain(names)
     for name in (None, *names):
-        file = folder / ("confusion_genes" if name is None else f"confusion_phenotype_{_plain(name)}")
+        file = folder / ("confusion_genes" if name is None else f"confusion_phenotype_{plain[name]}")
         matrix = counts.genes if name is None else counts.phenotypes[name]
-        matrix.to_csv(file.with_name(f"{file.name}.csv"))
+        with replace_file(file.with_name(f"{file.name}.csv")) as part:
+            matrix.to_csv(part)
         if figures and matrix.to_numpy().any():
             _draw(note_of(counts, scores, mask), name, file.with_name(f"{file.name}.png"))
     return scores
@@ -98,9 +102,15 @@ def _masking(s: EvaluateSettings) -> dict[str, Any] | str | None:
     return asdict(ORIGINAL_RATES) | said(values)
 
 
-def _plain(name: str) -> str:
-    """A name as part of a file name."""
-    return re.sub(r"[^\w.-]+", "_", name)
+def _plain(names: Sequence[str]) -> dict[str, str]:
+    """Names as parts of file names; where two would be the same, with a number."""
+    found: dict[str, str] = {}
+    for name in names:
+        plain, n = re.sub(r"[^\w.-]+", "_", name), 1
+        while (text := plain if n == 1 else f"{plain}_{n}") in found.values():
+            n += 1
+        found[name] = text
+    return found
 
 
 def _flat(scores: pd.DataFrame) -> dict[str, float]:

@@ -31,6 +31,7 @@ def read_model(s: ModelSettings, files: Sequence[Path] = ()) -> Polygene:
         If the folder holds neither, or a checkpoint is named without its vocabulary.
     """
     from polygene_scverse.model import Polygene
+    from polygene_scverse.model._folder import MANIFEST
 
     folder = s.model
     if folder is None:
@@ -38,13 +39,13 @@ def read_model(s: ModelSettings, files: Sequence[Path] = ()) -> Polygene:
     if not folder.is_dir():
         raise UserError(f"--model: there is no folder {folder}. Name the folder that a model was saved to.")
     device = device_of(s.device)
-    if (folder / "model.pt").is_file():
+    if (folder / MANIFEST).is_file():
         one = {"device": device["devices"][0]} if "devices" in device else {}
         accelerator = {"accelerator": device["accelerator"]} if device else {}
         with quiet("scvi"):  # of a file on this machine it says that it is "already downloaded"
             return Polygene.load(folder, adata=False, **accelerator, **one)
     if not (folder / "config.json").is_file():
-        raise UserError(f"--model: {folder} holds neither a saved model (model.pt) nor a checkpoint (config.json).")
+        raise UserError(f"--model: {folder} holds neither a saved model ({MANIFEST}) nor a checkpoint (config.json).")
     if s.vocabulary is None:
         raise UserError(f"--vocabulary is needed: {folder} is a checkpoint of the original, without its words.")
     genes = s.genes if s.genes is not None else str(files[0])

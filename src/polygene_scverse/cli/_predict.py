@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from polygene_scverse._files import replace_file
 from polygene_scverse.cli._cells import find_files, plan_outputs, read_cells, split_list, write_cells
 from polygene_scverse.cli._models import read_model
 from polygene_scverse.cli._settings import EmbedSettings, PredictSettings, needed
@@ -47,7 +48,9 @@ def embed(s: EmbedSettings) -> None:
 
         arguments = {"pooling": s.pooling, "umap": s.umap, "n_neighbors": s.n_neighbors, "seed": s.seed}
         tl.embed(adata, model=model, **said({**arguments, "batch_size": s.batch_size}))
-        parts = {"dim": adata.obsm[EMBEDDING]} | ({} if s.umap is False else {"umap": adata.obsm[EMBEDDING_UMAP]})
+        parts = {"dim": adata.obsm[EMBEDDING]}
+        if s.umap is not False and EMBEDDING_UMAP in adata.obsm:
+            parts["umap"] = adata.obsm[EMBEDDING_UMAP]
         columns = {f"{name}_{i}": part[:, i] for name, part in parts.items() for i in range(part.shape[1])}
         return pd.DataFrame(columns, index=adata.obs_names)
 
@@ -70,6 +73,7 @@ def _each_file(s: PredictSettings | EmbedSettings, run: Any) -> None:
 def write_result(adata: AnnData, table: pd.DataFrame, source: Path, target: Path) -> None:
     """Write the table alone, or the cells with it."""
     if target.suffix in TABLES:
-        table.to_csv(target, sep=TABLES[target.suffix], index_label="cell")
+        with replace_file(target) as part:
+            table.to_csv(part, sep=TABLES[target.suffix], index_label="cell")
     else:
         write_cells(adata, source, target)

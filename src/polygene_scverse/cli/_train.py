@@ -11,6 +11,7 @@ from typing import Any
 
 import typer
 
+from polygene_scverse._files import replace_file
 from polygene_scverse.cli._cells import check_folder, find_files, read_cells
 from polygene_scverse.cli._errors import UserError
 from polygene_scverse.cli._loggers import make_logger
@@ -94,7 +95,8 @@ def write_history(history: Any, path: Path) -> dict[str, float]:
     import pandas as pd
 
     table = pd.DataFrame({name: column.iloc[:, 0].astype(float) for name, column in (history or {}).items()})
-    table.rename_axis(index="epoch").to_csv(path)
+    with replace_file(path) as part:
+        table.rename_axis(index="epoch").to_csv(part)
     return {str(name): float(column.dropna().iloc[-1]) for name, column in table.items() if column.notna().any()}
 
 

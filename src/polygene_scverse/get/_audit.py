@@ -5,8 +5,8 @@ from __future__ import annotations
 import pandas as pd
 from anndata import AnnData
 
-from polygene_scverse._constants import UNS, audit_key
-from polygene_scverse._validate import check_choice
+from polygene_scverse._constants import audit_key
+from polygene_scverse._validate import check_choice, notes_of
 
 
 def audit(adata: AnnData, *, phenotype: str | None = None) -> pd.DataFrame:
@@ -37,7 +37,7 @@ def audit(adata: AnnData, *, phenotype: str | None = None) -> pd.DataFrame:
     >>> pgs.get.audit(adata).query("flagged and reliable")
     >>> pgs.get.audit(adata, phenotype="cell_type").head()
     """
-    stored = adata.uns.get(UNS, {}).get("audit")
+    stored = notes_of(adata).get("audit")
     if stored is None:
         raise KeyError(
             "`adata`: no audit is stored, adata.uns['polygene']['audit'] is not there. Call pgs.tl.audit(adata, "

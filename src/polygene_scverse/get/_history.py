@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 
+from polygene_scverse._constants import name_of_note
 from polygene_scverse.get._lookup import training_note
 
 
@@ -33,10 +34,10 @@ def history(adata: AnnData) -> pd.DataFrame:
     >>> pgs.get.history(adata)["validation_loss"].idxmin()
     """
     metrics = training_note(adata).get("history", {})
-    if not metrics:
+    if not len(metrics):
         raise KeyError(
             "`adata`: no training is noted, adata.uns['polygene']['train']['history'] is not there. Call "
             "pgs.tl.train(adata) first; it notes the training in the object that it is called with."
         )
-    table = pd.DataFrame({name: pd.Series(np.asarray(values, dtype=float)) for name, values in metrics.items()})
+    table = pd.DataFrame({name_of_note(n): pd.Series(np.asarray(v, dtype=float)) for n, v in metrics.items()})
     return table.rename_axis(index="epoch")

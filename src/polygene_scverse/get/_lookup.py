@@ -10,14 +10,14 @@ import pandas as pd
 from anndata import AnnData
 from numpy.typing import NDArray
 
-from polygene_scverse._constants import PACKAGE, UNS, confidence_key, prediction_key
-from polygene_scverse._validate import label_of, shorten
+from polygene_scverse._constants import confidence_key, note_key, phenotype_of, prediction_key
+from polygene_scverse._validate import label_of, notes_of, shorten
 
 
 def predicted_phenotypes(adata: AnnData) -> list[str]:
     """Phenotypes that have been predicted: obs has their prediction and its confidence."""
-    names = [str(key).removeprefix(f"{PACKAGE}_") for key in adata.obs if str(key).startswith(f"{PACKAGE}_")]
-    return [name for name in names if confidence_key(name) in adata.obs]
+    names = [phenotype_of(key) for key in adata.obs]
+    return [name for name in names if name is not None and confidence_key(name) in adata.obs]
 
 
 def check_predicted(adata: AnnData, phenotype: str, *, where: str = "obs", key_of: Callable = prediction_key) -> None:
@@ -41,7 +41,7 @@ def check_predicted(adata: AnnData, phenotype: str, *, where: str = "obs", key_o
 
 def model_categories(adata: AnnData, phenotype: str) -> list[str]:
     """Categories of the model, as noted in uns; AnnData drops unused ones from obs in a subset."""
-    noted = adata.uns.get(UNS, {}).get("predict", {}).get(phenotype)
+    noted = notes_of(adata).get("predict", {}).get(note_key(phenotype))
     if noted is not None:
         return [str(name) for name in noted]
     return list(adata.obs[prediction_key(phenotype)].astype("category").cat.categories)
@@ -49,7 +49,7 @@ def model_categories(adata: AnnData, phenotype: str) -> list[str]:
 
 def training_note(adata: AnnData) -> Mapping[str, Any]:
     """What `tl.train` noted in uns; empty where nothing was trained on `adata`."""
-    return adata.uns.get(UNS, {}).get("train", {})
+    return notes_of(adata).get("train", {})
 
 
 def recorded_labels(column: pd.Series) -> pd.Series:

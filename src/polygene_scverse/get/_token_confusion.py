@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 
-from polygene_scverse._constants import TOKENS, UNS
-from polygene_scverse._validate import check_choice
+from polygene_scverse._constants import TOKENS, UNS, name_of_note, note_key
+from polygene_scverse._validate import check_choice, notes_of
 
 
 def token_confusion(
@@ -49,19 +49,20 @@ def token_confusion(
     >>> pgs.get.token_confusion(adata).to_csv("bins.csv")
     """
     check_choice(normalize, (None, "true", "pred", "all"), "normalize")
-    note = adata.uns.get(UNS, {}).get(key)
+    note = notes_of(adata).get(key)
     if note is None:
         raise KeyError(
             f"`key`: no scores of hidden words in adata, adata.uns[{UNS!r}][{key!r}] is not there. Call "
             "pgs.tl.score_tokens(adata) first."
         )
-    if phenotype is not None and phenotype not in note["phenotypes"]:
+    scored = [name_of_note(name) for name in note["phenotypes"]]
+    if phenotype is not None and phenotype not in scored:
         raise KeyError(
-            f"`phenotype`: {phenotype!r} is not among the scored {list(note['phenotypes'])}. Pass one of them, or None "
-            "for genes."
+            f"`phenotype`: {phenotype!r} is not among the scored {scored}. Pass one of them, or None for genes."
         )
-    counts = np.array(note["genes"] if phenotype is None else note["phenotypes"][phenotype])
-    names = [f"bin {b}" for b in range(len(counts))] if phenotype is None else list(note["categories"][phenotype])
+    key = "" if phenotype is None else note_key(phenotype)
+    counts = np.array(note["genes"] if phenotype is None else note["phenotypes"][key])
+    names = [f"bin {b}" for b in range(len(counts))] if phenotype is None else list(note["categories"][key])
     return pd.DataFrame(
         _normalized(counts, normalize), index=pd.Index(names, name="hidden"), columns=pd.Index(names, name="guessed")
     )

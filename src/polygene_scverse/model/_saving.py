@@ -1,52 +1,158 @@
-"""Saving and loading, without running code that a file brings along."""
+"""Saving and loading in the manner of scvi-tools, on files that cannot run code and are never half written."""
 
 from __future__ import annotations
 
+import os
+import uuid
+import warnings
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 import anndata
 import mudata
-import numpy as np
-import torch
 from anndata import AnnData
+from anndata.io import write_h5ad
 from mudata import MuData
+from scvi.data import AnnDataManager
 from scvi.model.base import BaseModelClass
 
-from polygene_scverse._compat import ADATA_FILE, MDATA_FILE, MODEL_FILE, check_plain_file, history_from_plain, plain
+from polygene_scverse import _files
+from polygene_scverse._compat import ADATA_FILE, MDATA_FILE, MODEL_NAME, plain, torch_device
+from polygene_scverse._validate import check_plain_name
 from polygene_scverse.fit import FittedState
+from polygene_scverse.model._folder import SavedModel, data_file, read_model, stage_data, write_model
+from polygene_scverse.model._folder_checks import check_fitted, check_weights
+from polygene_scverse.module import PolygeneModule
+
+
+class NotOffered:
+    """A method of scvi-tools that could only raise: the class has it not.
+
+    Parameters
+    ----------
+    why
+        What to do instead.
+    """
+
+    def __init__(self, why: str) -> None:
+        self.why = why
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    def __get__(self, instance: object, owner: type | None = None) -> NoReturn:
+        raise AttributeError(f"{'' if owner is None else owner.__name__} has no {self.name}: {self.why}")
 
 
 class SavingMixin(BaseModelClass):
-    """`save` and `load` on plain containers only."""
+    """`save` and `load` on plain containers only; copies by pickle and `copy.deepcopy`."""
 
+    module: PolygeneModule
     first_process = True
 
-    def save(self, dir_path: str | Path, *, overwrite: bool = False, save_anndata: bool = False, **kwargs: Any) -> None:
+    convert_legacy_save = NotOffered("no version of Polygene wrote scvi-tools' old format. Pass the folder to load().")
+    get_normalized_expression = NotOffered("it predicts bins of expression. See count_hidden_tokens.")
+    update_setup_method_args = NotOffered("arguments belong to the data. Call setup_anndata again.")
+    view_registry = NotOffered("what was registered is shown by view_anndata_setup.")
+    differential_abundance = NotOffered("it has no distribution over cells. See predict_phenotype.")
+
+    def __dir__(self) -> list[str]:
+        return [name for name in super().__dir__() if not isinstance(_static(type(self), name), NotOffered)]
+
+    def __copy__(self) -> Self:
+        other = type(self).__new__(type(self))
+        other.__dict__.update(self.__getstate__())
+        return other
+
+    def __getstate__(self) -> dict[str, Any]:
+        """All but the trainer, which holds data, open files and functions of the last training."""
+        return {name: value for name, value in vars(self).items() if name != "trainer"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """A copy is a model of its own for scvi-tools, which keeps data by the model's id."""
+        self.__dict__.update(state, id=str(uuid.uuid4()))
+        if self._adata_manager is not None:
+            self._register_manager_for_instance(self._adata_manager)
+
+    def save(
+        self,
+        dir_path: str | Path,
+        prefix: str | None = None,
+        overwrite: bool = False,
+        save_anndata: bool = False,
+        save_kwargs: dict[str, Any] | None = None,
+        legacy_mudata_format: bool = False,
+        datamodule: Any = None,
+        **anndata_write_kwargs: Any,
+    ) -> None:
         """Write the model into a folder; of several processes that train together the first does it.
+
+        Written are ``model.json``, which holds all plain values and the hashes of the other files, and one file of
+        weights and arrays. A model that is in the folder is whole until the new one is: whatever happens, one of the
+        two can be loaded.
 
         Parameters
         ----------
         dir_path
             The folder.
+        prefix
+            Beginning of the names of the files, so that a folder can hold several models.
         overwrite
-            Whether to write into a folder that exists.
+            Whether to write into a folder that exists. Other files in it are left as they are.
         save_anndata
-            Whether to write the AnnData as well.
-        **kwargs
-            Passed to scvi-tools' ``save``.
+            Whether to write the data as well, to ``adata.h5ad`` or ``mdata.h5mu``.
+        save_kwargs, datamodule
+            Part of the scvi-tools interface, and of no use here: refused if given.
+        legacy_mudata_format
+            Part of the scvi-tools interface: whether to write one list of genes for all modalities.
+        **anndata_write_kwargs
+            Passed to the writer of the data, e.g. ``compression``.
 
         Raises
         ------
         ValueError
-            If the folder exists and `overwrite` is False.
+            If the folder exists and `overwrite` is False, if the weights are not finite, if an argument has no use, or
+            if there are no data to write.
+        OSError
+            If the disk is full or cannot be written to. What was there before is still there.
         """
-        if self.first_process:
-            super().save(str(dir_path), overwrite=overwrite, save_anndata=save_anndata, **kwargs)
+        _refuse_unused("save", save_kwargs=save_kwargs, datamodule=datamodule)
+        if anndata_write_kwargs and not save_anndata:
+            _refuse_unused("save(save_anndata=False)", **anndata_write_kwargs)
+        if not self.first_process:
+            return
+        prefix = _checked_prefix(prefix)
+        folder = Path(dir_path)
+        if folder.exists() and not folder.is_dir():
+            raise ValueError(f"`dir_path`: {folder} is a file. Pass the name of a folder.")
+        if folder.exists() and not overwrite:
+            raise ValueError(f"`dir_path`: {folder} already exists. Pass overwrite=True, or another folder.")
+        if save_anndata and self.adata is None:
+            raise ValueError("`save_anndata`: the model holds no data. Pass save_anndata=False.")
+        weights = self.module.state_dict()
+        check_weights(weights, "model", "Train again, with a lower plan_kwargs={'lr': ...}.")
 
-    def _get_user_attributes(self) -> list[tuple[str, Any]]:
-        found = [(n, v) for n, v in super()._get_user_attributes() if n.endswith("_") and n in vars(self)]
-        return [(name, plain(_as_tensors(value.to_dict()) if name == "fitted_" else value)) for name, value in found]
+        def write(into: Path) -> None:
+            staged = None
+            if save_anndata:
+                name = f"{prefix}{ADATA_FILE if isinstance(self.adata, AnnData) else MDATA_FILE}"
+                staged = stage_data(into, name, lambda path: _write_data(self.adata, path, anndata_write_kwargs))
+            write_model(
+                into,
+                prefix,
+                class_name=type(self).__name__,
+                var_names=self.get_var_names(legacy_mudata_format),
+                attributes=_attributes(self),
+                weights=weights,
+                data=staged,
+            )
+
+        if folder.exists():
+            write(folder)
+        else:
+            with _files.replace_folder(folder) as part:
+                write(part)
 
     def get_var_names(self, legacy_mudata_format: bool = False) -> Any:
         """Gene names of the data the model was set up with.
@@ -63,9 +169,12 @@ class SavingMixin(BaseModelClass):
         cls,
         dir_path: str | Path,
         adata: AnnData | MuData | bool | None = None,
-        *,
+        accelerator: str = "auto",
+        device: int | str = "auto",
         prefix: str | None = None,
-        **kwargs: Any,
+        backup_url: str | None = None,
+        datamodule: Any = None,
+        allowed_classes_names_list: Sequence[str] | None = None,
     ) -> Self:
         """Read a model that `save` wrote.
 
@@ -76,27 +185,52 @@ class SavingMixin(BaseModelClass):
         adata
             Data to attach; genes are matched by name. None takes the data saved with the model, if there are any.
             A model without data predicts any data it is given.
+        accelerator, device
+            Where the weights go, as in scvi-tools; by default a GPU if there is one.
         prefix
-            Prefix of the saved files.
-        **kwargs
-            Passed to scvi-tools' ``load``, e.g. ``accelerator``, ``device``.
+            Beginning of the names of the files.
+        backup_url, datamodule
+            Part of the scvi-tools interface, and of no use here: refused if given.
+        allowed_classes_names_list
+            Names of other classes whose models may be loaded.
 
         Raises
         ------
         FileNotFoundError
             If the folder holds no model.
         ValueError
-            If the file holds more than tensors and plain values.
+            If a file was changed since it was written, even by one bit; if the model is of another class, of a later
+            release or of another package; or if its values are impossible, such as weights that are not finite.
         """
+        _refuse_unused("load", backup_url=backup_url, datamodule=datamodule)
+        prefix = _checked_prefix(prefix)
         folder = Path(dir_path)
-        check_plain_file(_model_file(dir_path, prefix))
-        model = super().load(str(folder), adata=False, prefix=prefix, **kwargs)
-        model.fitted_ = FittedState.from_dict(model.fitted_)
-        model.history_ = None if model.history_ is None else history_from_plain(model.history_)
+        saved = read_model(folder, prefix)
+        _check_class(cls, saved, allowed_classes_names_list)
+        check_weights(saved.weights, "dir_path", "Load an earlier model, or train again.")
+        model = cls._of_saved(saved.attributes)
+        model.module.load_state_dict(saved.weights)
+        model.to_device(torch_device(accelerator, device))
+        model.module.eval()
         if adata is None:
-            adata = _saved_data(folder, prefix or "")
+            adata = _saved_data(folder, prefix, saved.data)
         if isinstance(adata, (AnnData, MuData)):
             model.adata = adata
+        elif adata is not False:
+            raise TypeError(f"`adata`: found {adata!r}. Pass AnnData, MuData, None for saved data, or False for none.")
+        return model
+
+    @classmethod
+    def _of_saved(cls, attributes: dict[str, Any]) -> Self:
+        """An untrained model with the attributes of a saved one."""
+        given = attributes["init_params_"]
+        keywords = {name: value for group in given["kwargs"].values() for name, value in group.items()}
+        model = cls(None, registry=attributes["registry_"], **given["non_kwargs"], **keywords)
+        fitted = FittedState.from_dict(attributes["fitted_"])
+        check_fitted(fitted, model.module.layout)
+        for name, value in attributes.items():
+            if name not in ("registry_", "init_params_"):
+                setattr(model, name, fitted if name == "fitted_" else value)
         return model
 
     @staticmethod
@@ -108,15 +242,15 @@ class SavingMixin(BaseModelClass):
         dir_path
             The folder.
         prefix
-            Prefix of the saved files.
+            Beginning of the names of the files.
 
         Raises
         ------
         FileNotFoundError, ValueError
             As for `load`.
         """
-        check_plain_file(_model_file(dir_path, prefix))
-        return BaseModelClass.load_registry(str(dir_path), prefix)
+        prefix = _checked_prefix(prefix)
+        return dict(read_model(Path(dir_path), prefix).attributes["registry_"])
 
     @staticmethod
     def view_setup_args(dir_path: str | Path, prefix: str | None = None) -> None:
@@ -127,48 +261,73 @@ class SavingMixin(BaseModelClass):
         dir_path
             The folder.
         prefix
-            Prefix of the saved files.
+            Beginning of the names of the files.
 
         Raises
         ------
         FileNotFoundError, ValueError
             As for `load`.
         """
-        check_plain_file(_model_file(dir_path, prefix))
-        BaseModelClass.view_setup_args(str(dir_path), prefix)
-
-    @classmethod
-    def convert_legacy_save(cls, *args: Any, **kwargs: Any) -> None:
-        """Part of the scvi-tools interface; there are no models of Polygene in that old format.
-
-        Parameters
-        ----------
-        *args, **kwargs
-            Not used.
-
-        Raises
-        ------
-        NotImplementedError
-            Always: such files are read by unpickling.
-        """
-        raise NotImplementedError("No version of Polygene wrote scvi-tools' old format. Pass the folder to load().")
+        AnnDataManager.view_setup_method_args(SavingMixin.load_registry(dir_path, prefix))
 
 
-def _model_file(dir_path: str | Path, prefix: str | None) -> Path:
-    return Path(dir_path) / f"{prefix or ''}{MODEL_FILE}"
+def _check_class(asked: type, saved: SavedModel, others: Sequence[str] | None) -> None:
+    """Refuse a model of another class."""
+    registered = str(saved.attributes["registry_"].get(MODEL_NAME, saved.class_name))
+    if unknown := {saved.class_name, registered} - {asked.__name__, *(others or ())}:
+        raise ValueError(
+            f"`dir_path`: {saved.manifest.parent} holds a model of class {' and '.join(sorted(unknown))}, but "
+            f"{asked.__name__} was asked to load it. Call load of that class, or name it in "
+            "allowed_classes_names_list=."
+        )
 
 
-def _saved_data(folder: Path, prefix: str) -> AnnData | MuData | None:
-    for name, read in ((ADATA_FILE, anndata.read_h5ad), (MDATA_FILE, mudata.read_h5mu)):
-        if (folder / f"{prefix}{name}").is_file():
-            return read(folder / f"{prefix}{name}")
-    return None
+def _static(cls: type, name: str) -> object:
+    """What a class has under a name, without asking for it."""
+    return next((vars(base)[name] for base in cls.__mro__ if name in vars(base)), None)
 
 
-def _as_tensors(value: Any) -> Any:
-    """Arrays in a mapping or list as tensors, which a saved model may hold without being unpickled."""
-    if isinstance(value, dict):
-        return {key: _as_tensors(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_as_tensors(item) for item in value]
-    return torch.from_numpy(value) if isinstance(value, np.ndarray) else value
+def _attributes(model: SavingMixin) -> dict[str, Any]:
+    """What is saved of a model: attributes whose names end with an underscore, as in scvi-tools."""
+    found = {name: value for name, value in vars(model).items() if name.endswith("_") and not name.endswith("__")}
+    return {**found, "fitted_": found["fitted_"].to_dict()}
+
+
+def _checked_prefix(prefix: str | None) -> str:
+    if prefix:
+        check_plain_name(prefix, "prefix")
+    return prefix or ""
+
+
+def _refuse_unused(where: str, **arguments: Any) -> None:
+    """An argument that would do nothing is not swallowed."""
+    given = [name for name, value in arguments.items() if value is not None]
+    if given:
+        raise ValueError(f"`{given[0]}`: {where} has no use for it. Leave it out.")
+
+
+def _write_data(data: AnnData | MuData, path: Path, kwargs: dict[str, Any]) -> None:
+    """Write data; those that are backed by a file stay backed by it, and not by one that is renamed afterwards."""
+    if isinstance(data, AnnData) and data.isbacked:
+        write_h5ad(path, data, **kwargs)
+    else:
+        data.write(path, **kwargs)
+
+
+def _saved_data(folder: Path, prefix: str, data: dict[str, Any]) -> AnnData | MuData | bool:
+    """Data that were saved with a model, or that lie beside it; False for none."""
+    names = {f"{prefix}{name}" for name in (ADATA_FILE, MDATA_FILE)}
+    if data:
+        path = data_file(folder, data)
+        if path is None:
+            warnings.warn(
+                f"`dir_path`: {data['name']}, which was saved with the model, is no longer in {folder}. The model is "
+                "loaded without data.",
+                UserWarning,
+                stacklevel=3,
+            )
+    else:
+        path = next((folder / name for name in sorted(names) if os.path.isfile(folder / name)), None)
+    if path is None:
+        return False
+    return mudata.read_h5mu(path) if path.suffix == ".h5mu" else anndata.read_h5ad(path)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from anndata import AnnData
@@ -53,16 +53,19 @@ class SetupMixin(BaseModelClass):
             "unassigned", "nan", "n/a" and "<NA>"; an empty list keeps every label. "none" and "NA" are labels unless
             they are named here.
         **kwargs
-            Passed to scvi-tools' data manager; ``load`` uses it.
+            ``source_registry``, the registry of a saved model, which ``load`` passes. Nothing else is swallowed.
 
         Raises
         ------
+        TypeError
+            If an argument is not known, such as ``batch_key`` of other models.
         KeyError
             If a column or layer does not exist.
         ValueError
             If a phenotype has fewer than two categories, if none is found, if nothing tells the order of an ordered
             one, if the data are empty or a view, or if gene names are not unique.
         """
+        _check_known(kwargs, ("phenotype_keys", "layer", "use_raw", "ordered"))
         if adata.is_view:
             raise ValueError("`adata`: found a view of another AnnData, which cannot be registered. Pass adata.copy().")
         check_not_empty(*adata.shape)
@@ -114,11 +117,14 @@ class SetupMixin(BaseModelClass):
 
         Raises
         ------
+        TypeError
+            As in `setup_anndata`.
         KeyError
             If there is no such modality, or as in `setup_anndata`.
         ValueError
             As in `setup_anndata`.
         """
+        _check_known(kwargs, ("phenotype_keys", "layer", "use_raw", "mod", "ordered"))
         if mod not in mdata.mod:
             raise KeyError(f"`mod`: {mod!r} is not among the modalities {list(mdata.mod)}. Pass one of them.")
         known = _known_phenotypes(kwargs.get("source_registry"))
@@ -144,6 +150,21 @@ class SetupMixin(BaseModelClass):
         manager = AnnDataManager(fields=fields, setup_method_args=method_args)
         manager.register_fields(data, **kwargs)
         cls.register_manager(manager)
+
+
+REMEDIES = {
+    "labels_key": "Pass the column in phenotype_keys=.",
+    "batch_key": "Batches are not modelled: pass the column to train(group_key=...) to hold whole batches out, or in "
+    "phenotype_keys= to predict it.",
+}
+
+
+def _check_known(kwargs: Mapping[str, Any], known: Sequence[str]) -> None:
+    """Refuse arguments that would do nothing."""
+    unknown = [name for name in kwargs if name != "source_registry"]
+    if unknown:
+        remedy = REMEDIES.get(unknown[0], "Leave it out.")
+        raise TypeError(f"`{unknown[0]}`: there is no such argument, there are {list(known)}. {remedy}")
 
 
 def _known_phenotypes(registry: dict[str, Any] | None) -> list[str] | None:

@@ -9,6 +9,8 @@ import matplotlib.pyplot as plt
 import scanpy as sc
 from matplotlib.axes import Axes
 
+from polygene_scverse._files import replace_file
+
 Drawn = TypeVar("Drawn")
 
 
@@ -40,7 +42,8 @@ def finish(ax: Axes, drawn: Drawn, name: str, show: bool | None, save: bool | st
         path = file_of(save, name)
         path.parent.mkdir(parents=True, exist_ok=True)
         dpi = plt.rcParams["savefig.dpi"]
-        figure.savefig(path, bbox_inches="tight", dpi=150 if dpi == "figure" else dpi)
+        with replace_file(path) as part:
+            figure.savefig(part, bbox_inches="tight", dpi=150 if dpi == "figure" else dpi)
     if show:
         plt.show()
     if save:

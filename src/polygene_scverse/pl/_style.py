@@ -12,6 +12,7 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import TextPath
 
 from polygene_scverse._constants import prediction_key
+from polygene_scverse._validate import colors_of_labels
 from polygene_scverse.get._lookup import predicted_phenotypes
 
 PETROFF_10 = (
@@ -60,7 +61,7 @@ def _recorded_colors(adata: AnnData, key: str) -> dict[str, str]:
     note_colors(adata, recorded)
     if f"{recorded}_colors" not in adata.uns:
         return {}
-    return dict(zip(map(str, adata.obs[recorded].cat.categories), adata.uns[f"{recorded}_colors"], strict=False))
+    return colors_of_labels(adata.obs[recorded], adata.uns[f"{recorded}_colors"])
 
 
 def text_width(labels: Iterable[str], size: str | float) -> float:

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from anndata import AnnData
 
-from polygene_scverse._constants import RANK, UNS
-from polygene_scverse._validate import check_columns, check_writable
+from polygene_scverse._constants import RANK
+from polygene_scverse._validate import check_columns, check_notes, check_writable, write_notes
 from polygene_scverse.data.read._expression import Expression
 from polygene_scverse.data.read._phenotypes import candidates
 from polygene_scverse.data.read._ranking import rank_genes
@@ -48,6 +48,7 @@ def prepare(
         If `layer` or `batch_key` does not exist.
     """
     check_writable(adata)
+    check_notes(adata, "prepare")
     expression = Expression.of(adata, layer, use_raw)
     if len(expression.var_names) != adata.n_vars:
         raise ValueError(
@@ -61,4 +62,4 @@ def prepare(
     adata.var[RANK] = ranks.to_numpy()
     record: dict[str, Any] = {"scale": str(expression.scale), "place": expression.where}
     record |= {"batch_key": batch_key or "", "n_genes": int(ranks.notna().sum())}
-    adata.uns[UNS] = {**adata.uns.get(UNS, {}), "prepare": record}
+    write_notes(adata, prepare=record)

@@ -10,8 +10,8 @@ import pandas as pd
 from anndata import AnnData
 from rich.console import Console
 
-from polygene_scverse._constants import UNS, audit_key
-from polygene_scverse._validate import check_choice, check_writable
+from polygene_scverse._constants import audit_key
+from polygene_scverse._validate import check_choice, check_free, check_notes, check_writable, write_notes
 from polygene_scverse.evaluation._audit import describe_audit, model_evidence, out_of_fold_evidence, sample_table
 from polygene_scverse.evaluation._folds import Labels, Training, resolve_columns
 from polygene_scverse.model import Polygene
@@ -87,8 +87,10 @@ def audit(
     >>> table[table["flagged"] & table["reliable"]]
     """
     check_writable(adata)
+    check_notes(adata, "audit")
     group_key = sample_key if group_key is None else group_key
     names = resolve_columns(adata, phenotypes, sample_key=sample_key, group_key=group_key)
+    check_free(adata, "audit", map(audit_key, names), names)
     if model is None:
         labels = {
             name: Labels.from_column(adata.obs[name], missing=(train_kwargs or {}).get("missing")) for name in names
@@ -106,6 +108,6 @@ def audit(
     for name, label in labels.items():
         adata.obs[audit_key(name)] = label.recorded_values(evidence[name].probabilities)
     stored = {"table": table, "words": sentences, "phenotypes": names, "sample_key": sample_key or ""}
-    adata.uns[UNS] = {**adata.uns.get(UNS, {}), "audit": stored}
+    write_notes(adata, audit=stored)
     Console(soft_wrap=True, highlight=False).print("\n".join(sentences), markup=False)
     return table.copy()

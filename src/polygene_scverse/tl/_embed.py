@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
+import numpy as np
 import scanpy as sc
 from anndata import AnnData
 from mudata import MuData
 
 from polygene_scverse._constants import EMBEDDING, EMBEDDING_UMAP, PACKAGE
 from polygene_scverse._threads import threads_kept
+from polygene_scverse._validate import check_key_added
 from polygene_scverse.model import Polygene
 from polygene_scverse.tl._models import anndata_of, find
+
+FEWEST = 4
+"""Cells that scanpy can make a UMAP of."""
 
 
 def embed(
@@ -58,22 +64,41 @@ def embed(
     Nothing. Writes ``obsm["X_polygene"]`` (n_obs x n_hidden), and with `umap` also ``obsm["X_polygene_umap"]``,
     ``uns["polygene_neighbors"]``, ``obsp["polygene_distances"]`` and ``obsp["polygene_connectivities"]``.
 
+    Of fewer than four cells there is no UMAP, and a warning says so.
+
     Raises
     ------
     ValueError
         If no model is found, `pooling` is unknown, no gene matches, or expression has the wrong scale.
     """
+    check_key_added(key_added)
     data = anndata_of(adata, mod)
     trained = find(adata, model)
-    data.obsm[key_added] = trained.get_latent_representation(data, pooling=pooling, batch_size=batch_size)
-    if umap:
-        graph = f"{PACKAGE}_neighbors"
-        bare = AnnData(obs=data.obs[[]].copy(), obsm={key_added: data.obsm[key_added]})
-        with threads_kept():
-            sc.pp.neighbors(bare, use_rep=key_added, n_neighbors=min(n_neighbors, data.n_obs - 1), random_state=seed)
-            sc.tl.umap(bare, random_state=seed)
-        data.obsm[EMBEDDING_UMAP if key_added == EMBEDDING else f"{key_added}_umap"] = bare.obsm["X_umap"]
+    embedding = trained.get_latent_representation(data, pooling=pooling, batch_size=batch_size)
+    drawn = _umap(embedding, key_added, n_neighbors, seed) if umap and data.n_obs >= FEWEST else None
+    key_of_umap = EMBEDDING_UMAP if key_added == EMBEDDING else f"{key_added}_umap"
+    data.obsm[key_added] = embedding  # from here on nothing can fail
+    if drawn is not None:
+        data.obsm[key_of_umap] = drawn.obsm["X_umap"]
         for part in ("distances", "connectivities"):
-            data.obsp[f"{PACKAGE}_{part}"] = bare.obsp[part]
+            data.obsp[f"{PACKAGE}_{part}"] = drawn.obsp[part]
         keys = {"distances_key": f"{PACKAGE}_distances", "connectivities_key": f"{PACKAGE}_connectivities"}
-        data.uns[graph] = {**bare.uns["neighbors"], **keys}
+        data.uns[f"{PACKAGE}_neighbors"] = {**drawn.uns["neighbors"], **keys}
+    elif umap:
+        if key_of_umap in data.obsm:  # of an earlier embedding
+            del data.obsm[key_of_umap]
+        warnings.warn(
+            f"`umap`: {data.n_obs} cells are too few for a UMAP, which needs {FEWEST}. obsm[{key_added!r}] is written, "
+            f"obsm[{key_of_umap!r}] is not. Pass more cells, or umap=False.",
+            UserWarning,
+            stacklevel=2,
+        )
+
+
+def _umap(embedding: np.ndarray, key: str, n_neighbors: int, seed: int) -> AnnData:
+    """Neighbours and UMAP of an embedding, by scanpy."""
+    bare = AnnData(obsm={key: embedding})
+    with threads_kept():
+        sc.pp.neighbors(bare, use_rep=key, n_neighbors=min(n_neighbors, len(embedding) - 1), random_state=seed)
+        sc.tl.umap(bare, random_state=seed)
+    return bare

@@ -10,8 +10,8 @@ import pandas as pd
 from anndata import AnnData
 from rich.console import Console
 
-from polygene_scverse._constants import BALANCE, UNS
-from polygene_scverse._validate import check_writable
+from polygene_scverse._constants import BALANCE
+from polygene_scverse._validate import check_notes, check_writable, write_notes
 from polygene_scverse.evaluation._baselines import choose_baselines
 from polygene_scverse.evaluation._evaluate import evaluate_folds
 from polygene_scverse.evaluation._folds import Split, Training, resolve_columns
@@ -99,11 +99,12 @@ def evaluate(
     if model is not None:
         return score_tokens(adata, model=model, seed=seed)
     check_writable(adata)
+    check_notes(adata, "evaluate")
     names, chosen = resolve_columns(adata, phenotypes, group_key=group_key), choose_baselines(baselines)
     training = Training(group_key, seed, dict(train_kwargs or {}))
     result = evaluate_folds(adata, names, split, training, chosen, n_bootstrap, n_null)
     arguments = {"group_key": group_key or "", "n_bootstrap": n_bootstrap, "n_null": n_null, "seed": seed}
     tables = {"table": result.table, "by_group": result.by_group, "words": result.sentences, "folds": result.folds}
-    adata.uns[UNS] = {**adata.uns.get(UNS, {}), "evaluate": {**tables, **arguments, "balance": BALANCE}}
+    write_notes(adata, evaluate={**tables, **arguments, "balance": BALANCE})
     Console(soft_wrap=True, highlight=False).print("\n".join(result.sentences), markup=False)
     return result.table.copy()

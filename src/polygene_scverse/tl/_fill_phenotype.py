@@ -10,8 +10,8 @@ import pandas as pd
 from anndata import AnnData
 from mudata import MuData
 
-from polygene_scverse._constants import BALANCE, UNS, filled_key, filled_probability_key
-from polygene_scverse._validate import check_choice, shorten
+from polygene_scverse._constants import BALANCE, filled_key, filled_probability_key, note_key
+from polygene_scverse._validate import check_choice, check_free, check_notes, notes_of, shorten, write_notes
 from polygene_scverse.get._lookup import recorded_labels
 from polygene_scverse.model import Polygene
 from polygene_scverse.tl._models import anndata_of, find
@@ -68,6 +68,7 @@ def fill_phenotype(
     >>> adata.obs.loc[adata.obs["sex"].isna(), ["polygene_sex_filled", "polygene_sex_filled_probability"]]
     """
     data = anndata_of(adata, mod)
+    check_notes(data, "fill")
     trained = find(adata, model)
     names = (
         [phenotypes] if isinstance(phenotypes, str) else list(trained.categories if phenotypes is None else phenotypes)
@@ -79,14 +80,18 @@ def fill_phenotype(
             check_choice(name, list(trained.categories), argument)
     if absent := [name for name in evidence if name not in data.obs]:
         raise KeyError(f"`given`: {shorten(absent)} not among the columns of adata.obs. Pass recorded phenotypes.")
-    noted = dict(data.uns.get(UNS, {}).get("fill", {}))
+    keys = [key(name) for name in names for key in (filled_key, filled_probability_key)]
+    check_free(data, "fill_phenotype", keys, trained.categories)
+    found = {}
     for name in names:
         shown = [other for other in evidence if other != name]
-        labels, probability = _fill(trained, data, name, shown, balance, batch_size)
+        found[name] = (shown, *_fill(trained, data, name, shown, balance, batch_size))
+    noted = dict(notes_of(data).get("fill", {}))
+    for name, (shown, labels, probability) in found.items():
         data.obs[filled_key(name)] = labels
         data.obs[filled_probability_key(name)] = probability
-        noted[name] = shown
-    data.uns[UNS] = {**data.uns.get(UNS, {}), "fill": noted}
+        noted[note_key(name)] = shown
+    write_notes(data, fill=noted)
 
 
 def _fill(

@@ -12,8 +12,8 @@ import pandas as pd
 from anndata import AnnData
 from mudata import MuData
 
-from polygene_scverse._constants import GENE_INTERACTIONS, UNS, gene_cells_key, gene_states_key
-from polygene_scverse._validate import check_choice, shorten
+from polygene_scverse._constants import GENE_INTERACTIONS, gene_cells_key, gene_states_key
+from polygene_scverse._validate import check_choice, check_key_added, check_notes, shorten, write_notes
 from polygene_scverse.metrics._gene_interactions import Metric, gene_covariance
 from polygene_scverse.model import GeneStates, Polygene
 from polygene_scverse.tl._models import anndata_of, find
@@ -92,7 +92,9 @@ def gene_interactions(
     check_choice(metric, ("cosine", "mahalanobis"), "metric")
     if min_cells < 1:
         raise ValueError(f"`min_cells`: found {min_cells}, but a state is the mean of one cell at least.")
+    check_key_added(key_added, GENE_INTERACTIONS)
     data = anndata_of(adata, mod)
+    check_notes(data, key_added, like=GENE_INTERACTIONS)
     trained = find(adata, model)
     if genes is not None and (absent := sorted(set(genes) - set(trained.genes))):
         raise KeyError(f"`genes`: {shorten(absent)} not among the genes of the model. Pass some of model.genes.")
@@ -109,7 +111,7 @@ def gene_interactions(
         "metric": metric,
         "min_cells": min_cells,
     }
-    data.uns[UNS] = {**data.uns.get(UNS, {}), key_added: note}
+    write_notes(data, **{key_added: note})
 
 
 def _by_var(

@@ -10,7 +10,8 @@ import pandas as pd
 from anndata import AnnData
 from mudata import MuData
 
-from polygene_scverse._constants import JOINT, UNS
+from polygene_scverse._constants import JOINT, JOINT_ENDS, note_key
+from polygene_scverse._validate import check_free, check_key_added, check_notes, notes_of, write_notes
 from polygene_scverse.model import Polygene
 from polygene_scverse.tl._models import anndata_of, find
 
@@ -72,8 +73,11 @@ def joint_phenotype(
     --------
     >>> pgs.tl.joint_phenotype(adata, phenotypes=["cell_type", "tissue"])
     """
+    check_key_added(key_added)
     data = anndata_of(adata, mod)
+    check_notes(data, "joint")
     trained = find(adata, model)
+    check_free(data, "joint_phenotype", [f"{key_added}{end}" for end in JOINT_ENDS], trained.categories)
     names = list(phenotypes) if not isinstance(phenotypes, str) else [phenotypes]
     impossible = ~trained.seen_together(names).ravel()
     block = max(1, MOST_VALUES // len(impossible))
@@ -86,12 +90,11 @@ def joint_phenotype(
         probability.append(values.max(axis=1))
         mass.append(values[:, impossible].sum(axis=1))
     chosen = np.concatenate(best)
-    data.obs[key_added] = _labels(chosen, [trained.categories[name] for name in names])
-    data.obs[f"{key_added}_probability"] = np.concatenate(probability)
-    data.obs[f"{key_added}_impossible"] = np.concatenate(mass)
-    data.obs[f"{key_added}_flagged"] = impossible[chosen]
-    noted = {**data.uns.get(UNS, {}).get("joint", {}), key_added: names}
-    data.uns[UNS] = {**data.uns.get(UNS, {}), "joint": noted}
+    labels = _labels(chosen, [trained.categories[name] for name in names])
+    parts = (labels, np.concatenate(probability), np.concatenate(mass), impossible[chosen])
+    for end, values in zip(JOINT_ENDS, parts, strict=True):
+        data.obs[f"{key_added}{end}"] = values
+    write_notes(data, joint={**notes_of(data).get("joint", {}), note_key(key_added): names})
 
 
 def _labels(chosen: np.ndarray, categories: Sequence[Sequence[str]]) -> pd.Categorical[str]:

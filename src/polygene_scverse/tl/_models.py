@@ -8,8 +8,7 @@ from pathlib import Path
 from anndata import AnnData
 from mudata import MuData
 
-from polygene_scverse._constants import UNS
-from polygene_scverse._validate import check_writable
+from polygene_scverse._validate import check_writable, notes_of
 from polygene_scverse.model import Polygene
 
 _TRAINED: dict[int, tuple[weakref.ref, Polygene]] = {}
@@ -47,7 +46,7 @@ def find(data: AnnData | MuData, model: Polygene | str | Path | None) -> Polygen
     known = _TRAINED.get(id(data))
     if known is not None and known[0]() is data:
         return known[1]
-    folder = data.uns.get(UNS, {}).get("train", {}).get("folder")
+    folder = notes_of(data).get("train", {}).get("folder")
     if folder and Path(folder).is_dir():
         return Polygene.load(folder, adata=False)
     raise ValueError(

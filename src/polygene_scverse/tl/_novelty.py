@@ -7,7 +7,8 @@ from pathlib import Path
 from anndata import AnnData
 from mudata import MuData
 
-from polygene_scverse._constants import NOVELTY, UNS
+from polygene_scverse._constants import NOVELTY
+from polygene_scverse._validate import check_free, check_key_added, check_notes, write_notes
 from polygene_scverse.model import Polygene
 from polygene_scverse.tl._models import anndata_of, find
 
@@ -16,6 +17,7 @@ def novelty(
     adata: AnnData | MuData,
     *,
     phenotype: str | None = None,
+    key_added: str = NOVELTY,
     model: Polygene | str | Path | None = None,
     mod: str = "rna",
     batch_size: int = 64,
@@ -32,6 +34,8 @@ def novelty(
     phenotype
         Whose categories are the known ones. By default the cell type, if a phenotype has one of the usual names of it,
         else the first phenotype.
+    key_added
+        Obs column to write.
     model
         A model, or the folder it was saved to. By default the one last trained on `adata`.
     mod
@@ -49,16 +53,20 @@ def novelty(
     ------
     ValueError
         If no model is found, the phenotype is not the model's, no gene matches, or expression has the wrong scale; and
-        if the model was trained on very few cells or comes from the original.
+        if the model was trained on very few cells or comes from the original, or if the column holds something else,
+        such as the predictions of a phenotype called "novelty".
 
     Examples
     --------
     >>> pgs.tl.novelty(adata)
     >>> adata[adata.obs["polygene_novelty"] > 0.99]
     """
+    check_key_added(key_added)
     data = anndata_of(adata, mod)
+    check_notes(data, "novelty")
     trained = find(adata, model)
+    check_free(data, "novelty", [key_added], trained.categories)
     name = trained.reference_phenotype if phenotype is None else phenotype
     table = trained.novelty(data, phenotype=name, batch_size=batch_size)
-    data.obs[NOVELTY] = table["novelty"].to_numpy()
-    data.uns[UNS] = {**data.uns.get(UNS, {}), "novelty": {"phenotype": name}}
+    data.obs[key_added] = table["novelty"].to_numpy()
+    write_notes(data, novelty={"phenotype": name} | ({} if key_added == NOVELTY else {"key": key_added}))

@@ -13,14 +13,21 @@ from mudata import MuData
 from polygene_scverse._constants import (
     BALANCE,
     UNASSIGNED,
-    UNS,
     confidence_key,
     expected_key,
+    note_key,
     prediction_key,
     probability_key,
     set_key,
 )
-from polygene_scverse._validate import check_fraction
+from polygene_scverse._validate import (
+    check_fraction,
+    check_free,
+    check_notes,
+    colors_of_labels,
+    notes_of,
+    write_notes,
+)
 from polygene_scverse.model import Polygene
 from polygene_scverse.tl._models import anndata_of, find
 
@@ -90,27 +97,32 @@ def predict_phenotype(
         the model's, if no gene matches, or if expression has the wrong scale.
     """
     data = anndata_of(adata, mod)
+    check_notes(data, "predict", "calibration", "coverage")
     trained = find(adata, model)
     if min_confidence is not None:
         check_fraction(min_confidence, "min_confidence")
+    names = [phenotypes] if isinstance(phenotypes, str) else list(phenotypes or trained.categories)
+    keys = [key(name) for name in names for key in (prediction_key, confidence_key, expected_key)]
+    check_free(data, "predict_phenotype", keys, trained.categories)
     tables = trained.predict_phenotype(data, phenotypes=phenotypes, given=given, batch_size=batch_size)
     chosen = trained.decide(tables, balance=balance)
     sets = {}
     if coverage is not None:
         sets = trained.prediction_sets(tables, coverage=coverage, by_category=by_category)
-    before = data.uns.get(UNS, {})
+    before = notes_of(data)
     notes: dict[str, dict] = {key: dict(before.get(key, {})) for key in ("predict", "calibration", "coverage")}
     for name, table in tables.items():
         _write(data, name, table, chosen[name].array, min_confidence)
         _write_set(data, name, sets.get(name))
-        notes["predict"][name] = list(table.columns)
-        notes["calibration"][name] = trained.calibration_.get(name, {}).get("words", NOT_CALIBRATED)
-        notes["coverage"].pop(name, None)
+        key = note_key(name)
+        notes["predict"][key] = list(table.columns)
+        notes["calibration"][key] = trained.calibration_.get(name, {}).get("words", NOT_CALIBRATED)
+        notes["coverage"].pop(key, None)
         if name in sets:
-            notes["coverage"][name] = coverage
+            notes["coverage"][key] = coverage
     for column, values in trained.expected_value(tables).items():
         data.obs[expected_key(str(column))] = values.to_numpy()
-    data.uns[UNS] = {**before, **notes, "balance": balance}
+    write_notes(data, **notes, balance=balance)
 
 
 def _write(data: AnnData, name: str, table: pd.DataFrame, chosen: pd.Categorical, min_confidence: float | None) -> None:
@@ -138,7 +150,7 @@ def _keep_colors(data: AnnData, name: str, categories: list[str]) -> None:
     colors = data.uns.get(f"{name}_colors")
     if colors is None or name not in data.obs:
         return
-    recorded = dict(zip(data.obs[name].astype("category").cat.categories.astype(str), colors, strict=False))
+    recorded = colors_of_labels(data.obs[name], colors)
     recorded[UNASSIGNED] = GREY
     if set(categories) <= set(recorded):
         data.uns[f"{prediction_key(name)}_colors"] = [recorded[category] for category in categories]

@@ -11,7 +11,8 @@ import pandas as pd
 from anndata import AnnData
 from mudata import MuData
 
-from polygene_scverse._constants import BALANCE, TOKENS, UNS
+from polygene_scverse._constants import BALANCE, TOKENS, note_key
+from polygene_scverse._validate import check_key_added, check_notes, write_notes
 from polygene_scverse.metrics import confusion_scores
 from polygene_scverse.model import MaskingRates, Polygene, TokenCounts
 from polygene_scverse.tl._models import anndata_of, find
@@ -85,12 +86,14 @@ def score_tokens(
     """
     if not 0.0 <= balance <= 1.0:
         raise ValueError(f"`balance`: found {balance}, but it must be between 0 (most probable) and 1 (balanced).")
+    check_key_added(key_added, TOKENS)
     data = anndata_of(adata, mod)
+    check_notes(data, key_added, like=TOKENS)
     trained = find(adata, model)
     counts = trained.count_hidden_tokens(data, masking=masking, balance=balance, seed=seed, batch_size=batch_size)
     scores = score_table(counts)
     note = {**note_of(counts, scores, trained.mask_), "seed": seed}
-    data.uns[UNS] = {**data.uns.get(UNS, {}), key_added: note}
+    write_notes(data, **{key_added: note})
     return scores
 
 
@@ -116,10 +119,10 @@ def score_table(counts: TokenCounts) -> pd.DataFrame:
 def note_of(counts: TokenCounts, scores: pd.DataFrame, mask: str) -> dict[str, Any]:
     """Plain values for ``uns``, which h5ad can hold."""
     return {
-        "scores": {name: scores[name].to_numpy() for name in scores},
+        "scores": scores.copy(),
         "genes": counts.genes.to_numpy(),
-        "phenotypes": {name: matrix.to_numpy() for name, matrix in counts.phenotypes.items()},
-        "categories": {name: list(matrix.columns) for name, matrix in counts.phenotypes.items()},
+        "phenotypes": {note_key(name): matrix.to_numpy() for name, matrix in counts.phenotypes.items()},
+        "categories": {note_key(name): list(matrix.columns) for name, matrix in counts.phenotypes.items()},
         "rates": asdict(counts.rates),
         "mask": mask,
     }

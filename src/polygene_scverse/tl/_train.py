@@ -14,8 +14,8 @@ from mudata import MuData
 from rich.console import Console
 from rich.table import Table
 
-from polygene_scverse._constants import N_GENES, UNS
-from polygene_scverse._validate import shorten
+from polygene_scverse._constants import N_GENES, note_key
+from polygene_scverse._validate import check_notes, shorten, write_notes
 from polygene_scverse.model import Polygene
 from polygene_scverse.model._recipe import Decisions, Ordered, Paths, ShardSet, Split, train_on_cells, train_on_files
 from polygene_scverse.tl._confounded import note_confounding
@@ -151,6 +151,7 @@ def train(
         if save_to is not None:
             model.save(save_to, overwrite=True)
         return model
+    check_notes(adata, "train")
     obs = anndata_of(adata, mod).obs
     try:
         model = train_on_cells(adata, layer=layer, use_raw=use_raw, mod=mod, **common | train_kwargs)
@@ -165,7 +166,7 @@ def train(
     folder = "" if save_to is None else str(Path(save_to).absolute())
     record = _record(model, told[0].rows[1], str(told[0].scale), seed, folder)
     record |= {"confounding": reports[0]} if len(reports[0]) else {}
-    adata.uns[UNS] = {**adata.uns.get(UNS, {}), "train": record}
+    write_notes(adata, train=record)
     return model
 
 
@@ -195,14 +196,14 @@ def _record(model: Polygene, validation: np.ndarray, scale: str, seed: int, fold
     history = pd.DataFrame({name: table.iloc[:, 0] for name, table in (model.history_ or {}).items()})
     return {
         "phenotypes": list(model.layout.phenotype_names),
-        "categories": {name: list(categories) for name, categories in model.categories.items()},
+        "categories": {note_key(name): list(categories) for name, categories in model.categories.items()},
         "n_genes": model.layout.n_genes,
         "n_bins": model.layout.n_bins,
         "scale": scale,
         "seed": seed,
         "network": model.module.config.to_dict(),
         "validation": validation,
-        "history": {name: history[name].to_numpy(dtype=float) for name in history},
+        "history": history.astype(float).rename(columns=note_key),  # as a table it keeps its order on disk
         "folder": folder,
         "versions": {name: version(name) for name in ("polygene-scverse", "scvi-tools", "torch")},
     }

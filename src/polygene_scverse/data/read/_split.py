@@ -176,9 +176,8 @@ def resolve_split(
         return split_cells(data.n_obs, validation_size=validation_size, groups=groups, seed=seed, labels=labels)
     train, validation = (np.sort(np.asarray(side, dtype=np.int64)) for side in split)
     check_split(train, validation, groups)
-    warn_lost(
-        {n: lost for n, lost in lost_categories(labels, train).items() if set(lost) & _found(labels[n], validation)}
-    )
+    lost = lost_categories(labels, train).items()
+    warn_lost({name: found for name, found in lost if set(found) & _labels_in(labels[name], validation)})
     return train, validation
 
 

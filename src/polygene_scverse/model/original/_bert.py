@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor
 
+from polygene_scverse._layout import TokenLayout
 from polygene_scverse._validate import shorten
+from polygene_scverse.model._folder_checks import implied_shapes
 from polygene_scverse.module import PolygeneModule, TransformerConfig
 
 CONFIG_FILE, WEIGHTS_FILE, PICKLED_FILE = "config.json", "model.safetensors", "pytorch_model.bin"
@@ -71,12 +74,66 @@ BUFFERS: Final = ("bert.embeddings.position_ids", "bert.embeddings.token_type_id
 
 def weight_names(module: PolygeneModule) -> dict[str, str]:
     """Their name of each of our weights; the linear path and the gene decoder have none."""
-    names = dict(NAMES)
-    for i in range(module.config.n_layers):
-        names |= {f"encoder.blocks.{i}.{ours}": f"bert.encoder.layer.{i}.{b}" for ours, b in BLOCK_NAMES.items()}
     ours = [name for name, _ in module.named_parameters() if not name.startswith("gene_decoder.")]
+    return their_names(ours, module.config.n_layers)
+
+
+def their_names(ours: Iterable[str], n_layers: int) -> dict[str, str]:
+    """Their name of each of these weights of ours."""
+    names = dict(NAMES)
+    for i in range(n_layers):
+        names |= {f"encoder.blocks.{i}.{name}": f"bert.encoder.layer.{i}.{b}" for name, b in BLOCK_NAMES.items()}
     parts = [(name, *name.rsplit(".", 1)) for name in ours]
     return {name: f"{names[owner]}.{kind}" for name, owner, kind in parts}
+
+
+def check_sizes(folder: Path, layout: TokenLayout, sizes: Mapping[str, Any]) -> None:
+    """Refuse sizes that the weights have not, before a network of these sizes is made.
+
+    Parameters
+    ----------
+    folder
+        Folder of the checkpoint.
+    layout
+        Slots and vocabulary.
+    sizes
+        As of `network_sizes`.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there are no weights.
+    ValueError
+        If a weight is missing, not known, or of another shape.
+    """
+    found = _shapes_of(folder)
+    for name in SIZES:
+        if not isinstance(sizes[name], int) or isinstance(sizes[name], bool) or sizes[name] < (name != "n_layers"):
+            raise ValueError(
+                f"`folder`: {CONFIG_FILE} says {SIZES[name]}={sizes[name]!r}, but it must be a whole number above 0. "
+                "Pass the folder of a checkpoint as it was written."
+            )
+    config = TransformerConfig(**sizes)
+    if config.n_layers > len(found):
+        raise ValueError(
+            f"`folder`: {CONFIG_FILE} says {SIZES['n_layers']}={config.n_layers:,}, but there are only {len(found)} "
+            "weights. Pass a folder whose files were written together."
+        )
+    shapes = implied_shapes(layout, config, False)
+    names = their_names(shapes, config.n_layers)
+    _check_shapes(found, {names[ours]: shape for ours, shape in shapes.items()}, config.n_hidden)
+
+
+def _shapes_of(folder: Path) -> dict[str, tuple[int, ...]]:
+    """Shape of each weight of a checkpoint; those of safetensors are not read for it."""
+    path = folder / WEIGHTS_FILE
+    if not path.is_file():
+        return {name: tuple(tensor.shape) for name, tensor in read_weights(folder).items()}
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+    except Exception as error:
+        raise ValueError(f"`folder`: {path} is damaged, or holds more than tensors ({error}). Pass another.") from error
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -168,8 +225,7 @@ def import_weights(module: PolygeneModule, tensors: Mapping[str, Tensor]) -> Non
     names = weight_names(module)
     own = module.state_dict()
     shapes = {theirs: tuple(own[ours].shape) for ours, theirs in names.items()}
-    n_types = max([1, *tensors[TOKEN_TYPE].shape[:1]]) if TOKEN_TYPE in tensors else 1  # any number, row 0 is taken
-    _check_entries(tensors, shapes | {TOKEN_TYPE: (n_types, module.config.n_hidden)})
+    _check_shapes({name: tuple(tensor.shape) for name, tensor in tensors.items()}, shapes, module.config.n_hidden)
     untied = [a for a, b in TIED.items() if a in tensors and not torch.equal(tensors[a], tensors[b])]
     if untied:
         raise ValueError(
@@ -181,9 +237,10 @@ def import_weights(module: PolygeneModule, tensors: Mapping[str, Tensor]) -> Non
     module.load_state_dict(own | state)
 
 
-def _check_entries(tensors: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]]) -> None:
-    """Name every entry that is missing, not known, or of another shape."""
-    found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+def _check_shapes(found: Mapping[str, tuple[int, ...]], shapes: Mapping[str, tuple[int, ...]], n_hidden: int) -> None:
+    """Name every entry that is missing, not known, or of another shape; of any number of token types row 0 is taken."""
+    n_types = max([1, *found.get(TOKEN_TYPE, ())[:1]])
+    shapes = {**shapes, TOKEN_TYPE: (n_types, n_hidden)}
     problems = {
         "missing": [name for name in shapes if name not in found],
         "not known": [name for name in found if name not in {*shapes, *TIED, *BUFFERS}],

@@ -13,6 +13,7 @@ from scvi.data import AnnDataManager
 from scvi.model.base import BaseModelClass
 
 from polygene_scverse._compat import registry_without_data
+from polygene_scverse._files import replace_folder
 from polygene_scverse._layout import TokenLayout
 from polygene_scverse._validate import check_choice
 from polygene_scverse.data.read._binning import make_edges
@@ -20,7 +21,9 @@ from polygene_scverse.data.read._fields import ExpressionField, PhenotypeField
 from polygene_scverse.fit._state import ORIGINAL_MASK
 from polygene_scverse.model.original._bert import (
     CONFIG_FILE,
+    PICKLED_FILE,
     WEIGHTS_FILE,
+    check_sizes,
     import_weights,
     make_config,
     network_sizes,
@@ -29,6 +32,7 @@ from polygene_scverse.model.original._bert import (
     write_weights,
 )
 from polygene_scverse.model.original._files import (
+    CATEGORY_FILES,
     GENES_FILE,
     ORIGINAL_COLUMNS,
     VOCABULARY_FILE,
@@ -94,16 +98,16 @@ def read_original(
     genes = folder / GENES_FILE if genes is None else genes
     layout, usual = _layout(config, vocabulary or folder, genes, n_bins)
     edges = _edges(layout.n_bins, threshold, config.get(EDGES_KEY))
+    network = network_sizes(config)
+    check_sizes(folder, layout, network)
     registry = _registry(model_cls, layout, {**usual, **_checked(columns, layout)}, layer, use_raw)
-    return OriginalCheckpoint(
-        folder, layout, registry, edges, network_sizes(config), config.get(MASK_KEY, ORIGINAL_MASK)
-    )
+    return OriginalCheckpoint(folder, layout, registry, edges, network, config.get(MASK_KEY, ORIGINAL_MASK))
 
 
 def write_original(
     module: PolygeneModule, edges: Sequence[float], mask: str, columns: Sequence[str], folder: Path, overwrite: bool
 ) -> None:
-    """Write a checkpoint of the original.
+    """Write a checkpoint of the original beside `folder`, and put it in its place when it is whole.
 
     Parameters
     ----------
@@ -118,19 +122,22 @@ def write_original(
     folder, overwrite
         As of `Polygene.to_original`.
     """
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"`folder`: {folder} is a file. Pass the name of a folder.")
     if folder.exists() and not overwrite:
         raise ValueError(f"`folder`: {folder} exists. Pass overwrite=True, or another folder.")
-    folder.mkdir(parents=True, exist_ok=True)
     layout = module.layout
     config = make_config(layout.n_tokens, layout.length, module.config)
     config |= {EDGES_KEY: list(edges), MASK_KEY: mask}
     if layout.phenotype_names != tuple(ORIGINAL_COLUMNS):
         slots = zip(layout.to_dict()["phenotypes"], columns, strict=True)
         config[PHENOTYPES_KEY] = [{**slot, "column": column} for slot, column in slots]
-    (folder / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-    write_weights(module, folder / WEIGHTS_FILE)
-    write_vocabulary(layout, folder)
-    write_lines(folder / GENES_FILE, layout.genes)
+    own = (CONFIG_FILE, WEIGHTS_FILE, PICKLED_FILE, VOCABULARY_FILE, GENES_FILE, *CATEGORY_FILES.values())
+    with replace_folder(folder, own) as part:
+        (part / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        write_weights(module, part / WEIGHTS_FILE)
+        write_vocabulary(layout, part)
+        write_lines(part / GENES_FILE, layout.genes)
 
 
 def _layout(

@@ -1,0 +1,207 @@
+"""What the plain values of a saved model must be like, and the shapes of its weights, before a network is made."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from polygene_scverse._compat import field_state
+from polygene_scverse._constants import PHENOTYPE_FIELD
+from polygene_scverse._layout import SPECIAL_TOKENS, TokenLayout, token_text
+from polygene_scverse._validate import shorten
+from polygene_scverse.fit import FittedState
+from polygene_scverse.module import PolygeneModule, TransformerConfig
+from polygene_scverse.module._transformer import resolve_config
+
+FLOATS = ("F16", "BF16", "F32", "F64")
+"""Kinds of numbers that weights may be."""
+
+
+def check_plain(attributes: Mapping[str, Any]) -> None:
+    """Refuse slots, words, sizes, edges and temperatures that no model can have.
+
+    Raises
+    ------
+    ValueError
+        As said.
+    """
+    layout = _layout_of(attributes)
+    _check_layout(layout)
+    _config_of(attributes)
+    categories = field_state(attributes["registry_"], PHENOTYPE_FIELD)["categories"]
+    of_slots = [list(slot.categories) for slot in layout.phenotypes]
+    _check(
+        [list(names) for names in categories.values()] == of_slots,
+        f"the categories that were registered, {shorten(categories.items(), 3)}, are not those of the words, or are in "
+        "another order",
+    )
+    edges = attributes.get("edges_")
+    if edges is not None:
+        numbers = [float(edge) for edge in edges]
+        fits = len(numbers) == layout.n_bins and numbers[0] == 0.0 and sorted(numbers) == numbers
+        _check(fits and all(map(math.isfinite, numbers)), f"the bin edges {shorten(numbers)} do not rise from 0")
+    for name, entry in attributes["fitted_"]["calibration"].items():
+        found = entry["temperature"]
+        _check(
+            name in layout.phenotype_names and _is_number(found) and found > 0,
+            f"the temperature of {name!r} is {found}, but it must be above 0",
+        )
+
+
+def check_shapes(attributes: Mapping[str, Any], found: Mapping[str, tuple[str, tuple[int, ...]]]) -> None:
+    """Refuse weights that are not those of the configuration; no memory is taken for it.
+
+    Parameters
+    ----------
+    attributes
+        Attributes of the model.
+    found
+        Kind and shape of each weight, as its file says.
+
+    Raises
+    ------
+    ValueError
+        As said.
+    """
+    config = _config_of(attributes)
+    _check(
+        config.n_layers <= len(found),
+        f"{config.n_layers:,} layers are declared, but there are only {len(found)} weights",
+    )
+    shapes = implied_shapes(_layout_of(attributes), config, bool(_arguments(attributes)["linear_path"]))
+    absent, extra = sorted(set(shapes) - set(found)), sorted(set(found) - set(shapes))
+    _check(not absent and not extra, f"weights are missing, {shorten(absent, 3)}, or not known, {shorten(extra, 3)}")
+    for name, shape in shapes.items():
+        kind, there = found[name]
+        _check(
+            there == shape and kind in FLOATS,
+            f"the weights {name} are {kind} of shape {there}, but the configuration says {shape}",
+        )
+
+
+def implied_shapes(layout: TokenLayout, config: TransformerConfig, linear_path: bool) -> dict[str, tuple[int, ...]]:
+    """Shape of each weight of a network, without making one: all blocks are as the first."""
+    with torch.device("meta"):
+        module = PolygeneModule(layout, replace(config, n_layers=min(config.n_layers, 1)), linear_path=linear_path)
+    one = {name: tuple(value.shape) for name, value in module.state_dict().items()}
+    first = "encoder.blocks.0."
+    shapes: dict[str, tuple[int, ...]] = {}
+    for name, shape in one.items():
+        if name.startswith(first):
+            shapes |= {name.replace(first, f"encoder.blocks.{i}.", 1): shape for i in range(config.n_layers)}
+        else:
+            shapes[name] = shape
+    return shapes
+
+
+def check_weights(weights: Mapping[str, torch.Tensor], argument: str, remedy: str) -> None:
+    """Refuse weights that are not numbers.
+
+    Raises
+    ------
+    ValueError
+        As said.
+    """
+    bad = [name for name, value in weights.items() if not bool(torch.isfinite(value).all())]
+    if bad:
+        raise ValueError(
+            f"`{argument}`: {len(bad)} of {len(weights)} weights hold NaN or infinite values, e.g. {shorten(bad, 3)}: "
+            f"no prediction can be made with them. {remedy}"
+        )
+
+
+def check_fitted(fitted: FittedState, layout: TokenLayout) -> None:
+    """Refuse what was fitted for other phenotypes, categories or genes.
+
+    Raises
+    ------
+    ValueError
+        As said.
+    """
+    sizes = {slot.name: len(slot.categories) for slot in layout.phenotypes}
+    for name, scores in fitted.conformal.items():
+        codes, p = scores.codes, scores.probabilities
+        inside = name in sizes and codes.shape == p.shape and codes.ndim == 1
+        inside = inside and bool(((codes >= 0) & (codes < sizes[name]) & (p >= 0) & (p <= 1)).all())
+        _check(inside, f"the calibration cells of {name!r} are not of its categories")
+    counts = fitted.category_counts
+    fits = not counts or [c.shape for c in counts] == [(n,) for n in sizes.values()]
+    _check(fits and all(bool((c >= 0).all() and np.isfinite(c).all()) for c in counts), "category counts do not fit")
+    shares = fitted.linear_share
+    fits = len(shares) in (0, len(sizes)) and all(_is_number(share) and 0 <= share <= 1 for share in shares)
+    _check(fits, f"the shares of the linear path are {shares}")
+    if (novelty := fitted.novelty) is not None:
+        n = layout.n_genes
+        fits = novelty.mean.shape == novelty.weights.shape == (n,) and novelty.components.shape[1:] == (n,)
+        arrays = [novelty.mean, novelty.weights, novelty.components, novelty.unexplained]
+        arrays += [*novelty.entropies.values(), *novelty.combined.values()]
+        _check(fits and all(bool(np.isfinite(a).all()) for a in arrays), "what novel cells are compared with")
+
+
+def _arguments(attributes: Mapping[str, Any]) -> Mapping[str, Any]:
+    found: Mapping[str, Any] = attributes["init_params_"]["non_kwargs"]
+    return found
+
+
+def _layout_of(attributes: Mapping[str, Any]) -> TokenLayout:
+    return TokenLayout.from_dict(_arguments(attributes)["layout"])
+
+
+def _config_of(attributes: Mapping[str, Any]) -> TransformerConfig:
+    """Sizes of the network, each of them possible."""
+    changes = {k: v for group in attributes["init_params_"]["kwargs"].values() for k, v in group.items()}
+    sizes = {**resolve_config(_arguments(attributes)["size"]).to_dict(), **changes}
+    for name in ("n_hidden", "n_layers", "n_heads", "n_intermediate"):
+        value = sizes[name]
+        whole = isinstance(value, int) and not isinstance(value, bool) and value >= (name != "n_layers")
+        _check(whole, f"{name} is {value!r}, but it must be a whole number above 0")
+    _check(_is_number(sizes["dropout"]) and 0 <= sizes["dropout"] < 1, f"dropout is {sizes['dropout']!r}")
+    for name in ("layer_norm_eps", "init_std"):
+        _check(_is_number(sizes[name]) and sizes[name] >= 0, f"{name} is {sizes[name]!r}")
+    return TransformerConfig(**sizes)
+
+
+def _check_layout(layout: TokenLayout) -> None:
+    """Ids in the vocabulary, each once, and each category's word at its id."""
+    words = layout.vocabulary
+    _check(
+        layout.n_bins >= 2 and layout.first_bin_id + layout.n_bins == len(words),
+        f"{layout.n_bins:,} expression bins after {layout.first_bin_id:,} other words do not make {len(words):,} words",
+    )
+    _check(tuple(words[: len(SPECIAL_TOKENS)]) == SPECIAL_TOKENS, "the vocabulary does not begin with special words")
+    _check(all(isinstance(word, str) for word in (*words, *layout.genes)), "words or genes are not text")
+    ids: list[int] = []
+    for slot in layout.phenotypes:
+        _check(len(slot.ids) == len(slot.categories) >= 1, f"{slot.name!r} has {len(slot.categories)} categories")
+        _check(len(set(slot.categories)) == len(slot.categories), f"a category of {slot.name!r} is named twice")
+        own = [*slot.ids, slot.no_value_id]
+        inside = all(isinstance(i, int) and len(SPECIAL_TOKENS) <= i < layout.first_bin_id for i in own)
+        _check(inside and len(set(own)) == len(own), f"words of {slot.name!r} are not in the vocabulary")
+        _check_words(slot.name, slot.categories, [words[i] for i in slot.ids])
+        ids += own
+    _check(bool(layout.genes) or bool(ids), "there is neither a gene nor a phenotype")
+
+
+def _check_words(name: str, categories: Sequence[str], words: Sequence[str]) -> None:
+    for category, word in zip(categories, words, strict=True):
+        _check(
+            word in (token_text(f"{name}={category}"), token_text(category)),
+            f"the word of {category!r} of {name!r} is {word!r}: categories are in another order than the words",
+        )
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _check(fits: bool, what: str) -> None:
+    if not fits:
+        raise ValueError(
+            f"`dir_path`: this is no model that save() wrote, or it was changed: {what}. Pass the folder as it was "
+            "written."
+        )
