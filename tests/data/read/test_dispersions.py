@@ -10,6 +10,7 @@ from scipy import sparse as sp
 from polygene_scverse.data.read._dispersions import DispersionSums
 from polygene_scverse.data.read._expression import Expression
 from polygene_scverse.data.read._ranking import rank_genes
+from polygene_scverse.data.read._scale import COUNTS, OURS
 from polygene_scverse.datasets import simulate
 
 CELLS = simulate(700, 211, seed=3, mean_count=0.1)
@@ -20,7 +21,7 @@ def per_10k(counts):
     return dense / dense.sum(1, keepdims=True) * 1e4
 
 
-def moments_of(x, scale="counts", size=97):
+def moments_of(x, scale=COUNTS, size=97):
     moments = DispersionSums(x.shape[1])
     for start in range(0, x.shape[0], size):
         moments.add(x[start : start + size], np.arange(x.shape[1]), scale)
@@ -37,12 +38,12 @@ def test_sums_are_those_of_counts_per_10000():
 
 def test_log_values_give_the_same_as_counts():
     log = sp.csr_matrix(np.log1p(per_10k(CELLS.X)).astype(np.float32))
-    np.testing.assert_allclose(moments_of(log, "log1p").sums, moments_of(CELLS.X).sums, rtol=1e-4)
+    np.testing.assert_allclose(moments_of(log, OURS).sums, moments_of(CELLS.X).sums, rtol=1e-4)
 
 
-@pytest.mark.parametrize("scale", ["counts", "log1p"])
+@pytest.mark.parametrize("scale", [COUNTS, OURS], ids=str)
 def test_ranks_are_scanpys(scale):
-    x = CELLS.X if scale == "counts" else sp.csr_matrix(np.log1p(per_10k(CELLS.X)).astype(np.float32))
+    x = CELLS.X if scale == COUNTS else sp.csr_matrix(np.log1p(per_10k(CELLS.X)).astype(np.float32))
     expected = rank_genes(Expression.of(AnnData(x, var=CELLS.var[[]])), np.arange(700))
     pd.testing.assert_series_equal(moments_of(x, scale).rank(CELLS.var_names), expected)
 
@@ -67,7 +68,7 @@ def test_genes_that_no_cell_expresses_have_no_rank():
 
 def test_a_gene_without_variance_comes_last():
     x = sp.csr_matrix(np.column_stack([np.ones(50), np.arange(50) % 7, np.arange(50) % 5]).astype(np.float32))
-    assert moments_of(x, "log1p").rank(pd.Index(list("abc")))["a"] == 2
+    assert moments_of(x, OURS).rank(pd.Index(list("abc")))["a"] == 2
 
 
 def test_a_gene_counts_in_the_cells_that_have_it():
@@ -75,7 +76,7 @@ def test_a_gene_counts_in_the_cells_that_have_it():
     columns = np.arange(1, CELLS.n_vars)
     lacking = CELLS.X[350:, 1:]
     found = moments_of(CELLS.X[:350])
-    found.add(lacking, columns, "counts")
+    found.add(lacking, columns, COUNTS)
     assert found.n_cells[0] == 350
     assert (found.n_cells[1:] == 700).all()
     np.testing.assert_allclose(found.sums[0], per_10k(CELLS.X[:350])[:, 0].sum(), rtol=1e-5)

@@ -1,5 +1,7 @@
 """The oracle of what is read is the dense matrix, that of the scale `detect_scale` of all values."""
 
+from dataclasses import replace
+
 import anndata as ad
 import numpy as np
 import pandas as pd
@@ -9,7 +11,8 @@ from anndata import AnnData
 
 import polygene_scverse as pgs
 from polygene_scverse.data.read import _expression
-from polygene_scverse.data.read._expression import Expression, other_places, place_name
+from polygene_scverse.data.read._expression import Expression, place_name
+from polygene_scverse.data.read._scale import COUNTS, OURS
 from polygene_scverse.data.read._source import read_rows
 
 ROWS = np.array([7, 3, 3, 40, 0, 22])
@@ -83,7 +86,7 @@ def test_rows_and_scale_of_any_matrix(kind, dense, backed):
         data = (backed(data.X) if kind.endswith("backed") else data)[np.arange(300)[::-1]]
         rows = len(dense) - 1 - ROWS
     found = Expression.of(data)
-    assert (found.n_obs, found.scale, len(found.var_names)) == (300, "counts", 60)
+    assert (found.n_obs, found.scale, len(found.var_names)) == (300, COUNTS, 60)
     assert_equal(found.rows(rows), dense[ROWS])
     assert_equal(found.rows(rows[:0]), dense[:0])
 
@@ -129,12 +132,12 @@ def test_the_sample_decides_whichever_rows_are_asked_for(dense):
     x[whole] = np.rint(x[whole])
     found = Expression.of(AnnData(sp.csr_matrix(x)))
     np.testing.assert_array_equal(found.rows(whole).toarray(), np.rint(x[whole]).astype(np.float32))
-    assert found.scale == "log1p"
+    assert found.scale == OURS
 
 
 def test_the_scale_is_found_once_from_some_rows(dense, counted):
     found = Expression.of(AnnData(sp.csr_matrix(dense)))
-    assert [found.scale, found.scale] == ["counts", "counts"]
+    assert [found.scale, found.scale] == [COUNTS, COUNTS]
     found.rows(ROWS)
     (_, sampled), (_, asked) = counted
     np.testing.assert_array_equal(sampled, SAMPLED)
@@ -147,27 +150,28 @@ def test_cells_without_expression_do_not_decide(silent, dense, monkeypatch):
     monkeypatch.setattr(_expression, "SAMPLE_ROWS", 3 if len(silent) == 290 else 64)  # the last row is always one
     x = log_values(dense)
     x[silent] = x[-1] = 0.0
-    assert Expression.of(AnnData(sp.csr_matrix(x))).scale == "log1p"
-    assert Expression.of(AnnData(sp.csr_matrix(np.where(x > 0, np.rint(x + 1), 0.0)))).scale == "counts"
+    assert Expression.of(AnnData(sp.csr_matrix(x))).scale == OURS
+    assert Expression.of(AnnData(sp.csr_matrix(np.where(x > 0, np.rint(x + 1), 0.0)))).scale == COUNTS
 
 
 def test_cells_are_looked_through_only_until_one_expresses_something(dense, counted, monkeypatch):
     monkeypatch.setattr(_expression, "BLOCK", 10)
     x = dense.copy()
     x[SAMPLED] = x[:25] = 0.0
-    assert Expression.of(AnnData(sp.csr_matrix(x))).scale == "counts"
+    assert Expression.of(AnnData(sp.csr_matrix(x))).scale == COUNTS
     assert [rows.tolist() for _, rows in counted[1:]] == [list(range(k, k + 10)) for k in (0, 10, 20)]
 
 
-def test_nothing_expressed_at_all_counts_as_counts(counted):
-    assert Expression.of(AnnData(sp.csr_matrix((300, 4), dtype=np.float32))).scale == "counts"
+def test_nothing_expressed_at_all_is_refused():
+    with pytest.raises(ValueError, match=r"`adata`: adata\.X has no value above 0"):
+        _ = Expression.of(AnnData(sp.csr_matrix((300, 4), dtype=np.float32))).scale
 
 
 SPOILED = {
     "negative": (-1.0, r"adata\.X has negative values \(lowest -1\)"),
     "nan": (np.nan, r"1 values of adata\.X are NaN"),
     "infinite": (np.inf, r"1 values of adata\.X are infinite"),
-    "too large": (250.0, r"adata\.X has values that are not whole numbers and reach 250"),
+    "too large": (250.0, r"adata\.X was read as log1p of counts per 10,000, but has values that reach 250"),
 }
 REMEDY = r", here for example by layer='counts' or use_raw=True\.$"
 
@@ -307,21 +311,38 @@ def test_expression_of_each_place(arguments, factor, shift, step, name, three_pl
 
 
 def test_other_places_are_those_that_can_be_read(three_places):
-    assert other_places(three_places, "adata.X") == ", here for example by layer='counts' or use_raw=True"
+    assert Expression.of(three_places)._other_places() == ", here for example by layer='counts' or use_raw=True"
     three_places.X = abs(three_places.X)
     assert (
-        other_places(three_places, "adata.raw.X")
+        Expression.of(three_places, use_raw=True)._other_places()
         == ", here for example by layer='counts' or layer=None, use_raw=False (adata.X)"
     )
-    assert other_places(three_places[:, :5].copy(), "adata.layers['counts']").startswith(
-        ", here for example by use_raw"
-    )
+    few = Expression.of(three_places[:, :5].copy(), layer="counts")
+    assert few._other_places().startswith(", here for example by use_raw")
+    for_a_query = replace(few, has_arguments=False)
+    assert for_a_query._other_places().startswith(", here for example by adata = adata.raw.to_adata() or adata.layers")
+
+
+def test_a_place_with_the_same_values_is_no_other(three_places):
+    three_places.layers["twice"] = three_places.layers["counts"].copy()
+    places = Expression.of(three_places, layer="counts")._other_places()
+    assert places == ", here for example by use_raw=True"
+
+
+def test_a_place_with_a_value_that_cannot_be_is_no_other(three_places, dense):
+    x = log_values(dense)
+    three_places.layers["logs"] = x
+    assert "layer='logs'" in Expression.of(three_places)._other_places()
+    x = x.copy()
+    x[0, 5] = 250.0
+    three_places.layers["logs"] = x
+    assert "layer='logs'" not in Expression.of(three_places)._other_places()
 
 
 def test_no_other_place(dense):
-    assert other_places(AnnData(dense - 1), "adata.X") == ""
+    assert Expression.of(AnnData(dense - 1))._other_places() == ""
     infinite = AnnData(dense, layers={"l": np.full(dense.shape, np.inf)})
-    assert other_places(infinite, "adata.X") == ""
+    assert Expression.of(infinite)._other_places() == ""
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ def test_field_data(simulated):
     codes = PhenotypeField(KEYS).get_field_data(simulated)
     assert codes.shape == (300, 2)
     np.testing.assert_array_equal(codes[:, 0], simulated.obs["cell_type"].cat.codes)
-    np.testing.assert_array_equal(codes[:, 1] == -1, simulated.obs["sex"] == "unknown")
+    np.testing.assert_array_equal(codes[:, 1] == -1, simulated.obs["sex"].isna())
     assert ExpressionField().get_field_data(simulated) is simulated.X
 
 

@@ -96,7 +96,7 @@ def test_evaluate_reads_labels_as_training_does():
     table = pgs.tl.evaluate(
         adata,
         phenotypes=["arm"],
-        rivals="majority",
+        baselines="majority",
         n_bootstrap=5,
         train_kwargs={"max_epochs": 1, "n_genes": 20, "missing": ["none"]},
     )

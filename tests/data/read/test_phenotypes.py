@@ -19,7 +19,7 @@ COLUMNS = {
     "none": (["b", None, "a"], ["a", "b"], [1, -1, 0]),
     "empty": (["b", "", "a", "  "], ["a", "b"], [1, -1, 0, -1]),
     "unknown": (["b", "unknown", "a", "Unknown"], ["a", "b"], [1, -1, 0, -1]),
-    "na": (["b", "na", "a", "NA", "N/A"], ["a", "b"], [1, -1, 0, -1, -1]),
+    "na": (["b", "na", "a", "NA", "N/A"], ["NA", "a", "b", "na"], [2, 3, 1, 0, -1]),
     "spaces": ([" a", "b ", "a"], ["a", "b"], [0, 1, 0]),
     "bool": ([True, False, True], ["False", "True"], [1, 0, 1]),
     "bool with none": ([True, None, False], ["False", "True"], [1, -1, 0]),

@@ -130,14 +130,20 @@ def test_genes_by_rank_of_scanpy(pbmc):
     assert genes_by_rank(table[RANK], 50) == list(table[RANK].dropna().sort_values().index)
 
 
+def test_genes_of_equal_rank_stand_as_in_the_data():
+    """``seurat_v3`` leaves medians over batches, which may be equal; no more genes are taken for that."""
+    ranks = pd.Series([1.0, 0.5, 1.0, np.nan, 0.5, 1.0], index=list("fbdaec"))
+    assert genes_by_rank(ranks, 99) == ["b", "e", "f", "d", "c"]
+    assert genes_by_rank(ranks, 4) == ["b", "e", "f", "d"]
+
+
 @pytest.mark.parametrize(
     ("ranks", "message"),
     [
         ([5.0, 6.0], r"`n_genes`: no gene has a rank below 3 in adata\.var\['highly_variable_rank'\]"),
         ([np.nan, np.nan], "`n_genes`: no gene has a rank below 3"),
-        ([1.0, 1.0], "`adata`: two genes have the same rank"),
     ],
-    ids=["high", "missing", "equal"],
+    ids=["high", "missing"],
 )
 def test_ranks_that_give_no_order(ranks, message):
     with pytest.raises(ValueError, match=message):

@@ -9,6 +9,7 @@ import scipy.sparse as sp
 from anndata import AnnData
 
 from polygene_scverse.data.read._expression import Expression
+from polygene_scverse.data.read._scale import COUNTS, OURS
 from polygene_scverse.data.read._tokens import Cells, Tokenizer
 
 EDGES = np.array([0, 4.5, 5.0, 5.5, 6.0, 7.0, 8.0])  # lower values than 4.5 count as not expressed
@@ -71,7 +72,7 @@ def test_ragged_is_the_dense_one_liner(kind, simulated, tmp_path):
 
 def test_log1p_values_are_taken_as_they_are(pbmc):
     genes, edges = pbmc.var_names[::-3].tolist(), np.array([0.0, 1.0, 2.0, 4.0])
-    cells = Tokenizer.match(genes, pbmc.var_names, "log1p", edges).read(Expression.of(pbmc), np.arange(pbmc.n_obs))
+    cells = Tokenizer.match(genes, pbmc.var_names, OURS, edges).read(Expression.of(pbmc), np.arange(pbmc.n_obs))
     expected = pbmc[:, genes].X.toarray()
     bins = np.digitize(expected.astype(np.float64), edges) - 1
     assert ((bins == 0) & (expected > 0)).any()
@@ -81,7 +82,7 @@ def test_log1p_values_are_taken_as_they_are(pbmc):
 
 def test_a_table_is_as_promised(simulated):
     """Types, bins never 0, gene slots ascend within a cell."""
-    cells = Tokenizer.match(GENES, simulated.var_names, "counts", EDGES).read(Expression.of(simulated), np.arange(300))
+    cells = Tokenizer.match(GENES, simulated.var_names, COUNTS, EDGES).read(Expression.of(simulated), np.arange(300))
     assert (cells.genes.dtype, cells.bins.dtype, cells.values.dtype) == (np.int32, np.int16, np.float32)
     assert cells.bins.min() == 1
     assert cells.bins.max() == 6
@@ -91,15 +92,15 @@ def test_a_table_is_as_promised(simulated):
 
 def test_reading_leaves_the_matrix_alone(simulated):
     x = simulated.X.copy()
-    Tokenizer.match(GENES, simulated.var_names, "counts", EDGES).read(Expression.of(simulated), ROWS)
+    Tokenizer.match(GENES, simulated.var_names, COUNTS, EDGES).read(Expression.of(simulated), ROWS)
     assert (x != simulated.X).nnz == 0
     np.testing.assert_array_equal(x.data, simulated.X.data)
 
 
 def test_totals_include_genes_that_the_model_does_not_have(simulated):
     """A cell's values do not depend on how many of its genes the model has."""
-    few = Tokenizer.match(GENES[:1], simulated.var_names, "counts", EDGES).read(Expression.of(simulated), ROWS)
-    all_ = Tokenizer.match(GENES, simulated.var_names, "counts", EDGES).read(Expression.of(simulated), ROWS)
+    few = Tokenizer.match(GENES[:1], simulated.var_names, COUNTS, EDGES).read(Expression.of(simulated), ROWS)
+    all_ = Tokenizer.match(GENES, simulated.var_names, COUNTS, EDGES).read(Expression.of(simulated), ROWS)
     np.testing.assert_array_equal(few.values, all_.values[all_.genes == 0])
 
 
@@ -107,14 +108,14 @@ def test_genes_are_matched_by_name(simulated):
     """Permuted columns give the same table."""
     permuted = simulated[:, np.random.default_rng(0).permutation(60)].copy()
     a, b = (
-        Tokenizer.match(GENES, data.var_names, "counts", EDGES).read(Expression.of(data), ROWS)
+        Tokenizer.match(GENES, data.var_names, COUNTS, EDGES).read(Expression.of(data), ROWS)
         for data in (simulated, permuted)
     )
     assert_equal(a, b)
 
 
 def test_missing_genes_are_unmeasured(simulated):
-    tokenizer = Tokenizer.match(["gene1", "absent", "gene0"], simulated.var_names, "counts", EDGES)
+    tokenizer = Tokenizer.match(["gene1", "absent", "gene0"], simulated.var_names, COUNTS, EDGES)
     np.testing.assert_array_equal(tokenizer.measured, [True, False, True])
     np.testing.assert_array_equal(tokenizer.slots[:3], [2, 0, -1])
     assert 1 not in tokenizer.read(Expression.of(simulated), np.arange(300)).genes
@@ -123,12 +124,12 @@ def test_missing_genes_are_unmeasured(simulated):
 def test_no_gene_in_common():
     names = pd.Index(["ENSG1", "ENSG2"])
     with pytest.raises(ValueError, match=r"`adata`: none of its 2 genes, e\.g\. \['ENSG1', 'ENSG2'\], is among the 7"):
-        Tokenizer.match(GENES, names, "counts", EDGES)
+        Tokenizer.match(GENES, names, COUNTS, EDGES)
 
 
 def test_a_cell_with_nothing_expressed():
     x = sp.csr_matrix(np.array([[0, 0, 0], [0, 5, 0], [0, 0, 0]], dtype=np.float32))
-    cells = Tokenizer.match(["a", "b", "c"], pd.Index(["a", "b", "c"]), "counts", EDGES).read(
+    cells = Tokenizer.match(["a", "b", "c"], pd.Index(["a", "b", "c"]), COUNTS, EDGES).read(
         Expression.of(AnnData(x)), np.arange(3)
     )
     np.testing.assert_array_equal(cells.lengths, [0, 1, 0])
@@ -136,14 +137,14 @@ def test_a_cell_with_nothing_expressed():
 
 
 def test_no_cells(simulated):
-    cells = Tokenizer.match(GENES, simulated.var_names, "counts", EDGES).read(Expression.of(simulated), ROWS[:0])
+    cells = Tokenizer.match(GENES, simulated.var_names, COUNTS, EDGES).read(Expression.of(simulated), ROWS[:0])
     assert len(cells) == 0
     assert cells.genes.dtype == np.int32
 
 
 @pytest.fixture
 def cells(simulated):
-    return Tokenizer.match(GENES, simulated.var_names, "counts", EDGES).read(Expression.of(simulated), np.arange(300))
+    return Tokenizer.match(GENES, simulated.var_names, COUNTS, EDGES).read(Expression.of(simulated), np.arange(300))
 
 
 @pytest.mark.parametrize(
@@ -202,7 +203,7 @@ def test_genes_are_set_in_no_cells(cells):
 def test_rebin_is_reading_with_other_edges(simulated):
     fine, coarse = np.array([0, 1e-9, 3.0]), np.array([0.0, 5.0, 6.0, 7.0])
     a, b = (
-        Tokenizer.match(GENES, simulated.var_names, "counts", edges).read(Expression.of(simulated), ROWS)
+        Tokenizer.match(GENES, simulated.var_names, COUNTS, edges).read(Expression.of(simulated), ROWS)
         for edges in (fine, coarse)
     )
     assert len(b.genes) < len(a.genes)
@@ -212,6 +213,6 @@ def test_rebin_is_reading_with_other_edges(simulated):
 def test_blocks_do_not_show(simulated):
     """More rows than are read at a time."""
     big = AnnData(sp.vstack([simulated.X] * 30, format="csr"), var=simulated.var)
-    tokenizer = Tokenizer.match(GENES, big.var_names, "counts", EDGES)
+    tokenizer = Tokenizer.match(GENES, big.var_names, COUNTS, EDGES)
     rows = np.random.default_rng(0).permutation(9000)
     assert_equal(tokenizer.read(Expression.of(big), rows), tokenizer.read(Expression.of(simulated), rows % 300))

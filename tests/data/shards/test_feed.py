@@ -4,6 +4,7 @@ import pytest
 from polygene_scverse._layout import TokenLayout
 from polygene_scverse.data.feed._source import draw_cells
 from polygene_scverse.data.feed._table import CellTable
+from polygene_scverse.data.read._scale import COUNTS
 from polygene_scverse.data.shards import _feed
 from polygene_scverse.data.shards._feed import ShardFeed
 from polygene_scverse.data.shards._shard_set import ShardSet
@@ -22,7 +23,7 @@ def feed(simulated, write_files):
     shards = ShardSet.open(paths, list(COLUMNS))
     genes = list(simulated.var_names[2:30])
     layout = TokenLayout.build(COLUMNS, genes, 4)
-    return ShardFeed(shards, IDS, layout, COLUMNS, tokenizers_of(shards, genes, "counts", EDGES))
+    return ShardFeed(shards, IDS, layout, COLUMNS, tokenizers_of(shards, genes, [COUNTS] * len(shards.files), EDGES))
 
 
 def test_a_buffer_is_read(feed, simulated):

@@ -11,6 +11,7 @@ from polygene_scverse._layout import TokenLayout
 from polygene_scverse.data.feed._loader import CellSplitter
 from polygene_scverse.data.feed._masking import MaskingRates, draw, draw_mixed
 from polygene_scverse.data.feed._table import CellPart, CellTable
+from polygene_scverse.data.read._scale import COUNTS
 from polygene_scverse.data.shards import _feed
 from polygene_scverse.data.shards._feed import ShardFeed
 from polygene_scverse.data.shards._loader import ShardBatches, ShardSampler, ShardSplitter
@@ -34,7 +35,14 @@ def feed_of(simulated, write_files, monkeypatch):
         n_left_out = 4 if lacking else 0
         paths = write_files(simulated, change=lambda i, part: part[:, n_left_out:].copy() if i == 1 else part)
         shards = ShardSet.open(paths, list(COLUMNS))
-        return ShardFeed(shards, ids, layout, COLUMNS, tokenizers_of(shards, genes, "counts", EDGES), buffer_cells)
+        return ShardFeed(
+            shards,
+            ids,
+            layout,
+            COLUMNS,
+            tokenizers_of(shards, genes, [COUNTS] * len(shards.files), EDGES),
+            buffer_cells,
+        )
 
     return make
 

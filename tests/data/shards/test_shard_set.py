@@ -3,6 +3,7 @@ import pandas as pd
 import pytest
 
 from polygene_scverse.data.read._expression import Expression
+from polygene_scverse.data.read._scale import COUNTS
 from polygene_scverse.data.read._tokens import Tokenizer
 from polygene_scverse.data.shards._shard_set import ShardSet
 
@@ -39,7 +40,7 @@ def test_tokens_are_those_in_memory(suffix, simulated, write_files):
     """Whatever the order of genes in a file."""
     shards = ShardSet.open(write_files(simulated, suffix=suffix, change=without([])), "sex")
     genes = list(simulated.var_names[5:40])
-    tokenizers = [Tokenizer.match(genes, file.var_names, "counts", EDGES) for file in shards.files]
+    tokenizers = [Tokenizer.match(genes, file.var_names, COUNTS, EDGES) for file in shards.files]
     rows = np.array([3, 4, 118, 125, 200, 201, 210, 299])
     found, expected = shards.read(rows, tokenizers), tokenizers[0].read(Expression.of(simulated), rows)
     for name in ("indptr", "genes", "bins", "values"):

@@ -152,9 +152,7 @@ class Expression:
         ValueError
             As for `detect_scale`.
         """
-        found = self._checked(
-            lambda remedy: detect_scale(self.sample, self.where, remedy, noted=self._noted, depths=self._depths)
-        )
+        found = self._checked(self._detect)
         if not found.told:
             warnings.warn(
                 f"{self.where} holds logarithms of normalised counts of some of the genes, and nothing tells the sum "
@@ -165,27 +163,38 @@ class Expression:
             )
         return found
 
+    def _detect(self, remedy: str) -> Scale:
+        """The scale of the sample, whose values are checked."""
+        found = detect_scale(self.sample, self.where, remedy, noted=self._noted, depths=self._depths)
+        found.check(self.sample.data, self.where, remedy)
+        return found
+
     @cached_property
     def footing(self) -> Footing | None:
         """Which columns make the total of a cell: genes, where ``var`` tells them from others."""
         return genes_only(self.var)
 
-    @cached_property
+    @property
     def sample_rows(self) -> NDArray[np.int64]:
         """Rows from all over the data set; the first with a value where these have none."""
-        rows = np.unique(np.linspace(0, self.n_obs - 1, SAMPLE_ROWS).astype(np.int64))
-        if read_rows(self._by_row, rows).nnz:
-            return rows
-        for start in range(0, self.n_obs, BLOCK):  # silent cells tell nothing
-            block = read_rows(self._by_row, np.arange(start, min(start + BLOCK, self.n_obs)))
-            if block.nnz:
-                return start + np.flatnonzero(np.diff(block.indptr))[:SAMPLE_ROWS]
-        return rows
+        return self._sampled[0]
 
-    @cached_property
+    @property
     def sample(self) -> sp.csr_matrix:
         """Expression of `sample_rows`; shape (n_rows, n_vars)."""
-        return read_rows(self._by_row, self.sample_rows)
+        return self._sampled[1]
+
+    @cached_property
+    def _sampled(self) -> tuple[NDArray[np.int64], sp.csr_matrix]:
+        """`sample_rows` and `sample`, which are read once."""
+        rows = np.unique(np.linspace(0, self.n_obs - 1, SAMPLE_ROWS).astype(np.int64))
+        sample = read_rows(self._by_row, rows)
+        for start in range(0, 0 if sample.nnz else self.n_obs, BLOCK):  # silent cells tell nothing
+            block = read_rows(self._by_row, np.arange(start, min(start + BLOCK, self.n_obs)))
+            if block.nnz:
+                filled = np.flatnonzero(np.diff(block.indptr))[:SAMPLE_ROWS]
+                return start + filled, block[filled]
+        return rows, sample
 
     @property
     def _noted(self) -> Mapping[str, Any] | None:
@@ -235,7 +244,7 @@ class Expression:
             if sum(part.nnz for part in parts) > LOADED_ENTRIES:
                 return self
         kept = replace(self, matrix=sp.vstack(parts, format="csr"), checked=True)
-        for name in ("scale", "sample_rows", "sample"):
+        for name in ("scale", "_sampled"):
             kept.__dict__[name] = getattr(self, name)
         return kept
 
@@ -272,7 +281,7 @@ class Expression:
         """Whether a matrix of the same cells can be read, and is another one."""
         try:
             sample = read_rows(by_row(x), self.sample_rows)
-            detect_scale(sample)
+            detect_scale(sample).check(sample.data)
         except (ValueError, TypeError):
             return False
         return sample.shape != self.sample.shape or bool((sample != self.sample).nnz)
