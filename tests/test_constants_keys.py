@@ -239,7 +239,7 @@ VERBS = {
     "tokens": lambda c, m: pgs.tl.score_tokens(c, model=m),
     "gene_interactions": lambda c, m: pgs.tl.gene_interactions(c, model=m),
     "audit": lambda c, m: pgs.tl.audit(c, phenotypes=["x"], model=m),
-    "evaluate": lambda c, m: pgs.tl.evaluate(c, phenotypes=["x"], rivals=[]),
+    "evaluate": lambda c, m: pgs.tl.evaluate(c, phenotypes=["x"], baselines=[]),
     "prepare": lambda c, m: pgs.pp.prepare(c),
 }
 

@@ -29,6 +29,7 @@ def train_arguments(s: TrainSettings) -> dict[str, Any]:
     arguments = {
         "phenotypes": split_list(s.phenotypes),
         "ordered": split_list(s.ordered),
+        "missing": split_list(s.missing),
         "group_key": s.group_key,
         "validation_size": s.validation_size,
         "layer": s.layer,

@@ -49,6 +49,9 @@ class DataSettings:
     ordered: Annotated[
         list[str] | None, option("Phenotypes whose categories have an order.", "--ordered", panel=DATA)
     ] = None
+    missing: Annotated[
+        list[str] | None, option("Further labels that are read as missing values.", "--missing", panel=DATA)
+    ] = None
     group_key: Annotated[
         str | None, option("Obs column of donors or samples to hold out as a whole.", "--group-key", panel=DATA)
     ] = None

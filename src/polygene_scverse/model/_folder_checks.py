@@ -73,30 +73,34 @@ def check_shapes(attributes: Mapping[str, Any], found: Mapping[str, tuple[str, t
         config.n_layers <= len(found),
         f"{config.n_layers:,} layers are declared, but there are only {len(found)} weights",
     )
-    shapes = implied_shapes(_layout_of(attributes), config, bool(_arguments(attributes)["linear_path"]))
-    absent, extra = sorted(set(shapes) - set(found)), sorted(set(found) - set(shapes))
+    parts = {name: bool(_arguments(attributes)[name]) for name in ("linear_path", "gene_decoder")}
+    weights = implied_weights(_layout_of(attributes), config, **parts)
+    absent, extra = sorted(set(weights) - set(found)), sorted(set(found) - set(weights))
     _check(not absent and not extra, f"weights are missing, {shorten(absent, 3)}, or not known, {shorten(extra, 3)}")
-    for name, shape in shapes.items():
-        kind, there = found[name]
+    for name, weight in weights.items():
+        (kind, there), shape = found[name], tuple(weight.shape)
         _check(
-            there == shape and kind in FLOATS,
-            f"the weights {name} are {kind} of shape {there}, but the configuration says {shape}",
+            there == shape and kind in (FLOATS if weight.is_floating_point() else ("I64",)),
+            f"the weights {name} are {kind} of shape {there}, but the configuration says "
+            f"{'floating point' if weight.is_floating_point() else 'I64'} of shape {shape}",
         )
 
 
-def implied_shapes(layout: TokenLayout, config: TransformerConfig, linear_path: bool) -> dict[str, tuple[int, ...]]:
-    """Shape of each weight of a network, without making one: all blocks are as the first."""
+def implied_weights(
+    layout: TokenLayout, config: TransformerConfig, *, linear_path: bool, gene_decoder: bool
+) -> dict[str, torch.Tensor]:
+    """Weights of a network that hold no numbers, without making one: all blocks are as the first."""
+    sizes = replace(config, n_layers=min(config.n_layers, 1))
     with torch.device("meta"):
-        module = PolygeneModule(layout, replace(config, n_layers=min(config.n_layers, 1)), linear_path=linear_path)
-    one = {name: tuple(value.shape) for name, value in module.state_dict().items()}
+        module = PolygeneModule(layout, sizes, linear_path=linear_path, gene_decoder=gene_decoder)
     first = "encoder.blocks.0."
-    shapes: dict[str, tuple[int, ...]] = {}
-    for name, shape in one.items():
+    weights: dict[str, torch.Tensor] = {}
+    for name, weight in module.state_dict().items():
         if name.startswith(first):
-            shapes |= {name.replace(first, f"encoder.blocks.{i}.", 1): shape for i in range(config.n_layers)}
+            weights |= {name.replace(first, f"encoder.blocks.{i}.", 1): weight for i in range(config.n_layers)}
         else:
-            shapes[name] = shape
-    return shapes
+            weights[name] = weight
+    return weights
 
 
 def check_weights(weights: Mapping[str, torch.Tensor], argument: str, remedy: str) -> None:

@@ -41,6 +41,9 @@ class NotOffered:
     def __set_name__(self, owner: type, name: str) -> None:
         self.name = name
 
+    def __set__(self, instance: object, value: object) -> NoReturn:
+        self.__get__(instance, type(instance))
+
     def __get__(self, instance: object, owner: type | None = None) -> NoReturn:
         raise AttributeError(f"{'' if owner is None else owner.__name__} has no {self.name}: {self.why}")
 
@@ -102,10 +105,12 @@ class SavingMixin(BaseModelClass):
             Whether to write into a folder that exists. Other files in it are left as they are.
         save_anndata
             Whether to write the data as well, to ``adata.h5ad`` or ``mdata.h5mu``.
-        save_kwargs, datamodule
+        save_kwargs
             Part of the scvi-tools interface, and of no use here: refused if given.
         legacy_mudata_format
             Part of the scvi-tools interface: whether to write one list of genes for all modalities.
+        datamodule
+            As `save_kwargs`.
         **anndata_write_kwargs
             Passed to the writer of the data, e.g. ``compression``.
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from polygene_scverse._layout import TokenLayout
 from polygene_scverse._validate import shorten
-from polygene_scverse.model._folder_checks import implied_shapes
+from polygene_scverse.model._folder_checks import implied_weights
 from polygene_scverse.module import PolygeneModule, TransformerConfig
 
 CONFIG_FILE, WEIGHTS_FILE, PICKLED_FILE = "config.json", "model.safetensors", "pytorch_model.bin"
@@ -119,9 +119,10 @@ def check_sizes(folder: Path, layout: TokenLayout, sizes: Mapping[str, Any]) -> 
             f"`folder`: {CONFIG_FILE} says {SIZES['n_layers']}={config.n_layers:,}, but there are only {len(found)} "
             "weights. Pass a folder whose files were written together."
         )
-    shapes = implied_shapes(layout, config, False)
-    names = their_names(shapes, config.n_layers)
-    _check_shapes(found, {names[ours]: shape for ours, shape in shapes.items()}, config.n_hidden)
+    weights = implied_weights(layout, config, linear_path=False, gene_decoder=False)
+    names = their_names(weights, config.n_layers)
+    shapes = {names[ours]: tuple(weight.shape) for ours, weight in weights.items()}
+    _check_shapes(found, shapes, config.n_hidden)
 
 
 def _shapes_of(folder: Path) -> dict[str, tuple[int, ...]]:
