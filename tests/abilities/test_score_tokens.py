@@ -319,7 +319,7 @@ def test_what_cannot_be_shown_or_hidden(own, arguments, match):
 def test_given_phenotypes_must_be_recorded(own):
     adata = own.adata.copy()
     del adata.obs["sex"]
-    with pytest.raises(KeyError, match="`given`: .*'sex'"):
+    with pytest.raises(KeyError, match=r"`given`: .*'sex'"):
         own.count_hidden_tokens(adata, given="sex")
 
 

@@ -36,8 +36,8 @@ def token_confusion(
 
     Returns
     -------
-    Table with hidden tokens in rows and guessed ones in columns (n_tokens x n_tokens); their scores, the NLL among them,
-    are in :func:`~polygene_scverse.get.token_scores`.
+    Table with hidden tokens in rows and guessed ones in columns (n_tokens x n_tokens); their scores, the NLL among
+    them, are in :func:`~polygene_scverse.get.token_scores`.
 
     Raises
     ------

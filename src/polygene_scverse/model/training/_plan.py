@@ -15,6 +15,7 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 from polygene_scverse.engine import bin_nll, log_shares
 from polygene_scverse.fit._category_counts import category_counts
 from polygene_scverse.fit._decision import choose_category
+from polygene_scverse.model.training._final_scores import score_name
 from polygene_scverse.module import PolygeneModule
 
 Batch = dict[str, Tensor]
@@ -213,13 +214,8 @@ class _MacroF1(MulticlassF1Score):
         return _known_score(super().compute(), self.tp, self.fn)
 
 
-def score_name(phenotype: str, score: str) -> str:
-    """How a score of a phenotype is called in the history; the names of gene scores are taken."""
-    return f"{'phenotype_' if phenotype == 'gene' else ''}{phenotype}_{score}"
-
-
 def _validation_metrics(module: PolygeneModule) -> dict[str, Metric]:
-    """Accuracy and macro-F1 per phenotype; of gene bins the NLL, and accuracy of all and of expressed ones from 1 up."""
+    """Accuracy and macro-F1 per phenotype; NLL of gene bins, accuracy of all and of expressed ones from 1 up."""
     metrics: dict[str, Metric] = {}
     for slot in module.layout.phenotypes:
         n = len(slot.categories)
