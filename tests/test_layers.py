@@ -32,7 +32,7 @@ ARROWS = {
     "module": {"_constants", "_layout"},
     "metrics": set(),
     "fit": {"metrics", "_constants", "_validate"},
-    "engine": {"module", "data", "_constants", "_layout"},
+    "engine": {"module", "data", "_constants", "_layout", "_validate"},
     "abilities": {"engine", "fit", "data", "_constants", "_layout", "_validate"},
     "model": {"abilities", "engine", "fit", "module", "data", *LAYER_0},
     "evaluation": {"model", "fit", "data", "metrics", *LAYER_0},

@@ -18,7 +18,9 @@ X_FIELD: Final = "X"
 PHENOTYPE_FIELD: Final = "phenotypes"
 
 TOKENS: Final = "tokens"
-"""Entry of ``uns["polygene"]`` that holds the scores of hidden words."""
+"""Entry of ``uns["polygene"]`` that holds the scores of hidden tokens."""
+TRANSFORMER: Final = "transformer"
+"""Who guesses the phenotypes that are scored there, and in the curves of a training: it alone, not both paths."""
 
 JOINT: Final = "polygene_joint"
 """Column of ``obs`` that holds the best combination of several phenotypes."""

@@ -1,5 +1,6 @@
 """Hidden words: counted as scikit-learn counts collected answers, and as a dense BERT answers."""
 
+import copy
 import tracemalloc
 from dataclasses import asdict, replace
 
@@ -13,6 +14,7 @@ from polygene_scverse._layout import MASK
 from polygene_scverse.abilities._score_tokens import TokenCounts, count, count_hidden_tokens, with_the_originals_mask
 from polygene_scverse.data.feed._masking import MaskingRates
 from polygene_scverse.data.read import _expression
+from polygene_scverse.datasets import simulate
 from polygene_scverse.engine import Engine, Query, RandomHiding, _engine
 from polygene_scverse.model import Polygene
 
@@ -160,6 +162,165 @@ def test_the_total_of_two_files(trained_model, cells):
     assert total.phenotypes["sex"].to_numpy().sum() == 55
     assert total.zero_offset == pytest.approx(np.log(0.2))
     pd.testing.assert_frame_equal(TokenCounts.total(parts[:1]).genes, parts[0].genes)
+
+
+# likelihood
+
+
+@pytest.fixture(scope="module")
+def own():
+    """Cells with missing labels, and a model of all of their genes."""
+    adata = simulate(50, 40, missing=0.2, effect=2.0, seed=4)
+    Polygene.setup_anndata(adata, phenotype_keys=["cell_type", "sex"])
+    model = Polygene(adata, genes=list(adata.var_names), n_hidden=16, n_layers=1, n_heads=2, n_intermediate=16)
+    model.train(max_epochs=3, enable_progress_bar=False, plan_kwargs={"lr": 0.01})
+    return model
+
+
+def log_softmax(z):
+    """Of a dense array in double precision, over its last axis."""
+    z = z - z.max(-1, keepdims=True)
+    return z - np.log(np.exp(z).sum(-1, keepdims=True))
+
+
+def dense_nll(model, hiding):
+    """Mean NLL of each kind of token, from what the module returns for one batch with all cells."""
+    batch = Query(hiding=hiding).batch(model._cells(None).read_all(), np.arange(model.adata.n_obs))
+    with torch.no_grad():
+        out = model.module.generative(**model.module.inference(**model.module._get_inference_input(batch)))
+    logits, bins = out["gene_logits"].double().numpy(), batch["target_bins"].numpy()
+    shifted = logits.copy()
+    shifted[..., 0] += batch["zero_offset"].numpy()[:, None]
+    at = np.nonzero(bins >= 0)
+    genes = -log_softmax(shifted)[(*at, bins[at])]
+    at_expressed = np.nonzero(bins > 0)
+    found = {
+        "genes": genes.mean(),
+        "expressed": genes[bins[at] > 0].mean(),
+        "not expressed": genes[bins[at] == 0].mean(),
+    }
+    found["bin of expressed"] = -log_softmax(logits[..., 1:])[(*at_expressed, bins[at_expressed] - 1)].mean()
+    for i, name in enumerate(model.layout.phenotype_names):
+        asked = (batch["phenotype_hidden"] & (batch["phenotypes"] >= 0))[:, i].numpy()
+        codes = batch["phenotypes"][:, i].numpy()[asked]
+        of_truth = log_softmax(out["phenotype_logits"][i].double().numpy()[asked])[np.arange(len(codes)), codes]
+        found[name] = -of_truth.mean() if len(codes) else np.nan
+    return found
+
+
+def mean_nll(counts):
+    """The same from sums."""
+    n_of, n_expressed = counts.genes.to_numpy().sum(1), counts.expressed.to_numpy().sum()
+    found = {"genes": counts.nll.genes.sum() / n_of.sum(), "expressed": counts.nll.genes[1:].sum() / n_of[1:].sum()}
+    found |= {"not expressed": counts.nll.genes[0] / n_of[0]}
+    found |= {"bin of expressed": counts.nll.expressed.sum() / n_expressed}
+    with np.errstate(invalid="ignore"):
+        of_phenotypes = {
+            name: s.sum() / counts.phenotypes[name].to_numpy().sum() for name, s in counts.nll.phenotypes.items()
+        }
+    return found | of_phenotypes
+
+
+@pytest.mark.parametrize("given", [(), ("sex",), ("cell_type", "sex")], ids=["none", "sex", "all"])
+@pytest.mark.parametrize("share", [None, 0.0, 0.5, 1.0])
+def test_nll_is_that_of_dense_arrays(own, given, share):
+    """Phenotypes that are shown everywhere are not scored: no number."""
+    rates = MaskingRates(gene_dropout=0.0, hide_all=1.0)
+    counts = own.count_hidden_tokens(given=given, hidden_share=share, seed=2, batch_size=9)
+    slots = tuple(own.layout.phenotype_names.index(name) for name in given)
+    expected = dense_nll(own, RandomHiding(rates, 2, slots, share))
+    assert mean_nll(counts) == pytest.approx(expected, rel=1e-5, nan_ok=True)
+    assert {name for name, value in expected.items() if np.isnan(value)} == set(given)
+    assert counts.hiding == RandomHiding(rates, 2, slots, share)
+
+
+def test_nll_of_a_share_is_of_the_same_genes(own):
+    """By default none of the others is hidden."""
+    plain, none, all_of_them = (own.count_hidden_tokens(hidden_share=share) for share in (None, 0.0, 1.0))
+    np.testing.assert_array_equal(none.nll.genes, plain.nll.genes)
+    pd.testing.assert_series_equal(all_of_them.genes.sum(axis=1), plain.genes.sum(axis=1))
+    assert mean_nll(all_of_them)["genes"] != pytest.approx(mean_nll(plain)["genes"], rel=1e-3)
+
+
+@pytest.mark.parametrize("share", [None, 1.0])
+@pytest.mark.parametrize("how", ["zero parameters", "no genes"])
+def test_nll_of_frequencies_in_closed_form(own, how, share):
+    """A decoder without a trained part, in which no category counts, has the NLL of the genes' frequencies."""
+    model = copy.deepcopy(own.without_data())
+    decoder = model.module.gene_decoder
+    with torch.no_grad():
+        decoder.odds.fill_(1.0)  # categories change nothing
+        decoder.interactions.zero_()
+        if how == "zero parameters":
+            for parameter in model.module.parameters():
+                parameter.zero_()
+    if how == "no genes" and share is None:
+        pytest.skip("where genes are visible the trained part counts")
+    counts = model.count_hidden_tokens(own.adata, hidden_share=share)
+    table = own._cells(None).read_all()
+    batch = Query(hiding=counts.hiding).batch(table, np.arange(len(table)))
+    n_keys, bins = batch["key_mask"].shape[1], batch["target_bins"].numpy()
+    at = np.nonzero(bins >= 0)
+    genes = batch["positions"][:, n_keys:].numpy()[at] - own.layout.first_gene_position
+    frequencies = np.exp(log_softmax(decoder.bias.double().numpy()))[genes]  # (n_targets, n_bins)
+    frequencies[:, 0] *= np.exp(batch["zero_offset"].numpy())[at[0]]
+    probability = frequencies[np.arange(len(genes)), bins[at]] / frequencies.sum(1)
+    assert mean_nll(counts)["genes"] == pytest.approx(-np.log(probability).mean(), rel=1e-5)
+
+
+def test_an_untrained_decoder_has_the_nll_of_frequencies_by_class(own):
+    """No epoch is trained; every phenotype is shown and no gene, so that the class is all that is known."""
+    adata = simulate(80, 30, effect=2.0, seed=1)
+    Polygene.setup_anndata(adata, phenotype_keys=["cell_type"])
+    model = Polygene(adata, genes=list(adata.var_names), n_hidden=16, n_layers=1, n_heads=2, n_intermediate=16)
+    model.train(max_epochs=0, enable_progress_bar=False)
+    counts = model.count_hidden_tokens(given="cell_type", hidden_share=1.0)
+    decoder, table = model.module.gene_decoder, model._cells(None).read_all()
+    batch = Query(hiding=counts.hiding).batch(table, np.arange(len(table)))
+    bins = batch["target_bins"].numpy()
+    at = np.nonzero(bins >= 0)
+    genes = batch["positions"][:, batch["key_mask"].shape[1] :].numpy()[at] - model.layout.first_gene_position
+    logits = (
+        decoder.bias.double().numpy()[genes] + np.log(decoder.odds.double().numpy())[genes, :, table.codes[at[0], 0]]
+    )
+    logits[:, 0] += batch["zero_offset"].numpy()[at[0]]
+    expected = -log_softmax(logits)[np.arange(len(genes)), bins[at]].mean()
+    assert mean_nll(counts)["genes"] == pytest.approx(expected, rel=1e-5)
+    hidden = model.count_hidden_tokens(hidden_share=1.0)
+    assert mean_nll(hidden)["genes"] > expected + 0.01  # the classes differ
+
+
+def test_the_nll_of_two_files_is_added(own):
+    parts = [own.count_hidden_tokens(indices=rows) for rows in (range(20), range(20, 50))]
+    total, together = TokenCounts.total(parts), own.count_hidden_tokens()
+    assert mean_nll(total) == pytest.approx(mean_nll(together), rel=1e-6)
+
+
+def test_nll_is_that_of_the_training(own):
+    """On the validation cells, with its seed."""
+    counts = own.count_hidden_tokens(indices=own.validation_indices, seed=0)
+    assert mean_nll(counts)["genes"] == pytest.approx(own.history_["gene_nll_validation"].iloc[-1, 0], rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "match"),
+    [
+        ({"hidden_share": 1.5}, "`hidden_share`: found 1.5, but it is a share. Pass a number from 0 to 1"),
+        ({"hidden_share": -0.1}, "`hidden_share`: found -0.1"),
+        ({"given": "age"}, r"`given`: found 'age', but it must be one of \['cell_type', 'sex'\]"),
+    ],
+    ids=["above", "below", "phenotype"],
+)
+def test_what_cannot_be_shown_or_hidden(own, arguments, match):
+    with pytest.raises(ValueError, match=match):
+        own.count_hidden_tokens(**arguments)
+
+
+def test_given_phenotypes_must_be_recorded(own):
+    adata = own.adata.copy()
+    del adata.obs["sex"]
+    with pytest.raises(KeyError, match=r"`given`: .*'sex'"):
+        own.count_hidden_tokens(adata, given="sex")
 
 
 # the original's mask; in `model` it is compared with BERT's answers

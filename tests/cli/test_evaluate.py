@@ -16,7 +16,9 @@ def cells(shards):
 def test_scores_matrices_and_figures(polygene, shards, model_folder, cells, tmp_path):
     said = polygene("evaluate", shards / "s_2.h5ad", "--model", model_folder, "--output", tmp_path / "out").said
     expected = pgs.tl.score_tokens(cells, model=model_folder)
-    found = pd.read_csv(tmp_path / "out" / "scores.csv", keep_default_na=False, na_values={"zero_offset": [""]})
+    found = pd.read_csv(
+        tmp_path / "out" / "scores.csv", keep_default_na=False, na_values={"zero_offset": [""], "nll": [""]}
+    )
     pd.testing.assert_frame_equal(found, expected, check_dtype=False)
     assert f"{expected['accuracy'].iloc[0]:.4f}" in said
     for name, phenotype in (("genes", None), ("phenotype_cell_type", "cell_type"), ("phenotype_sex", "sex")):
@@ -37,6 +39,15 @@ def test_the_originals_flags(polygene, shards, model_folder, cells, tmp_path):
     found = pd.read_csv(tmp_path / "out" / "scores.csv")
     np.testing.assert_allclose(found["accuracy"], expected["accuracy"])
     assert list(found["n"]) == list(expected["n"])
+
+
+def test_shown_phenotypes_and_hidden_genes(polygene, shards, model_folder, cells, tmp_path):
+    flags = ["--model", model_folder, "--no-figures", "--given", "sex", "--hidden-share", "0.75"]
+    said = polygene("evaluate", shards / "s_2.h5ad", *flags, "--output", tmp_path / "out").said
+    expected = pgs.tl.score_tokens(cells, model=model_folder, given="sex", hidden_share=0.75)
+    found = pd.read_csv(tmp_path / "out" / "scores.csv")
+    np.testing.assert_allclose(found["nll"], expected["nll"])
+    assert f"{expected['nll'].iloc[1]:.4f}" in said
 
 
 def test_several_files_are_scored_together(polygene, shards, model_folder, tmp_path):
@@ -71,7 +82,10 @@ def test_scores_in_a_log(polygene, shards, model_folder, tmp_path):
     log = pd.read_csv(tmp_path / "logs" / "p" / "version_0" / "metrics.csv")
     scores = pd.read_csv(tmp_path / "out" / "scores.csv")
     assert log["all_accuracy"].item() == pytest.approx(scores["accuracy"].iloc[0])
-    assert log["phenotypes_sex_f1"].item() == pytest.approx(scores.set_index("of")["f1"]["sex"])
+    assert log["phenotypes_transformer_sex_f1"].item() == pytest.approx(
+        scores.set_index("of")["f1"]["transformer, sex"]
+    )
+    assert log["genes_nll"].item() == pytest.approx(scores["nll"].iloc[1])
     assert "genes_not_expressed_recall" in log
 
 
@@ -86,12 +100,14 @@ def test_a_checkpoint_of_the_original(polygene, theirs, tmp_path):
     ("flags", "match"),
     [
         (["--phenotypes", "age"], "--phenotypes: ['age'] are not among the model's"),
+        (["--given", "age"], "--given: ['age'] are not among the model's"),
+        (["--hidden-share", "2"], "`hidden_share`: found 2.0"),
         (["--masking", "theirs"], "`masking`: found 'theirs'"),
         (["--masking", "theirs", "--mask-genes", "0.1"], "`masking`: found 'theirs'"),
         (["--mask-genes", "2"], "`expressed`: found 2.0"),
         (["--logger", "mlflow"], "`logger`: found 'mlflow'"),
     ],
-    ids=["phenotype", "masking", "masking with a rate", "rate", "logger"],
+    ids=["phenotype", "given", "share", "masking", "masking with a rate", "rate", "logger"],
 )
 def test_what_cannot_be(polygene, shards, model_folder, tmp_path, flags, match):
     common = ["--model", model_folder, "--no-figures", "-o", tmp_path / "out"]

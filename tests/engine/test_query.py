@@ -325,3 +325,42 @@ def test_random_hiding_says_what_is_measured(table, module):
     batch = Query(hiding=RandomHiding(MaskingRates())).batch(table, ROWS)
     np.testing.assert_array_equal(batch["measured"], table.measured)
     assert all(torch.isfinite(x).all() for x in logits_of(module, batch))
+
+
+@pytest.mark.parametrize("share", [None, 0.5, 1.0])
+def test_random_hiding_beside_shown_phenotypes_and_hidden_genes(table, share):
+    """The same genes are asked for; known phenotypes are shown, unknown ones stay hidden."""
+    rates = MaskingRates(expressed=0.3, gene_dropout=0.0, hide_all=1.0)
+    rows = np.arange(len(table))
+    plain = Query(hiding=RandomHiding(rates, 3)).batch(table, rows)
+    found = Query(hiding=RandomHiding(rates, 3, shown=(1,), share=share)).batch(table, rows)
+    n_plain, n_found = plain["key_mask"].shape[1], found["key_mask"].shape[1]
+    assert torch.equal(found["target_bins"], plain["target_bins"])
+    assert torch.equal(found["positions"][:, n_found:], plain["positions"][:, n_plain:])
+    unknown = torch.from_numpy(table.codes[:, 1] < 0)
+    assert unknown.any()
+    assert torch.equal(found["phenotype_hidden"][:, 1], unknown)
+    assert found["phenotype_hidden"][:, 0].all()
+    n_genes = found["key_mask"].sum() - len(rows) * table.layout.n_special
+    of_plain = plain["key_mask"].sum() - len(rows) * table.layout.n_special
+    assert float(n_genes / of_plain) == pytest.approx(1 if share is None else 1 - share, abs=0.1)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_no_share_tells_the_bin_of_a_hidden_gene(table, share):
+    """With the same targets, another bin of a target changes nothing that the network sees."""
+    query = Query(hiding=RandomHiding(MaskingRates(expressed=0.3), 3, shown=(0, 1), share=share))
+    rows = np.arange(len(table))
+    one = query.batch(table, rows)
+    asked = np.zeros((len(table), table.layout.n_genes), dtype=bool)
+    asked[rows] = dense_batch(table, one)[2] > 0
+    other = edited(table, lambda bins, values: (np.where(asked, 1 + bins % 9, bins), values))
+    found = query.batch(other, rows)
+    for name in ("tokens", "positions", "key_mask", "values", "shown_share", "zero_offset"):
+        assert torch.equal(found[name], one[name]), name
+    assert not torch.equal(found["target_bins"], one["target_bins"])
+
+
+def test_a_share_that_cannot_be():
+    with pytest.raises(ValueError, match=r"`share`: found 1\.5, but it is a share"):
+        RandomHiding(MaskingRates(), share=1.5)

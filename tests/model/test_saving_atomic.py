@@ -19,7 +19,7 @@ from polygene_scverse import _files
 from polygene_scverse.datasets import simulate
 from polygene_scverse.model import Polygene
 
-SMALL = {"n_hidden": 8, "n_layers": 1, "n_heads": 2, "n_intermediate": 8}
+SMALL = {"n_hidden": 8, "n_layers": 1, "n_heads": 2, "n_intermediate": 8, "gene_decoder": False}
 
 
 def make(seed):

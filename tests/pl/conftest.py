@@ -39,6 +39,7 @@ def drawn(pbmc):
         noted[name] = categories
     pbmc.obsm["X_polygene_umap"] = pbmc.obsm["X_umap"]
     metrics = ["train_loss", "gene_loss_train", "phenotype_loss_train", "validation_loss", "gene_loss_validation"]
+    metrics += ["gene_nll_validation"]
     metrics += ["phenotype_loss_validation", "gene_accuracy_validation", "gene_accuracy_expressed_validation"]
     metrics += [f"{p}_{s}_validation" for p in ("bulk_labels", "phase") for s in ("accuracy", "macro_f1")]
     history = {name: rng.uniform(0, 1, 4) for name in metrics}

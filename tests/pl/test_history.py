@@ -24,12 +24,13 @@ def test_each_curve_is_named_by_its_legend(drawn):
             ("genes", "held out"): "gene_loss_validation",
             ("phenotypes", "training"): "phenotype_loss_train",
             ("phenotypes", "held out"): "phenotype_loss_validation",
+            ("NLL of hidden genes", "held out"): "gene_nll_validation",
         },
         {
-            ("bulk_labels", "macro-F1"): "bulk_labels_macro_f1_validation",
-            ("bulk_labels", "accuracy"): "bulk_labels_accuracy_validation",
-            ("phase", "macro-F1"): "phase_macro_f1_validation",
-            ("phase", "accuracy"): "phase_accuracy_validation",
+            ("bulk_labels", "transformer, macro-F1"): "bulk_labels_macro_f1_validation",
+            ("bulk_labels", "transformer, accuracy"): "bulk_labels_accuracy_validation",
+            ("phase", "transformer, macro-F1"): "phase_macro_f1_validation",
+            ("phase", "transformer, accuracy"): "phase_accuracy_validation",
         },
         {
             ("all genes", ""): "gene_accuracy_validation",
@@ -43,6 +44,30 @@ def test_each_curve_is_named_by_its_legend(drawn):
         assert set(curves) == set(names)
         for key, name in names.items():
             np.testing.assert_array_equal(curves[key], history[name])
+
+
+def test_final_scores_are_labelled_points(drawn):
+    history = drawn.uns["polygene"]["train"]["history"]
+    finals = {
+        "bulk_labels_macro_f1": 0.8,
+        "bulk_labels_accuracy": 0.81,
+        "phase_macro_f1": 1.0,
+        "phase_accuracy": np.nan,
+    }
+    for name, value in finals.items():
+        history[f"{name}_final"] = np.array([np.nan, np.nan, np.nan, value])
+    _, ax, _ = pl.history(drawn, show=False)
+    points = [line for line in ax.lines if line.get_linestyle() == "None"]
+    assert {tuple(map(float, point.get_xydata()[0])) for point in points} == {(3, 0.8), (3, 0.81), (3, 1.0)}
+    assert {point.get_fillstyle() for point in points} == {"full", "none"}
+    assert sorted(text.get_text() for text in ax.texts) == ["0.80", "0.81", "1.00"]
+    heights = sorted(text.xy[1] for text in ax.texts)
+    assert np.diff(heights).min() > 0.05  # labels can be read
+    labels = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert labels == [
+        *("bulk_labels", "phase", "transformer, macro-F1", "transformer, accuracy"),
+        *("finished model, macro-F1", "finished model, accuracy"),
+    ]
 
 
 def test_without_held_out_cells_there_are_only_losses(drawn):

@@ -32,9 +32,10 @@ def scored(trained):
 def test_rows_and_columns(scored):
     _, scores = scored
     expected = [("all", ""), ("genes", ""), ("genes", "expressed"), ("genes", "not expressed")]
-    expected += [("genes", "bin of expressed"), ("phenotypes", ""), ("phenotypes", "cell_type"), ("phenotypes", "sex")]
+    expected += [("genes", "bin of expressed"), ("phenotypes", "transformer")]
+    expected += [("phenotypes", f"transformer, {name}") for name in ("cell_type", "sex")]
     assert list(scores[["words", "of"]].itertuples(index=False, name=None)) == expected
-    columns = ["words", "of", "n", "n_classes", "accuracy", "precision", "recall", "f1", "zero_offset"]
+    columns = ["words", "of", "n", "n_classes", "accuracy", "precision", "recall", "f1", "zero_offset", "nll"]
     assert list(scores) == columns
 
 
@@ -44,8 +45,8 @@ def test_scores_are_those_of_scikit_learn(scored):
     phenotypes = {name: answers(pgs.get.token_confusion(cells, name).to_numpy()) for name in ("cell_type", "sex")}
     together = tuple(np.concatenate([phenotypes["cell_type"][i], 3 + phenotypes["sex"][i]]) for i in (0, 1))
     everything = tuple(np.concatenate([genes[i], 10 + together[i]]) for i in (0, 1))
-    cases = {("all", ""): everything, ("genes", ""): genes, ("phenotypes", ""): together}
-    cases |= {("phenotypes", name): pairs for name, pairs in phenotypes.items()}
+    cases = {("all", ""): everything, ("genes", ""): genes, ("phenotypes", "transformer"): together}
+    cases |= {("phenotypes", f"transformer, {name}"): pairs for name, pairs in phenotypes.items()}
     for key, pairs in cases.items():
         found = row(scores, *key)
         assert found["n"] == len(pairs[0])
@@ -71,7 +72,7 @@ def test_the_correction_is_stated(trained):
     offsets = {(r["words"], r["of"]): r["zero_offset"] for r in scores.to_dict("records")}
     assert offsets["genes", ""] == model.count_hidden_tokens(cells).zero_offset > 0  # few genes are not expressed
     assert offsets["all", ""] == offsets["genes", "expressed"] == offsets["genes", ""]
-    assert np.isnan([offsets["phenotypes", ""], offsets["genes", "bin of expressed"]]).all()
+    assert np.isnan([offsets["phenotypes", "transformer"], offsets["genes", "bin of expressed"]]).all()
     assert row(pgs.tl.score_tokens(cells, masking="original"), "genes")["zero_offset"] == 0
 
 
@@ -85,6 +86,29 @@ def test_arguments_reach_the_model(trained):
     assert row(scores, "genes")["n"] == counts.genes.to_numpy().sum()
     assert cells.uns["polygene"]["tokens"]["seed"] == 4
     assert cells.uns["polygene"]["tokens"]["rates"]["not_expressed"] == 0.15
+
+
+def test_nll_of_each_row(trained):
+    """Means over the tokens of the row; shown phenotypes are not scored."""
+    cells, model = trained
+    scores = pgs.tl.score_tokens(cells, given="sex", hidden_share=0.5, seed=2)
+    counts = model.count_hidden_tokens(cells, given="sex", hidden_share=0.5, seed=2)
+    sums = {("genes", ""): counts.nll.genes.sum(), ("genes", "expressed"): counts.nll.genes[1:].sum()}
+    sums |= {("genes", "not expressed"): counts.nll.genes[0], ("genes", "bin of expressed"): counts.nll.expressed.sum()}
+    of_cell_type = counts.nll.phenotypes["cell_type"].sum()
+    sums |= {("phenotypes", of): of_cell_type for of in ("transformer", "transformer, cell_type")}
+    sums["all", ""] = sums["genes", ""] + of_cell_type
+    for key, expected in sums.items():
+        assert row(scores, *key)["nll"] == pytest.approx(expected / row(scores, *key)["n"]), key
+        assert row(scores, *key)["nll"] > 0
+    of_sex = row(scores, "phenotypes", "transformer, sex")
+    assert of_sex["n"] == 0
+    assert np.isnan([of_sex["nll"], of_sex["accuracy"]]).all()
+    note = cells.uns["polygene"]["tokens"]
+    assert (note["given"], note["hidden_share"]) == (["sex"], 0.5)
+    pgs.tl.score_tokens(cells)
+    assert cells.uns["polygene"]["tokens"]["given"] == []
+    assert np.isnan(cells.uns["polygene"]["tokens"]["hidden_share"])
 
 
 def test_a_folder_as_the_model_and_another_key(trained, tmp_path):
@@ -104,7 +128,7 @@ def test_the_note_survives_a_file(scored, tmp_path):
     for phenotype in (None, "cell_type"):
         expected = pgs.get.token_confusion(cells, phenotype)
         pd.testing.assert_frame_equal(pgs.get.token_confusion(read, phenotype), expected)
-    noted = pd.DataFrame(read.uns["polygene"]["tokens"]["scores"])[list(scores)]
+    noted = pgs.get.token_scores(read)[list(scores)]
     pd.testing.assert_frame_equal(noted, scores, check_dtype=False)
 
 

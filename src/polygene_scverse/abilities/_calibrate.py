@@ -1,4 +1,7 @@
-"""What is fitted when the weights no longer change: the linear path, its share, temperatures, prediction sets."""
+"""What is fitted when the weights no longer change: the linear path, its share, temperatures, prediction sets.
+
+In the end the finished model is scored.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +14,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from polygene_scverse.abilities._novelty import fit_reference
-from polygene_scverse.abilities._predict import UNSEEN, phenotype_logits
+from polygene_scverse.abilities._predict import UNSEEN, category_log_shares, phenotype_logits
 from polygene_scverse.data.feed._source import CellSource, draw_cells
 from polygene_scverse.data.feed._table import CellTable
 from polygene_scverse.engine import INPUTS, Batch, Engine, Query, probabilities
 from polygene_scverse.fit import FittedState
 from polygene_scverse.fit._calibration import fit_calibration
 from polygene_scverse.fit._conformal import ConformalScores
+from polygene_scverse.fit._final_scores import final_scores
 from polygene_scverse.fit._linear_path import MAX_CELLS, USUAL_WEIGHTS, fit_linear_path, fit_linear_share, share_of
 
 MAX_HELD_OUT: Final = 10_000
@@ -31,7 +35,7 @@ def fit_after_training(
     held_out: CellTable | None,
     groups: pd.Series | None,
     seed: int,
-) -> None:
+) -> dict[str, dict[str, float]]:
     """Fit all that follows from the weights, in this order: each step uses what was fitted before.
 
     Parameters
@@ -48,8 +52,13 @@ def fit_after_training(
         Group of each cell of the data set, if whole groups were held out.
     seed
         Seed of draws and folds.
+
+    Returns
+    -------
+    For each phenotype the scores of the finished model on the held-out cells, see `final_scores`, as it predicts: both
+    paths, every expressed gene shown, no phenotype. Empty without such cells.
     """
-    names = engine.module.layout.phenotype_names
+    names, scores = engine.module.layout.phenotype_names, {}
     fit_path(engine, state, train, seed)
     if held_out is None:
         for name, n in zip(names, engine.module.n_categories, strict=True):
@@ -57,10 +66,15 @@ def fit_after_training(
     else:
         held_out = draw_cells(held_out, MAX_HELD_OUT, seed)
         fit_shares(engine, state, held_out)
+        shares = (share.numpy(force=True).astype(np.float64) for share in category_log_shares(engine, state))
+        log_shares = dict(zip(names, shares, strict=True))
         held_out_groups = None if groups is None else groups.iloc[held_out.ids]
         for name, logits, codes in zip(names, phenotype_logits(engine, state, held_out), held_out.codes.T, strict=True):
             calibrate(state, name, logits, codes, held_out_groups, "held-out")
+            found = probabilities(logits, state.temperature(name))
+            scores[name] = final_scores(found, codes, log_shares[name])
     state.novelty = fit_reference(engine, state, train, held_out, seed)
+    return scores
 
 
 def fit_path(engine: Engine, state: FittedState, train: CellSource, seed: int) -> None:

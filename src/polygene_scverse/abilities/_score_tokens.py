@@ -1,4 +1,4 @@
-"""How well hidden tokens are predicted: counted batch by batch, nothing kept but the counts."""
+"""How well hidden tokens are predicted: counts and likelihoods, added up batch by batch; nothing else is kept."""
 
 from __future__ import annotations
 
@@ -12,15 +12,47 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional as F
 
 from polygene_scverse._constants import BALANCE
 from polygene_scverse._layout import TokenLayout
 from polygene_scverse.abilities._predict import category_log_shares, unseen_offsets
 from polygene_scverse.data.feed._masking import MaskingRates
 from polygene_scverse.data.feed._source import CellSource
-from polygene_scverse.engine import Batch, Engine, Query, RandomHiding
+from polygene_scverse.engine import Batch, Engine, Query, RandomHiding, bin_nll
 from polygene_scverse.fit import FittedState
 from polygene_scverse.fit._decision import choose_category
+
+Sums = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class TokenLikelihoods:
+    """Negative log-likelihood of hidden tokens, natural log, without smoothing: sums over the tokens of each class.
+
+    Parameters
+    ----------
+    genes
+        Of the bins of hidden genes, by true bin; the logit of bin 0 is corrected as in the loss. Shape (n_bins,).
+    expressed
+        Of the bins of expressed ones when it is known that they are, by true bin from 1 on; shape (n_bins - 1,).
+    phenotypes
+        For each phenotype sums of shape (n_categories,), by the transformer's own probabilities.
+    """
+
+    genes: Sums
+    expressed: Sums
+    phenotypes: dict[str, Sums]
+
+    @classmethod
+    def total(cls, parts: Sequence[TokenLikelihoods]) -> TokenLikelihoods:
+        """Sums of several sets of cells together."""
+        names = parts[0].phenotypes
+        return cls(
+            genes=reduce(add, (part.genes for part in parts)),
+            expressed=reduce(add, (part.expressed for part in parts)),
+            phenotypes={name: reduce(add, (part.phenotypes[name] for part in parts)) for name in names},
+        )
 
 
 @dataclass(frozen=True)
@@ -37,15 +69,23 @@ class TokenCounts:
         For each phenotype a table of shape (n_categories, n_categories).
     zero_offset
         Mean over hidden genes of what was added to the logit of bin 0.
-    rates
-        How much was hidden.
+    hiding
+        What was hidden.
+    nll
+        Their negative log-likelihood.
     """
 
     genes: pd.DataFrame
     expressed: pd.DataFrame
     phenotypes: dict[str, pd.DataFrame]
     zero_offset: float
-    rates: MaskingRates
+    hiding: RandomHiding
+    nll: TokenLikelihoods
+
+    @property
+    def rates(self) -> MaskingRates:
+        """How much was hidden."""
+        return self.hiding.rates
 
     @classmethod
     def total(cls, parts: Sequence[TokenCounts]) -> TokenCounts:
@@ -57,7 +97,8 @@ class TokenCounts:
             phenotypes={name: reduce(add, (part.phenotypes[name] for part in parts)) for name in parts[0].phenotypes},
             zero_offset=sum(n * part.zero_offset for n, part in zip(n_hidden, parts, strict=True))
             / max(sum(n_hidden), 1),
-            rates=parts[0].rates,
+            hiding=parts[0].hiding,
+            nll=TokenLikelihoods.total([part.nll for part in parts]),
         )
 
 
@@ -97,7 +138,7 @@ def count_hidden_tokens(
         return []
 
     engine.run(source, Query(hiding=hiding), guess, lambda rows, outputs: None)
-    return counter.result(hiding.rates)
+    return counter.result(hiding)
 
 
 def with_the_originals_mask(batch: Batch) -> Batch:
@@ -118,28 +159,34 @@ def with_the_originals_mask(batch: Batch) -> Batch:
 
 
 class _Counter:
-    """Adds up confusion matrices."""
+    """Adds up confusion matrices and likelihoods."""
 
     def __init__(self, layout: TokenLayout, shares: Sequence[Tensor], balance: float) -> None:
         self.layout, self.shares, self.balance = layout, shares, balance
         self.genes = np.zeros((layout.n_bins, layout.n_bins), dtype=np.int64)
         self.expressed = np.zeros((layout.n_bins - 1, layout.n_bins - 1), dtype=np.int64)
         self.phenotypes = [np.zeros((len(s.ids), len(s.ids)), dtype=np.int64) for s in layout.phenotypes]
+        of_phenotypes = {slot.name: np.zeros(len(slot.ids)) for slot in layout.phenotypes}
+        self.nll = TokenLikelihoods(np.zeros(layout.n_bins), np.zeros(layout.n_bins - 1), of_phenotypes)
         self.offset = 0.0
 
     def add(self, batch: Batch, gene_logits: Tensor, phenotype_logits: Sequence[Tensor]) -> None:
-        """Count the guesses of a batch."""
+        """Count the guesses of a batch, and add up how likely the truth was."""
         bins, logits = batch["target_bins"], gene_logits.float().cpu()
         offset = torch.where(bins >= 0, batch["zero_offset"][:, None], 0.0)  # (B, M)
         self.offset += float(offset.sum(dtype=torch.float64))
         decided = torch.cat([logits[..., :1] + offset[..., None], logits[..., 1:]], dim=-1).argmax(-1)
         count(self.genes, bins, decided)
         count(self.expressed, bins - 1, logits[..., 1:].argmax(-1))
+        add_by_class(self.nll.genes, bins, bin_nll(logits, bins, batch["zero_offset"][:, None]))
+        add_by_class(self.nll.expressed, bins - 1, bin_nll(logits[..., 1:], bins - 1))
         asked = torch.where(batch["phenotype_hidden"], batch["phenotypes"], -1)
         for i, (matrix, part) in enumerate(zip(self.phenotypes, phenotype_logits, strict=True)):
             count(matrix, asked[:, i], choose_category(part.float(), self.shares[i], self.balance).cpu())
+            losses = F.cross_entropy(part.float().cpu(), asked[:, i], ignore_index=-1, reduction="none")
+            add_by_class(self.nll.phenotypes[self.layout.phenotype_names[i]], asked[:, i], losses)
 
-    def result(self, rates: MaskingRates) -> TokenCounts:
+    def result(self, hiding: RandomHiding) -> TokenCounts:
         """The counts as tables."""
         bins = [f"bin {b}" for b in range(self.layout.n_bins)]
         categories = [list(slot.categories) for slot in self.layout.phenotypes]
@@ -149,7 +196,8 @@ class _Counter:
             expressed=_table(self.expressed, bins[1:]),
             phenotypes=dict(zip(self.layout.phenotype_names, tables, strict=True)),
             zero_offset=self.offset / max(int(self.genes.sum()), 1),
-            rates=rates,
+            hiding=hiding,
+            nll=self.nll,
         )
 
 
@@ -159,6 +207,12 @@ def count(matrix: NDArray[np.int64], true: Tensor, guessed: Tensor) -> None:
     known = true >= 0
     pairs = (true[known] * n + guessed[known]).numpy()
     matrix += np.bincount(pairs, minlength=n * n).reshape(n, n)
+
+
+def add_by_class(sums: Sums, true: Tensor, values: Tensor) -> None:
+    """Add values to the sums of their true classes in place; those whose true class is negative are left out."""
+    known = true >= 0
+    sums += np.bincount(true[known].numpy(), weights=values[known].double().numpy(), minlength=len(sums))
 
 
 def _table(matrix: NDArray[np.int64], names: list[str]) -> pd.DataFrame:

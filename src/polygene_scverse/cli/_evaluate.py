@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def evaluate(s: EvaluateSettings) -> None:
-    """Score hidden words of all files together, and write tables and figures."""
+    """Score hidden tokens of all files together, and write tables and figures."""
     _, output = needed(s, "model", "output")
     files = find_files(s.paths, s.data)
     masking = _masking(s)
@@ -32,12 +32,15 @@ def evaluate(s: EvaluateSettings) -> None:
     from polygene_scverse.model import ORIGINAL_MASK
 
     names = split_list(s.phenotypes)
-    if unknown := [name for name in names or [] if name not in model.layout.phenotype_names]:
-        raise UserError(f"--phenotypes: {unknown} are not among the model's {list(model.layout.phenotype_names)}.")
+    for flag, found in (("--phenotypes", names), ("--given", split_list(s.given))):
+        if unknown := [name for name in found or [] if name not in model.layout.phenotype_names]:
+            raise UserError(f"{flag}: {unknown} are not among the model's {list(model.layout.phenotype_names)}.")
     check_folder(output, overwrite=bool(s.overwrite))
     if model.mask_ == ORIGINAL_MASK:
         typer.echo("The weights come from the original: its mask shows which hidden genes are expressed.", err=True)
-    counts = score_files(model, files, masking=masking, balance=s.balance, seed=s.seed, batch_size=s.batch_size)
+    said_of_cells = {"balance": s.balance, "seed": s.seed, "batch_size": s.batch_size}
+    shown = {"given": split_list(s.given), "hidden_share": s.hidden_share}
+    counts = score_files(model, files, masking=masking, **said_of_cells, **shown)
     scores = write_scores(counts, model.mask_, output, figures=s.figures is not False, phenotypes=names)
     if s.logger is not None:
         logger = make_logger(s.logger, s.log_dir or output / "logs", s.project or "polygene")
@@ -48,7 +51,7 @@ def evaluate(s: EvaluateSettings) -> None:
 
 
 def score_files(model: Polygene, files: Sequence[Path], **arguments: Any) -> TokenCounts:
-    """Counts of hidden words of all files, one after the other; expression stays on disk where it can."""
+    """Counts of hidden tokens of all files, one after the other; expression stays on disk where it can."""
     from polygene_scverse.model import TokenCounts
 
     arguments = said(arguments)
@@ -115,9 +118,9 @@ def _plain(names: Sequence[str]) -> dict[str, str]:
 
 def _flat(scores: pd.DataFrame) -> dict[str, float]:
     """A number for each score, as loggers want them."""
-    kinds = ("accuracy", "precision", "recall", "f1")
+    kinds = ("accuracy", "precision", "recall", "f1", "nll")
     return {
-        "_".join(filter(None, (row["words"], row["of"].replace(" ", "_"), kind))): float(row[kind])
+        "_".join(filter(None, (row["words"], row["of"].replace(",", "").replace(" ", "_"), kind))): float(row[kind])
         for row in scores.to_dict("records")
         for kind in kinds
     }

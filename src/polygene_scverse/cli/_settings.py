@@ -82,7 +82,7 @@ class ModelSettings:
 
 @dataclass(frozen=True)
 class EvaluateSettings(ModelSettings):
-    """Hide words of cells, let a model guess them, and score the guesses.
+    """Hide tokens of cells, let a model guess them, and score the guesses.
 
     Writes scores.csv and, for genes and each phenotype, a confusion matrix as a table and as a figure.
     """
@@ -98,6 +98,10 @@ class EvaluateSettings(ModelSettings):
     mask_phenotypes: Annotated[
         float | None,
         option("Probability of a phenotype to be hidden.", "--mask-phenotypes", "--phenotypic_mlm_probability"),
+    ] = None
+    given: Annotated[list[str] | None, option("Phenotypes that are shown as recorded.", "--given")] = None
+    hidden_share: Annotated[
+        float | None, option("Share of the other genes to hide too, from 0 to 1.", "--hidden-share")
     ] = None
     balance: Annotated[float | None, option("0: the most probable category; 1: balanced.", "--balance")] = None
     figures: Annotated[bool | None, option("Draw the matrices.", "--figures/--no-figures")] = None

@@ -1,7 +1,7 @@
 """Questions to the network: what is shown, set, removed and asked for, and the one loop over cells."""
 
-from polygene_scverse.engine._decode import log_shares, probabilities
+from polygene_scverse.engine._decode import bin_nll, log_shares, probabilities
 from polygene_scverse.engine._engine import INPUTS, Batch, Engine
 from polygene_scverse.engine._query import Query, RandomHiding
 
-__all__ = ["INPUTS", "Batch", "Engine", "Query", "RandomHiding", "log_shares", "probabilities"]
+__all__ = ["INPUTS", "Batch", "Engine", "Query", "RandomHiding", "bin_nll", "log_shares", "probabilities"]

@@ -1,10 +1,13 @@
-"""From logits to probabilities, and what a decision weighs them by."""
+"""From logits to probabilities and likelihoods, and what a decision weighs them by."""
 
 from __future__ import annotations
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
+
+from polygene_scverse.module._losses import bin_loss
 
 
 def probabilities(logits: NDArray[np.float32], temperature: float) -> NDArray[np.float32]:
@@ -17,3 +20,18 @@ def probabilities(logits: NDArray[np.float32], temperature: float) -> NDArray[np
 def log_shares(counts: NDArray[np.float32]) -> torch.Tensor:
     """Log of each category's share of the training cells, of which it has one at least; shape (n_categories,)."""
     return torch.from_numpy(counts).clamp(min=1.0).log().log_softmax(0)
+
+
+def bin_nll(logits: Tensor, bins: Tensor, zero_offset: Tensor | None = None) -> Tensor:
+    """Minus the log of the probability of the true bin, not smoothed over its neighbours as in training; (...).
+
+    Parameters
+    ----------
+    logits
+        Shape (..., n_bins).
+    bins
+        True bin, -1 where there is none (0 then); shape (...).
+    zero_offset
+        Added to the logit of bin 0, as in `bin_loss`; broadcast against `bins`.
+    """
+    return bin_loss(logits, bins, torch.eye(logits.shape[-1], device=logits.device, dtype=logits.dtype), zero_offset)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from polygene_scverse._validate import check_fraction
 from polygene_scverse.data.feed._batch import make_batch
 from polygene_scverse.data.feed._loader import as_tensors, drawn_batch
 from polygene_scverse.data.feed._masking import MaskingRates, ask
@@ -24,10 +26,21 @@ class RandomHiding:
         How much is hidden.
     seed
         Seed of the draws.
+    shown
+        Slots of the phenotypes that are shown as recorded all the same, in the cells where they are known.
+    share
+        This share of the genes that are not asked for is hidden as well, instead of the rates' gene dropout. What is
+        asked for, and of which cells, does not depend on it.
     """
 
     rates: MaskingRates
     seed: int = 0
+    shown: tuple[int, ...] = ()
+    share: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.share is not None:
+            check_fraction(self.share, "share")
 
 
 @dataclass(frozen=True)
@@ -59,7 +72,10 @@ class Query:
 
     def __post_init__(self) -> None:
         if self.hiding is not None and (self.shown or self.phenotypes or self.removed or self.genes or self.asked):
-            raise ValueError("`hiding`: tokens that are hidden at random cannot be shown, set or asked for as well.")
+            raise ValueError(
+                "`hiding`: tokens that are hidden at random cannot be shown, set or asked for as well. Phenotypes are "
+                "shown beside it by RandomHiding(shown=...)."
+            )
 
     def batch(self, table: CellTable, rows: NDArray[np.integer]) -> dict[str, torch.Tensor]:
         """The arrays of a batch, see `make_batch`; also ``measured``, (n_genes,) or (n_cells, n_genes).
@@ -73,8 +89,9 @@ class Query:
         """
         part = table.take(rows)
         if self.hiding is not None:
-            rates, seed = self.hiding.rates, self.hiding.seed
-            drawn = drawn_batch(part, table.measured, table.layout, rates, seed=seed, epoch=0)
+            draws: dict[str, Any] = {"seed": self.hiding.seed, "epoch": 0}
+            draws |= {"shown": self.hiding.shown, "hidden_share": self.hiding.share}
+            drawn = drawn_batch(part, table.measured, table.layout, self.hiding.rates, **draws)
             return {**drawn, **as_tensors({"measured": table.measured_in(rows)})}
         cells, codes, measured = part.cells, part.codes, table.measured_in(rows)
         if self.removed or self.genes:

@@ -11,6 +11,7 @@ from polygene_scverse.get._predictions import predictions
 from polygene_scverse.get._probabilities import probabilities
 from polygene_scverse.get._reliability import reliability
 from polygene_scverse.get._token_confusion import token_confusion
+from polygene_scverse.get._token_scores import token_scores
 
 __all__ = [
     "abstention",
@@ -24,4 +25,5 @@ __all__ = [
     "probabilities",
     "reliability",
     "token_confusion",
+    "token_scores",
 ]

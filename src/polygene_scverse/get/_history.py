@@ -22,7 +22,11 @@ def history(adata: AnnData) -> pd.DataFrame:
     -------
     Table with a row per epoch, counted from 0 as in the model's ``history_``, and a column per metric
     (n_epochs x n_metrics); NaN where a metric was not computed. Names that end in ``_train`` or begin with ``train_``
-    belong to the training cells, with ``validation`` to the cells that were held out.
+    belong to the training cells, with ``validation`` to the cells that were held out. Among these are
+    ``gene_nll_validation``, the mean negative log-likelihood of hidden expression bins, and scores of phenotypes by the
+    transformer alone. ``<phenotype>_accuracy_final`` and ``<phenotype>_macro_f1_final`` stand in the last row: they are
+    those of the finished model on the held-out cells (at most 10,000), as it predicts, which uses the linear path too.
+    Its share and the temperatures are fitted to these cells, so that new donors may be predicted less well.
 
     Raises
     ------

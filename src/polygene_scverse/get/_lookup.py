@@ -52,6 +52,23 @@ def training_note(adata: AnnData) -> Mapping[str, Any]:
     return notes_of(adata).get("train", {})
 
 
+def token_note(adata: AnnData, key: str) -> Mapping[str, Any]:
+    """What `tl.score_tokens` wrote into uns.
+
+    Raises
+    ------
+    KeyError
+        If it is not there.
+    """
+    note = notes_of(adata).get(key)
+    if note is None:
+        raise KeyError(
+            f"`key`: no scores of hidden tokens in adata, adata.uns['polygene'][{key!r}] is not there. Call "
+            "pgs.tl.score_tokens(adata) first."
+        )
+    return note
+
+
 def recorded_labels(column: pd.Series) -> pd.Series:
     """Labels of an obs column as the model reads them; missing values are NaN."""
     positions, values = pd.factorize(column)

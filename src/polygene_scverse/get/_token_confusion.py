@@ -1,4 +1,4 @@
-"""Which hidden word is taken for which."""
+"""Which hidden token is taken for which."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 
-from polygene_scverse._constants import TOKENS, UNS, name_of_note, note_key
-from polygene_scverse._validate import check_choice, notes_of
+from polygene_scverse._constants import TOKENS, name_of_note, note_key
+from polygene_scverse._validate import check_choice
+from polygene_scverse.get._lookup import token_note
 
 
 def token_confusion(
@@ -19,7 +20,7 @@ def token_confusion(
     normalize: Literal["true", "pred", "all"] | None = None,
     key: str = TOKENS,
 ) -> pd.DataFrame:
-    """Hidden against guessed words.
+    """Hidden against guessed tokens.
 
     Parameters
     ----------
@@ -28,14 +29,15 @@ def token_confusion(
     phenotype
         A phenotype; None for the expression bins of hidden genes.
     normalize
-        ``"true"`` divides by the number of times that each word was hidden, ``"pred"`` that it was guessed, ``"all"``
-        by the number of hidden words; None counts them. Where there is nothing to divide by, the share is 0.
+        ``"true"`` divides by the number of times that each token was hidden, ``"pred"`` that it was guessed, ``"all"``
+        by the number of hidden tokens; None counts them. Where there is nothing to divide by, the share is 0.
     key
         Entry of ``uns["polygene"]`` to read.
 
     Returns
     -------
-    Table with hidden words in rows and guessed ones in columns (n_words x n_words).
+    Table with hidden tokens in rows and guessed ones in columns (n_tokens x n_tokens); their scores, the NLL among
+    them, are in :func:`~polygene_scverse.get.token_scores`.
 
     Raises
     ------
@@ -49,12 +51,7 @@ def token_confusion(
     >>> pgs.get.token_confusion(adata).to_csv("bins.csv")
     """
     check_choice(normalize, (None, "true", "pred", "all"), "normalize")
-    note = notes_of(adata).get(key)
-    if note is None:
-        raise KeyError(
-            f"`key`: no scores of hidden words in adata, adata.uns[{UNS!r}][{key!r}] is not there. Call "
-            "pgs.tl.score_tokens(adata) first."
-        )
+    note = token_note(adata, key)
     scored = [name_of_note(name) for name in note["phenotypes"]]
     if phenotype is not None and phenotype not in scored:
         raise KeyError(

@@ -19,7 +19,7 @@ from scvi.train import TrainRunner
 from polygene_scverse._compat import field_state, setup_args
 from polygene_scverse._constants import BALANCE, N_GENES, PHENOTYPE_ALIASES, PHENOTYPE_FIELD, RANK
 from polygene_scverse._layout import TokenLayout
-from polygene_scverse._validate import check_choice, check_columns, shorten
+from polygene_scverse._validate import check_choice, check_columns, check_fraction, shorten
 from polygene_scverse.abilities._calibrate import calibrate
 from polygene_scverse.abilities._embed import POOLINGS, embed
 from polygene_scverse.abilities._gene_states import GeneStates, find_contexts, gene_states
@@ -682,6 +682,8 @@ class Polygene(SavingMixin, SetupMixin):
         *,
         indices: Sequence[int] | None = None,
         masking: MaskingRates | Mapping[str, Any] | str | None = None,
+        given: str | Sequence[str] | None = None,
+        hidden_share: float | None = None,
         balance: float = BALANCE,
         seed: int = 0,
         batch_size: int = 64,
@@ -705,6 +707,12 @@ class Polygene(SavingMixin, SetupMixin):
             How much is hidden. By default as in the validation of the training: genes at the rates of the training,
             every phenotype. ``"original"`` hides 15 % of all genes, and each phenotype with probability 0.5, the
             others being shown; values of `MaskingRates` are taken as they are.
+        given
+            Phenotypes that are shown as recorded in the cells where they are known, whatever `masking` says. By default
+            none.
+        hidden_share
+            This share of the genes that are not asked for is hidden too, from 0 to 1. The same genes are asked for at
+            every share. By default as in `masking`: none is hidden unless it names a ``gene_dropout``.
         balance
             How a category is chosen, as in `decide`, by the transformer's own probabilities; 0 takes the most probable
             one.
@@ -715,20 +723,25 @@ class Polygene(SavingMixin, SetupMixin):
 
         Returns
         -------
-        Counts. Missing phenotypes, and those that are shown, are not counted.
+        Counts, and negative log-likelihoods. Missing phenotypes, and those that are shown, are not counted.
 
         Raises
         ------
         ValueError
-            If the model is not trained or has no data, if no gene matches, or if expression has the wrong scale.
+            If the model is not trained or has no data, if a phenotype is not the model's, if `masking` or
+            `hidden_share` is out of range, if no gene matches, or if expression has the wrong scale.
+        KeyError
+            If a phenotype that is `given` is not an obs column.
         """
-        trained = self.fitted_.masking
+        trained, query = self.fitted_.masking, self._query(given)
         validation = replace(resolve_rates(trained), gene_dropout=0.0, hide_all=1.0) if masking is None else None
+        if hidden_share is not None:
+            check_fraction(hidden_share, "hidden_share")
         return count_hidden_tokens(
             Engine(self.module, batch_size),
             self.fitted_,
-            self._cells(adata, indices),
-            RandomHiding(validation or resolve_rates(masking), seed),
+            self._cells(adata, indices, query),
+            RandomHiding(validation or resolve_rates(masking), seed, query.shown, hidden_share),
             balance=balance,
             originals_mask=self.fitted_.mask == ORIGINAL_MASK,
         )

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any, Final
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 from anndata import AnnData
 from matplotlib import rcParams
@@ -12,11 +16,17 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import ScaledTranslation
+from numpy.typing import NDArray
 
 from polygene_scverse.get import history as get_history
 from polygene_scverse.pl._finish import finish
 from polygene_scverse.pl._style import palette
 
+KINDS: Final = {"transformer, macro-F1": "_macro_f1", "transformer, accuracy": "_accuracy"}
+FILLS: Final[dict[str, Any]] = {"transformer, macro-F1": "full", "transformer, accuracy": "none"}
+"""Words of the curves of phenotypes with the ends of their columns, and points of the final scores beside them."""
+PHENOTYPES: Final = "held-out phenotypes"
+"""Title of a panel."""
 Lines = dict[tuple[str, str], str]
 """Column of the history by the two words of its line: that of its colour and that of its dash."""
 
@@ -30,8 +40,12 @@ def history(
 ) -> list[Axes] | None:
     """Draw the curves of the last training on these data.
 
-    From left to right: the losses; how well the phenotypes of the held-out cells are predicted; how well their hidden
-    expression bins are. Without held-out cells there are only losses.
+    From left to right: the losses, with the negative log-likelihood (NLL) of hidden genes; how well the phenotypes of
+    the held-out cells are predicted; how well their hidden expression bins are. Without held-out cells there are only
+    losses.
+
+    Curves of phenotypes are those of the transformer. The points behind them, with their values, are the scores of the
+    finished model as it predicts: the linear path, which is fitted last, has a part in these.
 
     Parameters
     ----------
@@ -59,12 +73,14 @@ def history(
     >>> pgs.pl.history(adata)
     """
     table = get_history(adata)
+    finals = _final_scores(table)
     panels = {title: lines for title, lines in _panels(table).items() if lines}
     size = (4.3 * len(panels), 3.6) if figsize is None else figsize
     _, grid = plt.subplots(1, len(panels), figsize=size, squeeze=False, layout="constrained")
     axes = list(grid.flat)
     for ax, (title, lines) in zip(axes, panels.items(), strict=True):
-        _draw(ax, table, lines)
+        points = {key: column for key, column in finals.items() if key in lines}
+        _draw(ax, table, lines, points if title == PHENOTYPES else {})
         ax.set(title=title, xlabel="epoch")
         if title != "loss":
             ax.set_ylim(0, 1)
@@ -78,20 +94,29 @@ def _panels(table: pd.DataFrame) -> dict[str, Lines]:
     for name, prefix in (("total", ""), ("genes", "gene_"), ("phenotypes", "phenotype_")):
         losses[name, "training"] = f"{prefix}loss_train" if prefix else "train_loss"
         losses[name, "held out"] = f"{prefix}loss_validation" if prefix else "validation_loss"
+    losses["NLL of hidden genes", "held out"] = "gene_nll_validation"
     genes: Lines = {
         ("all genes", ""): "gene_accuracy_validation",
         ("expressed genes", ""): "gene_accuracy_expressed_validation",
     }
     phenotypes: Lines = {}
-    for score, end in (("macro-F1", "_macro_f1_validation"), ("accuracy", "_accuracy_validation")):
+    for kind, score in KINDS.items():
+        end = f"{score}_validation"
         of_score = [column for column in map(str, table) if column.endswith(end) and column not in genes.values()]
-        phenotypes |= {(column.removesuffix(end), score): column for column in of_score}
-    panels = {"loss": losses, "held-out phenotypes": phenotypes, "held-out gene bins": genes}
+        phenotypes |= {(column.removesuffix(end), kind): column for column in of_score}
+    panels = {"loss": losses, PHENOTYPES: phenotypes, "held-out gene bins": genes}
     return {title: {k: c for k, c in lines.items() if c in table} for title, lines in panels.items()}
 
 
-def _draw(ax: Axes, table: pd.DataFrame, lines: Lines) -> None:
-    """One line per column; colours and dashes are explained apart."""
+def _final_scores(table: pd.DataFrame) -> Lines:
+    """Columns of the finished model's scores, by the words of the transformer's curve beside them."""
+    ends = {kind: f"{score}_final" for kind, score in KINDS.items()}
+    found = {(c.removesuffix(end), kind): c for c in map(str, table) for kind, end in ends.items() if c.endswith(end)}
+    return {key: column for key, column in found.items() if table[column].notna().any()}
+
+
+def _draw(ax: Axes, table: pd.DataFrame, lines: Lines, points: Lines) -> None:
+    """One line per column, and one labelled point per final score; colours and dashes are explained apart."""
     names, kinds = (list(dict.fromkeys(words)) for words in zip(*lines, strict=True))
     colors = dict(zip(names, palette(len(names)), strict=True))
     dashes = dict(zip(kinds, ("-", "--"), strict=False))
@@ -101,6 +126,8 @@ def _draw(ax: Axes, table: pd.DataFrame, lines: Lines) -> None:
         ax.plot(values.index, values, color=colors[name], linestyle=dashes[kind], marker=marker)
     handles = [Line2D([], [], color=colors[name], label=name) for name in names]
     handles += [Line2D([], [], color="grey", linestyle=dashes[kind], label=kind) for kind in kinds if len(kinds) > 1]
+    if points:
+        handles += _draw_points(ax, table, points, colors)
     below = ScaledTranslation(0, -3.5 * rcParams["font.size"] / 72, ax.figure.dpi_scale_trans)  # under the axis label
     ax.legend(
         handles=handles,
@@ -114,3 +141,25 @@ def _draw(ax: Axes, table: pd.DataFrame, lines: Lines) -> None:
     )
     ax.spines[["top", "right"]].set_visible(False)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def _draw_points(ax: Axes, table: pd.DataFrame, points: Lines, colors: Mapping[str, Any]) -> list[Line2D]:
+    """The finished model's scores, with their values beside them; returns what the legend shows of them."""
+    heights = [float(table[column].dropna().iloc[-1]) for column in points.values()]
+    for ((name, kind), column), value, of_label in zip(points.items(), heights, _apart(heights), strict=True):
+        epoch = table[column].dropna().index[-1]
+        of_point = {"color": colors[name], "marker": "o", "fillstyle": FILLS[kind], "linestyle": "none"}
+        ax.plot([epoch], [value], **of_point, clip_on=False, zorder=3)
+        place = {"textcoords": "offset points", "va": "center", "fontsize": "small", "color": colors[name]}
+        ax.annotate(f"{value:.2f}", (epoch, of_label), xytext=(7, 0), annotation_clip=False, **place)
+    labels = {kind: f"finished model, {kind.partition(',')[2].strip()}" for _, kind in points}
+    style: dict[str, Any] = {"color": "grey", "marker": "o", "linestyle": "none"}
+    return [Line2D([], [], **style, fillstyle=FILLS[kind], label=label) for kind, label in labels.items()]
+
+
+def _apart(heights: Sequence[float], least: float = 0.055) -> NDArray[np.float64]:
+    """Heights of labels beside points between 0 and 1, so far apart that they can be read; shape (n_points,)."""
+    order, found = np.argsort(heights, kind="stable"), np.array(heights, dtype=np.float64)
+    for lower, upper in itertools.pairwise(order):
+        found[upper] = max(found[upper], found[lower] + least)
+    return found - max(0.0, found.max(initial=0.0) - 1.0)

@@ -1,4 +1,4 @@
-"""Heat map of hidden against guessed words."""
+"""Heat map of hidden against guessed tokens."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import Literal
 from anndata import AnnData
 from matplotlib.axes import Axes
 
-from polygene_scverse._constants import TOKENS
+from polygene_scverse._constants import TOKENS, TRANSFORMER
 from polygene_scverse.get import token_confusion as get_token_confusion
+from polygene_scverse.get import token_scores
 from polygene_scverse.pl._confusion import draw_matrix, used_words, with_counts
 from polygene_scverse.pl._finish import finish
 
@@ -25,9 +26,10 @@ def token_confusion(
     show: bool | None = None,
     save: bool | str | Path | None = None,
 ) -> Axes | None:
-    """Draw hidden against guessed words as a heat map.
+    """Draw hidden against guessed tokens as a heat map.
 
-    Words that were neither hidden nor guessed are left out; behind each stands how often it was hidden.
+    Tokens that were neither hidden nor guessed are left out; behind each stands how often it was hidden. The title says
+    the mean negative log-likelihood (NLL), and that phenotypes are guessed by the transformer alone.
 
     Parameters
     ----------
@@ -36,8 +38,8 @@ def token_confusion(
     phenotype
         A phenotype; None for the expression bins of hidden genes.
     normalize
-        ``"true"`` divides by the number of times that each word was hidden, ``"pred"`` that it was guessed, ``"all"``
-        by the number of hidden words; None counts them.
+        ``"true"`` divides by the number of times that each token was hidden, ``"pred"`` that it was guessed, ``"all"``
+        by the number of hidden tokens; None counts them.
     key
         Entry of ``uns["polygene"]`` to read.
     cmap
@@ -59,7 +61,7 @@ def token_confusion(
     KeyError
         If no scores are there, or the phenotype was not scored.
     ValueError
-        If `normalize` is something else, or no such word was hidden.
+        If `normalize` is something else, or no such token was hidden.
 
     Examples
     --------
@@ -71,16 +73,26 @@ def token_confusion(
     what = "hidden genes" if phenotype is None else phenotype
     if not used.any():
         raise ValueError(
-            f"`phenotype`: no word of {what!r} was hidden where it is known, so that there is nothing to draw. Score "
+            f"`phenotype`: no token of {what!r} was hidden where it is known, so that there is nothing to draw. Score "
             "cells that have recorded values."
         )
-    words = {"true": "share of hidden words", "pred": "share of guesses", "all": "share of all hidden words"}
+    words = {"true": "share of hidden tokens", "pred": "share of guesses", "all": "share of all hidden tokens"}
     ax = draw_matrix(
         with_counts(matrix.loc[used, used], counts.sum(axis=1)[used]),
         ax=ax,
         cmap=cmap,
         vmax=1 if normalize in ("true", "pred") else None,
-        title=what,
-        labels=("guessed", "hidden (words)", words.get(normalize or "", "hidden words")),
+        title=_title(adata, phenotype, key),
+        labels=("guessed", "hidden (tokens)", words.get(normalize or "", "hidden tokens")),
     )
     return finish(ax, ax, "token_confusion", show, save)
+
+
+def _title(adata: AnnData, phenotype: str | None, key: str) -> str:
+    """What was hidden, and the mean NLL of its tokens."""
+    words, of = ("genes", "") if phenotype is None else ("phenotypes", f"{TRANSFORMER}, {phenotype}")
+    title = "hidden genes" if phenotype is None else f"{phenotype}, {TRANSFORMER}"
+    scores = token_scores(adata, key=key)
+    if "nll" not in scores:  # of a version that had none
+        return title
+    return f"{title}: NLL {scores.loc[(scores['words'] == words) & (scores['of'] == of), 'nll'].item():.3g}"

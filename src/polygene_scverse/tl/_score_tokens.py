@@ -1,17 +1,19 @@
-"""Scores of hidden words."""
+"""Scores of hidden tokens."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from anndata import AnnData
 from mudata import MuData
+from numpy.typing import NDArray
 
-from polygene_scverse._constants import BALANCE, TOKENS, note_key
+from polygene_scverse._constants import BALANCE, TOKENS, TRANSFORMER, note_key
 from polygene_scverse._validate import check_key_added, check_notes, write_notes
 from polygene_scverse.metrics import confusion_scores
 from polygene_scverse.model import MaskingRates, Polygene, TokenCounts
@@ -22,6 +24,8 @@ def score_tokens(
     adata: AnnData | MuData,
     *,
     masking: MaskingRates | Mapping[str, Any] | str | None = None,
+    given: str | Sequence[str] | None = None,
+    hidden_share: float | None = None,
     balance: float = BALANCE,
     key_added: str = TOKENS,
     model: Polygene | str | Path | None = None,
@@ -29,13 +33,17 @@ def score_tokens(
     seed: int = 0,
     batch_size: int = 64,
 ) -> pd.DataFrame:
-    """Hide words of cells, genes and phenotypes, let the model guess them, and score the guesses.
+    """Hide tokens of cells, genes and phenotypes, let the model guess them, and score the guesses.
 
-    These are the scores that the original reports in training and evaluation. Pass cells that the model was not trained
-    on, such as held-out donors. Guesses are counted batch by batch: memory does not grow with the number of hidden
-    words.
+    These are the scores that the original reports in training and evaluation, and the negative log-likelihood (NLL) of
+    what was hidden. Pass cells that the model was not trained on, such as held-out donors. Guesses are counted batch by
+    batch: memory does not grow with the number of hidden tokens.
 
-    A guess is one of the words of its slot. By default as many not-expressed genes are hidden as expressed ones, which
+    Phenotypes are guessed by the transformer alone, before calibration, and the rows say so. Predictions of
+    :func:`~polygene_scverse.tl.predict_phenotype` also use the linear path and are better as a rule: score those with
+    :mod:`polygene_scverse.metrics`.
+
+    A guess is one of the tokens of its slot. By default as many not-expressed genes are hidden as expressed ones, which
     is not the mix of all genes: the logit of bin 0 is corrected by the log of the ratio of the two sampling rates, and
     the column ``zero_offset`` says by how much. With ``masking="original"`` all genes are hidden at one rate and there
     is nothing to correct. Models of the original are shown the mask that they were trained with, which tells of a
@@ -44,11 +52,18 @@ def score_tokens(
     Parameters
     ----------
     adata
-        Cells whose words are known; genes are matched by name.
+        Cells whose tokens are known; genes are matched by name.
     masking
         How much is hidden. By default as in the validation of the training: genes at the rates of the training, every
         phenotype. ``"original"`` hides 15 % of all genes, and each phenotype with probability 0.5 while the others are
         shown; values of `MaskingRates` are taken as they are.
+    given
+        Phenotypes that are shown to the model as recorded, in the cells where they are known; any of them, or all. They
+        are not scored themselves: look at what they change in the NLL of genes and of other phenotypes. By default none
+        is shown.
+    hidden_share
+        This share of the genes that are not asked for is hidden too, from 0 to 1; the same genes are asked for at every
+        share. By default none of them is hidden, unless `masking` names a ``gene_dropout``.
     balance
         How a category is chosen, as in :func:`~polygene_scverse.tl.predict_phenotype`.
     key_added
@@ -64,11 +79,16 @@ def score_tokens(
 
     Returns
     -------
-    Table with a row for all hidden words, for genes (all; the expressed ones; those not expressed; and the bin of
-    expressed ones when it is known that they are) and for phenotypes (together and one by one), and the columns
-    ``words``, ``of``, ``n`` hidden words, ``n_classes`` that occur, ``accuracy``, macro-averaged ``precision``,
-    ``recall`` and ``f1``, and ``zero_offset``, the mean correction of the logit of bin 0. Precision of expressed genes
-    counts wrong guesses for genes that are not.
+    Table with a row for all hidden tokens, for genes (all; the expressed ones; those not expressed; and the bin of
+    expressed ones when it is known that they are) and for the transformer's phenotypes (together and one by one), and
+    the columns ``words`` (the kind of token), ``of``, ``n`` hidden tokens, ``n_classes`` that occur, ``accuracy``,
+    macro-averaged ``precision``, ``recall`` and ``f1``, ``zero_offset``, the mean correction of the logit of bin 0, and
+    ``nll``. Precision of expressed genes counts wrong guesses for genes that are not.
+
+    ``nll`` is the mean over the hidden tokens of a row of minus the natural log of the probability of the true token;
+    lower is better, and NaN where nothing was hidden. Bins are not smoothed as in the training loss, and bin 0 is
+    corrected as in it. With the default rates this is the hidden-gene NLL of 15 % of the expressed genes and as many
+    not-expressed ones; other rates hide another mix of genes, whose NLL is not comparable.
 
     Writes ``uns["polygene"]["tokens"]``: the table, and the confusion matrices that
     :func:`~polygene_scverse.get.token_confusion` reads and :func:`~polygene_scverse.pl.token_confusion` draws.
@@ -76,13 +96,21 @@ def score_tokens(
     Raises
     ------
     ValueError
-        If no model is found, if `masking` or `balance` is out of range, if no gene matches, or if expression has the
-        wrong scale.
+        If no model is found, if `masking`, `hidden_share` or `balance` is out of range, if a phenotype is not the
+        model's, if no gene matches, or if expression has the wrong scale.
+    KeyError
+        If a phenotype that is `given` is not an obs column.
 
     Examples
     --------
     >>> pgs.tl.score_tokens(test, model=model)
     >>> pgs.pl.token_confusion(test)
+
+    What phenotypes tell of genes when three quarters of the other genes are hidden as well:
+
+    >>> hidden = pgs.tl.score_tokens(test, hidden_share=0.75)
+    >>> shown = pgs.tl.score_tokens(test, hidden_share=0.75, given=["cell_type", "disease"])
+    >>> hidden["nll"] - shown["nll"]
     """
     if not 0.0 <= balance <= 1.0:
         raise ValueError(f"`balance`: found {balance}, but it must be between 0 (most probable) and 1 (balanced).")
@@ -90,7 +118,15 @@ def score_tokens(
     data = anndata_of(adata, mod)
     check_notes(data, key_added, like=TOKENS)
     trained = find(adata, model)
-    counts = trained.count_hidden_tokens(data, masking=masking, balance=balance, seed=seed, batch_size=batch_size)
+    counts = trained.count_hidden_tokens(
+        data,
+        masking=masking,
+        given=given,
+        hidden_share=hidden_share,
+        balance=balance,
+        seed=seed,
+        batch_size=batch_size,
+    )
     scores = score_table(counts)
     note = {**note_of(counts, scores, trained.mask_), "seed": seed}
     write_notes(data, **{key_added: note})
@@ -100,29 +136,40 @@ def score_tokens(
 def score_table(counts: TokenCounts) -> pd.DataFrame:
     """The table that `score_tokens` returns."""
     genes, phenotypes, bins = counts.genes, counts.phenotypes, range(len(counts.genes))
-    rows = [
-        ("all", "", [genes, *phenotypes.values()], None),
-        ("genes", "", [genes], None),
-        ("genes", "expressed", [genes], bins[1:]),
-        ("genes", "not expressed", [genes], bins[:1]),
-        ("genes", "bin of expressed", [counts.expressed], None),
-        ("phenotypes", "", list(phenotypes.values()), None),
-        *(("phenotypes", name, [matrix], None) for name, matrix in phenotypes.items()),
+    of_genes, of_phenotypes = counts.nll.genes, counts.nll.phenotypes
+    names: dict[str, list[str]] = {TRANSFORMER: list(phenotypes)}
+    names |= {f"{TRANSFORMER}, {name}": [name] for name in phenotypes}
+    rows: list[tuple[str, str, list[pd.DataFrame], list[NDArray[np.float64]], Sequence[int] | None]] = [
+        ("all", "", [genes, *phenotypes.values()], [of_genes, *of_phenotypes.values()], None),
+        ("genes", "", [genes], [of_genes], None),
+        ("genes", "expressed", [genes], [of_genes[1:]], bins[1:]),
+        ("genes", "not expressed", [genes], [of_genes[:1]], bins[:1]),
+        ("genes", "bin of expressed", [counts.expressed], [counts.nll.expressed], None),
+        *(
+            ("phenotypes", of, [phenotypes[name] for name in part], [of_phenotypes[name] for name in part], None)
+            for of, part in names.items()
+        ),
     ]
     table = pd.DataFrame(
-        [{"words": words, "of": of, **confusion_scores(m, classes=classes)} for words, of, m, classes in rows]
+        [{"words": words, "of": of, **confusion_scores(m, classes=classes)} for words, of, m, _, classes in rows]
     ).astype({"n": int, "n_classes": int})
     corrected = (table["words"] != "phenotypes") & (table["of"] != "bin of expressed")
-    return table.assign(zero_offset=corrected.map({True: counts.zero_offset, False: float("nan")}))
+    table["zero_offset"] = corrected.map({True: counts.zero_offset, False: float("nan")})
+    table["nll"] = [sum(float(part.sum()) for part in sums) for _, _, _, sums, _ in rows]
+    table["nll"] = table["nll"] / table["n"].where(table["n"] > 0)
+    return table
 
 
 def note_of(counts: TokenCounts, scores: pd.DataFrame, mask: str) -> dict[str, Any]:
     """Plain values for ``uns``, which h5ad can hold."""
+    names, share = list(counts.phenotypes), counts.hiding.share
     return {
         "scores": scores.copy(),
         "genes": counts.genes.to_numpy(),
         "phenotypes": {note_key(name): matrix.to_numpy() for name, matrix in counts.phenotypes.items()},
         "categories": {note_key(name): list(matrix.columns) for name, matrix in counts.phenotypes.items()},
         "rates": asdict(counts.rates),
+        "given": [names[slot] for slot in counts.hiding.shown],
+        "hidden_share": float("nan") if share is None else float(share),
         "mask": mask,
     }

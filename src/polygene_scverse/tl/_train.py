@@ -18,6 +18,7 @@ from polygene_scverse._constants import N_GENES, note_key
 from polygene_scverse._validate import check_notes, shorten, write_notes
 from polygene_scverse.model import Polygene
 from polygene_scverse.model._recipe import Decisions, Ordered, Paths, ShardSet, Split, train_on_cells, train_on_files
+from polygene_scverse.model.training._final_scores import final_sentences
 from polygene_scverse.tl._confounded import note_confounding
 from polygene_scverse.tl._models import anndata_of, remember
 
@@ -80,7 +81,8 @@ def train(
     mod
         Modality to read, for MuData.
     validation_size
-        Share of the cells, or groups, to hold out for the figures in ``history_``; 0 for none.
+        Share of the cells, or groups, to hold out for the figures in ``history_``; 0 for none. Curves of phenotypes are
+        those of the transformer, by epoch; names that end in ``_final`` are scores of the finished model.
     split
         Row numbers of the training and of the validation cells, instead of a draw.
     max_epochs
@@ -91,7 +93,8 @@ def train(
     save_to
         Folder to save the model to; noted in ``uns``, so that other verbs find it.
     verbose
-        Whether to say what was decided and to show progress.
+        Whether to say what was decided, to show progress, and to say in the end how well the finished model predicts
+        each phenotype of the held-out cells.
     model_kwargs
         Passed to :class:`~polygene_scverse.model.Polygene`, e.g. ``size``, ``n_bins``, ``binning``.
     **train_kwargs
@@ -150,6 +153,8 @@ def train(
         model = train_on_files(shards, **common | train_kwargs)
         if save_to is not None:
             model.save(save_to, overwrite=True)
+        if verbose:
+            _print_scores(model)
         return model
     check_notes(adata, "train")
     obs = anndata_of(adata, mod).obs
@@ -161,6 +166,7 @@ def train(
     if save_to is not None:
         model.save(save_to, overwrite=True)
     if verbose:
+        _print_scores(model)
         for name, entry in model.calibration_.items():
             Console().print(f"{name}: {entry['words']}", markup=False, highlight=False)
     folder = "" if save_to is None else str(Path(save_to).absolute())
@@ -188,6 +194,12 @@ def _print_decisions(decisions: Decisions, group_key: str | None) -> None:
     text = f"{config.n_layers} layers, {config.n_hidden} hidden, {config.n_heads} heads: {n_weights:,} weights"
     table.add_row("network", text)
     console.print(table)
+
+
+def _print_scores(model: Polygene) -> None:
+    """Say how well the finished model predicts the held-out cells."""
+    for sentence in final_sentences(model.history_, list(model.layout.phenotype_names)):
+        Console().print(sentence, markup=False, highlight=False)
 
 
 def _record(model: Polygene, validation: np.ndarray, scale: str, seed: int, folder: str) -> dict[str, Any]:

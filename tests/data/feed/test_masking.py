@@ -269,3 +269,25 @@ def test_without_gene_dropout_no_gene_is_left_out(any_share):
     m = drawn(random_cells(100, 0.3), MaskingRates(gene_dropout=0.0, any_share=any_share))
     np.testing.assert_array_equal(m.visible, ~m.target)
     np.testing.assert_allclose(m.shown_share, 0.85)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.25, 0.75, 1.0])
+@pytest.mark.parametrize("rates", [MaskingRates(), MaskingRates(max_genes=7)], ids=["default", "few shown"])
+def test_a_hidden_share_leaves_targets_as_they_are(share, rates):
+    """A higher share hides what a lower one hides, and more; gene dropout has no part in it."""
+    cells = random_cells(60, 0.3)
+    arguments = {"seed": 2, "epoch": 0}
+    plain = draw(cells, np.arange(60), MEASURED, 2, rates, **arguments)
+    found, lower = (
+        draw(cells, np.arange(60), MEASURED, 2, rates, hidden_share=s, **arguments) for s in (share, 0.8 * share)
+    )
+    np.testing.assert_array_equal(found.target, plain.target)
+    np.testing.assert_array_equal(found.zero_genes, plain.zero_genes)
+    np.testing.assert_array_equal(found.log_sampling_ratio, plain.log_sampling_ratio)
+    np.testing.assert_array_equal(found.hidden, plain.hidden)
+    assert not (found.visible & ~lower.visible).any()
+    if rates.max_genes > 100:
+        np.testing.assert_allclose(found.shown_share, 0.85 * (1 - share), rtol=1e-6)
+        assert found.visible.sum() / (~found.target).sum() == pytest.approx(1 - share, abs=0.02)
+    if share == 1:
+        assert not found.visible.any()

@@ -131,7 +131,8 @@ def test_the_published_sizes_are_read(n_genes, theirs, tmp_path):
     threshold = theirs.edges[1] if theirs.n_bins == 2 else None
     model = Polygene.from_original(tmp_path, vocabulary=theirs.folder, genes=[*genes, "one more"], threshold=threshold)
     assert model.genes == genes
-    values = np.random.default_rng(0).uniform(0.1, 6, (3, n_genes)) * (np.arange(n_genes) % 7 == 0)
+    counts = np.random.default_rng(0).integers(1, 400, (3, n_genes)) * (np.arange(n_genes) % 7 == 0)
+    values = np.log1p(counts / counts.sum(1, keepdims=True) * 1e4)
     adata = ad.AnnData(values.astype(np.float32), var=pd.DataFrame(index=genes))
     ids, mask = theirs.sentences(ad.AnnData(sp.csr_matrix(adata.X), var=adata.var), genes)
     states, logits = theirs.states(ids, mask, bert)

@@ -24,7 +24,7 @@ def test_declared_sizes_are_checked_first(trained, tmp_path, weights, key, value
     import safetensors.torch
     import torch
 
-    trained().to_original(tmp_path / "m", drop_linear_path=True)
+    trained(model_kwargs={"gene_decoder": False}).to_original(tmp_path / "m", drop_linear_path=True)
     if weights != "model.safetensors":
         path = tmp_path / "m" / "model.safetensors"
         torch.save(safetensors.torch.load_file(path), tmp_path / "m" / weights)

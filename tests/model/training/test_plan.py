@@ -122,12 +122,13 @@ def test_the_rise_is_a_share():
 def test_history_keys():
     model = trained()
     scores = [f"{p}_{score}" for p in ("cell_type", "sex") for score in ("accuracy", "macro_f1")]
-    scores += ["gene_accuracy", "gene_accuracy_expressed", "gene_loss", "phenotype_loss"]
+    expected_final = {f"{score}_final" for score in scores}
+    scores += ["gene_nll", "gene_accuracy", "gene_accuracy_expressed", "gene_loss", "phenotype_loss"]
     expected = {"train_loss", "validation_loss", "gene_loss_train", "phenotype_loss_train"}
     expected |= {f"{score}_validation" for score in scores}
-    assert set(model.history_) == expected
-    for table in model.history_.values():
-        assert len(table) == 2
+    assert set(model.history_) == expected | expected_final
+    for name, table in model.history_.items():
+        assert len(table) == (1 if name in expected_final else 2)
         assert np.isfinite(table.to_numpy(dtype=float)).all()
 
 

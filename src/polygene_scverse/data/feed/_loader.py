@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -53,10 +53,23 @@ class BatchDataset(Dataset):
 
 
 def drawn_batch(
-    part: CellPart, measured: NDArray[np.bool_], layout: TokenLayout, rates: MaskingRates, *, seed: int, epoch: int
+    part: CellPart,
+    measured: NDArray[np.bool_],
+    layout: TokenLayout,
+    rates: MaskingRates,
+    *,
+    seed: int,
+    epoch: int,
+    shown: Sequence[int] = (),
+    hidden_share: float | None = None,
 ) -> dict[str, torch.Tensor]:
-    """The batch of some cells with tokens hidden at random; arguments as of `draw_mixed` and `make_batch`."""
-    masking = draw_mixed(part, measured, layout.n_phenotypes, rates, seed=seed, epoch=epoch)
+    """The batch of some cells with tokens hidden at random; arguments as of `draw_mixed` and `make_batch`.
+
+    Phenotypes whose slots are `shown` are not hidden in the cells where they are known.
+    """
+    draws: dict[str, Any] = {"seed": seed, "epoch": epoch, "hidden_share": hidden_share}
+    masking = draw_mixed(part, measured, layout.n_phenotypes, rates, **draws)
+    masking.hidden[:, list(shown)] = part.codes[:, list(shown)] < 0
     return as_tensors({**make_batch(part.cells, masking, layout, part.codes), "rows": part.ids})
 
 

@@ -146,6 +146,7 @@ def draw(
     *,
     seed: int,
     epoch: int,
+    hidden_share: float | None = None,
 ) -> Masking:
     """Draw targets, dropped genes and hidden phenotypes.
 
@@ -163,13 +164,16 @@ def draw(
         How much is hidden.
     seed, epoch
         See `_random`.
+    hidden_share
+        Instead of the rates' gene dropout, share of the genes that are no targets which is left out as well. What a
+        higher share leaves out includes what a lower one does.
     """
     keys = cell_keys(seed, epoch, ids)
     lengths = cells.lengths
     rows = np.repeat(np.arange(len(cells)), lengths)
     entry_keys = keys[rows]
     target = uniform(entry_keys, _TARGET, cells.genes) < rates.expressed
-    visible, left_out = _draw_visible(cells, target, keys, entry_keys, rows, rates)
+    visible, left_out = _draw_visible(cells, target, keys, entry_keys, rows, rates, hidden_share)
     n_targets = np.bincount(rows[target], minlength=len(cells))
     n_absent = measured.sum() - lengths
     n_zero = _number_of_zero_targets(n_targets, n_absent, keys, rates)
@@ -189,6 +193,7 @@ def _draw_visible(
     entry_keys: NDArray[np.uint64],
     rows: NDArray[np.int64],
     rates: MaskingRates,
+    hidden_share: float | None,
 ) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
     """Gene dropout and `max_genes`: of the entries that are no targets those with the highest numbers stay.
 
@@ -196,12 +201,16 @@ def _draw_visible(
     -------
     Which entries are visible, and the share of each cell's other genes that is left out: no target decides it.
     """
-    if not rates.gene_dropout and not (cells.lengths > rates.max_genes).any():
+    dropout = rates.gene_dropout if hidden_share is None else hidden_share
+    if not dropout and not (cells.lengths > rates.max_genes).any():
         return ~target, np.zeros(len(cells))
     draws = np.where(target, -1.0, uniform(entry_keys, _DROP, cells.genes))
-    rate = uniform(keys, _DROP_RATE)
-    of_any = (uniform(keys, _ANY_SHARE) < rates.any_share) & (rates.gene_dropout > 0)
-    floor = np.where(of_any, rate, rate * rates.gene_dropout)
+    if hidden_share is None:
+        rate = uniform(keys, _DROP_RATE)
+        of_any = (uniform(keys, _ANY_SHARE) < rates.any_share) & (rates.gene_dropout > 0)
+        floor = np.where(of_any, rate, rate * rates.gene_dropout)
+    else:
+        floor = np.full(len(cells), float(hidden_share))
     for cell in np.flatnonzero(cells.lengths > rates.max_genes):
         of_cell = draws[cells.indptr[cell] : cells.indptr[cell + 1]]
         nth = np.partition(of_cell, -rates.max_genes)[-rates.max_genes]
@@ -273,6 +282,7 @@ def draw_mixed(
     *,
     seed: int,
     epoch: int,
+    hidden_share: float | None = None,
 ) -> Masking:
     """As `draw`, for cells that differ in the genes that are measured; the draw of a cell depends on no other."""
     cells, n = part.cells, len(part.cells)
@@ -280,7 +290,7 @@ def draw_mixed(
     measured = np.atleast_2d(measured)
     if len(present) < 2:
         of_all = measured[present[0] if n else 0]
-        return draw(cells, part.ids, of_all, n_phenotypes, rates, seed=seed, epoch=epoch)
+        return draw(cells, part.ids, of_all, n_phenotypes, rates, seed=seed, epoch=epoch, hidden_share=hidden_share)
     rows = np.repeat(np.arange(n), cells.lengths)
     visible, target = np.zeros((2, len(rows)), dtype=bool)
     ratio, shown_share = np.zeros((2, n), dtype=np.float32)
@@ -289,7 +299,8 @@ def draw_mixed(
     for kind in present:
         of_kind = np.flatnonzero(part.kinds == kind)
         entries = (part.kinds == kind)[rows]
-        m = draw(cells.take(of_kind), part.ids[of_kind], measured[kind], n_phenotypes, rates, seed=seed, epoch=epoch)
+        of_one = cells.take(of_kind), part.ids[of_kind], measured[kind]
+        m = draw(*of_one, n_phenotypes, rates, seed=seed, epoch=epoch, hidden_share=hidden_share)
         visible[entries], target[entries] = m.visible, m.target
         ratio[of_kind], hidden[of_kind], shown_share[of_kind] = m.log_sampling_ratio, m.hidden, m.shown_share
         zero_rows.append(of_kind[m.zero_rows])

@@ -12,9 +12,10 @@ from torch import Tensor
 from torchmetrics import MeanMetric, Metric
 from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 
-from polygene_scverse.engine import log_shares
+from polygene_scverse.engine import bin_nll, log_shares
 from polygene_scverse.fit._category_counts import category_counts
 from polygene_scverse.fit._decision import choose_category
+from polygene_scverse.model.training._final_scores import score_name
 from polygene_scverse.module import PolygeneModule
 
 Batch = dict[str, Tensor]
@@ -191,7 +192,8 @@ class PolygeneTrainingPlan(TrainingPlan):
                 scores[score_name(name, score)].update(decided, codes)
         bins = batch["target_bins"]
         known, expressed = bins >= 0, bins > 0
-        gene_logits = logits["gene_logits"]
+        gene_logits = logits["gene_logits"].float()
+        scores["gene_nll"].update(bin_nll(gene_logits, bins, batch["zero_offset"][:, None])[known])
         scores["gene_accuracy"].update((gene_logits.argmax(-1) == bins)[known].float())
         of_expressed = 1 + gene_logits[..., 1:].argmax(-1)
         scores["gene_accuracy_expressed"].update((of_expressed == bins)[expressed].float())
@@ -212,16 +214,12 @@ class _MacroF1(MulticlassF1Score):
         return _known_score(super().compute(), self.tp, self.fn)
 
 
-def score_name(phenotype: str, score: str) -> str:
-    """How a score of a phenotype is called in the history; the names of gene scores are taken."""
-    return f"{'phenotype_' if phenotype == 'gene' else ''}{phenotype}_{score}"
-
-
 def _validation_metrics(module: PolygeneModule) -> dict[str, Metric]:
-    """Accuracy and macro-F1 per phenotype; gene-bin accuracy of all targets, and of expressed ones among bins 1 up."""
+    """Accuracy and macro-F1 per phenotype; NLL of gene bins, accuracy of all and of expressed ones from 1 up."""
     metrics: dict[str, Metric] = {}
     for slot in module.layout.phenotypes:
         n = len(slot.categories)
         metrics[score_name(slot.name, "accuracy")] = _Accuracy(n, average="micro", ignore_index=-1)
         metrics[score_name(slot.name, "macro_f1")] = _MacroF1(n, average="macro", ignore_index=-1)
-    return metrics | {name: MeanMetric(nan_strategy="ignore") for name in ("gene_accuracy", "gene_accuracy_expressed")}
+    of_genes = ("gene_nll", "gene_accuracy", "gene_accuracy_expressed")
+    return metrics | {name: MeanMetric(nan_strategy="ignore") for name in of_genes}

@@ -28,6 +28,7 @@ from polygene_scverse.fit import FittedState
 from polygene_scverse.fit._category_counts import category_counts, category_pairs
 from polygene_scverse.fit._state import LEAK_FREE, ORIGINAL_MASK
 from polygene_scverse.model.training._checkpoints import Checkpoints
+from polygene_scverse.model.training._final_scores import with_final_scores, without_final_scores
 from polygene_scverse.model.training._gene_decoder import fit_gene_decoder
 from polygene_scverse.model.training._run import TrainableModel, TrainingRun
 from polygene_scverse.model.training._trainer import trainer_defaults
@@ -170,10 +171,12 @@ def train_model(
     finally:
         if run.changed:
             state.mask, state.masking = LEAK_FREE, asdict(rates)
+            model.history_ = without_final_scores(model.history_)
         else:  # refused, or ended before the first step: all is as it was
             model.edges_ = edges_before
             vars(state).update(vars(before))
-    fit_after_training(Engine(model.module), state, train, cells.validation, cells.groups, seed)
+    scores = fit_after_training(Engine(model.module), state, train, cells.validation, cells.groups, seed)
+    model.history_ = with_final_scores(model.history_, scores)
 
 
 def warn_of_mask(state: FittedState) -> None:

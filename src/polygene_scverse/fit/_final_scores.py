@@ -1,0 +1,35 @@
+"""How well a finished model predicts the cells that were held out."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from polygene_scverse.fit._decision import choose_category
+from polygene_scverse.metrics import accuracy, macro_f1
+
+
+def final_scores(
+    probabilities: NDArray[np.float32], codes: NDArray[np.integer], log_shares: NDArray[np.floating]
+) -> dict[str, float]:
+    """Scores of the categories that prediction chooses by default; no number where no category is known.
+
+    Parameters
+    ----------
+    probabilities
+        As they are predicted, calibrated; shape (n_cells, n_categories).
+    codes
+        True categories, -1 where unknown; shape (n_cells,).
+    log_shares
+        Log of each category's share of the training cells; shape (n_categories,).
+
+    Returns
+    -------
+    ``accuracy`` and ``macro_f1``.
+    """
+    known = np.asarray(codes) >= 0
+    if not known.any():
+        return {"accuracy": float("nan"), "macro_f1": float("nan")}
+    with np.errstate(divide="ignore"):  # a probability may be 0
+        decided = choose_category(np.log(probabilities[known].astype(np.float64)), log_shares)
+    return {"accuracy": accuracy(codes[known], decided), "macro_f1": macro_f1(codes[known], decided)}
