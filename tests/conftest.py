@@ -71,13 +71,13 @@ def _simulated():
         index=[f"cell{i}" for i in range(n_obs)],
     )
     obs.iloc[rng.choice(n_obs, 12, replace=False), 0] = np.nan
-    obs.iloc[rng.choice(n_obs, 9, replace=False), 1] = "unknown"
+    obs.iloc[rng.choice(n_obs, 9, replace=False), 1] = np.nan
     return AnnData(sp.csr_matrix(counts), obs=obs, var=pd.DataFrame(index=[f"gene{i}" for i in range(n_vars)]))
 
 
 @pytest.fixture
 def simulated(_simulated):
-    """Counts that depend on ``cell_type`` (3, some missing), ``sex`` (2, some "unknown") and ``donor`` (6)."""
+    """Counts that depend on ``cell_type`` (3), ``sex`` (2), some of both missing, and ``donor`` (6)."""
     return _simulated.copy()
 
 

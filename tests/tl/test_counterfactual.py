@@ -36,6 +36,7 @@ def test_more_of_the_cell_is_kept(trained):
     np.testing.assert_array_equal(result.X[male], result.layers["unchanged"][male])
 
 
+@pytest.mark.filterwarnings("ignore:The genes of these data had")
 def test_it_survives_a_file_and_other_data(trained, tmp_path, caplog):
     cells, model = trained
     new = cells[:50, ::2].copy()

@@ -795,10 +795,7 @@ class Polygene(SavingMixin, SetupMixin):
         self._check_gene_decoder()
         check_fraction(keep, "keep")
         slots = self._gene_slots(genes)
-        pairs = [
-            tuple((self.layout.phenotype_names.index(n), self._code(n, c, "settings")) for n, c in setting.items())
-            for setting in settings
-        ]
+        pairs = [tuple(self._setting(name, category) for name, category in s.items()) for s in settings]
         query = self._query(given)
         data = self._data(adata)
         check_values(len(self._rows(data, indices)), len(slots), len(pairs))
@@ -1218,6 +1215,11 @@ class Polygene(SavingMixin, SetupMixin):
                 "them."
             )
         return known.index(label)
+
+    def _setting(self, name: str, category: object) -> tuple[int, int]:
+        """Slot and code of a phenotype that is set."""
+        code = self._code(name, category, "phenotypes")
+        return self.layout.phenotype_names.index(name), code
 
     def _query(self, given: str | Sequence[str] | None) -> Query:
         """Every expressed gene is shown, and the phenotypes that are given."""

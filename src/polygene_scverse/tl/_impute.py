@@ -99,7 +99,7 @@ def impute(
         for name, part, share in (("own", own, keep), ("absent", absent, 1.0)):
             if part:
                 (found[name],) = trained.expected_expression(data, genes=part, keep=share, **common)
-            warnings.filterwarnings("ignore", message=".*genes are unmeasured in these data")
+                warnings.filterwarnings("ignore", message=".*genes are unmeasured in these data")
     if own:
         layer = np.full(data.shape, np.nan, dtype=np.float32)
         layer[:, data.var_names.get_indexer(pd.Index(own))] = found["own"]
