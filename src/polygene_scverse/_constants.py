@@ -25,6 +25,15 @@ TRANSFORMER: Final = "transformer"
 JOINT: Final = "polygene_joint"
 """Column of ``obs`` that holds the best combination of several phenotypes."""
 
+COUNTERFACTUAL: Final = "counterfactual"
+"""Entry of ``uns["polygene"]`` that holds the arguments of a what-if question."""
+UNCHANGED: Final = "unchanged"
+"""Layer of its result that holds what is expected with the phenotypes as recorded."""
+GENERATE: Final = "generate"
+"""Entry of ``uns["polygene"]`` that says how cells were made."""
+IMPUTED: Final = "imputed"
+"""Layer that holds the expected expression of genes given the others."""
+
 GENE_INTERACTIONS: Final = "gene_interactions"
 """Entry of ``uns["polygene"]`` that says what the contextual states of genes are of."""
 
@@ -33,6 +42,15 @@ UNKNOWN: Final = -1
 
 BALANCE: Final = 0.5
 """A category is chosen by probability / (share of the training cells) ** BALANCE."""
+
+KEEP: Final = 0.0
+"""Share of a cell's own expression that is shown in what-if questions, see benchmarks/what_if.py."""
+
+IMPUTE_KEEP: Final = 0.75
+"""The same when measured genes are imputed."""
+
+N_ROUNDS: Final = 10
+"""Rounds in which the genes of a new cell are drawn, see benchmarks/generation.py."""
 
 N_GENES: Final = 3000
 """Genes that a model has unless told otherwise, the most variable first."""

@@ -364,3 +364,29 @@ def test_no_share_tells_the_bin_of_a_hidden_gene(table, share):
 def test_a_share_that_cannot_be():
     with pytest.raises(ValueError, match=r"`share`: found 1\.5, but it is a share"):
         RandomHiding(MaskingRates(), share=1.5)
+
+
+# hidden genes
+
+
+def test_hidden_genes_are_like_asked_ones_that_nobody_asks_for(table):
+    """They are not seen, and the share that is shown counts them."""
+    asked = Query(asked=(3, 5, 8)).batch(table, ROWS)
+    hidden = Query(asked=(5,), hidden=(3, 8)).batch(table, ROWS)
+    for name in ("key_mask", "values", "measured", "shown_share", "phenotype_hidden"):
+        assert torch.equal(asked[name], hidden[name]), name
+    assert hidden["target_bins"].shape == (len(ROWS), 1)
+    n_keys = hidden["key_mask"].shape[1]
+    assert torch.equal(asked["tokens"][:, :n_keys], hidden["tokens"][:, :n_keys])
+
+
+def test_an_unmeasured_gene_that_is_asked_for_is_as_a_hidden_one(table):
+    gone = Query(removed=(5,)).batch(table, ROWS)
+    measured = np.ones_like(table.measured)
+    measured[5] = False
+    cells = table.cells.with_genes(np.array([5]), np.zeros(1, dtype=int), np.zeros(1))
+    without = replace(table, cells=cells, measured=table.measured & measured)
+    asked, absent = (Query(asked=(5,)).batch(of, ROWS) for of in (table, without))
+    for name in ("key_mask", "values", "measured", "shown_share", "tokens"):
+        assert torch.equal(asked[name], absent[name]), name
+    assert (gone["shown_share"] == 1.0).all()

@@ -49,8 +49,8 @@ def test_sets_are_those_of_mapie(n, coverage, k):
     p, codes = drawn(n, k)
     codes[:k] = range(k)
     new = drawn(300, k, seed=1)[0]
-    rival = classification.SplitConformalClassifier(Fixed().fit(p, codes), confidence_level=coverage)
-    expected = rival.conformalize(p, codes).predict_set(new)[1][:, :, 0]
+    theirs = classification.SplitConformalClassifier(Fixed().fit(p, codes), confidence_level=coverage)
+    expected = theirs.conformalize(p, codes).predict_set(new)[1][:, :, 0]
     np.testing.assert_array_equal(new >= conformal_threshold(p[np.arange(n), codes], coverage), expected)
 
 

@@ -11,6 +11,7 @@ import torch
 from polygene_scverse.fit import FittedState
 from polygene_scverse.fit._calibration import Calibration
 from polygene_scverse.fit._conformal import ConformalScores
+from polygene_scverse.fit._kinds import Kinds
 from polygene_scverse.fit._novelty import NoveltyReference
 from polygene_scverse.model import Polygene
 
@@ -37,6 +38,7 @@ def state():
         masking={"expressed": 0.15, "not_expressed": "match"},
         pairs={"0,1": [[0, 1]]},
         confounding={"donor": {"kind": 0.5}},
+        kinds=Kinds(RNG.integers(0, 2, (3, 2)), np.array([4.0, 1.0, 2.0]), single(4, 21)),
     )
 
 
@@ -54,7 +56,7 @@ def assert_same(a, b):
     elif isinstance(a, np.ndarray):
         assert a.dtype == b.dtype
         np.testing.assert_array_equal(a, b)
-    elif isinstance(a, FittedState | Calibration | ConformalScores | NoveltyReference):
+    elif isinstance(a, FittedState | Calibration | ConformalScores | Kinds | NoveltyReference):
         assert_same(vars(a), vars(b))
     else:
         np.testing.assert_equal(a, b)  # NaN, the error of no cell, is itself

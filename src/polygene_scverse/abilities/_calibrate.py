@@ -22,8 +22,11 @@ from polygene_scverse.fit import FittedState
 from polygene_scverse.fit._calibration import fit_calibration
 from polygene_scverse.fit._conformal import ConformalScores
 from polygene_scverse.fit._final_scores import final_scores
+from polygene_scverse.fit._kinds import fit_kinds
 from polygene_scverse.fit._linear_path import MAX_CELLS, USUAL_WEIGHTS, fit_linear_path, fit_linear_share, share_of
 
+DEPTH_CELLS: Final = 2000
+"""Training cells whose depths are looked at."""
 MAX_HELD_OUT: Final = 10_000
 """Held-out cells that are looked at after training; more would not change the second decimal."""
 
@@ -60,6 +63,8 @@ def fit_after_training(
     """
     names, scores = engine.module.layout.phenotype_names, {}
     fit_path(engine, state, train, seed)
+    some = draw_cells(train, DEPTH_CELLS, seed)
+    state.kinds = fit_kinds(train.codes, some.codes, some.cells.indptr, some.cells.values, engine.module.n_categories)
     if held_out is None:
         for name, n in zip(names, engine.module.n_categories, strict=True):
             calibrate(state, name, np.empty((0, n), np.float32), np.empty(0, np.int64), None, "held-out")

@@ -59,6 +59,8 @@ class Query:
         Genes that are set in every cell: triples of gene, bin and expression (log1p of counts per 10,000).
     asked
         Genes whose bin is asked for; nothing that is shown tells whether they are expressed.
+    hidden
+        Genes that are hidden too, but not asked for.
     hiding
         Genes and phenotypes that are hidden at random instead.
     """
@@ -68,10 +70,12 @@ class Query:
     removed: tuple[int, ...] = ()
     genes: tuple[tuple[int, int, float], ...] = ()
     asked: tuple[int, ...] = ()
+    hidden: tuple[int, ...] = ()
     hiding: RandomHiding | None = None
 
     def __post_init__(self) -> None:
-        if self.hiding is not None and (self.shown or self.phenotypes or self.removed or self.genes or self.asked):
+        others = (self.shown, self.phenotypes, self.removed, self.genes, self.asked, self.hidden)
+        if self.hiding is not None and any(others):
             raise ValueError(
                 "`hiding`: tokens that are hidden at random cannot be shown, set or asked for as well. Phenotypes are "
                 "shown beside it by RandomHiding(shown=...)."
@@ -108,11 +112,17 @@ class Query:
             slots, categories = (list(column) for column in zip(*self.phenotypes, strict=True))
             codes, hidden[:, slots] = codes.copy(), False
             codes[:, slots] = categories
-        asked = np.array(self.asked, dtype=np.int64)
-        n_measured = np.broadcast_to(measured, (len(cells), table.layout.n_genes)).sum(axis=1)
-        shown_share = (1.0 - len(asked) / np.maximum(n_measured, 1)).astype(np.float32)
+        asked, silenced = np.array(self.asked, dtype=np.int64), np.array(self.hidden, dtype=np.int64)
+        if len(silenced):
+            cells = cells.with_genes(silenced, np.zeros_like(silenced), np.zeros(len(silenced)))
+        unknown = np.union1d(asked, silenced)
+        existing = measured.copy()
+        existing[..., asked] = True  # an unmeasured gene that is asked for is a hidden one
+        n_existing = np.broadcast_to(existing, (len(cells), table.layout.n_genes)).sum(axis=1)
+        n_unknown = np.broadcast_to(existing[..., unknown], (len(cells), len(unknown))).sum(axis=1)
+        shown_share = (1.0 - n_unknown / np.maximum(n_existing, 1)).astype(np.float32)
         masking = ask(cells, asked, hidden, shown_share)
-        if len(asked):  # to the linear path they are not silent, but not known
+        if len(unknown):  # to the linear path they are not silent, but not known
             measured = measured.copy()
-            measured[..., asked] = False
+            measured[..., unknown] = False
         return as_tensors({**make_batch(cells, masking, table.layout, codes), "measured": measured, "rows": part.ids})

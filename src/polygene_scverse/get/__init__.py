@@ -3,6 +3,7 @@
 from polygene_scverse.get._abstention import abstention
 from polygene_scverse.get._audit import audit
 from polygene_scverse.get._confusion import confusion
+from polygene_scverse.get._counterfactual import counterfactual
 from polygene_scverse.get._evaluation import evaluation
 from polygene_scverse.get._gene_interactions import gene_interactions
 from polygene_scverse.get._history import history
@@ -17,6 +18,7 @@ __all__ = [
     "abstention",
     "audit",
     "confusion",
+    "counterfactual",
     "evaluation",
     "gene_interactions",
     "history",

@@ -17,12 +17,16 @@ from numpy.typing import NDArray
 from scvi.train import TrainRunner
 
 from polygene_scverse._compat import field_state, setup_args
-from polygene_scverse._constants import BALANCE, N_GENES, PHENOTYPE_ALIASES, PHENOTYPE_FIELD, RANK
+from polygene_scverse._constants import BALANCE, KEEP, N_GENES, N_ROUNDS, PHENOTYPE_ALIASES, PHENOTYPE_FIELD, RANK
 from polygene_scverse._layout import TokenLayout
-from polygene_scverse._validate import check_choice, check_columns, check_fraction, shorten
+from polygene_scverse._validate import check_choice, check_columns, check_fraction, label_of, shorten
 from polygene_scverse.abilities._calibrate import calibrate
 from polygene_scverse.abilities._embed import POOLINGS, embed
+from polygene_scverse.abilities._expected_expression import check_size as check_values
+from polygene_scverse.abilities._expected_expression import expected_expression
 from polygene_scverse.abilities._gene_states import GeneStates, find_contexts, gene_states
+from polygene_scverse.abilities._generate import check_size as check_entries
+from polygene_scverse.abilities._generate import draw_depths, draw_phenotypes, generate
 from polygene_scverse.abilities._joint import check_size, joint, seen_together
 from polygene_scverse.abilities._novelty import novelty
 from polygene_scverse.abilities._predict import category_log_shares, phenotype_logits, predict
@@ -163,6 +167,11 @@ class Polygene(SavingMixin, SetupMixin):
     def genes(self) -> list[str]:
         """Genes of the model, most variable first."""
         return list(self.layout.genes)
+
+    @property
+    def columns(self) -> dict[str, str]:
+        """Obs column of each phenotype."""
+        return dict(zip(self.layout.phenotype_names, self._columns, strict=True))
 
     @property
     def ordered(self) -> dict[str, dict[str, Any]]:
@@ -746,6 +755,176 @@ class Polygene(SavingMixin, SetupMixin):
             originals_mask=self.fitted_.mask == ORIGINAL_MASK,
         )
 
+    # what if
+
+    def expected_expression(
+        self,
+        adata: AnnData | MuData | None = None,
+        *,
+        genes: Sequence[str] | None = None,
+        settings: Sequence[Mapping[str, Any]] = ({},),
+        keep: float = KEEP,
+        given: str | Sequence[str] | None = None,
+        indices: Sequence[int] | NDArray[np.int64] | None = None,
+        seed: int = 0,
+        batch_size: int = 64,
+    ) -> list[NDArray[np.float32]]:
+        """Expression that the model expects of genes it does not see, with phenotypes as recorded or set.
+
+        No gene is shown when it is asked for. This is association learned from observational data.
+
+        Parameters
+        ----------
+        adata
+            Cells; by default those the model was set up with. Genes are matched by name.
+        genes
+            Genes of the model; all by default, in the order of ``genes``.
+        settings
+            What each phenotype is set to in every cell; a result for each mapping.
+        keep
+            Share of the cell's own genes that is shown when others are asked for: 0 shows none. A pass through the
+            network asks for a share of ``1 - keep`` of the genes. 1 asks for all `genes` at once and shows all others.
+        given
+            Phenotypes that are shown as recorded, where they are known and not set.
+        indices
+            Row numbers; all by default.
+        seed
+            Seed of which genes are asked for together.
+        batch_size
+            Cells per step, fewer where many genes are asked for.
+
+        Returns
+        -------
+        For each setting the mean of log1p of counts per 10,000, shape (n_cells, n_genes).
+
+        Raises
+        ------
+        ValueError
+            If the model has no gene decoder, if a phenotype, category or gene is not the model's, if `keep` is no
+            share, if the result is too large, or as for `predict_phenotype`.
+        KeyError
+            If a phenotype that is `given` is not an obs column.
+        """
+        self._check_gene_decoder()
+        check_fraction(keep, "keep")
+        slots = self._gene_slots(genes)
+        pairs = [tuple(self._setting(name, category) for name, category in s.items()) for s in settings]
+        query = self._query(given)
+        data = self._data(adata)
+        check_values(len(self._rows(data, indices)), len(slots), len(pairs))
+        cells = self._cells(data, indices, query)
+        engine = Engine(self.module, batch_size)
+        return expected_expression(engine, cells, slots, settings=pairs, shown=query.shown, keep=keep, seed=seed)
+
+    def generate(
+        self,
+        given: pd.DataFrame,
+        *,
+        seed: int = 0,
+        n_rounds: int = N_ROUNDS,
+        temperature: float = 1.0,
+        depth: float | None = None,
+        allow_unseen: bool = False,
+        batch_size: int = 64,
+    ) -> AnnData:
+        """Draw new cells of given phenotypes, see :func:`~polygene_scverse.tl.generate`.
+
+        Parameters
+        ----------
+        given
+            A row for each cell, a column for each phenotype that is given; missing values are drawn.
+        seed
+            Seed of the draws.
+        n_rounds
+            Rounds in which the genes of a cell are drawn.
+        temperature
+            What logits are divided by.
+        depth
+            Total counts of each cell; by default drawn as of the training cells.
+        allow_unseen
+            Whether phenotypes may be combined as in no training cell.
+        batch_size
+            Cells per step.
+
+        Returns
+        -------
+        The cells, as :func:`~polygene_scverse.tl.generate` describes them.
+
+        Raises
+        ------
+        ValueError
+            As for :func:`~polygene_scverse.tl.generate`.
+        """
+        self._check_if_trained(warn=False, message="The model is not trained. Call train() first.")
+        self._check_gene_decoder()
+        if n_rounds < 1 or not temperature > 0 or (depth is not None and not depth >= 1):
+            raise ValueError(
+                f"`n_rounds`, `temperature`, `depth`: found {n_rounds}, {temperature} and {depth}, but at least one "
+                "round, a temperature above 0 and a depth of 1 or more are needed. Pass such numbers."
+            )
+        engine, names = Engine(self.module, batch_size), self.layout.phenotype_names
+        if not len(given):
+            raise ValueError("`n_obs`: found 0, but at least one cell is needed. Pass 1 or more.")
+        check_entries(engine, len(given))
+        wanted = np.full((len(given), len(names)), -1, dtype=np.int64)
+        for name in given.columns:
+            check_choice(str(name), names, "given")
+            positions, values = pd.factorize(given[name])
+            known = [-1 if label_of(v, ()) is None else self._code(str(name), v, "given") for v in values]
+            wanted[:, names.index(str(name))] = np.array([*known, -1])[positions]
+        codes, seen = draw_phenotypes(self.fitted_, wanted, seed)
+        if not seen.all() and not allow_unseen:
+            row = {str(name): str(given[name].iloc[int(np.argmin(seen))]) for name in given.columns}
+            raise ValueError(
+                f"`given`: no training cell had the phenotypes {row} ({int((~seen).sum())} of {len(seen)} cells ask "
+                "for such a combination). Pass another combination, or allow_unseen=True: the model then carries over "
+                "what it learned of other combinations, and obs['unseen'] marks the cells."
+            )
+        depths = np.full(len(codes), int(depth or 0), dtype=np.int64)
+        depths = draw_depths(engine, self.fitted_, codes, seed) if depth is None else depths
+        x, counts, totals = generate(engine, codes, depths, n_rounds=n_rounds, temperature=temperature, seed=seed)
+        obs = pd.DataFrame({"total_counts": totals, "unseen": ~seen}, index=given.index.astype(str))
+        for i, (name, categories) in enumerate(self.categories.items()):
+            column = pd.Categorical.from_codes(codes[:, i], categories=pd.Index(categories))
+            obs.insert(i, name, pd.Series(column, index=obs.index))
+        return AnnData(x, obs=obs, var=pd.DataFrame(index=pd.Index(self.genes)), layers={"counts": counts})
+
+    def check_expected(self, n_obs: int, genes: Sequence[str], n_more: int = 0) -> None:
+        """Refuse questions about expression that cannot be answered, before anything is read.
+
+        Parameters
+        ----------
+        n_obs
+            Number of cells.
+        genes
+            Genes, which must be the model's.
+        n_more
+            Further columns that will be dense.
+
+        Raises
+        ------
+        ValueError
+            As for `expected_expression`.
+        """
+        self._check_gene_decoder()
+        check_values(n_obs, len(self._gene_slots(genes)) + n_more, 1)
+
+    def check_generated(self, n_obs: int) -> None:
+        """Refuse more cells than can be generated at a time, before anything is made.
+
+        Parameters
+        ----------
+        n_obs
+            Number of cells.
+
+        Raises
+        ------
+        ValueError
+            As for `generate`.
+        """
+        self._check_gene_decoder()
+        check_entries(Engine(self.module), n_obs)
+
     # what follows from probabilities
 
     def decide(self, probabilities: Mapping[str, pd.DataFrame], *, balance: float = BALANCE) -> pd.DataFrame:
@@ -1017,6 +1196,43 @@ class Polygene(SavingMixin, SetupMixin):
         for name in names:
             check_choice(name, self.layout.phenotype_names, argument)
         return names
+
+    def _check_gene_decoder(self) -> None:
+        """Refuse questions about genes that only the gene decoder answers."""
+        if self.module.gene_decoder is None:
+            raise ValueError(
+                "`model`: it has no gene decoder, because it was made with gene_decoder=False or comes from the "
+                "original, so that it does not know how much each gene is expressed. Train a model with the default "
+                "gene_decoder=True."
+            )
+
+    def _gene_slots(self, genes: Sequence[str] | None) -> NDArray[np.int64]:
+        """Slots of some genes of the model, each named once."""
+        names = self.genes if genes is None else [str(gene) for gene in genes]
+        found = pd.Index(self.genes).get_indexer(pd.Index(names))
+        if not len(names) or (found < 0).any() or len(set(names)) != len(names):
+            absent = [name for name, at in zip(names, found, strict=True) if at < 0]
+            raise ValueError(
+                f"`genes`: found {shorten(names, 3)}, of which {shorten(absent, 3)} are not among the "
+                f"{len(self.genes)} genes of the model. Pass some of model.genes, each once, or None for all."
+            )
+        return found.astype(np.int64)
+
+    def _code(self, name: str, category: object, argument: str) -> int:
+        """Code of a category of a phenotype."""
+        check_choice(name, self.layout.phenotype_names, argument)
+        label, known = label_of(category, ()), self.categories[name]
+        if label not in known:
+            raise ValueError(
+                f"`{argument}`: found {category!r}, but the categories of {name!r} are {shorten(known)}. Pass one of "
+                "them."
+            )
+        return known.index(label)
+
+    def _setting(self, name: str, category: object) -> tuple[int, int]:
+        """Slot and code of a phenotype that is set."""
+        code = self._code(name, category, "phenotypes")
+        return self.layout.phenotype_names.index(name), code
 
     def _query(self, given: str | Sequence[str] | None) -> Query:
         """Every expressed gene is shown, and the phenotypes that are given."""

@@ -151,6 +151,34 @@ class PredictionMixin:
         of_genes = [(z - z.mean(1, keepdim=True)) @ inverse for inverse, z in logits]  # P times (B, H)
         return states + shown_states + linear_share[:, None] * (torch.stack(of_genes, dim=1) - blank)
 
+    @auto_move_data
+    def gene_probabilities(
+        self, tokens: Tensor, positions: Tensor, key_mask: Tensor, shown_share: Tensor, *, temperature: float = 1.0
+    ) -> tuple[Tensor, Tensor]:
+        """Probability of each bin of the targets, and the expression that it stands for; (B, M, V) each.
+
+        Parameters
+        ----------
+        tokens, positions, key_mask
+            As of the encoder.
+        shown_share
+            As of `inference`.
+        temperature
+            What logits are divided by.
+
+        Raises
+        ------
+        ValueError
+            If the module has no gene decoder.
+        """
+        if self.gene_decoder is None:
+            raise ValueError("`gene_decoder`: the module was made without one.")
+        outputs = self.inference(tokens, positions, key_mask, shown_share)
+        found, context = self.generative(**outputs), outputs["gene_context"]
+        weights = self.gene_decoder.weights_of(context, [z.softmax(-1) for z in found["phenotype_logits"]])
+        values = self.gene_decoder.bin_values(context.genes, weights).clamp(min=0.0)
+        return (found["gene_logits"] / temperature).softmax(-1), values
+
     def _phenotype_states(self, tokens: Tensor, positions: Tensor, key_mask: Tensor) -> Tensor:
         """State that the transformer predicts each phenotype from; shape (B, P, H)."""
         hidden = self.inference(tokens, positions, key_mask)["hidden"]

@@ -1,11 +1,14 @@
 """Train, predict, embed: the verbs that write into AnnData."""
 
 from polygene_scverse.tl._audit import audit
+from polygene_scverse.tl._counterfactual import counterfactual
 from polygene_scverse.tl._embed import embed
 from polygene_scverse.tl._estimate_cost import estimate_cost
 from polygene_scverse.tl._evaluate import evaluate
 from polygene_scverse.tl._fill_phenotype import fill_phenotype
 from polygene_scverse.tl._gene_interactions import gene_interactions
+from polygene_scverse.tl._generate import generate
+from polygene_scverse.tl._impute import impute
 from polygene_scverse.tl._joint_phenotype import joint_phenotype
 from polygene_scverse.tl._novelty import novelty
 from polygene_scverse.tl._predict_phenotype import predict_phenotype
@@ -14,11 +17,14 @@ from polygene_scverse.tl._train import train
 
 __all__ = [
     "audit",
+    "counterfactual",
     "embed",
     "estimate_cost",
     "evaluate",
     "fill_phenotype",
     "gene_interactions",
+    "generate",
+    "impute",
     "joint_phenotype",
     "novelty",
     "predict_phenotype",

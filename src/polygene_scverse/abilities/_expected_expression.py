@@ -1,0 +1,186 @@
+"""Expected expression of genes that are hidden, with phenotypes as recorded or set to a category."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import pairwise
+from math import ceil
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from polygene_scverse._constants import KEEP
+from polygene_scverse.data.feed._random import cell_keys, uniform
+from polygene_scverse.data.feed._source import CellSource
+from polygene_scverse.data.feed._table import CellTable
+from polygene_scverse.data.read._tokens import Cells
+from polygene_scverse.engine import Batch, Engine, Query
+
+MAX_VALUES: Final = 500_000_000
+"""Values that are returned at a time: two gigabytes."""
+STEP_VALUES: Final = 2**25
+"""Numbers of the gene decoder that are held in a step; with many genes or categories batches are smaller."""
+GENE_ORDER: Final = 101
+"""Stream of the draws that say which genes are hidden together."""
+
+
+def check_size(n_cells: int, n_genes: int, n_results: int) -> None:
+    """Refuse more expected values than can be held.
+
+    Parameters
+    ----------
+    n_cells, n_genes
+        Shape of a result.
+    n_results
+        Number of results of this shape.
+    """
+    n = n_cells * n_genes * n_results
+    if n > MAX_VALUES:
+        raise ValueError(
+            f"`adata`: expected expression of {n_genes:,} genes in {n_cells:,} cells is dense and would take "
+            f"{4 * n / 1e9:.1f} GB, but at most {4 * MAX_VALUES / 1e9:.1f} GB are made at a time. Pass fewer cells, at "
+            f"most {MAX_VALUES // (n_genes * n_results):,}, or name the genes you need in genes=."
+        )
+
+
+def passes(n_genes: int, genes: NDArray[np.integer], keep: float, seed: int) -> list[tuple[NDArray[np.int64], ...]]:
+    """Which genes are asked for together, and which others are hidden then.
+
+    All genes stand in a ring of random order. In each pass an arc of it is hidden, which holds ``1 - keep`` of them,
+    and the genes are asked for with which the arc begins, up to the next one.
+
+    Parameters
+    ----------
+    n_genes
+        Genes of the model.
+    genes
+        Gene slots to ask for, each once; shape (n_asked,).
+    keep
+        Share of the genes that is shown; 1 asks for all at once and hides no others.
+    seed
+        Seed of the order.
+
+    Returns
+    -------
+    Slots that are asked for, and other ones that are hidden; each gene is asked for in one pass.
+    """
+    wanted: NDArray[np.int64] = np.unique(genes).astype(np.int64)
+    if keep == 1.0:
+        return [(wanted, np.zeros(0, dtype=np.int64))]
+    keys = cell_keys(seed, 0, np.zeros(1, dtype=np.int64))
+    ring = np.argsort(uniform(keys, GENE_ORDER, np.arange(n_genes)), kind="stable")
+    n_hidden = max(1, ceil((1.0 - keep) * n_genes - 1e-9))
+    n_passes = ceil(n_genes / n_hidden)
+    starts = np.arange(n_passes + 1) * n_genes // n_passes
+    found: list[tuple[NDArray[np.int64], ...]] = []
+    for start, end in pairwise(starts):
+        asked = np.intersect1d(ring[start:end], wanted)
+        if len(asked):
+            found.append((asked, np.setdiff1d(ring[(start + np.arange(n_hidden)) % n_genes], asked)))
+    return found
+
+
+def expected_expression(
+    engine: Engine,
+    source: CellSource,
+    genes: NDArray[np.integer],
+    *,
+    settings: Sequence[tuple[tuple[int, int], ...]] = ((),),
+    shown: tuple[int, ...] = (),
+    keep: float = KEEP,
+    seed: int = 0,
+) -> list[NDArray[np.float32]]:
+    """Mean of log1p of counts per 10,000 that the model expects of genes it does not see.
+
+    A gene is never shown when it is asked for. Cells of equal phenotypes are equal where nothing is shown; then each
+    combination of them is asked for once.
+
+    Parameters
+    ----------
+    engine
+        The network.
+    source
+        The cells.
+    genes
+        Gene slots, each once; shape (n_asked,).
+    settings
+        Phenotypes that are set in every cell, a result for each: pairs of slot and category code, as of `Query`.
+    shown
+        Slots of the other phenotypes that are shown as recorded, where they are known.
+    keep
+        Share of the cell's genes that is shown, see `passes`.
+    seed
+        Seed of which genes are shown together.
+
+    Returns
+    -------
+    For each setting shape (n_cells, n_asked), in the order of `genes`.
+    """
+    slots: NDArray[np.int64] = np.asarray(genes, dtype=np.int64)
+    if keep == 0.0:
+        codes = np.concatenate([_codes(source, setting, shown) for setting in settings])
+        kinds, of_cell = np.unique(codes, axis=0, return_inverse=True)
+        found = np.zeros((len(kinds), len(slots)), dtype=np.float32)
+        every = tuple(range(source.layout.n_phenotypes))
+        _fill(engine, _empty_cells(source, kinds), Query(shown=every), slots, keep, seed, found)
+        return [found[rows] for rows in np.split(of_cell.reshape(-1), len(settings))]
+    results = []
+    for setting in settings:
+        result = np.zeros((len(source), len(slots)), dtype=np.float32)
+        _fill(engine, source, Query(shown=shown, phenotypes=setting), slots, keep, seed, result)
+        results.append(result)
+    return results
+
+
+def _fill(
+    engine: Engine,
+    source: CellSource,
+    query: Query,
+    genes: NDArray[np.int64],
+    keep: float,
+    seed: int,
+    result: NDArray[np.float32],
+) -> None:
+    """Write what is expected into the columns of a result, pass after pass."""
+    module = engine.module
+
+    def expected(batch: Batch) -> list[Tensor]:
+        inputs = (batch[name] for name in ("tokens", "positions", "key_mask", "shown_share"))
+        probabilities, values = module.gene_probabilities(*inputs)
+        return [(probabilities * values).sum(-1)]  # (B, M); targets stand in the order of their slots
+
+    order = np.argsort(genes)
+    for asked, hidden in passes(module.layout.n_genes, genes, keep, seed):
+        columns = order[np.searchsorted(genes[order], asked)]
+
+        def write(rows: NDArray[np.int64], outputs: Sequence[Tensor], columns: NDArray[np.int64] = columns) -> None:
+            result[rows[:, None], columns] = outputs[0].float().cpu().numpy()
+
+        question = replace(query, asked=tuple(asked.tolist()), hidden=tuple(hidden.tolist()))
+        smaller = replace(engine, batch_size=step_size(engine, len(asked)))
+        smaller.run(source, question, expected, write)
+
+
+def step_size(engine: Engine, n_asked: int) -> int:
+    """Cells of a batch such that the gene decoder's numbers stay within `STEP_VALUES`."""
+    per_cell = max(1, n_asked * engine.module.layout.n_bins * max(1, sum(engine.module.n_categories)))
+    return max(1, min(engine.batch_size, STEP_VALUES // per_cell))
+
+
+def _codes(source: CellSource, setting: tuple[tuple[int, int], ...], shown: tuple[int, ...]) -> NDArray[np.int64]:
+    """Categories that are shown in each cell, -1 where none is; shape (n_cells, n_phenotypes)."""
+    codes = np.full(source.codes.shape, -1, dtype=np.int64)
+    codes[:, list(shown)] = source.codes[:, list(shown)]
+    for slot, category in setting:
+        codes[:, slot] = category
+    return codes
+
+
+def _empty_cells(source: CellSource, codes: NDArray[np.int64]) -> CellTable:
+    """Cells of which nothing is known but phenotypes."""
+    n, layout = len(codes), source.layout
+    cells = Cells(np.zeros(n + 1, np.int64), np.zeros(0, np.int32), np.zeros(0, np.int16), np.zeros(0, np.float32))
+    return CellTable(cells, codes, np.arange(n), layout, np.ones(layout.n_genes, dtype=bool))

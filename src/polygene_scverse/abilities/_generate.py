@@ -1,0 +1,205 @@
+"""New cells of given phenotypes, gene after gene: bins are drawn in rounds, each given those of the rounds before."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Final
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from polygene_scverse._constants import N_ROUNDS, TARGET_SUM
+from polygene_scverse.abilities._expected_expression import step_size
+from polygene_scverse.data.feed._random import cell_keys, uniform
+from polygene_scverse.data.feed._table import CellTable
+from polygene_scverse.data.read._tokens import Cells
+from polygene_scverse.engine import Batch, Engine, Query
+from polygene_scverse.fit import FittedState
+
+BLOCK: Final = 1024
+"""Cells that are generated together, with one order of genes."""
+MAX_ENTRIES: Final = 250_000_000
+"""Expressed genes of all cells that are made at a time: some four gigabytes."""
+ORDER, BIN, COUNT, DEPTH, KIND = range(110, 115)
+"""Streams of the draws."""
+
+Depths = Callable[[NDArray[np.int64]], NDArray[np.int64]]
+
+
+def check_size(engine: Engine, n_cells: int) -> None:
+    """Refuse more cells than can be held.
+
+    Parameters
+    ----------
+    engine
+        The network, whose gene decoder says how many genes a cell expresses.
+    n_cells
+        Number of cells.
+    """
+    decoder = engine.module.gene_decoder
+    per_cell = 0.0 if decoder is None else float((1.0 - decoder.bias.softmax(-1)[:, 0]).sum())
+    if n_cells * per_cell > MAX_ENTRIES:
+        raise ValueError(
+            f"`n_obs`: {n_cells:,} cells with some {per_cell:,.0f} expressed genes each would take "
+            f"{16 * n_cells * per_cell / 1e9:.1f} GB. Generate at most {int(MAX_ENTRIES / per_cell):,} at a time, with "
+            "another seed each time."
+        )
+
+
+def draw_phenotypes(
+    state: FittedState, codes: NDArray[np.int64], seed: int
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Draw the phenotypes that are not given, see `Kinds.complete`.
+
+    Parameters
+    ----------
+    state
+        What was fitted.
+    codes
+        Categories of each cell, -1 where they are to be drawn; shape (n_cells, n_phenotypes).
+    seed
+        Seed of the draws.
+    """
+    if state.kinds is None:
+        raise ValueError(
+            "`model`: it does not hold which combinations of categories its training cells had, because it was saved "
+            "by an earlier version. Train it anew with pgs.tl.train."
+        )
+    keys = cell_keys(seed, 0, np.arange(len(codes)))
+    draws = uniform(keys[:, None], KIND, np.arange(1 + codes.shape[1]))
+    return state.kinds.complete(codes, state.category_counts, draws)
+
+
+def draw_depths(engine: Engine, state: FittedState, codes: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
+    """Total counts as of training cells of these categories; shape (n_cells,).
+
+    Raises
+    ------
+    ValueError
+        If the training cells' expression is not that of counts.
+    """
+    if state.kinds is None or not len(state.kinds.log_depths):
+        raise ValueError(
+            "`depth`: found None, but the training cells do not tell total counts, since their expression is not that "
+            "of whole counts. Pass depth= with the total count of a cell, such as 5,000."
+        )
+    keys = cell_keys(seed, 0, np.arange(len(codes)))
+    return state.kinds.depths(codes, engine.module.n_categories, uniform(keys, DEPTH))
+
+
+def generate(
+    engine: Engine,
+    codes: NDArray[np.int64],
+    depths: NDArray[np.int64],
+    *,
+    n_rounds: int = N_ROUNDS,
+    temperature: float = 1.0,
+    seed: int = 0,
+) -> tuple[sp.csr_matrix, sp.csr_matrix, NDArray[np.int64]]:
+    """Draw cells; a cell is the same for the same seed.
+
+    Parameters
+    ----------
+    engine
+        The network.
+    codes
+        Category of each phenotype of each cell; shape (n_cells, n_phenotypes).
+    depths
+        Total counts; among cells of the same phenotypes the greater ones go to those that express more genes. Shape
+        (n_cells,).
+    n_rounds
+        Rounds in which genes are drawn: few in the first, more as more is known. Genes of a round are drawn
+        independently of each other.
+    temperature
+        What logits are divided by; below 1 cells are more alike.
+    seed
+        Seed of the draws.
+
+    Returns
+    -------
+    Expression (log1p of counts per 10,000) and counts, shape (n_cells, n_genes); and the total counts, shape
+    (n_cells,), which include genes that the model does not have and are no less than the sum of those it has.
+    """
+    layout = engine.module.layout
+    parts = []
+    for start in range(0, len(codes), BLOCK):
+        ids = np.arange(start, min(start + BLOCK, len(codes)))
+        parts.append(_block(engine, codes[ids], ids, start // BLOCK, n_rounds, temperature, seed))
+    cells = Cells.concatenate(parts)
+    totals = _by_length(cells.lengths, codes, depths)
+    rows = np.repeat(np.arange(len(cells)), cells.lengths)
+    rates = np.expm1(cells.values.astype(np.float64)) * totals[rows] / TARGET_SUM
+    counts = np.floor(rates + uniform(cell_keys(seed, 0, rows), COUNT, cells.genes))
+    counts = np.maximum(counts, 1.0)  # an expressed gene has a count
+    totals = np.maximum(totals, np.bincount(rows, counts, len(cells)).astype(np.int64))
+    values = np.log1p(counts * TARGET_SUM / totals[rows]).astype(np.float32)
+    shape = (len(cells), layout.n_genes)
+    tables = [sp.csr_matrix((x, cells.genes.copy(), cells.indptr.copy()), shape) for x in (values, counts)]
+    return tables[0], tables[1].astype(np.int32), totals
+
+
+def round_ends(n_genes: int, n_rounds: int) -> NDArray[np.int64]:
+    """How many genes are known after each round, by a quarter of a cosine; shape (n_rounds,), fewer for few genes."""
+    shares = 1.0 - np.cos(np.arange(1, n_rounds + 1) / n_rounds * np.pi / 2)
+    return np.unique(np.maximum(np.rint(shares * n_genes), 1).astype(np.int64))
+
+
+def _block(
+    engine: Engine,
+    codes: NDArray[np.int64],
+    ids: NDArray[np.int64],
+    block: int,
+    n_rounds: int,
+    temperature: float,
+    seed: int,
+) -> Cells:
+    """Cells of one order of genes, with the mean expression of their bins."""
+    layout, module = engine.module.layout, engine.module
+    order_keys = cell_keys(seed, 1 + block, np.zeros(1, dtype=np.int64))
+    order = np.argsort(uniform(order_keys, ORDER, np.arange(layout.n_genes)), kind="stable")
+    keys, every = cell_keys(seed, 0, ids), tuple(range(layout.n_phenotypes))
+    bins = np.zeros((len(ids), layout.n_genes), dtype=np.int16)
+    values = np.zeros((len(ids), layout.n_genes), dtype=np.float32)
+    start = 0
+    for end in round_ends(layout.n_genes, n_rounds):
+        asked = np.sort(order[start:end])
+        draws = torch.from_numpy(uniform(keys[:, None], BIN, asked))  # (n, M)
+
+        def drawn(batch: Batch, draws: Tensor = draws) -> Sequence[Tensor]:
+            inputs = (batch[name] for name in ("tokens", "positions", "key_mask", "shown_share"))
+            probabilities, expression = module.gene_probabilities(*inputs, temperature=temperature)
+            edges = probabilities.double().cpu().cumsum(-1)  # (B, M, V)
+            u = draws[batch["rows"] - int(ids[0])] * edges[..., -1]
+            found = (edges[..., :-1] <= u[..., None]).sum(-1)
+            return [found, expression.cpu().gather(-1, found[..., None])[..., 0]]
+
+        def write(rows: NDArray[np.int64], outputs: Sequence[Tensor], asked: NDArray[np.int64] = asked) -> None:
+            bins[rows[:, None], asked] = outputs[0].numpy()
+            values[rows[:, None], asked] = outputs[1].float().numpy()
+
+        known = CellTable(_cells(bins, values), codes, ids, layout, np.ones(layout.n_genes, dtype=bool))
+        query = Query(shown=every, asked=tuple(asked.tolist()), hidden=tuple(order[end:].tolist()))
+        replace(engine, batch_size=step_size(engine, len(asked))).run(known, query, drawn, write)
+        start = int(end)
+    return _cells(bins, values)
+
+
+def _cells(bins: NDArray[np.int16], values: NDArray[np.float32]) -> Cells:
+    """Cells of dense arrays; shape (n_cells, n_genes) each."""
+    rows, genes = np.nonzero(bins)
+    indptr = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=len(bins)))]).astype(np.int64)
+    return Cells(indptr, genes.astype(np.int32), bins[rows, genes], values[rows, genes])
+
+
+def _by_length(lengths: NDArray[np.int64], codes: NDArray[np.int64], depths: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The same depths, within each combination of phenotypes in the order of the numbers of expressed genes."""
+    found = depths.copy()
+    group = np.unique(codes, axis=0, return_inverse=True)[1].reshape(-1)
+    for kind in range(int(group.max(initial=-1)) + 1):
+        at = np.flatnonzero(group == kind)
+        found[at[np.argsort(lengths[at], kind="stable")]] = np.sort(depths[at])
+    return found

@@ -1,0 +1,186 @@
+"""What kinds of cells a training had: combinations of categories, and how deeply cells of each category were sequenced.
+
+Shapes: N cells, P phenotypes, C categories of all phenotypes, K combinations of categories, Q quantiles.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from polygene_scverse._constants import TARGET_SUM
+
+LEVELS: Final = np.linspace(0.0, 1.0, 21)
+"""Quantiles of depths that are kept."""
+MIN_CELLS: Final = 20
+"""Cells of a category below which its depths are those of all cells."""
+MOST_KINDS: Final = 20_000
+"""Combinations of categories that are kept, the most frequent first."""
+TOLERANCE: Final = 0.02
+"""How far a count may be from a whole number, in units of itself, for rounding errors of its logarithm."""
+COUNTED: Final = 0.5
+"""Share of the cells whose expression must be that of whole counts, if depths are to be told."""
+
+
+@dataclass(frozen=True)
+class Kinds:
+    """Combinations of categories among the training cells, and their depths.
+
+    Parameters
+    ----------
+    codes
+        Categories of each combination, -1 where unknown; shape (K, P).
+    n_cells
+        Training cells that have it; shape (K,).
+    log_depths
+        Log of the quantiles `LEVELS` of the total counts of all cells, and below those of each category; shape
+        (1 + C, Q), or (0, Q) where expression is not that of counts.
+    """
+
+    codes: NDArray[np.int64]
+    n_cells: NDArray[np.float64]
+    log_depths: NDArray[np.float32]
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> Kinds:
+        """Read the fields, whose arrays may have become tensors or lists."""
+        codes, n_cells = np.asarray(plain["codes"], np.int64), np.asarray(plain["n_cells"], np.float64)
+        return cls(codes, n_cells, np.asarray(plain["log_depths"], np.float32).reshape(-1, len(LEVELS)))
+
+    def having(self, codes: NDArray[np.integer]) -> NDArray[np.bool_]:
+        """Which combinations have the categories asked for; shape (K,).
+
+        Parameters
+        ----------
+        codes
+            A category for each phenotype, -1 where any will do; shape (P,).
+        """
+        found: NDArray[np.bool_] = ((self.codes == codes) | (codes < 0)).all(axis=1)
+        return found
+
+    def complete(
+        self,
+        codes: NDArray[np.integer],
+        counts: Sequence[NDArray[np.floating]],
+        draws: NDArray[np.floating],
+    ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """Draw the phenotypes that are not given, as often as training cells with the given ones have them.
+
+        Where no training cell has all of the given ones, or none of these knows the others, each is drawn alone.
+
+        Parameters
+        ----------
+        codes
+            Categories of each cell, -1 where they are to be drawn; shape (N, P).
+        counts
+            Training cells of each category of each phenotype; P times (categories,).
+        draws
+            Uniform numbers from [0, 1); shape (N, 1 + P).
+
+        Returns
+        -------
+        The categories, shape (N, P), and whether a training cell had those that were given, shape (N,).
+        """
+        wanted, group = np.unique(codes, axis=0, return_inverse=True)
+        found, seen = codes.astype(np.int64), np.ones(len(codes), dtype=bool)
+        whole = (self.codes >= 0).all(axis=1)
+        for i, row in enumerate(wanted):
+            at, fits = np.flatnonzero(group.reshape(-1) == i), self.having(row)
+            seen[at] = fits.any()
+            if (fits & whole).any():
+                usable = np.flatnonzero(fits & whole)
+                found[at] = self.codes[usable[_drawn(self.n_cells[usable], draws[at, 0])]]
+                continue
+            for p in np.flatnonzero(row < 0).tolist():
+                found[at, p] = _drawn(counts[p].astype(np.float64), draws[at, 1 + p])
+        return found, seen
+
+    def depths(
+        self, codes: NDArray[np.integer], n_categories: Sequence[int], draws: NDArray[np.floating]
+    ) -> NDArray[np.int64]:
+        """Draw total counts; where several phenotypes have a part in them, logarithms of their ratios add up.
+
+        Parameters
+        ----------
+        codes
+            Categories of each cell; shape (N, P).
+        n_categories
+            Number of categories of each phenotype.
+        draws
+            Uniform numbers from [0, 1); shape (N,).
+
+        Returns
+        -------
+        Shape (N,), 1 at least.
+        """
+        of_all, of_category = self.log_depths[0], self.log_depths[1:]
+        starts = np.cumsum([0, *n_categories])[:-1]
+        kinds, group = np.unique(codes, axis=0, return_inverse=True)
+        found = np.zeros(len(codes))
+        for i, row in enumerate(kinds):
+            known = row >= 0
+            quantiles = of_all + (of_category[starts[known] + row[known]] - of_all).sum(axis=0)
+            at = group.reshape(-1) == i
+            found[at] = np.interp(draws[at], LEVELS, np.maximum.accumulate(quantiles))
+        return np.maximum(np.rint(np.exp(found)), 1).astype(np.int64)
+
+
+def fit_kinds(
+    codes: NDArray[np.integer],
+    some_codes: NDArray[np.integer],
+    indptr: NDArray[np.integer],
+    values: NDArray[np.floating],
+    n_categories: Sequence[int],
+) -> Kinds:
+    """Count combinations of categories, and take the quantiles of depths.
+
+    Parameters
+    ----------
+    codes
+        Categories of the training cells, -1 where unknown; shape (N, P).
+    some_codes, indptr, values
+        A draw of them: their categories, and their expression (log1p of counts per 10,000), cell after cell.
+    n_categories
+        Number of categories of each phenotype.
+    """
+    kinds, n_cells = np.unique(codes.astype(np.int64), axis=0, return_counts=True)
+    order = np.sort(np.argsort(-n_cells, kind="stable")[:MOST_KINDS])
+    depths = cell_depths(indptr, values)
+    known = np.isfinite(depths)
+    if not len(depths) or known.mean() < COUNTED:
+        return Kinds(kinds[order], n_cells[order].astype(np.float64), np.zeros((0, len(LEVELS)), np.float32))
+    rows = [known, *(known & (c == k) for c, n in zip(some_codes.T, n_categories, strict=True) for k in range(n))]
+    rows = [row if row.sum() >= MIN_CELLS else known for row in rows]
+    quantiles = np.log(np.array([np.quantile(depths[row], LEVELS) for row in rows])).astype(np.float32)
+    return Kinds(kinds[order], n_cells[order].astype(np.float64), quantiles)
+
+
+def cell_depths(indptr: NDArray[np.integer], values: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Total counts of cells, told by their lowest value being a count of one; shape (N,).
+
+    Parameters
+    ----------
+    indptr, values
+        Expression, log1p of counts per 10,000, cell after cell.
+
+    Returns
+    -------
+    NaN where the other values are no whole counts then, and where there are fewer than two.
+    """
+    n, lengths = len(indptr) - 1, np.diff(indptr)
+    rows, rates = np.repeat(np.arange(n), lengths), np.expm1(values.astype(np.float64))
+    one = np.full(n, np.inf)
+    np.minimum.at(one, rows, rates)
+    counts = rates / one[rows]
+    wrong = np.bincount(rows, np.abs(counts - np.rint(counts)) > TOLERANCE * counts, n)
+    return np.where((lengths > 1) & (wrong == 0), TARGET_SUM / one, np.nan)
+
+
+def _drawn(weights: NDArray[np.floating], draws: NDArray[np.floating]) -> NDArray[np.int64]:
+    """Items with probabilities that are as their weights; shape as of `draws`."""
+    edges = np.cumsum(weights) / max(weights.sum(), 1e-300)
+    return np.minimum(np.searchsorted(edges, draws, side="right"), len(weights) - 1)

@@ -1,0 +1,71 @@
+import numpy as np
+import pytest
+
+import polygene_scverse as pgs
+
+
+def test_genes_that_are_there_get_a_layer(trained):
+    cells, _ = trained
+    before = cells.copy()
+    assert pgs.tl.impute(cells) is None
+    x = cells.layers["imputed"]
+    assert x.shape == cells.shape
+    assert np.isfinite(x).all()
+    assert (x >= 0).all()
+    np.testing.assert_array_equal(cells.X.toarray(), before.X.toarray())
+    assert cells.obs.equals(before.obs)
+    assert cells.uns["polygene"]["impute"] == {"layer": "imputed", "keep": 0.75, "seed": 0}
+
+
+def test_some_genes_leave_the_others_blank(trained):
+    cells, _ = trained
+    pgs.tl.impute(cells, genes=["gene3", "gene40"], layer_added="some")
+    filled = np.isfinite(cells.layers["some"]).all(0)
+    assert list(cells.var_names[filled]) == ["gene3", "gene40"]
+    assert np.isnan(cells.layers["some"][:, ~filled]).all()
+
+
+def test_genes_that_are_not_there_come_back(trained):
+    """A gene that is unmeasured is answered as one that is asked for."""
+    cells, model = trained
+    x = cells.X.toarray().astype(float)
+    logged = cells.copy()
+    logged.X = np.log1p(1e4 * x / x.sum(1, keepdims=True)).astype(np.float32)
+    (hidden,) = model.expected_expression(logged, genes=["gene7", "gene31"], keep=1.0)
+    new = logged[:, ~logged.var_names.isin(["gene7", "gene31"])].copy()
+    model.fitted_.shares.clear()  # so that totals are those that were logged
+    with pytest.warns(UserWarning, match="2 of the model's 60 genes are unmeasured"):
+        found = pgs.tl.impute(new, model=model, genes=["gene31", "gene7"])
+    assert list(found.var_names) == ["gene31", "gene7"]
+    np.testing.assert_allclose(found.X[:, ::-1], hidden, atol=0.05)
+    assert "imputed" not in new.layers
+    assert found.obs.equals(new.obs)
+
+
+def test_what_phenotypes_tell_is_told_if_they_are_given(trained):
+    cells, _ = trained
+    male = (cells.obs["sex"] == "male").to_numpy()
+    gaps = {}
+    for given in (None, "sex"):
+        pgs.tl.impute(cells, given=given, keep=0.0)
+        x = cells.layers["imputed"][:, cells.var_names.get_indexer(["gene30", "gene33"])]
+        gaps[given] = x[male].mean() - x[~male].mean()
+    assert gaps["sex"] > 0.3
+    assert gaps[None] == pytest.approx(0.0, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "words"),
+    [
+        ({"genes": ["nope"]}, r"\['nope'\] are not among the 60 genes of the model"),
+        ({"genes": []}, "`genes`"),
+        ({"keep": -0.1}, "`keep`"),
+        ({"given": "age"}, "'age'"),
+    ],
+)
+def test_bad_input_leaves_the_data_alone(trained, kwargs, words):
+    cells, _ = trained
+    with pytest.raises(ValueError, match=words):
+        pgs.tl.impute(cells, **kwargs)
+    assert not len(cells.layers)
+    assert "impute" not in cells.uns["polygene"]
