@@ -14,9 +14,7 @@ def test_shorten(items, text):
     assert v.shorten(items, limit=2) == text
 
 
-@pytest.mark.parametrize(
-    "value", [None, np.nan, pd.NA, pd.NaT, "", "  ", "Unknown", "NA", "n/a", "nan", "None", "<NA>"]
-)
+@pytest.mark.parametrize("value", [None, np.nan, pd.NA, pd.NaT, "", "  ", "Unknown", "n/a", "nan", "<NA>"])
 def test_label_of_missing_values(value):
     assert v.label_of(value) is None
 
@@ -25,6 +23,8 @@ def test_label_of_missing_values(value):
     ("value", "label"),
     [
         ("B cell", "B cell"),
+        ("None", "None"),
+        ("NA", "NA"),
         (" x ", "x"),
         (3, "3"),
         (3.0, "3"),

@@ -117,7 +117,7 @@ def test_genes_the_model_does_not_have_count_for_the_total_only(model, query):
 
 def test_missing_genes_are_named(model, query):
     fewer = query[:, [f"gene_{i}" for i in range(3, 40)]].copy()
-    with pytest.warns(UserWarning) as caught:
+    with pytest.warns(UserWarning, match="genes") as caught:
         predicted = model.predict_phenotype(fewer)
     of_totals, of_genes = (str(w.message) for w in caught)
     assert of_totals.startswith("The genes of these data had 93% of the counts in training: total counts of cells")

@@ -11,11 +11,12 @@ from polygene_scverse._constants import RANK
 from polygene_scverse._layout import TokenLayout
 from polygene_scverse.data.feed._batch import make_batch
 from polygene_scverse.data.feed._masking import show_all
-from polygene_scverse.data.read._binning import detect_scale, digitize, make_edges
+from polygene_scverse.data.read._binning import digitize, make_edges
 from polygene_scverse.data.read._expression import Expression
 from polygene_scverse.data.read._phenotypes import encode_all
 from polygene_scverse.data.read._ranking import genes_by_rank
-from polygene_scverse.data.read._source import iterate_rows, read_rows
+from polygene_scverse.data.read._scale import OURS
+from polygene_scverse.data.read._source import read_rows
 from polygene_scverse.data.read._tokens import Tokenizer
 from polygene_scverse.model.original._files import (
     CATEGORY_FILES,
@@ -50,7 +51,7 @@ def vectors_batch(adata, folder, binning, n_bins, without=()):
     x = Expression.of(adata).matrix
     words, categories = read_vocabulary(folder)
     layout = TokenLayout.from_vocabulary(words, categories, genes_by_rank(adata.var[RANK], N_GENES), n_bins)
-    tokenizer = Tokenizer.match(layout.genes, adata.var_names, "log1p", make_edges(binning, n_bins, x.data))
+    tokenizer = Tokenizer.match(layout.genes, adata.var_names, OURS, make_edges(binning, n_bins, x.data))
     cells = tokenizer(read_rows(x, np.arange(adata.n_obs)))
     columns = {ORIGINAL_COLUMNS[name]: known for name, known in categories.items()}
     codes, unseen = encode_all(adata.obs.drop(columns=list(without)), columns)
@@ -117,9 +118,8 @@ def test_layout_expresses_the_vocabulary(original):
 
 def test_strict_reading_refuses_the_infinite_value(original):
     adata = ad.read_h5ad(original.cells)
-    x = Expression.of(adata).matrix
     with pytest.raises(ValueError, match=r"`adata`: 1 values of adata\.X are infinite"):
-        detect_scale(block.data for block in iterate_rows(x, np.arange(adata.n_obs)))
+        Expression.of(adata).rows(np.arange(adata.n_obs))
 
 
 # the same reader without the original's files

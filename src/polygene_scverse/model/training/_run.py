@@ -80,7 +80,7 @@ class TrainingRun:
     checkpoints
         Where checkpoints are saved, if anywhere.
     on_begin
-        Called once when all was checked and the weights are about to change: what was fitted to them is no longer
+        Called when all was checked and the weights are about to change, again where training begins anew: what was fitted to them is no longer
         valid from then on. An error in the very first step may still leave them as they were, see `changed`.
 
     Raises
@@ -184,7 +184,6 @@ class TrainingRun:
             self.splitter.train_dataloader()  # it refuses sizes that cannot be
             if self.on_begin is not None:
                 self.on_begin()
-                self.on_begin = None
             model.module.train()  # a trained model is in eval mode, and Lightning keeps the mode it finds
             self.runner()
         model.first_process = self.runner.trainer.is_global_zero
