@@ -9,8 +9,8 @@ from polygene_scverse.cli._train_arguments import (
     masking_of,
     model_arguments,
     n_genes_of,
-    said,
     train_arguments,
+    without_none,
 )
 from polygene_scverse.cli._train_settings import TrainSettings
 from polygene_scverse.data.feed._masking import MaskingRates
@@ -62,8 +62,8 @@ def test_what_is_said_is_passed_under_its_name():
     }
 
 
-def test_said():
-    assert said({"a": None, "b": 0, "c": False}) == {"b": 0, "c": False}
+def test_without_none():
+    assert without_none({"a": None, "b": 0, "c": False}) == {"b": 0, "c": False}
     assert model_arguments(TrainSettings()) is None
 
 

@@ -15,7 +15,7 @@ from polygene_scverse.cli._errors import UserError
 from polygene_scverse.cli._loggers import make_logger
 from polygene_scverse.cli._models import read_model
 from polygene_scverse.cli._settings import EvaluateSettings, needed
-from polygene_scverse.cli._train_arguments import said
+from polygene_scverse.cli._train_arguments import without_none
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,7 +54,7 @@ def score_files(model: Polygene, files: Sequence[Path], **arguments: Any) -> Tok
     """Counts of hidden tokens of all files, one after the other; expression stays on disk where it can."""
     from polygene_scverse.model import TokenCounts
 
-    arguments = said(arguments)
+    arguments = without_none(arguments)
     return TokenCounts.total([model.count_hidden_tokens(read_cells(path, backed=True), **arguments) for path in files])
 
 
@@ -102,7 +102,7 @@ def _masking(s: EvaluateSettings) -> dict[str, Any] | str | None:
         return s.masking
     resolve_rates(s.masking)
     values = {"expressed": s.mask_genes, "not_expressed": s.mask_genes, "hide_each": s.mask_phenotypes}
-    return asdict(ORIGINAL_RATES) | said(values)
+    return asdict(ORIGINAL_RATES) | without_none(values)
 
 
 def _plain(names: Sequence[str]) -> dict[str, str]:

@@ -109,9 +109,9 @@ def add_command(
     def command(**values: Any) -> None:
         with exits(debug=values.pop("debug")):
             values.pop("config")
-            said = [flag for key, flag in unused.items() if values.pop(key) is not None]
-            if said:
-                typer.echo(f"Warning: not needed, because the saved model knows: {', '.join(said)}.", err=True)
+            needless = [flag for key, flag in unused.items() if values.pop(key) is not None]
+            if needless:
+                typer.echo(f"Warning: not needed, because the saved model knows: {', '.join(needless)}.", err=True)
             run(settings(**merged(values)))
 
     parameters = [

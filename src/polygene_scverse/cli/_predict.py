@@ -11,7 +11,7 @@ from polygene_scverse._files import replace_file
 from polygene_scverse.cli._cells import find_files, plan_outputs, read_cells, split_list, write_cells
 from polygene_scverse.cli._models import read_model
 from polygene_scverse.cli._settings import EmbedSettings, PredictSettings, needed
-from polygene_scverse.cli._train_arguments import said
+from polygene_scverse.cli._train_arguments import without_none
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,7 +30,7 @@ def predict(s: PredictSettings) -> None:
         from polygene_scverse._constants import confidence_key, prediction_key
 
         names = split_list(s.phenotypes) or list(model.layout.phenotype_names)
-        arguments = said({"balance": s.balance, "given": split_list(s.given), "batch_size": s.batch_size})
+        arguments = without_none({"balance": s.balance, "given": split_list(s.given), "batch_size": s.batch_size})
         tl.predict_phenotype(adata, model=model, phenotypes=names, **arguments)
         return adata.obs[[key(name) for name in names for key in (prediction_key, confidence_key)]]
 
@@ -47,7 +47,7 @@ def embed(s: EmbedSettings) -> None:
         from polygene_scverse._constants import EMBEDDING, EMBEDDING_UMAP
 
         arguments = {"pooling": s.pooling, "umap": s.umap, "n_neighbors": s.n_neighbors, "seed": s.seed}
-        tl.embed(adata, model=model, **said({**arguments, "batch_size": s.batch_size}))
+        tl.embed(adata, model=model, **without_none({**arguments, "batch_size": s.batch_size}))
         parts = {"dim": adata.obsm[EMBEDDING]}
         if s.umap is not False and EMBEDDING_UMAP in adata.obsm:
             parts["umap"] = adata.obsm[EMBEDDING_UMAP]

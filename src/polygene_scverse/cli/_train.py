@@ -16,7 +16,7 @@ from polygene_scverse.cli._cells import check_folder, find_files, read_cells
 from polygene_scverse.cli._errors import UserError
 from polygene_scverse.cli._loggers import make_logger
 from polygene_scverse.cli._settings import needed
-from polygene_scverse.cli._train_arguments import columns_of, said, train_arguments
+from polygene_scverse.cli._train_arguments import columns_of, train_arguments, without_none
 from polygene_scverse.cli._train_settings import TrainSettings
 
 BATCH_SIZE = 16
@@ -82,7 +82,9 @@ def _checkpoints(s: TrainSettings, files: Sequence[Path], output: Path) -> dict[
         per_step = (s.batch_size or BATCH_SIZE) * (s.accumulate or 1)
         steps = max(1, round(steps * math.ceil(count_cells(files) / per_step)))
     every_steps = None if steps is None else int(steps)
-    return said({"folder": folder, "every_epochs": s.save_epochs, "every_steps": every_steps, "resume": s.resume})
+    return without_none(
+        {"folder": folder, "every_epochs": s.save_epochs, "every_steps": every_steps, "resume": s.resume}
+    )
 
 
 def count_cells(files: Sequence[Path]) -> int:

@@ -40,7 +40,7 @@ def train_arguments(s: TrainSettings) -> dict[str, Any]:
         "masking": masking_of(s),
         "max_epochs": s.max_epochs,
         "batch_size": s.batch_size,
-        "plan_kwargs": said(plan) or None,
+        "plan_kwargs": without_none(plan) or None,
         "early_stopping": s.early_stopping,
         "accumulate_grad_batches": s.accumulate,
         "seed": s.seed,
@@ -53,10 +53,10 @@ def train_arguments(s: TrainSettings) -> dict[str, Any]:
     }
     if s.devices is not None:
         arguments["devices"] = s.devices
-    return said(arguments)
+    return without_none(arguments)
 
 
-def said(values: dict[str, Any]) -> dict[str, Any]:
+def without_none(values: dict[str, Any]) -> dict[str, Any]:
     """The values that are not None."""
     return {key: value for key, value in values.items() if value is not None}
 
@@ -66,7 +66,7 @@ def model_arguments(s: TrainSettings) -> dict[str, Any] | None:
     loss = {"phenotype_weight": s.phenotype_weight, "bin_width": s.bin_width, "label_smoothing": s.label_smoothing}
     names = ("n_bins", "size", "n_hidden", "n_layers", "n_heads", "n_intermediate", "dropout", "linear_path")
     values = {name: getattr(s, name) for name in names}
-    return said({**values, "binning": binning_of(s), "loss": said(loss) or None}) or None
+    return without_none({**values, "binning": binning_of(s), "loss": without_none(loss) or None}) or None
 
 
 def n_genes_of(s: TrainSettings) -> int | None:
@@ -116,8 +116,8 @@ def masking_of(s: TrainSettings) -> dict[str, Any] | str | None:
         "max_genes": s.max_genes,
     }
     if s.masking is not None:
-        return asdict(resolve_rates(s.masking)) | said(values)
-    return said(values) or None
+        return asdict(resolve_rates(s.masking)) | without_none(values)
+    return without_none(values) or None
 
 
 def _number(text: str) -> float:

@@ -134,7 +134,7 @@ class NetworkSettings(DataSettings):
 class TrainSettings(NetworkSettings):
     """Train a model.
 
-    What is not said is as in `pgs.tl.train`; the same seed gives the same model.
+    Unset options are as in `pgs.tl.train`; the same seed gives the same model.
     """
 
     masking: Annotated[str | None, option("original: its rates.", "--masking", panel=HIDING)] = None

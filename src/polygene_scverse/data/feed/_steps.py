@@ -73,11 +73,11 @@ class StepLoader:
         for batch in self.loader:
             step.append(batch)
             if len(step) == self.parts:
-                yield from self._told(step)
+                yield from self._with_denominators(step)
                 step = []
-        yield from self._told(step)
+        yield from self._with_denominators(step)
 
-    def _told(self, step: list[Batch]) -> list[Batch]:
+    def _with_denominators(self, step: list[Batch]) -> list[Batch]:
         if not step:
             return []
         denominators = torch.stack([count_asked(batch) for batch in step]).sum(0).float() / self.parts  # (1 + P,)

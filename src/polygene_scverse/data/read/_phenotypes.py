@@ -85,14 +85,16 @@ def warn_of_words(columns: Mapping[str, pd.Series], missing: str | Sequence[str]
     """
     if missing is not None:
         return
-    said = []
+    sentences = []
     for words, what in ((MISSING_WORDS, "read as missing"), (DOUBTFUL_WORDS, "kept as a label")):
         for name, column in columns.items():
-            said += [f"{label!r} of {n} cells in {name!r} is {what}" for label, n in words_found(column, words).items()]
-    if said:
+            sentences += [
+                f"{label!r} of {n} cells in {name!r} is {what}" for label, n in words_found(column, words).items()
+            ]
+    if sentences:
         warnings.warn(
-            f"{'; '.join(said)}. Name further labels that mean no value in missing=, such as missing=['none']; with "
-            "missing=[] every label is kept.",
+            f"{'; '.join(sentences)}. Name further labels that mean no value in missing=, such as missing=['none']; "
+            "with missing=[] every label is kept.",
             UserWarning,
             stacklevel=4,
         )

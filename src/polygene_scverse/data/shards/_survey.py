@@ -178,10 +178,10 @@ def warn_unmeasured(shards: ShardSet, genes: Sequence[str], tokenizers: Sequence
         if not t.measured.all()
     }
     if absent:
-        said = [f"{name} lacks {n}" for name, n in absent.items()]
+        lacking = [f"{name} lacks {n}" for name, n in absent.items()]
         warnings.warn(
             f"Some of the {len(genes)} genes are unmeasured in {len(absent)} of {len(shards.files)} files: "
-            f"{shorten(said, 4)}. They are left out there, which is not the same as not expressed.",
+            f"{shorten(lacking, 4)}. They are left out there, which is not the same as not expressed.",
             UserWarning,
             stacklevel=4,
         )

@@ -251,10 +251,10 @@ def _check_shapes(found: Mapping[str, tuple[int, ...]], shapes: Mapping[str, tup
             if name in found and found[name] != shape
         ],
     }
-    said = [f"{kind}: {shorten(names)}" for kind, names in problems.items() if names]
-    if said:
+    lines = [f"{kind}: {shorten(names)}" for kind, names in problems.items() if names]
+    if lines:
         raise ValueError(
-            f"`folder`: the weights are not those that {CONFIG_FILE} describes. {'; '.join(said)}. Pass a checkpoint "
+            f"`folder`: the weights are not those that {CONFIG_FILE} describes. {'; '.join(lines)}. Pass a checkpoint "
             "of the original's GeneBertForMaskedLM (Hugging Face BERT with a masked-language head)."
         )
 

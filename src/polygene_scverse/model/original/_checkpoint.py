@@ -218,8 +218,8 @@ def _registry(
     categories = {columns[slot.name]: list(slot.categories) for slot in layout.phenotypes}
     if len(categories) < len(keys):
         raise ValueError(f"`columns`: two phenotypes have the same obs column in {keys}. Pass one for each.")
-    said = {"phenotype_keys": keys, "layer": layer, "use_raw": use_raw, "ordered": None, "missing": None}
-    args = cls._get_setup_method_args(cls=cls, adata=None, **said)
+    arguments = {"phenotype_keys": keys, "layer": layer, "use_raw": use_raw, "ordered": None, "missing": None}
+    args = cls._get_setup_method_args(cls=cls, adata=None, **arguments)
     return registry_without_data(
         AnnDataManager(setup_method_args=args).registry,
         [

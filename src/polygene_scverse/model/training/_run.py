@@ -80,8 +80,9 @@ class TrainingRun:
     checkpoints
         Where checkpoints are saved, if anywhere.
     on_begin
-        Called when all was checked and the weights are about to change, again where training begins anew: what was fitted to them is no longer
-        valid from then on. An error in the very first step may still leave them as they were, see `changed`.
+        Called when all was checked and the weights are about to change, again where training begins anew: what was
+        fitted to them is no longer valid from then on. An error in the very first step may still leave them as they
+        were, see `changed`.
 
     Raises
     ------
