@@ -8,6 +8,7 @@ import anndata as ad
 import lightning.pytorch as pl
 import mudata as md
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -128,7 +129,7 @@ def test_what_was_decided_is_told_before_the_training(simulated):
     assert decisions.model is model
     for rows, kept in zip(decisions.rows, (model.train_indices, model.validation_indices), strict=True):
         np.testing.assert_array_equal(rows, kept)
-    assert (decisions.scale, decisions.place, decisions.n_vars) == ("counts", "adata.layers['counts']", 60)
+    assert (decisions.scale.kind, decisions.place, decisions.n_vars) == ("counts", "adata.layers['counts']", 60)
     labels = simulated.obs["cell_type"].cat.codes.to_numpy()
     np.testing.assert_array_equal(decisions.codes["cell_type"], labels[decisions.rows[0]])
     assert set(decisions.codes) == set(KEYS)
@@ -178,8 +179,8 @@ def test_what_was_decided_of_files_is_told(simulated, write_files):
     told, shards = [], ShardSet.open(write_files(simulated), KEYS)
     model = train_on_files(shards, phenotypes=KEYS, n_genes=20, tell=told.append, **QUIET)
     (decisions,) = told
-    assert decisions.model is model
-    assert (decisions.scale, decisions.place, decisions.n_vars) == ("counts", "X of 3 files", 60)
+    assert (decisions.model.genes, decisions.model.categories) == (model.genes, model.categories)  # now without data
+    assert (decisions.scale.kind, decisions.place, decisions.n_vars) == ("counts", "X of 3 files", 60)
     labels = simulated.obs["cell_type"].cat.codes.to_numpy()
     np.testing.assert_array_equal(decisions.codes["cell_type"], labels[decisions.rows[0]])
 
@@ -205,10 +206,11 @@ def test_share_held_out(n_obs, group_key, expected, monkeypatch):
     class Asked(Exception):  # noqa: N818
         pass
 
-    def ask(data, group_key, validation_size, split, seed):
+    def ask(data, group_key, validation_size, split, seed, names):
         raise Asked(validation_size)
 
     monkeypatch.setattr(_recipe, "resolve_split", ask)
+    shards = SimpleNamespace(n_obs=n_obs, obs=pd.DataFrame({"sex": ["female", "male"]}))
     with pytest.raises(Asked) as asked:
-        train_on_files(SimpleNamespace(n_obs=n_obs), group_key=group_key, validation_size=0.1)
+        train_on_files(shards, group_key=group_key, validation_size=0.1)
     assert asked.value.args == (expected,)

@@ -33,8 +33,10 @@ def test_what_is_recorded_stays_and_blanks_are_predicted(trained):
 
 def test_words_for_missing_are_blanks(trained):
     cells, _ = trained
+    cells.obs["sex"] = cells.obs["sex"].fillna("unknown")
     pgs.tl.fill_phenotype(cells, phenotypes="sex")
     blank = cells.obs["sex"] == "unknown"
+    assert blank.sum() == 9
     assert set(cells.obs["polygene_sex_filled"].cat.categories) == {"female", "male"}
     assert cells.obs["polygene_sex_filled_probability"].notna().tolist() == blank.tolist()
     assert FILLED not in cells.obs

@@ -216,6 +216,7 @@ def test_scores_are_made_for_each_phenotype():
         "cell_type_macro_f1",
         "sex_accuracy",
         "sex_macro_f1",
+        "gene_nll",
         "gene_accuracy",
         "gene_accuracy_expressed",
     ]

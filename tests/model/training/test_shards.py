@@ -6,6 +6,7 @@ import torch
 
 from polygene_scverse.abilities import _calibrate
 from polygene_scverse.data.feed._masking import MaskingRates
+from polygene_scverse.data.read._scale import COUNTS
 from polygene_scverse.data.shards import _feed
 from polygene_scverse.data.shards._shard_set import ShardSet
 from polygene_scverse.fit._linear_path import N_FOLDS, fit_discriminants
@@ -36,7 +37,7 @@ def untrained(paths, genes, **kwargs):
 
 def cells_of(model, shards, buffer_cells=1000, rows=SPLIT, binning=None):
     where = {"binning": binning or model.binning_, "groups": None, "buffer_cells": buffer_cells}
-    return read_shards(shards, rows, model.layout, model._columns, "counts", **where)
+    return read_shards(shards, rows, model.layout, model._columns, [COUNTS] * len(shards.files), **where)
 
 
 def of_files(paths, genes, buffer_cells=1000, rows=SPLIT, seed=0, max_epochs=1, limit=1.0, workers=0, **kwargs):
