@@ -477,7 +477,7 @@ def _whole_totals(targets: NDArray[np.float64], units: NDArray[np.float64], fewe
         alive = alive[misses[alive] <= MIXED * len(units)]
         if not len(alive):
             break
-    fits[alive] = used[alive] >= fewest
+    fits[alive] = (used[alive] >= fewest) & (misses[alive] <= MIXED * used[alive])  # of those that tell
     return fits
 
 
