@@ -62,7 +62,7 @@ def test_as_scikit_learn_counts_collected_answers(trained_model, query, masking,
 
 
 def test_names_of_the_tables(trained_model, cells):
-    counts = trained_model.count_hidden_tokens(cells(20, 36))
+    counts = trained_model.count_hidden_tokens(cells(20, 40))
     assert list(counts.genes.index) == [f"bin {b}" for b in range(10)]
     assert list(counts.expressed.columns) == [f"bin {b}" for b in range(1, 10)]
     assert (counts.genes.index.name, counts.genes.columns.name) == ("hidden", "guessed")
@@ -84,24 +84,24 @@ def test_figures_are_those_of_the_validation(trained, n_bins):
 
 
 def test_batches_change_nothing(trained_model, cells):
-    one, many = (trained_model.count_hidden_tokens(cells(40, 36), batch_size=b) for b in (1, 64))
+    one, many = (trained_model.count_hidden_tokens(cells(40, 40), batch_size=b) for b in (1, 64))
     pd.testing.assert_frame_equal(one.genes, many.genes)
     assert one.zero_offset == pytest.approx(many.zero_offset)
 
 
 def test_another_seed_hides_other_words(trained_model, cells):
-    one, other = (trained_model.count_hidden_tokens(cells(40, 36), seed=seed) for seed in (0, 1))
+    one, other = (trained_model.count_hidden_tokens(cells(40, 40), seed=seed) for seed in (0, 1))
     assert not one.genes.equals(other.genes)
 
 
 def test_the_offset_is_the_log_of_the_sampling_ratio(trained_model, cells):
     rates = {"expressed": 0.5, "not_expressed": 0.1, "gene_dropout": 0.0}
-    assert trained_model.count_hidden_tokens(cells(30, 36), masking=rates).zero_offset == pytest.approx(np.log(0.2))
-    assert trained_model.count_hidden_tokens(cells(30, 36), masking="original").zero_offset == 0
+    assert trained_model.count_hidden_tokens(cells(30, 40), masking=rates).zero_offset == pytest.approx(np.log(0.2))
+    assert trained_model.count_hidden_tokens(cells(30, 40), masking="original").zero_offset == 0
 
 
 def test_missing_and_shown_values_are_not_counted(trained_model, cells):
-    adata = cells(40, 36)
+    adata = cells(40, 40)
     adata.obs.iloc[:13, list(adata.obs).index("sex")] = np.nan
     hidden = trained_model.count_hidden_tokens(adata, masking={"hide_all": 1.0}).phenotypes["sex"]
     assert hidden.to_numpy().sum() == 27
@@ -110,14 +110,14 @@ def test_missing_and_shown_values_are_not_counted(trained_model, cells):
 
 
 def test_some_cells(trained_model, cells):
-    adata = cells(40, 36)
+    adata = cells(40, 40)
     some = trained_model.count_hidden_tokens(adata, indices=[3, 8, 11], masking={"hide_all": 1.0})
     assert some.phenotypes["sex"].to_numpy().sum() == 3
 
 
 @pytest.mark.parametrize("mode", [True, False], ids=["train", "eval"])
 def test_the_mode_is_given_back(trained_model, cells, mode):
-    adata = cells(20, 36)
+    adata = cells(20, 40)
     expected = trained_model.count_hidden_tokens(adata).genes
     trained_model.module.train(mode)
     pd.testing.assert_frame_equal(trained_model.count_hidden_tokens(adata).genes, expected)
@@ -139,19 +139,19 @@ def test_memory_does_not_grow_with_hidden_words(trained_model, cells, monkeypatc
     every = {"expressed": 1.0, "not_expressed": 1.0, "gene_dropout": 0.0}  # 36 words a cell
 
     def peak(n_obs):
-        adata = cells(n_obs, 36)
+        adata = cells(n_obs, 40)
         tracemalloc.start()
         trained_model.count_hidden_tokens(adata, masking=every, batch_size=10)
         found = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         return found
 
-    peak(50)  # what is allocated once
-    assert peak(1200) - peak(200) < 1000 * 36  # a byte per token; an answer alone takes eight
+    peak(2400)  # what is allocated once
+    assert peak(2400) - peak(1200) < 1200 * 36  # a byte per token; an answer alone takes eight
 
 
 def test_the_total_of_two_files(trained_model, cells):
-    first, second = cells(30, 36), cells(25, 36, seed=2)
+    first, second = cells(30, 40), cells(25, 40, seed=2)
     rates = {"expressed": 0.5, "not_expressed": 0.1, "gene_dropout": 0.0, "hide_all": 1.0}
     parts = [trained_model.count_hidden_tokens(adata, masking=rates) for adata in (first, second)]
     total = TokenCounts.total(parts)

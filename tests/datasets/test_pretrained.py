@@ -99,7 +99,7 @@ def test_an_archive_of_a_checkpoint_is_read_as_a_model(get, tmp_path):
     folder = get(zipped({f"checkpoint-7/{file.name}": file.read_bytes() for file in (tmp_path / "saved").iterdir()}))
     assert folder.name == "checkpoint-7"
     model = Polygene.from_original(folder, vocabulary=vocabulary, genes=list("ABCDE"))
-    cells = AnnData(np.array([[0.5, 0, 2, 0, 3], [0, 1.5, 0, 0, 0]], np.float32), var=pd.DataFrame(index=list("EDCBA")))
+    cells = AnnData(np.array([[1, 0, 2, 0, 3], [0, 4, 0, 0, 0]], np.float32), var=pd.DataFrame(index=list("EDCBA")))
     predicted = model.predict_phenotype(cells)
     assert {name: list(table) for name, table in predicted.items()} == model.categories
     assert model.categories["cell_type"] == ["cell_type 0", "cell_type 1"]

@@ -10,6 +10,7 @@ from polygene_scverse.data.feed._masking import MaskingRates
 from polygene_scverse.data.feed._table import CellTable
 from polygene_scverse.data.read import _expression
 from polygene_scverse.data.read._binning import digitize
+from polygene_scverse.data.read._scale import OURS
 from polygene_scverse.data.read._tokens import Cells
 from polygene_scverse.data.shards._feed import ShardFeed
 from polygene_scverse.data.shards._shard_set import ShardSet
@@ -78,7 +79,7 @@ def feed_of(trained_model, write_files):
     def feed_of(adata, **kwargs):
         layout, columns = trained_model.layout, trained_model.categories
         shards = ShardSet.open(write_files(adata, (0, 20, 27, 50), **kwargs), list(columns))
-        tokenizers = tokenizers_of(shards, layout.genes, "log1p", np.array(trained_model.edges_))
+        tokenizers = tokenizers_of(shards, layout.genes, [OURS] * 3, np.array(trained_model.edges_))
         return ShardFeed(shards, np.arange(50), layout, columns, tokenizers)
 
     return feed_of
