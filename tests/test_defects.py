@@ -37,7 +37,7 @@ ELSEWHERE = {
     ],
     "NaN becomes the top bin, a negative value is a KeyError": [
         "abilities/test_predict.py::test_expression_of_another_kind_is_refused",
-        "data/read/test_binning.py::test_other_scales_are_refused",
+        "data/read/test_scale.py::test_refused_with_the_right_remedy",
     ],
     "missing or unseen labels crash": [
         "model/training/test_training_state.py::test_unknown_labels_train",

@@ -50,7 +50,7 @@ VERBS = {
     "prepare": lambda a, m: pgs.pp.prepare(a, batch_key="donor"),
     "confounding": lambda a, m: pgs.pp.confounding(a, group_key="donor"),
     "evaluate": lambda a, m: pgs.tl.evaluate(
-        a, phenotypes=["cell_type"], group_key="donor", rivals="majority", n_bootstrap=5, train_kwargs=FEW
+        a, phenotypes=["cell_type"], group_key="donor", baselines="majority", n_bootstrap=5, train_kwargs=FEW
     ),
     "audit": lambda a, m: pgs.tl.audit(
         a, phenotypes=["cell_type"], sample_key="donor", n_folds=2, max_epochs=1, train_kwargs={"n_genes": 20}

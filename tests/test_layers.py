@@ -75,7 +75,7 @@ HEAVY_OF = {
 """Which of the heavy packages a room may import."""
 
 TORCH_IN_DATA = {"feed/_loader", "read/_fields", "feed/_steps", "shards/_loader"}
-TESTS_OF_THE_WHOLE = {"test_api", "test_defects", "test_layers", "test_migration"}
+TESTS_OF_THE_WHOLE = {"test_api", "test_defects", "test_hostile_input", "test_layers", "test_migration"}
 
 
 def room_of(path):
@@ -119,8 +119,8 @@ def classes():
 def names_after(tree, owners, context):
     """Attributes that are read from, or written to, ``self`` or ``cls``, where that is the first argument."""
     methods = (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef))
-    methods = [node for node in methods if node.args.args and node.args.args[0].arg in owners]
-    for method, node in ((method, node) for method in methods for node in ast.walk(method)):
+    with_owner = [method for method in methods if method.args.args and method.args.args[0].arg in owners]
+    for method, node in ((m, node) for m in with_owner for node in ast.walk(m)):
         owner = getattr(node, "value", None)
         if isinstance(node, ast.Attribute) and isinstance(node.ctx, context) and isinstance(owner, ast.Name):
             yield from [node.attr] * (owner.id == method.args.args[0].arg)
