@@ -21,10 +21,8 @@ def model():
 
 def test_registry_is_read_where_scvi_keeps_it(model):
     assert field_state(model.registry_, PHENOTYPE_FIELD)["categories"] == {"sex": ["sex_0", "sex_1"]}
-    assert setup_args(model.registry_) == {
-        **{"phenotype_keys": ["sex"], "layer": None, "use_raw": False, "ordered": None},
-        "missing": None,
-    }
+    rest = {"layer": None, "use_raw": False, "ordered": None, "missing": None}
+    assert setup_args(model.registry_) == {"phenotype_keys": ["sex"], **rest}
 
 
 def test_file_names_are_scvis(model, tmp_path):

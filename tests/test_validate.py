@@ -1,3 +1,6 @@
+import re
+
+import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
@@ -14,7 +17,9 @@ def test_shorten(items, text):
     assert v.shorten(items, limit=2) == text
 
 
-@pytest.mark.parametrize("value", [None, np.nan, pd.NA, pd.NaT, "", "  ", "Unknown", "n/a", "nan", "<NA>"])
+@pytest.mark.parametrize(
+    "value", [None, np.nan, pd.NA, pd.NaT, "", "  ", "Unknown", "N/A", "n/a", "nan", "unassigned", "<NA>"]
+)
 def test_label_of_missing_values(value):
     assert v.label_of(value) is None
 
@@ -36,10 +41,17 @@ def test_label_of_missing_values(value):
         (0, "0"),
         (0.0, "0"),
         ("naive", "naive"),
+        ([1, None], "[1, None]"),
     ],
 )
 def test_label_of_values(value, label):
     assert v.label_of(value) == label
+
+
+@pytest.mark.parametrize("missing", [(), {"none", "unknown"}], ids=["no words", "words"])
+def test_words_that_mean_no_value_are_those_that_are_passed(missing):
+    found = [v.label_of(value, missing) for value in (None, np.nan, " ", "None", "Unknown", "n/a")]
+    assert found == [None, None, None, *([None, None] if missing else ["None", "Unknown"]), "n/a"]
 
 
 def test_accepted():
@@ -63,12 +75,42 @@ def test_names_that_repeat():
     names = pd.Index(["a", "b", "a", "a", "b", "c"])
     with pytest.raises(ValueError, match=r"2 names occur more than once in adata.raw.var_names, e.g. \['a', 'b'\]"):
         v.check_unique_names(names, "adata.raw.var_names")
+    for what, remedy in (("adata.var_names", "Call adata.var_names"), ("adata.raw.var_names", "raw.var_names")):
+        with pytest.raises(ValueError, match=rf"{re.escape(remedy)}_make_unique\(\).*, or drop the duplicates"):
+            v.check_unique_names(names, what)
 
 
 def test_columns(simulated):
     v.check_columns(["sex"], simulated, "group_key", list)
     with pytest.raises(KeyError, match=r"`group_key`: \['x'\] not among .* look like phenotypes: \['sex'\]"):
         v.check_columns(["sex", "x"], simulated, "group_key", lambda obs: ["sex"])
+
+
+def test_columns_of_labels():
+    obs = pd.DataFrame({"x": ["a", None], "y": [1.5, 2.0], "lists": [["a"], {"b"}]})
+    pd.testing.assert_series_equal(v.check_labels(obs, "x", "given"), obs["x"])
+    pd.testing.assert_series_equal(v.check_labels(obs, "y", "given"), obs["y"])
+    with pytest.raises(ValueError, match=r"`given`: adata\.obs\['lists'\] holds values of the type list or set"):
+        v.check_labels(obs, "lists", "given")
+    with pytest.raises(ValueError, match=r"`given`: adata\.obs has 2 columns called 'x', but one is needed"):
+        v.check_labels(pd.concat([obs, obs], axis=1), "x", "given")
+
+
+def test_columns_that_hold_no_labels_are_refused(simulated):
+    simulated.obs["lists"] = [[1]] * simulated.n_obs
+    with pytest.raises(ValueError, match=r"`group_key`: .*holds values of the type list"):
+        v.check_columns(["sex", "lists"], simulated, "group_key", list)
+
+
+def test_only_a_slice_of_a_file_cannot_be_written_to(simulated, tmp_path):
+    v.check_writable(simulated)
+    v.check_writable(simulated[:5])
+    simulated.write_h5ad(tmp_path / "cells.h5ad")
+    backed = ad.read_h5ad(tmp_path / "cells.h5ad", backed="r")
+    v.check_writable(backed)
+    with pytest.raises(ValueError, match="`adata`: found a slice of a backed file"):
+        v.check_writable(backed[:5])
+    backed.file.close()
 
 
 def test_choice():
