@@ -33,8 +33,8 @@ def generate(
     are drawn independently of each other. A bin stands for its mean expression among the training cells of these
     phenotypes, from which counts follow at the depth of the cell.
 
-    Means of the phenotypes are kept, correlations of genes within them hardly: on kang18 a random forest tells such cells
-    from real ones, and a Gaussian copula of each class is nearer to them (``benchmarks/results/generation.md``).
+    Means of the phenotypes are kept, correlations of genes within them hardly: on kang18 a random forest tells such
+    cells from real ones, and a Gaussian copula of each class is nearer to them (``benchmarks/results/generation.md``).
 
     Such cells repeat what the model learned of the training cells. They are no new evidence: do not test hypotheses on
     them, and do not take them for cells of donors or conditions that nobody measured. They are not anonymous either:
