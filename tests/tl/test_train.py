@@ -36,6 +36,21 @@ def test_the_summary_says_what_was_decided(cells, small, capsys):
         assert word in said
 
 
+@pytest.mark.filterwarnings("ignore:'unknown' of:UserWarning")
+def test_final_scores_are_said_and_noted(cells, small, capsys):
+    names = ["cell_type", "sex"]
+    model = pgs.tl.train(cells, phenotypes=names, **{**small, "verbose": True})
+    said = " ".join(capsys.readouterr().out.split())
+    history = pgs.get.history(cells)
+    for name in names:
+        accuracy, f1 = (model.history_[f"{name}_{score}_final"].iloc[0, 0] for score in ("accuracy", "macro_f1"))
+        expected = f"{name}: the finished model has accuracy {accuracy:.3f} and macro-F1 {f1:.3f} on the held-out cells"
+        assert expected in said
+        assert history[f"{name}_accuracy_final"].isna().tolist() == [True, False]
+        assert history[f"{name}_accuracy_final"].iloc[-1] == accuracy
+    assert history["gene_nll_validation"].notna().all()
+
+
 def test_whole_groups_are_held_out_and_genes_ranked_on_the_others(cells, small):
     model = pgs.tl.train(cells, phenotypes="cell_type", group_key="donor", n_genes=20, **small)
     donors = cells.obs["donor"].astype(str)
