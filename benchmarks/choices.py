@@ -27,24 +27,24 @@ import polygene_scverse as pgs
 from polygene_scverse._constants import N_GENES, RANK, TARGET_SUM
 from polygene_scverse.data.read._ranking import genes_by_rank
 from polygene_scverse.fit import _gene_scaler
-from polygene_scverse.model._linear_path import fit_path
+from polygene_scverse.fit._linear_path import fit_discriminants
 
 N_FOLDS = 3
 LINEAR = {
     "default": {},
     "counts per 10,000 in place of 1,000": {"LINEAR_SUM": TARGET_SUM},
-    "0.01 added to deviations in place of 0.2": {"LEAST_DEVIATION": 0.01},
+    "0.01 added to deviations in place of 0.2": {"ADDED_DEVIATION": 0.01},
     "shrinkage 0.4 in place of 0.6": {"shrinkage": 0.4},
     "shrinkage 0.8 in place of 0.6": {"shrinkage": 0.8},
     "1 cell at the mean of all in place of 5": {"prior_cells": 1.0},
     "20 cells at the mean of all in place of 5": {"prior_cells": 20.0},
-    "500 genes in place of 1,000": {"most_genes": 500},
-    "all genes in place of 1,000": {"most_genes": 10**6},
+    "500 genes in place of 1,000": {"max_genes": 500},
+    "all genes in place of 1,000": {"max_genes": 10**6},
     "2,000 genes to choose from in place of 3,000": {"N_GENES": 2000},
     "nothing of the log share in the logit in place of half": {"prior": 0.0},
     "all of the log share in the logit in place of half": {"prior": 1.0},
 }
-"""What is changed of the linear path, one thing at a time: arguments of `fit_path`, or constants of its expression."""
+"""What is changed of the linear path, one thing at a time: arguments of `fit_discriminants`, constants of its scaler."""
 BALANCES = (0.0, 0.25, 0.5)
 MODELS = {
     "both paths": {},
@@ -113,10 +113,10 @@ def expression(train: ad.AnnData, test: ad.AnnData, n_genes: int) -> tuple[np.nd
             sc.pp.normalize_total(side, target_sum=TARGET_SUM)
             sc.pp.log1p(side)
         side = side[:, genes].X.tocsr()
-        side.data = _gene_scaler.dilute(side.data)
+        side.data = _gene_scaler.rescale(side.data)
         sides.append(side)
     measured = np.ones(len(genes), dtype=bool)
-    statistics = _gene_scaler.GeneStatistics.of(sides[0], measured)
+    statistics = _gene_scaler.GeneScaler.fit(sides[0], measured)
     return tuple(statistics.standardise(side, measured) for side in sides)
 
 
@@ -134,7 +134,7 @@ def linear_rows(task: Task) -> list[dict]:
             for phenotype in task.phenotypes:
                 categories = categories_of(task, phenotype)
                 y, y_test = (codes_of(side, phenotype, categories) for side in (train, test))
-                path = fit_path(lambda rows, x=x: x[rows], y, len(categories), part, **arguments)
+                path = fit_discriminants(lambda rows, x=x: x[rows], y, len(categories), part, **arguments)
                 counts = np.bincount(y[y >= 0], minlength=len(categories))
                 scored[phenotype, name].add(y_test, softmax(path(x_test), axis=1), counts)
     return [{"data": task.name, "phenotype": p, "linear path": name, **s.scores()} for (p, name), s in scored.items()]

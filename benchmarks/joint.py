@@ -29,7 +29,6 @@ import pandas as pd
 import torch
 from _splits import DATA, TASKS, Task
 from choices import folds
-from polygene_scverse.model._temperature import fit_temperature
 from scipy.special import log_softmax, logsumexp
 from scipy.stats import pearsonr
 
@@ -39,6 +38,7 @@ from polygene_scverse.data.feed._batch import make_batch
 from polygene_scverse.data.feed._masking import Masking, MaskingRates, draw
 from polygene_scverse.data.feed._random import cell_keys, uniform
 from polygene_scverse.fit._bin_values import BinValues, fit_bin_values
+from polygene_scverse.fit._temperature import fit_temperature
 from polygene_scverse.model import Polygene
 
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
