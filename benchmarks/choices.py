@@ -44,7 +44,7 @@ LINEAR = {
     "nothing of the log share in the logit in place of half": {"prior": 0.0},
     "all of the log share in the logit in place of half": {"prior": 1.0},
 }
-"""What is changed of the linear path, one thing at a time: arguments of `fit_discriminants`, constants of its scaler."""
+"""What is changed of the linear path, one by one: arguments of `fit_discriminants`, constants of its scaler."""
 BALANCES = (0.0, 0.25, 0.5)
 MODELS = {
     "both paths": {},
