@@ -36,6 +36,32 @@ def test_expression_of_another_kind_is_refused(cells, model_of, value, match, de
         model_of(adata).train(max_epochs=1)
 
 
+@pytest.mark.parametrize("dense", [False, True], ids=["sparse", "dense"])
+def test_a_value_that_no_logarithm_has_is_refused(cells, model_of, dense):
+    adata = cells()
+    sc.pp.normalize_total(adata, target_sum=1e4)
+    sc.pp.log1p(adata)
+    x = adata.X.toarray()
+    x[3, 5] = 99.5
+    adata.X = x if dense else sp.csr_matrix(x)
+    with pytest.raises(
+        ValueError, match=r"adata\.X was read as log1p of .* has values that reach 99\.5, which such data"
+    ):
+        model_of(adata).train(max_epochs=1)
+
+
+def test_counts_of_which_one_has_decimals_are_counts(cells, model_of):
+    """As removal of ambient RNA leaves them."""
+    adata = cells()
+    x = adata.X.toarray()
+    x[3, 5] = 99.5
+    adata.X = x
+    model = model_of(adata)
+    model.train(max_epochs=1, enable_progress_bar=False)
+    values = model._cells(None).read_all().cells.matrix(40).toarray()
+    np.testing.assert_allclose(values, np.log1p(1e4 * x / x.sum(1, keepdims=True)), rtol=1e-5)
+
+
 def test_the_error_on_scaled_data_names_what_could_be_used(cells, model_of):
     adata = cells()
     adata.layers["counts"] = adata.X.copy()

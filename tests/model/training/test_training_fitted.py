@@ -65,6 +65,14 @@ def differ(a, b):
     )
 
 
+def test_a_failure_before_the_first_step_leaves_the_gene_decoder(trained, cells):
+    model = trained(cells(120))
+    before = {name: value.clone() for name, value in model.module.state_dict().items()}
+    failed(model, step=0, split=(np.arange(20, 120), np.arange(20)))
+    for name, value in model.module.state_dict().items():
+        assert torch.equal(value, before[name]), name
+
+
 # copies without data
 
 

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
+import torch
 from numpy.typing import NDArray
 
 from polygene_scverse._layout import TokenLayout
@@ -151,8 +152,11 @@ def train_model(
     counts = category_counts(train.codes, model.module.n_categories)
     pairs = category_pairs(train.codes, state.pairs)
     before, edges_before = replace(state), model.edges_
+    decoder, buffers_before = model.module.gene_decoder, dict[str, torch.Tensor]()
 
     def begin() -> None:
+        if decoder is not None and not buffers_before:  # the first time: it may begin anew
+            buffers_before.update((name, buffer.clone()) for name, buffer in decoder.named_buffers())
         state.invalidate(counts, pairs, cells.shares)
         fit_gene_decoder(model.module, train, seed)
 
@@ -175,6 +179,8 @@ def train_model(
         else:  # refused, or ended before the first step: all is as it was
             model.edges_ = edges_before
             vars(state).update(vars(before))
+            for name, buffer in buffers_before.items():
+                decoder.get_buffer(name).copy_(buffer)
     scores = fit_after_training(Engine(model.module), state, train, cells.validation, cells.groups, seed)
     model.history_ = with_final_scores(model.history_, scores)
 
