@@ -205,7 +205,7 @@ def check_key_added(key: str, like: str | None = None) -> None:
         Where it is an entry of ``uns["polygene"]``, the entry that is written by default.
     """
     check_plain_name(key, "key_added")
-    if like is not None and key != like and (key in NOTES or key == "balance"):
+    if like is not None and key != like and key in NOTES:
         raise ValueError(
             f"`key_added`: found {key!r}, but that entry of adata.uns[{UNS!r}] is written by another verb. Pass "
             "another name."

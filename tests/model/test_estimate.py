@@ -151,6 +151,14 @@ def test_arguments_that_cost_nothing_do_not_reach_the_training(simulated, measur
     pd.testing.assert_frame_equal(table, expected)
 
 
+def test_arguments_of_the_set_up_do_not_reach_the_training(simulated, measured):
+    simulated.obs["sex"] = simulated.obs["sex"].astype(object).fillna("unknown")
+    estimate_of(simulated, missing=[], ordered=[])
+    model, _, given = measured[0]
+    assert given == {}
+    assert model.categories["sex"] == ["female", "male", "unknown"]
+
+
 def test_the_data_are_left_alone(simulated, measured):
     before = simulated.copy()
     estimate_of(simulated)

@@ -49,6 +49,16 @@ def test_no_warning_where_there_is_no_reason(cells, small):
     assert set(model.fitted_.confounding["phenotypes"]) == {"cell_type", "sex"}
 
 
+def test_labels_that_the_model_keeps_are_counted(cells, small):
+    """And those that it reads as missing are not."""
+    cells.obs["sex"] = cells.obs["sex"].astype(object).fillna("unknown")
+    columns = {"phenotypes": ["cell_type", "sex"], "group_key": "donor", **small}
+    kept = pgs.tl.train(cells, missing=[], **columns).fitted_.confounding["phenotypes"]["sex"]
+    assert (kept["n_categories"], kept["n_cells"]) == (3, 300)
+    named = pgs.tl.train(cells, missing=["NA"], **columns).fitted_.confounding["phenotypes"]["sex"]
+    assert (named["n_categories"], named["n_cells"]) == (2, 291)
+
+
 def test_without_groups_nothing_is_said(confounded, small):
     model = pgs.tl.train(confounded, phenotypes=["cell_type", "disease"], **small)
     assert model.fitted_.confounding is None

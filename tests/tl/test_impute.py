@@ -69,3 +69,13 @@ def test_bad_input_leaves_the_data_alone(trained, kwargs, words):
         pgs.tl.impute(cells, **kwargs)
     assert not len(cells.layers)
     assert "impute" not in cells.uns["polygene"]
+
+
+def test_notes_of_the_user_are_not_lost(trained):
+    cells, model = trained
+    cells.uns["polygene"]["impute"] = "my own"
+    with pytest.raises(ValueError, match="was not written by the verb"):
+        pgs.tl.impute(cells, model=model)
+    assert not len(cells.layers)
+    with pytest.raises(ValueError, match="`key_added`: found 'impute'"):
+        pgs.tl.score_tokens(cells, model=model, key_added="impute")

@@ -64,6 +64,7 @@ def null_rows(
     """
     if not labels or n < 1:
         return []
+    adata = adata.to_memory() if adata.isbacked else adata
     rng, groups = np.random.default_rng(training.seed), group_codes(adata.obs, training.group_key)
     samples: dict[str, list[NDArray[np.float64]]] = {name: [] for name in labels}
     for i in range(n):
@@ -103,11 +104,17 @@ def draw_permutation(
 
 def with_labels(adata: AnnData, labels: Mapping[str, Labels]) -> AnnData:
     """The same expression with other labels in ``obs``."""
-    adata = adata.to_memory() if adata.isbacked else adata
     columns = {
         name: pd.Series(
             pd.Categorical.from_codes(label.codes, categories=pd.Index(label.categories)), index=adata.obs_names
         )
         for name, label in labels.items()
     }
-    return AnnData(adata.X, obs=adata.obs.assign(**columns), var=adata.var, layers=dict(adata.layers), raw=adata.raw)
+    return AnnData(
+        adata.X,
+        obs=adata.obs.assign(**columns),
+        var=adata.var,
+        uns=dict(adata.uns),
+        layers=dict(adata.layers),
+        raw=adata.raw,
+    )

@@ -47,9 +47,10 @@ def estimate(
     share = arguments.pop("validation_size", 0.1)
     check_fraction(share, "validation_size")
     per_step = arguments.get("batch_size", 16) * arguments.get("accumulate_grad_batches", 1)
+    setup = {name: arguments.pop(name, None) for name in ("ordered", "missing")}
     names = resolve_phenotypes(adata.obs, phenotypes)
     sample = _sample(adata, names, max(SAMPLE, per_step * (n_steps + WARM_UP)), layer, use_raw)
-    Polygene.setup_anndata(sample, phenotype_keys=names)
+    Polygene.setup_anndata(sample, phenotype_keys=names, **setup)
     model = Polygene(sample, n_genes=n_genes, **(model_kwargs or {}))
     cost = measure_cost(model, n_steps, **arguments)
     return _extrapolate(cost, adata.n_obs, round(adata.n_obs * share), per_step, max_epochs)

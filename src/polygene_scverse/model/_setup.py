@@ -65,7 +65,7 @@ class SetupMixin(BaseModelClass):
             If a phenotype has fewer than two categories, if none is found, if nothing tells the order of an ordered
             one, if the data are empty or a view, or if gene names are not unique.
         """
-        _check_known(kwargs, ("phenotype_keys", "layer", "use_raw", "ordered"))
+        _check_known(kwargs, ("phenotype_keys", "layer", "use_raw", "ordered", "missing"))
         if adata.is_view:
             raise ValueError("`adata`: found a view of another AnnData, which cannot be registered. Pass adata.copy().")
         check_not_empty(*adata.shape)
@@ -124,7 +124,7 @@ class SetupMixin(BaseModelClass):
         ValueError
             As in `setup_anndata`.
         """
-        _check_known(kwargs, ("phenotype_keys", "layer", "use_raw", "mod", "ordered"))
+        _check_known(kwargs, ("phenotype_keys", "layer", "use_raw", "mod", "ordered", "missing"))
         if mod not in mdata.mod:
             raise KeyError(f"`mod`: {mod!r} is not among the modalities {list(mdata.mod)}. Pass one of them.")
         known = _known_phenotypes(kwargs.get("source_registry"))

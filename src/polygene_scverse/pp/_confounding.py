@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from anndata import AnnData
 from numpy.typing import NDArray
 
 from polygene_scverse._validate import check_columns, label_of, shorten
-from polygene_scverse.data.read._phenotypes import candidates, categories_of, encode, resolve_phenotypes
+from polygene_scverse.data.read._phenotypes import candidates, categories_of, encode, missing_words, resolve_phenotypes
 
 FEW_GROUPS = 3
 """Groups of a category below which a model can hardly tell it from their peculiarities."""
@@ -61,16 +61,20 @@ def confounding(adata: AnnData, *, group_key: str, phenotypes: str | Sequence[st
     return describe_confounding(adata.obs, group_key, names)
 
 
-def describe_confounding(obs: pd.DataFrame, group_key: str, names: Sequence[str]) -> pd.DataFrame:
-    """The report that `confounding` returns, of columns that are there."""
+def describe_confounding(
+    obs: pd.DataFrame, group_key: str, names: Sequence[str], missing: str | Sequence[str] | None = None
+) -> pd.DataFrame:
+    """The report that `confounding` returns, of columns that are there; `missing` as of `tl.train`."""
     groups = pd.factorize(obs[group_key].map(label_of))[0]
-    rows = [_describe(obs[name], groups, group_key) for name in names]
+    rows = [_describe(obs[name], groups, group_key, missing_words(missing)) for name in names]
     return pd.DataFrame(rows, index=pd.Index(names, name="phenotype"))
 
 
-def _describe(column: pd.Series, groups: NDArray[np.integer], group_key: str) -> dict[str, Any]:
+def _describe(
+    column: pd.Series, groups: NDArray[np.integer], group_key: str, missing: Collection[str]
+) -> dict[str, Any]:
     """The row of a phenotype."""
-    categories = categories_of(column)
+    categories = categories_of(column, missing)
     codes = encode(column, categories)[0]
     known = (codes >= 0) & (groups >= 0)
     table = np.zeros((len(categories), groups.max(initial=-1) + 1))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 
 import pandas as pd
 
@@ -10,7 +11,9 @@ from polygene_scverse.model import Polygene
 from polygene_scverse.pp._confounding import describe_confounding
 
 
-def note_confounding(model: Polygene, obs: pd.DataFrame, group_key: str | None) -> pd.DataFrame:
+def note_confounding(
+    model: Polygene, obs: pd.DataFrame, group_key: str | None, missing: str | Sequence[str] | None = None
+) -> pd.DataFrame:
     """Report, warn in words where there is reason to, and keep the report with what is fitted to the model.
 
     Parameters
@@ -21,6 +24,8 @@ def note_confounding(model: Polygene, obs: pd.DataFrame, group_key: str | None) 
         The cells.
     group_key
         Obs column of the groups; None for none.
+    missing
+        As of `tl.train`.
 
     Returns
     -------
@@ -28,7 +33,7 @@ def note_confounding(model: Polygene, obs: pd.DataFrame, group_key: str | None) 
     """
     if group_key is None:
         return pd.DataFrame()
-    report = describe_confounding(obs, group_key, list(model.categories))
+    report = describe_confounding(obs, group_key, list(model.categories), missing)
     model.fitted_.confounding = {"group_key": group_key, "phenotypes": report.to_dict(orient="index")}
     words = report["words"][report["words"] != ""]
     if len(words):

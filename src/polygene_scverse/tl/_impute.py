@@ -13,7 +13,8 @@ import pandas as pd
 from anndata import AnnData
 from mudata import MuData
 
-from polygene_scverse._constants import IMPUTE_KEEP, IMPUTED, UNS
+from polygene_scverse._constants import IMPUTE_KEEP, IMPUTED
+from polygene_scverse._validate import check_notes, check_plain_name, write_notes
 from polygene_scverse.model import Polygene
 from polygene_scverse.tl._models import anndata_of, find
 
@@ -85,6 +86,8 @@ def impute(
     >>> panel.layers["imputed"]
     """
     data = anndata_of(adata, mod)
+    check_notes(data, "impute")
+    check_plain_name(layer_added, "layer_added")
     trained = find(adata, model)
     if not 0.0 <= keep < 1.0:
         raise ValueError(f"`keep`: found {keep}, but it is a share below 1. Pass a number from 0 to 0.95.")
@@ -104,7 +107,7 @@ def impute(
         layer = np.full(data.shape, np.nan, dtype=np.float32)
         layer[:, data.var_names.get_indexer(pd.Index(own))] = found["own"]
         data.layers[layer_added] = layer
-    data.uns[UNS] = {**data.uns.get(UNS, {}), "impute": {"layer": layer_added, "keep": keep, "seed": seed}}
+    write_notes(data, impute={"layer": layer_added, "keep": keep, "seed": seed})
     if not absent:
         return None
     return AnnData(found["absent"], obs=data.obs.copy(), var=pd.DataFrame(index=pd.Index(absent)))

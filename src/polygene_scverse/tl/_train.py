@@ -129,7 +129,7 @@ def train(
 
     def tell(decisions: Decisions) -> None:
         told.append(decisions)
-        reports.append(note_confounding(decisions.model, obs, group_key))
+        reports.append(note_confounding(decisions.model, obs, group_key, missing))
         if verbose:
             _print_decisions(decisions, group_key)
 
