@@ -21,8 +21,10 @@ def cell_text(value: Any) -> str:
     return "–" if np.isnan(value) else f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
-def report(title: str, columns: Sequence[str], rows: Sequence[Mapping[str, Any]], command: str, output: Path) -> None:
-    """Print the rows and write them as markdown, with the command and the machine.
+def report(
+    title: str, columns: Sequence[str], rows: Sequence[Mapping[str, Any]], command: str, output: Path | None
+) -> None:
+    """Print the rows and write them, if asked to, as markdown, with the command and the machine.
 
     Parameters
     ----------
@@ -35,7 +37,7 @@ def report(title: str, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]
     command
         The command that made them.
     output
-        The markdown file.
+        The markdown file; None writes none.
     """
     texts = [[cell_text(row.get(column, float("nan"))) for column in columns] for row in rows]
     console = Console() if Console().width >= _WIDTH else Console(width=_WIDTH)
@@ -43,6 +45,8 @@ def report(title: str, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]
     for text in texts:
         table.add_row(*text)
     console.print(table)
+    if output is None:
+        return
     lines = [f"Printed by `{command}` on this machine:", "", *(f"* {k}: {v}" for k, v in describe().items()), ""]
     lines += [f"| {' | '.join(text)} |" for text in [columns, ["---"] * len(columns), *texts]]
     output.parent.mkdir(parents=True, exist_ok=True)

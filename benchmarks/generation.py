@@ -164,7 +164,7 @@ def main() -> None:
     table = pd.concat([pd.DataFrame(rows_of(seed, arguments.rounds)) for seed in range(arguments.seeds)])
     rows = table.groupby("generator", sort=False).mean().reset_index().to_dict("records")
     command = " ".join(["python benchmarks/generation.py", *sys.argv[1:]])
-    where = RESULTS / "generation.md" if arguments.write else Path("/dev/null")
+    where = RESULTS / "generation.md" if arguments.write else None
     report("kang18: cells on demand, 500 genes", list(rows[0]), rows, command, where)
 
 

@@ -21,7 +21,6 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import anndata as ad
 import numpy as np
@@ -46,13 +45,6 @@ PRIOR_CELLS = 5.0
 MOST_CELLS = 600
 HIDE_STREAM = 99
 QUIET = MaskingRates(gene_dropout=0.0, hide_all=1.0, max_genes=10**9)
-
-
-def masking_of(visible: np.ndarray, share: float, n_cells: int, **kwargs: Any) -> Masking:
-    """A masking of given entries; the share of hidden genes is told where the network wants to know."""
-    if "shown_share" in Masking.__dataclass_fields__:
-        kwargs["shown_share"] = np.full(n_cells, share, dtype=np.float32)
-    return Masking(visible=visible, **kwargs)
 
 
 def gene_logits(model: Polygene, batch: dict[str, np.ndarray]) -> np.ndarray:
@@ -87,8 +79,7 @@ def hidden_genes(model: Polygene, adata: ad.AnnData, share: float = 0.0, given: 
         keys = np.repeat(cell_keys(1, 0, at), cells.lengths)
         m = replace(m, visible=m.visible & (uniform(keys, HIDE_STREAM, cells.genes) >= share))
         m = replace(m, hidden=np.full_like(m.hidden, not given) | (codes < 0))
-        if "shown_share" in Masking.__dataclass_fields__:
-            m = replace(m, shown_share=m.shown_share * np.float32(1 - share))
+        m = replace(m, shown_share=m.shown_share * np.float32(1 - share))
         batch = make_batch(cells, m, table.layout, codes)
         logits = gene_logits(model, batch)
         known = batch["target_bins"] >= 0
@@ -200,15 +191,14 @@ def ask(model: Polygene, adata: ad.AnnData, rows: np.ndarray, codes: np.ndarray,
         dense = np.zeros((n, g), dtype=bool)
         dense[entry_rows, cells.genes] = True
         zero_rows, zero_genes = np.nonzero(hidden & ~dense)
-        m = masking_of(
-            ~target,
-            shown_share,
-            n,
+        m = Masking(
+            visible=~target,
             target=target,
             zero_rows=zero_rows,
             zero_genes=zero_genes,
             log_sampling_ratio=np.zeros(n, dtype=np.float32),
             hidden=codes[at] < 0,
+            shown_share=np.full(n, shown_share, dtype=np.float32),
         )
         batch = make_batch(cells, m, table.layout, codes[at])
         logits = gene_logits(model, batch)

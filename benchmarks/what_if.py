@@ -104,7 +104,7 @@ def main() -> None:
     rows = table.groupby("method", sort=False).mean().reset_index().to_dict("records")
     command = " ".join(["python benchmarks/what_if.py", *sys.argv[1:]])
     name = "what_if_choose.md" if arguments.choose else "what_if.md"
-    where = RESULTS / name if arguments.write else Path("/dev/null")
+    where = RESULTS / name if arguments.write else None
     report("kang18: control cells as stimulated", list(rows[0]), rows, command, where)
 
 
