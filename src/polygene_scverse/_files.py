@@ -120,15 +120,12 @@ def sync(path: Path) -> None:
 
 
 def sync_all(path: Path) -> None:
-    """`sync` of a file, or of all that is in a folder."""
-    if path.is_dir():
-        for folder, _, files in os.walk(path):
-            for name in files:
-                if not Path(folder, name).is_symlink():
-                    sync(Path(folder, name))
-            sync(Path(folder))
-    else:
-        sync(path)
+    """`sync` of all that is in a folder."""
+    for folder, _, files in os.walk(path):
+        for name in files:
+            if not Path(folder, name).is_symlink():
+                sync(Path(folder, name))
+        sync(Path(folder))
 
 
 def remove(path: Path) -> None:

@@ -65,6 +65,7 @@ def fit_after_training(
     fit_path(engine, state, train, seed)
     some = draw_cells(train, DEPTH_CELLS, seed)
     state.kinds = fit_kinds(train.codes, some.codes, some.cells.indptr, some.cells.values, engine.module.n_categories)
+    found = None
     if held_out is None:
         for name, n in zip(names, engine.module.n_categories, strict=True):
             calibrate(state, name, np.empty((0, n), np.float32), np.empty(0, np.int64), None, "held-out")
@@ -74,11 +75,12 @@ def fit_after_training(
         shares = (share.numpy(force=True).astype(np.float64) for share in category_log_shares(engine, state))
         log_shares = dict(zip(names, shares, strict=True))
         held_out_groups = None if groups is None else groups.iloc[held_out.ids]
-        for name, logits, codes in zip(names, phenotype_logits(engine, state, held_out), held_out.codes.T, strict=True):
+        found = phenotype_logits(engine, state, held_out)
+        for name, logits, codes in zip(names, found, held_out.codes.T, strict=True):
             calibrate(state, name, logits, codes, held_out_groups, "held-out")
-            found = probabilities(logits, state.temperature(name))
-            scores[name] = final_scores(found, codes, log_shares[name])
-    state.novelty = fit_reference(engine, state, train, held_out, seed)
+            calibrated = probabilities(logits, state.temperature(name))
+            scores[name] = final_scores(calibrated, codes, log_shares[name])
+    state.novelty = fit_reference(engine, state, train, held_out, seed, found)
     return scores
 
 

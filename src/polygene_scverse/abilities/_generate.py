@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -26,8 +26,6 @@ MAX_ENTRIES: Final = 250_000_000
 """Expressed genes of all cells that are made at a time: some four gigabytes."""
 ORDER, BIN, COUNT, DEPTH, KIND = range(110, 115)
 """Streams of the draws."""
-
-Depths = Callable[[NDArray[np.int64]], NDArray[np.int64]]
 
 
 def check_size(engine: Engine, n_cells: int) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -47,7 +49,12 @@ def novelty(
 
 
 def fit_reference(
-    engine: Engine, state: FittedState, train: CellSource, held_out: CellTable | None, seed: int
+    engine: Engine,
+    state: FittedState,
+    train: CellSource,
+    held_out: CellTable | None,
+    seed: int,
+    logits: Sequence[NDArray[np.float32]] | None = None,
 ) -> NoveltyReference | None:
     """What novelty is measured against; without held-out cells these are the training cells themselves.
 
@@ -61,9 +68,12 @@ def fit_reference(
         Held-out cells.
     seed
         Seed of the draw of training cells.
+    logits
+        Of the held-out cells, as `phenotype_logits` returns them, if they are there.
     """
     table = draw_cells(train, MAX_CELLS, seed)
     others = table if held_out is None else held_out
     names, n_genes = engine.module.layout.phenotype_names, table.layout.n_genes
-    logits = dict(zip(names, phenotype_logits(engine, state, others), strict=True))
-    return fit_novelty(table.cells.matrix(n_genes), others.cells.matrix(n_genes), logits)
+    logits = phenotype_logits(engine, state, others) if logits is None else logits
+    of_names = dict(zip(names, logits, strict=True))
+    return fit_novelty(table.cells.matrix(n_genes), others.cells.matrix(n_genes), of_names)

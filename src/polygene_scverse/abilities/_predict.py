@@ -25,9 +25,14 @@ def linear_share(engine: Engine, state: FittedState) -> Tensor:
     return torch.tensor(shares, dtype=torch.float32, device=engine.module.device)
 
 
+def _category_counts(engine: Engine, state: FittedState) -> list[NDArray[np.float32]]:
+    """Training cells of each category of each phenotype; 0 throughout where they are not known."""
+    return state.category_counts or [np.zeros(n, dtype=np.float32) for n in engine.module.n_categories]
+
+
 def category_log_shares(engine: Engine, state: FittedState) -> list[Tensor]:
     """Log of each category's share of the training cells, all equal if not known; a tensor for each phenotype."""
-    counts = state.category_counts or [np.zeros(n, dtype=np.float32) for n in engine.module.n_categories]
+    counts = _category_counts(engine, state)
     return [log_shares(c).to(engine.module.device) for c in counts]
 
 
@@ -38,7 +43,7 @@ def unseen_offsets(engine: Engine, state: FittedState) -> list[Tensor]:
     -------
     For each phenotype 0, or a number far below 0, for each category; 0 throughout where counts are not known.
     """
-    counts = state.category_counts or [np.zeros(n, dtype=np.float32) for n in engine.module.n_categories]
+    counts = _category_counts(engine, state)
     offsets = [np.where(c.any() & (c == 0), UNSEEN, 0.0).astype(np.float32) for c in counts]
     return [torch.from_numpy(offset).to(engine.module.device) for offset in offsets]
 

@@ -69,14 +69,14 @@ def write_scores(
     with replace_file(folder / "scores.csv") as part:
         scores.to_csv(part, index=False)
     names = list(counts.phenotypes) if phenotypes is None else list(phenotypes)
-    plain = _plain(names)
+    plain, note = _plain(names), note_of(counts, scores, mask)
     for name in (None, *names):
         file = folder / ("confusion_genes" if name is None else f"confusion_phenotype_{plain[name]}")
         matrix = counts.genes if name is None else counts.phenotypes[name]
         with replace_file(file.with_name(f"{file.name}.csv")) as part:
             matrix.to_csv(part)
         if figures and matrix.to_numpy().any():
-            _draw(note_of(counts, scores, mask), name, file.with_name(f"{file.name}.png"))
+            _draw(note, name, file.with_name(f"{file.name}.png"))
     return scores
 
 

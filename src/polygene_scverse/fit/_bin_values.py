@@ -84,7 +84,7 @@ def fit_bin_values(
     mean[:, 0] = 0.0
     starts = np.cumsum([0, *n_categories])
     effects = np.zeros((starts[-1], size))
-    of_entry = [np.where(c[rows] >= 0, c[rows], -1) for c in codes.T]
+    of_entry = [c[rows] for c in codes.T]
     rest = values - mean.reshape(-1)[flat]
     for _ in range(N_SWEEPS):
         for i, n in enumerate(n_categories):

@@ -109,7 +109,7 @@ def write_model(
     plain = {name: _encode(value, f"{name}", arrays) for name, value in attributes.items()}
     tensors = {f"{WEIGHTS}{name}": value.detach().cpu().contiguous() for name, value in weights.items()}
     tensors |= {f"{ARRAYS}{name}": torch.from_numpy(np.array(value, order="C")) for name, value in arrays.items()}
-    content = safetensors.torch.save(tensors, metadata={"layout": digest_of_layout(attributes)})
+    content = safetensors.torch.save(tensors, metadata={"layout": _digest_of_encoded(plain)})
     digest = hashlib.sha256(content).hexdigest()
     before = _earlier_files(folder / f"{prefix}{MANIFEST}")
     if data is None:  # those beside it stay where they are
@@ -167,12 +167,6 @@ def stage_data(folder: Path, name: str, write: Any) -> dict[str, Any]:
     finally:
         _files.remove(part)
     return {"name": name, "staged": staged.name, "size": size, "sha256": digest}
-
-
-def digest_of_layout(attributes: Mapping[str, Any]) -> str:
-    """Hash of the slots and words that weights belong to; the weights carry it."""
-    layout = attributes["init_params_"]["non_kwargs"]["layout"]
-    return hashlib.sha256(json.dumps(_encode(layout, "", {}), sort_keys=True).encode()).hexdigest()
 
 
 def _signed(body: Mapping[str, Any]) -> bytes:
@@ -440,6 +434,7 @@ def _hash_of(path: Path) -> tuple[str, int]:
 
 
 def _digest_of_encoded(attributes: Mapping[str, Any]) -> str:
+    """Hash of the slots and words that weights belong to, from encoded attributes; the weights carry it."""
     layout = attributes["init_params_"]["non_kwargs"]["layout"]
     return hashlib.sha256(json.dumps(layout, sort_keys=True).encode()).hexdigest()
 

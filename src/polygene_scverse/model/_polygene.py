@@ -553,9 +553,8 @@ class Polygene(SavingMixin, SetupMixin):
             If a phenotype that is `given` is not an obs column.
         """
         names, query = self._joint_names(phenotypes, given), self._query(given)
-        data = self.adata if adata is None else adata
-        n_cells = len(indices) if indices is not None else 0 if data is None else self._anndata(data).n_obs
-        check_size(names, [len(self.categories[name]) for name in names], n_cells)
+        data = self._data(adata)
+        check_size(names, [len(self.categories[name]) for name in names], len(self._rows(data, indices)))
         cells = self._cells(data, indices, query)
         return joint(Engine(self.module, batch_size), self.fitted_, cells, query, names)
 

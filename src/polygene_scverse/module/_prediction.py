@@ -135,10 +135,13 @@ class PredictionMixin:
         embeddings gives these logits, up to a constant that no softmax sees. Shown phenotypes count as in `predict`.
         """
         states = self._phenotype_states(tokens, positions, key_mask)
+        hidden = self._hide_phenotypes(tokens)
+        shows = self.gene_decoder is not None and hidden is not tokens
+        if self.linear is None and not shows:
+            return states
         words = self.encoder.embeddings.word.weight[self.category_ids].split(self.n_categories)
         inverses = [torch.linalg.pinv(word - word.mean(0)).T for word in words]  # P times (categories, H)
-        hidden = self._hide_phenotypes(tokens)
-        if self.gene_decoder is not None and hidden is not tokens:
+        if shows:
             shown = torch.cat(self.shown_categories(tokens), dim=1).to(states.dtype)
             parts = zip(self.gene_decoder.shown_part(shown), inverses, strict=True)
             shown_states = torch.stack([(z - z.mean(1, keepdim=True)) @ inverse for z, inverse in parts], dim=1)

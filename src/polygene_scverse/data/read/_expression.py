@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from polygene_scverse._validate import check_not_empty, check_unique_names
 from polygene_scverse.data.read._scale import Scale, detect_scale
-from polygene_scverse.data.read._source import BLOCK, by_row, read_rows
+from polygene_scverse.data.read._source import BLOCK, by_row, read_rows, spread_rows
 from polygene_scverse.data.read._totals import Footing, genes_only
 
 Result = TypeVar("Result")
@@ -187,7 +187,7 @@ class Expression:
     @cached_property
     def _sampled(self) -> tuple[NDArray[np.int64], sp.csr_matrix]:
         """`sample_rows` and `sample`, which are read once."""
-        rows = np.unique(np.linspace(0, self.n_obs - 1, SAMPLE_ROWS).astype(np.int64))
+        rows = spread_rows(self.n_obs, SAMPLE_ROWS)
         sample = read_rows(self._by_row, rows)
         for start in range(0, 0 if sample.nnz else self.n_obs, BLOCK):  # silent cells tell nothing
             block = read_rows(self._by_row, np.arange(start, min(start + BLOCK, self.n_obs)))

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from polygene_scverse._constants import DOUBTFUL_WORDS, MISSING_WORDS, PHENOTYPE_ALIASES, UNKNOWN
 from polygene_scverse._validate import check_labels, label_of, shorten
 from polygene_scverse.data.read._ordered import number_of
+from polygene_scverse.data.read._source import spread_rows
 
 MOST_CATEGORIES = 1000
 MOST_NUMBERS = 100
@@ -85,12 +86,14 @@ def warn_of_words(columns: Mapping[str, pd.Series], missing: str | Sequence[str]
     """
     if missing is not None:
         return
-    sentences = []
-    for words, what in ((MISSING_WORDS, "read as missing"), (DOUBTFUL_WORDS, "kept as a label")):
-        for name, column in columns.items():
-            sentences += [
-                f"{label!r} of {n} cells in {name!r} is {what}" for label, n in words_found(column, words).items()
-            ]
+    found = {name: words_found(column, MISSING_WORDS | DOUBTFUL_WORDS) for name, column in columns.items()}
+    sentences = [
+        f"{label!r} of {n} cells in {name!r} is {what}"
+        for words, what in ((MISSING_WORDS, "read as missing"), (DOUBTFUL_WORDS, "kept as a label"))
+        for name, counts in found.items()
+        for label, n in counts.items()
+        if label.lower() in words
+    ]
     if sentences:
         warnings.warn(
             f"{'; '.join(sentences)}. Name further labels that mean no value in missing=, such as missing=['none']; "
@@ -196,7 +199,7 @@ def looks_like_phenotype(column: pd.Series, most: int = 200) -> bool:
 
 def candidates(obs: pd.DataFrame) -> list[str]:
     """Columns that look like phenotypes in some of the cells, for messages."""
-    rows = np.unique(np.linspace(0, max(len(obs) - 1, 0), LOOKED_AT).astype(np.int64))[: len(obs)]
+    rows = spread_rows(len(obs), LOOKED_AT)
     some = obs.iloc[rows].loc[:, ~obs.columns.duplicated(keep=False)]
     return [str(name) for name in some.columns if looks_like_phenotype(some[name])]
 

@@ -92,7 +92,6 @@ def rank_genes(
         rows = np.sort(np.random.default_rng(seed).choice(rows, MOST_CELLS, replace=False))
     var_names = expression.var_names
     data = AnnData(sp.vstack(list(expression.blocks(rows)), format="csr"), var=pd.DataFrame(index=var_names))
-    n_cells = np.bincount(data.X.indices, minlength=len(var_names))
     if expression.scale.kind == "counts" and expression.footing is None:
         with threads_kept():
             sc.pp.normalize_total(data, target_sum=TARGET_SUM)
@@ -107,7 +106,7 @@ def rank_genes(
         data = _without_small_batches(data)
         if len(data.obs["batch"].cat.categories) > 1:
             keys, batch_key = ["highly_variable_nbatches", *keys], "batch"
-        n_cells = np.bincount(data.X.indices, minlength=len(var_names))
+    n_cells = np.bincount(data.X.indices, minlength=len(var_names))
     expressed = data[:, n_cells > 0].copy()
     n_top_genes = max(1, expressed.n_vars // 5)
     with threads_kept():

@@ -111,16 +111,15 @@ class Scale:
         linear = x.data.astype(np.float64)
         if self.kind == "log":
             linear = np.expm1(linear * math.log(self.base))
-        totals: NDArray[np.float64] = np.bincount(row, weights=linear, minlength=x.shape[0]).astype(np.float64)
-        if self.target is not None:
-            totals = np.where(totals > 0, self.target, 0.0)
+        sums: NDArray[np.float64] = np.bincount(row, weights=linear, minlength=x.shape[0]).astype(np.float64)
+        totals = sums if self.target is None else np.where(sums > 0, self.target, 0.0)
         filled = np.flatnonzero(np.diff(x.indptr))
         unit = np.ones(x.shape[0])
         if len(filled):
             unit[filled] = np.minimum.reduceat(linear, x.indptr[filled])
         multiples = np.rint(linear / unit[row])
         n: NDArray[np.float64] = np.bincount(row, weights=multiples, minlength=x.shape[0]).astype(np.float64)
-        unit[filled] = (np.bincount(row, weights=linear, minlength=x.shape[0])[filled]) / n[filled]
+        unit[filled] = sums[filled] / n[filled]
         # what rounding to single precision does to a value once the logarithm is undone, and to the smallest one
         growth = 1.0 if self.kind == "counts" else (1 + linear) / linear * np.log1p(linear)
         error = np.abs(linear / unit[row] - multiples) > 1e-4 + 5e-7 * multiples * (growth + 1)

@@ -19,6 +19,11 @@ COLUMNS = 1024
 """Columns that are read at a time of a file that is stored by column."""
 
 
+def spread_rows(n: int, most: int) -> NDArray[np.int64]:
+    """At most so many of n row numbers, from all over; ascending."""
+    return np.unique(np.linspace(0, max(n - 1, 0), most).astype(np.int64))[:n]
+
+
 def by_row(x: Any) -> Any:
     """A matrix such that rows can be picked; one stored by column is turned once.
 

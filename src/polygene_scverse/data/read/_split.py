@@ -82,9 +82,10 @@ def _draw(
 ) -> NDArray[np.bool_]:
     """Which cells are held out; shape (n_obs,)."""
     best: tuple[float, NDArray[np.bool_], dict[str, list[str]]] = (np.inf, np.zeros(len(units), dtype=bool), {})
+    factors = {name: pd.factorize(column) for name, column in labels.items()}
     for _ in range(MAX_DRAWS if n_held_out and labels else 1):
         held_out = (rng.permutation(n_units) < n_held_out)[units]
-        lost = lost_categories(labels, np.flatnonzero(~held_out))
+        lost = lost_categories(factors, np.flatnonzero(~held_out))
         n_lost = sum(map(len, lost.values()))
         if n_lost < best[0]:
             best = n_lost, held_out, lost
@@ -94,11 +95,12 @@ def _draw(
     return best[1]
 
 
-def lost_categories(labels: Mapping[str, pd.Series], train: NDArray[np.integer]) -> dict[str, list[str]]:
-    """Categories of each column that no training cell has, by column; columns without any are left out."""
+def lost_categories(
+    factors: Mapping[str, tuple[NDArray[np.integer], Any]], train: NDArray[np.integer]
+) -> dict[str, list[str]]:
+    """Categories of each column, factorised, that no training cell has; columns without any are left out."""
     lost = {}
-    for name, column in labels.items():
-        codes, categories = pd.factorize(column)
+    for name, (codes, categories) in factors.items():
         found = np.bincount(codes[train][codes[train] >= 0], minlength=len(categories)) == 0
         if found.any():
             lost[name] = [str(category) for category in categories[found]]
@@ -176,7 +178,7 @@ def resolve_split(
         return split_cells(data.n_obs, validation_size=validation_size, groups=groups, seed=seed, labels=labels)
     train, validation = (np.sort(np.asarray(side, dtype=np.int64)) for side in split)
     check_split(train, validation, groups)
-    lost = lost_categories(labels, train).items()
+    lost = lost_categories({name: pd.factorize(column) for name, column in labels.items()}, train).items()
     warn_lost({name: found for name, found in lost if set(found) & _labels_in(labels[name], validation)})
     return train, validation
 

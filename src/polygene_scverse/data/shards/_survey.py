@@ -17,7 +17,7 @@ from polygene_scverse.data.read._dispersions import DispersionSums
 from polygene_scverse.data.read._expression import SAMPLE_ROWS
 from polygene_scverse.data.read._ranking import genes_by_rank
 from polygene_scverse.data.read._scale import Scale, detect_scale
-from polygene_scverse.data.read._source import BLOCK
+from polygene_scverse.data.read._source import BLOCK, spread_rows
 from polygene_scverse.data.read._tokens import Tokenizer
 from polygene_scverse.data.read._totals import column_shares
 from polygene_scverse.data.shards._files import ShardFile
@@ -81,7 +81,7 @@ def scale_of_file(file: ShardFile) -> Scale:
     ValueError
         As for `detect_scale`; the file is named.
     """
-    rows = np.unique(np.linspace(0, file.n_obs - 1, SAMPLE_ROWS).astype(np.int64))
+    rows = spread_rows(file.n_obs, SAMPLE_ROWS)
     sample = sp.vstack(list(file.iterate(rows)), format="csr")
     if not sample.nnz:  # silent cells tell nothing
         every = file.iterate(np.arange(file.n_obs))

@@ -61,7 +61,6 @@ BLOCK_NAMES: Final = {
 }
 """Ours to theirs, without ``.weight`` and ``.bias``."""
 
-POSITION: Final = "bert.embeddings.position_embeddings.weight"
 TOKEN_TYPE: Final = "bert.embeddings.token_type_embeddings.weight"
 TIED: Final = {
     "cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight",

@@ -12,13 +12,12 @@ from torch import Tensor
 from torchmetrics import MeanMetric, Metric
 from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 
-from polygene_scverse.engine import bin_nll, log_shares
+from polygene_scverse.engine import Batch, bin_nll, log_shares
 from polygene_scverse.fit._category_counts import category_counts
 from polygene_scverse.fit._decision import choose_category
 from polygene_scverse.model.training._final_scores import score_name
 from polygene_scverse.module import PolygeneModule
 
-Batch = dict[str, Tensor]
 SUMS = "polygene_sums"
 """Entry of a checkpoint."""
 LEAST_WEIGHT = 0.1

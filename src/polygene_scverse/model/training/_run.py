@@ -110,17 +110,18 @@ class TrainingRun:
         self.writer: CheckpointWriter | None = None
         self.trained_before, self.history_before = model.is_trained_, model.history_
         self.done = False
+        self.weights: dict[str, torch.Tensor] = {}
 
     def __call__(self) -> None:
         """Train; in the end, or after an error, the model is in evaluation mode."""
         if self.checkpoints is not None:
             self.writer = self._make_writer(self.checkpoints)
-        weights = {name: value.detach().cpu().clone() for name, value in self.model.module.state_dict().items()}
+        self.weights = {name: value.detach().cpu().clone() for name, value in self.model.module.state_dict().items()}
         while True:
             try:
                 with self._sane_after_errors():
                     self._fit()
-                self.done = True
+                self.done, self.weights = True, {}
                 return
             except OutOfMemoryError:
                 if not self._can_halve():
@@ -129,7 +130,7 @@ class TrainingRun:
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
             self._halve()
-            self.model.module.load_state_dict(weights)
+            self.model.module.load_state_dict(self.weights)
 
     @property
     def n_steps(self) -> int:

@@ -17,6 +17,7 @@ from polygene_scverse.data.read._fields import ExpressionField, PhenotypeField
 from polygene_scverse.data.read._ordered import Ordered, resolve_ordered
 from polygene_scverse.data.read._phenotypes import categories_of, missing_words, warn_of_words
 from polygene_scverse.data.read._scale import Scale
+from polygene_scverse.data.read._source import spread_rows
 from polygene_scverse.data.shards._feed import ShardFeed
 from polygene_scverse.data.shards._shard_set import ShardSet
 from polygene_scverse.data.shards._survey import shares_of, tokenizers_of, warn_unmeasured
@@ -70,7 +71,7 @@ def read_shards(
     train = feed(rows[0], edges)
     train.lengths = np.resize(sample.rebinned(edges).lengths, len(rows[0]))
     held_out = feed(rows[1], edges).read(np.arange(len(rows[1]))) if len(rows[1]) else None
-    some = rows[0][np.unique(np.linspace(0, len(rows[0]) - 1, SHARE_CELLS).astype(np.int64))]
+    some = rows[0][spread_rows(len(rows[0]), SHARE_CELLS)]
     return TrainingCells(train, held_out, edges.tolist(), groups, shares_of(shards, some, scales))
 
 

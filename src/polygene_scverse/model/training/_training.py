@@ -10,7 +10,6 @@ from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import NDArray
 
 from polygene_scverse._layout import TokenLayout
@@ -21,6 +20,7 @@ from polygene_scverse.data.feed._masking import MaskingRates
 from polygene_scverse.data.feed._table import CellTable
 from polygene_scverse.data.read._binning import EVERY_VALUE, make_edges
 from polygene_scverse.data.read._expression import Expression
+from polygene_scverse.data.read._source import spread_rows
 from polygene_scverse.data.read._totals import column_shares
 from polygene_scverse.data.shards._feed import ShardFeed
 from polygene_scverse.data.shards._loader import ShardSplitter
@@ -110,7 +110,7 @@ def read_training_cells(
     held_out = None
     if len(rows[1]):
         held_out = AnnDataCells.of(expression, obs, rows[1], layout, columns, edges).read_all()
-    some = rows[0][np.unique(np.linspace(0, len(rows[0]) - 1, SHARE_CELLS).astype(np.int64))]
+    some = rows[0][spread_rows(len(rows[0]), SHARE_CELLS)]
     shares = column_shares(expression.blocks(some), expression.var_names, expression.scale, expression.footing)
     return TrainingCells(train, held_out, edges.tolist(), groups, shares)
 
@@ -152,11 +152,8 @@ def train_model(
     counts = category_counts(train.codes, model.module.n_categories)
     pairs = category_pairs(train.codes, state.pairs)
     before, edges_before = replace(state), model.edges_
-    decoder, buffers_before = model.module.gene_decoder, dict[str, torch.Tensor]()
 
     def begin() -> None:
-        if decoder is not None and not buffers_before:  # the first time: it may begin anew
-            buffers_before.update((name, buffer.clone()) for name, buffer in decoder.named_buffers())
         state.invalidate(counts, pairs, cells.shares)
         fit_gene_decoder(model.module, train, seed)
 
@@ -179,8 +176,8 @@ def train_model(
         else:  # refused, or ended before the first step: all is as it was
             model.edges_ = edges_before
             vars(state).update(vars(before))
-            for name, buffer in buffers_before.items():
-                decoder.get_buffer(name).copy_(buffer)
+            if run.weights:  # what was fitted in closed form as well
+                model.module.load_state_dict(run.weights)
     scores = fit_after_training(Engine(model.module), state, train, cells.validation, cells.groups, seed)
     model.history_ = with_final_scores(model.history_, scores)
 
