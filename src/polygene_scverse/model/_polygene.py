@@ -1,7 +1,7 @@
 """The scvi-tools face of Polygene.
 
-Public methods check arguments and hand on to plain functions of `abilities`; no loop over cells stands here. It may import
-`abilities`, `engine`, `fit`, `module`, `data` and its own room, nothing of `tl`, `get` or `pl`: see "Rooms" in
+Public methods check arguments and hand on to plain functions of `abilities`; no loop over cells stands here. It may
+import `abilities`, `engine`, `fit`, `module`, `data` and its own room, nothing of `tl`, `get` or `pl`: see "Rooms" in
 `docs/design.md`, held by `tests/test_layers.py`.
 """
 
