@@ -368,6 +368,25 @@ def markdown(rows: list[dict]) -> str:
     return table.to_markdown(index=False, floatfmt=".3f")
 
 
+def draw_curve(rows: list[dict], path: Path) -> None:
+    """Likelihood of hidden genes against the share of the others that is hidden too, beside frequencies."""
+    import matplotlib.pyplot as plt
+
+    table = pd.DataFrame(rows).groupby(["method", "hidden", "shown phenotypes"], sort=False)["nll"].mean().reset_index()
+    ours = table[table["method"] == "Polygene"]
+    figure, axes = plt.subplots(figsize=(5, 3.2), layout="constrained")
+    for (shown, part), color in zip(ours.groupby("shown phenotypes"), ("#0072B2", "#D55E00"), strict=True):
+        shares = part["hidden"].str.rstrip("%").astype(float)
+        axes.plot(shares, part["nll"], "o-", color=color, label=f"Polygene, {shown} of the phenotypes shown")
+    styles = zip(table[table["method"] != "Polygene"].itertuples(), (":", "--", "-."), strict=False)
+    for row, style in styles:
+        axes.axhline(row.nll, color="0.4", linestyle=style, label=row.method)
+    axes.set(xlabel="other genes hidden (%)", ylabel="NLL of a hidden gene (nats)")
+    axes.legend(fontsize="x-small", frameon=False)
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", nargs="*", choices=list(TASKS), default=["kang18"])
@@ -376,7 +395,7 @@ def main() -> None:
     parser.add_argument("--left-out", action="store_true", help="kang18: stimulated cells of each type left out")
     parser.add_argument("--settings", default="{}", help="arguments of tl.train as JSON")
     parser.add_argument("--short", action="store_true", help="0, 50 and 100 % hidden only")
-    parser.add_argument("--write", default="", help="name of the table in results/")
+    parser.add_argument("--write", default="", help="name of the table in results/; curves are drawn beside it")
     arguments = parser.parse_args()
     warnings.filterwarnings("ignore")
     kwargs, texts = json.loads(arguments.settings), []
@@ -392,6 +411,8 @@ def main() -> None:
             for name, rows in tables.items():
                 found.setdefault(name, []).extend(rows)
         for name, rows in found.items():
+            if name == "Hidden genes" and arguments.write:
+                draw_curve(rows, Path(__file__).parent / "results" / f"joint_{key}.png")
             texts.append(f"### {task.name}: {name}\n\n{markdown(rows)}")
     text = "\n\n".join(texts)
     print(text, flush=True)
