@@ -1,21 +1,20 @@
 from dataclasses import dataclass
-from typing import Annotated
 
 import pytest
 import typer
 from typer.testing import CliRunner
 
-from polygene_scverse.cli._options import add_command, config_keys, merged, option
+from polygene_scverse.cli._options import add_command, argument, config_keys, merged, option
 
 
 @dataclass(frozen=True)
 class Settings:
     """Say what was said."""
 
-    paths: Annotated[list[str] | None, typer.Argument()] = None
-    lr: Annotated[float | None, option("Rate.", "--lr", "--learning_rate")] = None
-    names: Annotated[list[str] | None, option("Names.", "--names", "-n", "--their_names")] = None
-    linear: Annotated[bool | None, option("Flag.", "--linear/--no-linear")] = None
+    paths: list[str] | None = argument("Paths.")
+    lr: float | None = option("Rate.", "--learning_rate")
+    names: list[str] | None = option("Names.", "-n", "--their_names")
+    linear: bool | None = option("Flag.")
 
 
 @pytest.fixture

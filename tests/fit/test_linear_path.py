@@ -15,7 +15,6 @@ from polygene_scverse.fit._linear_path import (
     USUAL_WEIGHTS,
     WEIGHT_STRENGTH,
     fit_discriminants,
-    fit_linear_share,
     fit_path_weights,
     share_of,
 )
@@ -106,11 +105,6 @@ def test_large_logits_do_not_overflow():
 )
 def test_share_by_hand(weights, share):
     assert share_of(weights) == pytest.approx(share)
-
-
-def test_the_share_follows_from_the_weights():
-    both = two_kinds(500, 3)
-    assert fit_linear_share(*both) == share_of(fit_path_weights(*both))
 
 
 # discriminants as logits

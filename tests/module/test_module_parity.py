@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from polygene_scverse._layout import MASK
-from polygene_scverse.data.feed._masking import draw, show_all
+from polygene_scverse.data.feed._masking import ask, draw
 from polygene_scverse.data.read._tokens import Cells
 
+NO_GENES = np.zeros(0, dtype=np.int64)
 N_CELLS, N_BINS = 7, 5
 
 
@@ -102,7 +103,7 @@ def test_a_cell_alone_equals_the_cell_in_a_batch(kit):
 
 def hide(kit, cells, cell_of_gene, gene):
     """Show all but one expressed gene of a cell, which becomes a target."""
-    masking = show_all(cells, np.ones((len(cells), 2), dtype=bool))
+    masking = ask(cells, NO_GENES, np.ones((len(cells), 2), dtype=bool))
     target = (np.repeat(np.arange(len(cells)), cells.lengths) == cell_of_gene) & (cells.genes == gene)
     assert target.sum() == 1
     return replace(masking, visible=~target, target=target)
@@ -151,7 +152,7 @@ def test_a_hidden_phenotype_changes_nothing_but_the_loss(kit):
     codes = kit.random_codes()
     other = codes.copy()
     other[:, 0] = (codes[:, 0] + 1) % 3
-    masking = show_all(cells, np.tile([True, False], (N_CELLS, 1)))
+    masking = ask(cells, NO_GENES, np.tile([True, False], (N_CELLS, 1)))
     a, b = (kit.run(module, kit.torch_batch(cells, masking, c)) for c in (codes, other))
     assert all(map(torch.equal, a["phenotype_logits"], b["phenotype_logits"]))
 
@@ -161,6 +162,6 @@ def test_a_shown_phenotype_is_evidence_for_the_others(kit):
     codes = kit.random_codes()
     other = codes.copy()
     other[:, 0] = (codes[:, 0] + 1) % 3
-    masking = show_all(cells, np.tile([False, True], (N_CELLS, 1)))
+    masking = ask(cells, NO_GENES, np.tile([False, True], (N_CELLS, 1)))
     a, b = (kit.run(module, kit.torch_batch(cells, masking, c)) for c in (codes, other))
     assert (a["phenotype_logits"][1] - b["phenotype_logits"][1]).abs().min() > 0

@@ -7,10 +7,11 @@ from scipy.special import softmax
 from sklearn.linear_model import LogisticRegression
 
 from polygene_scverse._layout import MASK
-from polygene_scverse.data.feed._masking import show_all
+from polygene_scverse.data.feed._masking import ask
 from polygene_scverse.module import PolygeneModule
 
 N_CELLS, N_GENES = 7, 31
+NO_GENES = np.zeros(0, dtype=np.int64)
 INPUTS = ("tokens", "positions", "key_mask", "values", "measured")
 
 
@@ -24,7 +25,7 @@ def dense_values(cells):
 def shown_batch(kit, cells, codes, shown=None, measured=None):
     """A batch of prediction, and what is given to `predict` of it, but for the share."""
     hidden = np.ones(codes.shape, dtype=bool) if shown is None else (codes < 0) | ~shown
-    batch = kit.torch_batch(cells, show_all(cells, hidden), codes)
+    batch = kit.torch_batch(cells, ask(cells, NO_GENES, hidden), codes)
     batch["measured"] = torch.from_numpy(kit.measured if measured is None else measured)
     return [batch[name] for name in INPUTS]
 

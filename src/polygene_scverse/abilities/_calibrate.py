@@ -23,7 +23,7 @@ from polygene_scverse.fit._calibration import fit_calibration
 from polygene_scverse.fit._conformal import ConformalScores
 from polygene_scverse.fit._final_scores import final_scores
 from polygene_scverse.fit._kinds import fit_kinds
-from polygene_scverse.fit._linear_path import MAX_CELLS, USUAL_WEIGHTS, fit_linear_path, fit_linear_share, share_of
+from polygene_scverse.fit._linear_path import MAX_CELLS, USUAL_WEIGHTS, fit_linear_path, fit_path_weights, share_of
 
 DEPTH_CELLS: Final = 2000
 """Training cells whose depths are looked at."""
@@ -112,7 +112,7 @@ def fit_shares(engine: Engine, state: FittedState, held_out: CellTable) -> None:
     logits = engine.gather(held_out, Query(), both)
     for i, codes in enumerate(held_out.codes.T):
         known = codes >= 0
-        state.linear_share[i] = fit_linear_share(logits[i][known], logits[n + i][known], codes[known])
+        state.linear_share[i] = share_of(fit_path_weights(logits[i][known], logits[n + i][known], codes[known]))
 
 
 def calibrate(

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -44,16 +45,6 @@ class TokenLikelihoods:
     expressed: Sums
     phenotypes: dict[str, Sums]
 
-    @classmethod
-    def total(cls, parts: Sequence[TokenLikelihoods]) -> TokenLikelihoods:
-        """Sums of several sets of cells together."""
-        names = parts[0].phenotypes
-        return cls(
-            genes=reduce(add, (part.genes for part in parts)),
-            expressed=reduce(add, (part.expressed for part in parts)),
-            phenotypes={name: reduce(add, (part.phenotypes[name] for part in parts)) for name in names},
-        )
-
 
 @dataclass(frozen=True)
 class TokenCounts:
@@ -91,15 +82,15 @@ class TokenCounts:
     def total(cls, parts: Sequence[TokenCounts]) -> TokenCounts:
         """Counts of several sets of cells together; they must be of one model, at the same rates."""
         n_hidden = [int(part.genes.to_numpy().sum()) for part in parts]
-        return cls(
-            genes=reduce(add, (part.genes for part in parts)),
-            expressed=reduce(add, (part.expressed for part in parts)),
-            phenotypes={name: reduce(add, (part.phenotypes[name] for part in parts)) for name in parts[0].phenotypes},
-            zero_offset=sum(n * part.zero_offset for n, part in zip(n_hidden, parts, strict=True))
-            / max(sum(n_hidden), 1),
-            hiding=parts[0].hiding,
-            nll=TokenLikelihoods.total([part.nll for part in parts]),
-        )
+        offsets = sum(n * part.zero_offset for n, part in zip(n_hidden, parts, strict=True))
+        nll = TokenLikelihoods(*_sums([part.nll for part in parts]))
+        return cls(*_sums(parts), offsets / max(sum(n_hidden), 1), parts[0].hiding, nll)
+
+
+def _sums(parts: Sequence[TokenCounts] | Sequence[TokenLikelihoods]) -> tuple[Any, Any, dict[str, Any]]:
+    """Genes, expressed genes and phenotypes of several sets of cells together."""
+    phenotypes = {name: reduce(add, (part.phenotypes[name] for part in parts)) for name in parts[0].phenotypes}
+    return reduce(add, (part.genes for part in parts)), reduce(add, (part.expressed for part in parts)), phenotypes
 
 
 def count_hidden_tokens(

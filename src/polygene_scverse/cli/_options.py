@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Final, TypeVar, get_args, get_origin, get_type_hints
 
 import typer
 
@@ -16,16 +16,21 @@ from polygene_scverse.cli._errors import exits
 Settings = TypeVar("Settings")
 
 
+INFO: Final = "option"
+"""Entry of a field's metadata that holds its option or argument."""
+
+
 @dataclass(frozen=True)
 class Option:
-    """An option of the command line.
+    """An option of the command line, whose name is that of its field.
 
     Parameters
     ----------
     text
         What it does.
     names
-        Its names: ours, perhaps a letter, then those of the original, which are understood and named in the text.
+        Its other names: perhaps a letter, then those of the original, which are understood and named in the text. One
+        with a slash stands for both names of a flag.
     panel
         Where it stands in the help.
     """
@@ -35,26 +40,30 @@ class Option:
     panel: str | None = None
 
     @property
-    def ours(self) -> list[str]:
-        """Names that the help shows."""
-        return [name for name in self.names if name not in self.others]
-
-    @property
     def others(self) -> list[str]:
         """Other long names."""
-        return [name for name in self.names if name.startswith("--")][1:]
+        return [name for name in self.names if name.startswith("--") and "/" not in name]
 
-    def annotations(self, field: str, kind: Any) -> dict[str, Any]:
+    def annotations(self, key: str, kind: Any) -> dict[str, Any]:
         """Parameters of a command: one for our names, and a hidden one for each other."""
+        long = key.replace("_", "-")
+        own = f"--{long}/--no-{long}" if bool in get_args(kind) else f"--{long}"
+        letters = [name for name in self.names if name not in self.others]
+        ours = letters if any("/" in name for name in letters) else [own, *letters]
         text = " ".join([self.text, *(f"Also {name}." for name in self.others)])
-        shown = typer.Option(*self.ours, help=text, rich_help_panel=self.panel, show_default=False)
-        hidden = {other_key(field, i): typer.Option(name, hidden=True) for i, name in enumerate(self.others)}
-        return {key: Annotated[kind, info] for key, info in {field: shown, **hidden}.items()}
+        shown = typer.Option(*ours, help=text, rich_help_panel=self.panel, show_default=False)
+        hidden = {other_key(key, i): typer.Option(name, hidden=True) for i, name in enumerate(self.others)}
+        return {name: Annotated[kind, info] for name, info in {key: shown, **hidden}.items()}
 
 
-def option(text: str, *names: str, panel: str | None = None) -> Option:
-    """An option by what it does and its names."""
-    return Option(text, names, panel)
+def option(text: str, *names: str, panel: str | None = None) -> Any:
+    """A field that is an option of the command line; arguments as of `Option`."""
+    return field(default=None, metadata={INFO: Option(text, names, panel)})
+
+
+def argument(text: str, metavar: str | None = None) -> Any:
+    """A field that is an argument of the command line."""
+    return field(default=None, metadata={INFO: typer.Argument(help=text, metavar=metavar, show_default=False)})
 
 
 def other_key(field: str, number: int) -> str:
@@ -81,14 +90,14 @@ def add_command(
     name
         Name of the command.
     settings
-        Dataclass; each field is annotated with its `typer` option or argument. Its docstring is the help text.
+        Dataclass; each field is made by `option` or `argument`. Its docstring is the help text.
     run
         Called with the settings.
     ignored
         Options of the original that mean nothing here: taken without a word in the help, and named in a warning.
     """
     unused = {flag.lstrip("-"): flag for flag in ignored}
-    annotations = {k: a for name, hint in hints_of(settings).items() for k, a in parameters_of(name, hint).items()}
+    annotations = parameters_of(settings)
     annotations |= {key: Annotated[str | None, typer.Option(flag, hidden=True)] for key, flag in unused.items()}
     keys = config_keys(settings) | {key: key for key in unused}
 
@@ -126,16 +135,14 @@ def add_command(
     app.command(name)(command)
 
 
-def hints_of(settings: type) -> dict[str, Any]:
-    """Annotation of each field."""
-    hints = get_type_hints(settings, include_extras=True)
-    return {field.name: hints[field.name] for field in fields(settings)}
-
-
-def parameters_of(name: str, hint: Any) -> dict[str, Any]:
-    """Parameters of a command for one field."""
-    kind, info = get_args(hint)[:2]
-    return info.annotations(name, kind) if isinstance(info, Option) else {name: hint}
+def parameters_of(settings: type) -> dict[str, Any]:
+    """Parameters of a command with their annotations: for each field one, and one for each of its other names."""
+    found: dict[str, Any] = {}
+    hints = get_type_hints(settings)
+    for entry in fields(settings):
+        info, kind = entry.metadata[INFO], hints[entry.name]
+        found |= info.annotations(entry.name, kind) if isinstance(info, Option) else {entry.name: Annotated[kind, info]}
+    return found
 
 
 def merged(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -154,8 +161,8 @@ def takes_many(annotation: Any) -> bool:
 def config_keys(settings: type) -> dict[str, str]:
     """Every name that a setting has in a config file, and the field it stands for."""
     keys: dict[str, str] = {}
-    for field, hint in hints_of(settings).items():
-        info = get_args(hint)[1]
-        names = [name.partition("/")[0].lstrip("-") for name in getattr(info, "names", ()) if name.startswith("--")]
-        keys |= dict.fromkeys([field, *names, *(name.replace("-", "_") for name in names)], field)
+    for entry in fields(settings):
+        others = [name.lstrip("-") for name in getattr(entry.metadata[INFO], "others", ())]
+        names = [entry.name, entry.name.replace("_", "-"), *others, *(name.replace("-", "_") for name in others)]
+        keys |= dict.fromkeys(names, entry.name)
     return keys

@@ -3,48 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Final
-
-import typer
+from typing import Any, Final
 
 from polygene_scverse.cli._errors import UserError
-from polygene_scverse.cli._options import option
+from polygene_scverse.cli._options import argument, option
 
 CELLS: Final = "h5ad files or zarr stores: paths, patterns such as shard_{0..46}.h5ad or 'shards/*.h5ad'."
-ORIGINALS_MODEL: Final = "A checkpoint of the original"
 
-Paths = Annotated[list[str] | None, typer.Argument(metavar="DATA...", help=CELLS, show_default=False)]
-Data = Annotated[list[str] | None, option("The same as DATA.", "--data", "--eval_data_path")]
-Model = Annotated[
-    Path | None,
-    option("Folder of a saved model, or of a checkpoint of the original.", "--model", "-m", "--model_name"),
-]
-Vocabulary = Annotated[
-    Path | None,
-    option(
-        "Its vocabulary folder, by default FOLDER.", "--vocabulary", "--phenotypic_tokens_file", panel=ORIGINALS_MODEL
-    ),
-]
-Genes = Annotated[
-    str | None,
-    option("Its genes: an h5ad file with highly_variable_rank, or a text file.", "--genes", panel=ORIGINALS_MODEL),
-]
-Threshold = Annotated[
-    float | None, option("With two bins, where expression begins.", "--threshold", panel=ORIGINALS_MODEL)
-]
-BatchSize = Annotated[int | None, option("Cells per step.", "--batch-size", "--eval_batch_size")]
-Seed = Annotated[int | None, option("Seed.", "--seed")]
-Device = Annotated[str | None, option("auto, cpu, cuda, cuda:1, mps.", "--device", "--accelerator")]
-Overwrite = Annotated[bool | None, option("Replace what is there.", "--overwrite/--no-overwrite")]
-Logger = Annotated[
-    str | None,
-    option("wandb, tensorboard or csv; nothing is contacted or written otherwise.", "--logger", panel="Logging"),
-]
-LogDir = Annotated[
-    Path | None, option("Folder of the logs; by default logs inside of OUTPUT.", "--log-dir", panel="Logging")
-]
-Project = Annotated[str | None, option("Project of wandb, or name of the logs.", "--project", panel="Logging")]
+original_option = partial(option, panel="A checkpoint of the original")
+log_option = partial(option, panel="Logging")
 
 IGNORED: Final = (
     "--n_epochs",
@@ -69,15 +38,15 @@ IGNORED: Final = (
 class ModelSettings:
     """Which model, which cells, and where."""
 
-    paths: Paths = None
-    data: Data = None
-    model: Model = None
-    vocabulary: Vocabulary = None
-    genes: Genes = None
-    threshold: Threshold = None
-    batch_size: BatchSize = None
-    device: Device = None
-    overwrite: Overwrite = None
+    paths: list[str] | None = argument(CELLS, metavar="DATA...")
+    data: list[str] | None = option("The same as DATA.", "--eval_data_path")
+    model: Path | None = option("Folder of a saved model, or of a checkpoint of the original.", "-m", "--model_name")
+    vocabulary: Path | None = original_option("Its vocabulary folder, by default FOLDER.", "--phenotypic_tokens_file")
+    genes: str | None = original_option("Its genes: an h5ad file with highly_variable_rank, or a text file.")
+    threshold: float | None = original_option("With two bins, where expression begins.")
+    batch_size: int | None = option("Cells per step.", "--eval_batch_size")
+    device: str | None = option("auto, cpu, cuda, cuda:1, mps.", "--accelerator")
+    overwrite: bool | None = option("Replace what is there.")
 
 
 @dataclass(frozen=True)
@@ -87,28 +56,19 @@ class EvaluateSettings(ModelSettings):
     Writes scores.csv and, for genes and each phenotype, a confusion matrix as a table and as a figure.
     """
 
-    output: Annotated[Path | None, option("Folder to write to.", "--output", "-o", "--output_dir")] = None
-    phenotypes: Annotated[
-        list[str] | None, option("Phenotypes to write matrices of; all by default.", "--phenotypes", "--sequence_types")
-    ] = None
-    masking: Annotated[str | None, option("original: hide 15 % of all genes, half of the phenotypes.", "--masking")] = (
-        None
-    )
-    mask_genes: Annotated[float | None, option("Share of genes to hide.", "--mask-genes", "--mlm_probability")] = None
-    mask_phenotypes: Annotated[
-        float | None,
-        option("Probability of a phenotype to be hidden.", "--mask-phenotypes", "--phenotypic_mlm_probability"),
-    ] = None
-    given: Annotated[list[str] | None, option("Phenotypes that are shown as recorded.", "--given")] = None
-    hidden_share: Annotated[
-        float | None, option("Share of the other genes to hide too, from 0 to 1.", "--hidden-share")
-    ] = None
-    balance: Annotated[float | None, option("0: the most probable category; 1: balanced.", "--balance")] = None
-    figures: Annotated[bool | None, option("Draw the matrices.", "--figures/--no-figures")] = None
-    seed: Seed = None
-    logger: Logger = None
-    log_dir: LogDir = None
-    project: Project = None
+    output: Path | None = option("Folder to write to.", "-o", "--output_dir")
+    phenotypes: list[str] | None = option("Phenotypes to write matrices of; all by default.", "--sequence_types")
+    masking: str | None = option("original: hide 15 % of all genes, half of the phenotypes.")
+    mask_genes: float | None = option("Share of genes to hide.", "--mlm_probability")
+    mask_phenotypes: float | None = option("Probability of a phenotype to be hidden.", "--phenotypic_mlm_probability")
+    given: list[str] | None = option("Phenotypes that are shown as recorded.")
+    hidden_share: float | None = option("Share of the other genes to hide too, from 0 to 1.")
+    balance: float | None = option("0: the most probable category; 1: balanced.")
+    figures: bool | None = option("Draw the matrices.")
+    seed: int | None = option("Seed.")
+    logger: str | None = log_option("wandb, tensorboard or csv; nothing is contacted or written otherwise.")
+    log_dir: Path | None = log_option("Folder of the logs; by default logs inside of OUTPUT.")
+    project: str | None = log_option("Project of wandb, or name of the logs.")
 
 
 @dataclass(frozen=True)
@@ -118,15 +78,11 @@ class PredictSettings(ModelSettings):
     The output is a copy of the input with predictions, or a table (.csv, .tsv) of the predictions alone.
     """
 
-    output: Annotated[
-        Path | None, option("File to write (.h5ad, .zarr, .csv, .tsv); a folder for several.", "--output", "-o")
-    ] = None
-    format: Annotated[str | None, option("With several files: h5ad, zarr, csv or tsv.", "--format")] = None
-    phenotypes: Annotated[
-        list[str] | None, option("Phenotypes; all by default.", "--phenotypes", "--sequence_types")
-    ] = None
-    given: Annotated[list[str] | None, option("Recorded phenotypes to show as evidence.", "--given")] = None
-    balance: Annotated[float | None, option("0: the most probable category; 1: balanced.", "--balance")] = None
+    output: Path | None = option("File to write (.h5ad, .zarr, .csv, .tsv); a folder for several.", "-o")
+    format: str | None = option("With several files: h5ad, zarr, csv or tsv.")
+    phenotypes: list[str] | None = option("Phenotypes; all by default.", "--sequence_types")
+    given: list[str] | None = option("Recorded phenotypes to show as evidence.")
+    balance: float | None = option("0: the most probable category; 1: balanced.")
 
 
 @dataclass(frozen=True)
@@ -136,39 +92,28 @@ class EmbedSettings(ModelSettings):
     The output is a copy of the input with the embedding, or a table (.csv, .tsv) of the embedding alone.
     """
 
-    output: Annotated[
-        Path | None, option("File to write (.h5ad, .zarr, .csv, .tsv); a folder for several.", "--output", "-o")
-    ] = None
-    format: Annotated[str | None, option("With several files: h5ad, zarr, csv or tsv.", "--format")] = None
-    pooling: Annotated[str | None, option("decision, phenotypes, genes, cls, or a phenotype.", "--pooling")] = None
-    umap: Annotated[bool | None, option("Compute a UMAP.", "--umap/--no-umap")] = None
-    n_neighbors: Annotated[int | None, option("Neighbours for the UMAP.", "--n-neighbors")] = None
-    seed: Seed = None
+    output: Path | None = option("File to write (.h5ad, .zarr, .csv, .tsv); a folder for several.", "-o")
+    format: str | None = option("With several files: h5ad, zarr, csv or tsv.")
+    pooling: str | None = option("decision, phenotypes, genes, cls, or a phenotype.")
+    umap: bool | None = option("Compute a UMAP.")
+    n_neighbors: int | None = option("Neighbours for the UMAP.")
+    seed: int | None = option("Seed.")
 
 
 @dataclass(frozen=True)
 class ImportSettings:
     """Turn a checkpoint of the original into a model."""
 
-    folder: Annotated[
-        Path | None, typer.Argument(help="Folder with config.json and the weights.", show_default=False)
-    ] = None
-    vocabulary: Annotated[
-        Path | None, option("Its vocabulary folder, by default FOLDER.", "--vocabulary", "--phenotypic_tokens_file")
-    ] = None
-    genes: Annotated[
-        str | None,
-        option("Its genes: h5ad with highly_variable_rank, or text; by default FOLDER/genes.txt.", "--genes"),
-    ] = None
-    output: Annotated[Path | None, option("Folder of the model.", "--output", "-o", "--output_dir")] = None
-    n_bins: Annotated[int | None, option("Number of bins, to be checked.", "--n-bins", "--num_bins")] = None
-    threshold: Annotated[float | None, option("With two bins, where expression begins.", "--threshold")] = None
-    columns: Annotated[
-        list[str] | None, option("Obs column of a phenotype where it has another name: age=years.", "--columns")
-    ] = None
-    layer: Annotated[str | None, option("Layer to read instead of X.", "--layer")] = None
-    use_raw: Annotated[bool | None, option("Read raw instead of X.", "--use-raw/--no-use-raw")] = None
-    overwrite: Overwrite = None
+    folder: Path | None = argument("Folder with config.json and the weights.")
+    vocabulary: Path | None = option("Its vocabulary folder, by default FOLDER.", "--phenotypic_tokens_file")
+    genes: str | None = option("Its genes: h5ad with highly_variable_rank, or text; by default FOLDER/genes.txt.")
+    output: Path | None = option("Folder of the model.", "-o", "--output_dir")
+    n_bins: int | None = option("Number of bins, to be checked.", "--num_bins")
+    threshold: float | None = option("With two bins, where expression begins.")
+    columns: list[str] | None = option("Obs column of a phenotype where it has another name: age=years.")
+    layer: str | None = option("Layer to read instead of X.")
+    use_raw: bool | None = option("Read raw instead of X.")
+    overwrite: bool | None = option("Replace what is there.")
 
 
 def needed(settings: Any, *names: str) -> tuple[Any, ...]:

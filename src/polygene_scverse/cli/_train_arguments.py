@@ -11,6 +11,9 @@ from polygene_scverse.cli._train_settings import TrainSettings
 
 SPECIAL_WORDS = 8
 """Words of the original's sentence that are not genes."""
+SAME = ("group_key", "validation_size", "layer", "use_raw", "buffer_cells", "max_epochs", "batch_size", "seed")
+SAME += ("early_stopping", "strategy", "precision", "devices")
+"""Settings that are arguments of the same name."""
 FIRST_EDGE, LAST_EDGE, N_BINS = 0.1, 9.0, 10
 """Bins of the original."""
 
@@ -30,30 +33,17 @@ def train_arguments(s: TrainSettings) -> dict[str, Any]:
         "phenotypes": split_list(s.phenotypes),
         "ordered": split_list(s.ordered),
         "missing": split_list(s.missing),
-        "group_key": s.group_key,
-        "validation_size": s.validation_size,
-        "layer": s.layer,
-        "use_raw": s.use_raw,
-        "buffer_cells": s.buffer_cells,
         "n_genes": n_genes_of(s),
         "model_kwargs": model_arguments(s),
         "masking": masking_of(s),
-        "max_epochs": s.max_epochs,
-        "batch_size": s.batch_size,
         "plan_kwargs": without_none(plan) or None,
-        "early_stopping": s.early_stopping,
         "accumulate_grad_batches": s.accumulate,
-        "seed": s.seed,
         **device_of(s.device),
         "num_nodes": s.nodes,
-        "strategy": s.strategy,
-        "precision": s.precision,
         "loader_kwargs": None if s.num_workers is None else {"num_workers": s.num_workers},
         "verbose": not s.quiet,
     }
-    if s.devices is not None:
-        arguments["devices"] = s.devices
-    return without_none(arguments)
+    return without_none(arguments) | without_none({name: getattr(s, name) for name in SAME})
 
 
 def without_none(values: dict[str, Any]) -> dict[str, Any]:

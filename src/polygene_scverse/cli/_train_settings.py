@@ -3,131 +3,70 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Final
 
-from polygene_scverse.cli._options import option
-from polygene_scverse.cli._settings import Device, LogDir, Logger, Overwrite, Paths, Project, Seed
+from polygene_scverse.cli._options import argument, option
+from polygene_scverse.cli._settings import CELLS, log_option
 
-DATA: Final = "Data"
-NETWORK: Final = "Network"
-HIDING: Final = "What is hidden"
-STEPS: Final = "Steps"
-CHECKPOINTS: Final = "Checkpoints"
-MACHINE: Final = "Machine"
+data_option = partial(option, panel="Data")
+network_option = partial(option, panel="Network")
+hiding_option = partial(option, panel="What is hidden")
+step_option = partial(option, panel="Steps")
+checkpoint_option = partial(option, panel="Checkpoints")
+machine_option = partial(option, panel="Machine")
 
 
 @dataclass(frozen=True)
 class DataSettings:
     """What is learned from."""
 
-    paths: Paths = None
-    train_data: Annotated[
-        list[str] | None, option("The same as DATA.", "--train-data", "--train_data_path", panel=DATA)
-    ] = None
-    eval_data: Annotated[
-        list[str] | None,
-        option("Cells to hold out, instead of a draw.", "--eval-data", "--eval_data_path", panel=DATA),
-    ] = None
-    output: Annotated[Path | None, option("Folder of the model.", "--output", "-o", "--output_dir")] = None
-    overwrite: Overwrite = None
-    phenotypes: Annotated[
-        list[str] | None,
-        option(
-            "Obs columns to learn; by default those with a usual name.", "--phenotypes", "--sequence_types", panel=DATA
-        ),
-    ] = None
-    vocabulary: Annotated[
-        Path | None,
-        option(
-            "Folder of the original's lists; labels must be in them.",
-            "--vocabulary",
-            "--phenotypic_tokens_file",
-            panel=DATA,
-        ),
-    ] = None
-    ordered: Annotated[
-        list[str] | None, option("Phenotypes whose categories have an order.", "--ordered", panel=DATA)
-    ] = None
-    missing: Annotated[
-        list[str] | None, option("Further labels that are read as missing values.", "--missing", panel=DATA)
-    ] = None
-    group_key: Annotated[
-        str | None, option("Obs column of donors or samples to hold out as a whole.", "--group-key", panel=DATA)
-    ] = None
-    validation_size: Annotated[
-        float | None, option("Share of the cells, or groups, to hold out.", "--validation-size", panel=DATA)
-    ] = None
-    layer: Annotated[str | None, option("Layer to read instead of X.", "--layer", panel=DATA)] = None
-    use_raw: Annotated[bool | None, option("Read raw instead of X.", "--use-raw/--no-use-raw", panel=DATA)] = None
-    buffer_cells: Annotated[
-        int | None,
-        option(
-            "Read from disk, so many cells at a time; several files always are.",
-            "--buffer-cells",
-            "--shard_size",
-            panel=DATA,
-        ),
-    ] = None
+    paths: list[str] | None = argument(CELLS, metavar="DATA...")
+    train_data: list[str] | None = data_option("The same as DATA.", "--train_data_path")
+    eval_data: list[str] | None = data_option("Cells to hold out, instead of a draw.", "--eval_data_path")
+    output: Path | None = option("Folder of the model.", "-o", "--output_dir")
+    overwrite: bool | None = option("Replace what is there.")
+    phenotypes: list[str] | None = data_option(
+        "Obs columns to learn; by default those with a usual name.", "--sequence_types"
+    )
+    vocabulary: Path | None = data_option(
+        "Folder of the original's lists; labels must be in them.", "--phenotypic_tokens_file"
+    )
+    ordered: list[str] | None = data_option("Phenotypes whose categories have an order.")
+    missing: list[str] | None = data_option("Further labels that are read as missing values.")
+    group_key: str | None = data_option("Obs column of donors or samples to hold out as a whole.")
+    validation_size: float | None = data_option("Share of the cells, or groups, to hold out.")
+    layer: str | None = data_option("Layer to read instead of X.")
+    use_raw: bool | None = data_option("Read raw instead of X.")
+    buffer_cells: int | None = data_option(
+        "Read from disk, so many cells at a time; several files always are.", "--shard_size"
+    )
 
 
 @dataclass(frozen=True)
 class NetworkSettings(DataSettings):
     """What is trained."""
 
-    n_genes: Annotated[
-        int | None,
-        option("Number of genes, most variable first.", "--n-genes", "--n_highly_variable_genes", panel=NETWORK),
-    ] = None
-    max_length: Annotated[
-        int | None,
-        option("Number of words: that of genes and 8 others.", "--max-length", "--max_length", panel=NETWORK),
-    ] = None
-    n_bins: Annotated[int | None, option("Expression bins; 2 for binary.", "--n-bins", "--num_bins", panel=NETWORK)] = (
-        None
+    n_genes: int | None = network_option("Number of genes, most variable first.", "--n_highly_variable_genes")
+    max_length: int | None = network_option("Number of words: that of genes and 8 others.", "--max_length")
+    n_bins: int | None = network_option("Expression bins; 2 for binary.", "--num_bins")
+    binning: str | None = network_option("quantile or original.")
+    threshold: float | None = network_option("Expression from which on a gene is expressed.")
+    expression_min: float | None = network_option(
+        "Lower edge of bin 1, if above 0; --threshold goes before.", "--expression_min_value"
     )
-    binning: Annotated[str | None, option("quantile or original.", "--binning", panel=NETWORK)] = None
-    threshold: Annotated[
-        float | None, option("Expression from which on a gene is expressed.", "--threshold", panel=NETWORK)
-    ] = None
-    expression_min: Annotated[
-        float | None,
-        option(
-            "Lower edge of bin 1, if above 0; --threshold goes before.",
-            "--expression-min",
-            "--expression_min_value",
-            panel=NETWORK,
-        ),
-    ] = None
-    expression_max: Annotated[
-        float | None, option("Lower edge of the last bin.", "--expression-max", "--expression_max_value", panel=NETWORK)
-    ] = None
-    model_name: Annotated[
-        str | None, option("bert: there is no other.", "--model-name", "--model_name", panel=NETWORK)
-    ] = None
-    size: Annotated[str | None, option("tiny, or 512 or 2432 for the original's.", "--size", panel=NETWORK)] = None
-    n_hidden: Annotated[int | None, option("Width of a word.", "--n-hidden", "--hidden_size", panel=NETWORK)] = None
-    n_layers: Annotated[int | None, option("Number of blocks.", "--n-layers", "--num_hidden_layers", panel=NETWORK)] = (
-        None
-    )
-    n_heads: Annotated[int | None, option("Attention heads.", "--n-heads", "--num_attention_heads", panel=NETWORK)] = (
-        None
-    )
-    n_intermediate: Annotated[
-        int | None, option("Width inside a block.", "--n-intermediate", "--intermediate_size", panel=NETWORK)
-    ] = None
-    dropout: Annotated[float | None, option("Dropout.", "--dropout", panel=NETWORK)] = None
-    linear_path: Annotated[
-        bool | None,
-        option("Discriminants beside the transformer.", "--linear-path/--no-linear-path", panel=NETWORK),
-    ] = None
-    phenotype_weight: Annotated[
-        float | None, option("Weight of the phenotypes' loss.", "--phenotype-weight", panel=NETWORK)
-    ] = None
-    bin_width: Annotated[float | None, option("Smoothing over neighbouring bins.", "--bin-width", panel=NETWORK)] = None
-    label_smoothing: Annotated[
-        float | None, option("Smoothing over categories.", "--label-smoothing", panel=NETWORK)
-    ] = None
+    expression_max: float | None = network_option("Lower edge of the last bin.", "--expression_max_value")
+    model_name: str | None = network_option("bert: there is no other.", "--model_name")
+    size: str | None = network_option("tiny, or 512 or 2432 for the original's.")
+    n_hidden: int | None = network_option("Width of a word.", "--hidden_size")
+    n_layers: int | None = network_option("Number of blocks.", "--num_hidden_layers")
+    n_heads: int | None = network_option("Attention heads.", "--num_attention_heads")
+    n_intermediate: int | None = network_option("Width inside a block.", "--intermediate_size")
+    dropout: float | None = network_option("Dropout.")
+    linear_path: bool | None = network_option("Discriminants beside the transformer.")
+    phenotype_weight: float | None = network_option("Weight of the phenotypes' loss.")
+    bin_width: float | None = network_option("Smoothing over neighbouring bins.")
+    label_smoothing: float | None = network_option("Smoothing over categories.")
 
 
 @dataclass(frozen=True)
@@ -137,69 +76,37 @@ class TrainSettings(NetworkSettings):
     Unset options are as in `pgs.tl.train`; the same seed gives the same model.
     """
 
-    masking: Annotated[str | None, option("original: its rates.", "--masking", panel=HIDING)] = None
-    mask_genes: Annotated[
-        float | None, option("Share of expressed genes to hide.", "--mask-genes", "--mlm_probability", panel=HIDING)
-    ] = None
-    mask_not_expressed: Annotated[
-        str | None,
-        option("Share of the others, or match: as many as expressed ones.", "--mask-not-expressed", panel=HIDING),
-    ] = None
-    mask_phenotypes: Annotated[
-        float | None,
-        option(
-            "Probability of a phenotype to be hidden.",
-            "--mask-phenotypes",
-            "--phenotypic_mlm_probability",
-            panel=HIDING,
-        ),
-    ] = None
-    gene_dropout: Annotated[
-        float | None, option("Highest share of genes left out.", "--gene-dropout", panel=HIDING)
-    ] = None
-    max_genes: Annotated[int | None, option("Most genes that a cell shows.", "--max-genes", panel=HIDING)] = None
-    max_epochs: Annotated[int | None, option("Passes over the cells.", "--max-epochs", "--n_epochs", panel=STEPS)] = (
-        None
+    masking: str | None = hiding_option("original: its rates.")
+    mask_genes: float | None = hiding_option("Share of expressed genes to hide.", "--mlm_probability")
+    mask_not_expressed: str | None = hiding_option("Share of the others, or match: as many as expressed ones.")
+    mask_phenotypes: float | None = hiding_option(
+        "Probability of a phenotype to be hidden.", "--phenotypic_mlm_probability"
     )
-    batch_size: Annotated[int | None, option("Cells per step.", "--batch-size", "--train_batch_size", panel=STEPS)] = (
-        None
+    gene_dropout: float | None = hiding_option("Highest share of genes left out.")
+    max_genes: int | None = hiding_option("Most genes that a cell shows.")
+    max_epochs: int | None = step_option("Passes over the cells.", "--n_epochs")
+    batch_size: int | None = step_option("Cells per step.", "--train_batch_size")
+    eval_batch_size: int | None = step_option("Cells per step where held-out cells are scored.", "--eval_batch_size")
+    lr: float | None = step_option("Highest learning rate.", "--learning_rate")
+    weight_decay: float | None = step_option("Weight decay.")
+    warmup: float | None = step_option("Share of the steps to warm up.")
+    schedule: str | None = step_option("linear, cosine or constant.")
+    early_stopping: bool | None = step_option("Stop when the held-out loss rises.")
+    accumulate: int | None = step_option("Batches per step.")
+    resume: bool | None = checkpoint_option("Go on from the last checkpoint.")
+    save_steps: float | None = checkpoint_option(
+        "Steps between checkpoints; below 1 a share of an epoch.", "--save_steps"
     )
-    eval_batch_size: Annotated[
-        int | None,
-        option(
-            "Cells per step where held-out cells are scored.", "--eval-batch-size", "--eval_batch_size", panel=STEPS
-        ),
-    ] = None
-    lr: Annotated[float | None, option("Highest learning rate.", "--lr", "--learning_rate", panel=STEPS)] = None
-    weight_decay: Annotated[float | None, option("Weight decay.", "--weight-decay", panel=STEPS)] = None
-    warmup: Annotated[float | None, option("Share of the steps to warm up.", "--warmup", panel=STEPS)] = None
-    schedule: Annotated[str | None, option("linear, cosine or constant.", "--schedule", panel=STEPS)] = None
-    early_stopping: Annotated[
-        bool | None, option("Stop when the held-out loss rises.", "--early-stopping/--no-early-stopping", panel=STEPS)
-    ] = None
-    accumulate: Annotated[int | None, option("Batches per step.", "--accumulate", panel=STEPS)] = None
-    resume: Annotated[
-        bool | None, option("Go on from the last checkpoint.", "--resume/--no-resume", panel=CHECKPOINTS)
-    ] = None
-    save_steps: Annotated[
-        float | None,
-        option(
-            "Steps between checkpoints; below 1 a share of an epoch.", "--save-steps", "--save_steps", panel=CHECKPOINTS
-        ),
-    ] = None
-    save_epochs: Annotated[int | None, option("Epochs between checkpoints.", "--save-epochs", panel=CHECKPOINTS)] = None
-    checkpoints: Annotated[
-        Path | None,
-        option("Their folder; by default checkpoints inside of OUTPUT.", "--checkpoints", panel=CHECKPOINTS),
-    ] = None
-    seed: Seed = None
-    device: Device = None
-    devices: Annotated[int | None, option("Number of processes or cards.", "--devices", panel=MACHINE)] = None
-    nodes: Annotated[int | None, option("Number of machines.", "--nodes", panel=MACHINE)] = None
-    strategy: Annotated[str | None, option("ddp, ….", "--strategy", panel=MACHINE)] = None
-    precision: Annotated[str | None, option("32, bf16-mixed, ….", "--precision", panel=MACHINE)] = None
-    num_workers: Annotated[int | None, option("Processes that read.", "--num-workers", panel=MACHINE)] = None
-    quiet: Annotated[bool | None, option("Say nothing but errors.", "--quiet/--verbose")] = None
-    logger: Logger = None
-    log_dir: LogDir = None
-    project: Project = None
+    save_epochs: int | None = checkpoint_option("Epochs between checkpoints.")
+    checkpoints: Path | None = checkpoint_option("Their folder; by default checkpoints inside of OUTPUT.")
+    seed: int | None = option("Seed.")
+    device: str | None = option("auto, cpu, cuda, cuda:1, mps.", "--accelerator")
+    devices: int | None = machine_option("Number of processes or cards.")
+    nodes: int | None = machine_option("Number of machines.")
+    strategy: str | None = machine_option("ddp, ….")
+    precision: str | None = machine_option("32, bf16-mixed, ….")
+    num_workers: int | None = machine_option("Processes that read.")
+    quiet: bool | None = option("Say nothing but errors.", "--quiet/--verbose")
+    logger: str | None = log_option("wandb, tensorboard or csv; nothing is contacted or written otherwise.")
+    log_dir: Path | None = log_option("Folder of the logs; by default logs inside of OUTPUT.")
+    project: str | None = log_option("Project of wandb, or name of the logs.")

@@ -15,7 +15,6 @@ from polygene_scverse.metrics import ece, nll
 
 MIN_CELLS: Final = 50
 """Known cells that a temperature needs."""
-NOT_CALIBRATED: Final = "temperature 1, not fitted: the model was not calibrated; Polygene.calibrate does it"
 
 
 @dataclass(frozen=True)

@@ -62,22 +62,6 @@ class ClassFrequencies:
     pairs: NDArray[np.int64]
     interactions: NDArray[np.float32]
 
-    def log_probabilities(self, codes: NDArray[np.integer], n_categories: Sequence[int]) -> NDArray[np.float32]:
-        """Log probability of each bin given some phenotypes; shape (n, G, V).
-
-        Parameters
-        ----------
-        codes
-            Category of each phenotype, -1 where it is not given; shape (n, P).
-        n_categories
-            Number of categories of each phenotype.
-        """
-        design = one_hot(codes, n_categories)
-        logits = self.bias + np.tensordot(design, self.effects, 1)
-        if len(self.pairs):
-            logits += np.tensordot(design[:, self.pairs[:, 0]] * design[:, self.pairs[:, 1]], self.interactions, 1)
-        return _log_softmax(logits).astype(np.float32)
-
 
 def one_hot(codes: NDArray[np.integer], n_categories: Sequence[int]) -> NDArray[np.float64]:
     """Indicators of categories, none where a code is -1; shape (n, C)."""
@@ -125,12 +109,6 @@ def fit_class_frequencies(
     n_genes: int,
     codes: NDArray[np.integer],
     n_categories: Sequence[int],
-    *,
-    class_prior: float = CLASS_PRIOR,
-    pair_prior: float = PAIR_PRIOR,
-    gene_prior: float = GENE_PRIOR,
-    sharpness: float = SHARPNESS,
-    n_sweeps: int = N_SWEEPS,
 ) -> ClassFrequencies:
     """Fit the log-linear model.
 
@@ -145,12 +123,6 @@ def fit_class_frequencies(
         Categories of each combination, -1 where unknown; shape (K, P).
     n_categories
         Number of categories of each phenotype.
-    class_prior, pair_prior, gene_prior
-        See `CLASS_PRIOR`, `PAIR_PRIOR` and `GENE_PRIOR`.
-    sharpness
-        See `SHARPNESS`.
-    n_sweeps
-        See `N_SWEEPS`.
     """
     design = one_hot(codes, n_categories)  # (K, C)
     n_bins = count(slice(0, 0)).shape[-1]
@@ -163,22 +135,21 @@ def fit_class_frequencies(
         counts = count(block)
         totals.append(counts.sum(0))
         cells = np.maximum(cells, counts.sum(-1).max(-1, initial=0.0))  # of each combination
-    bias = _log_frequencies(np.concatenate(totals), gene_prior)
-    parts = [_fit_effects(count(b), design, bias[b], n_categories, class_prior, n_sweeps) for b in blocks]
+    bias = _log_frequencies(np.concatenate(totals))
+    parts = [_fit_effects(count(b), design, bias[b], n_categories) for b in blocks]
     effects = np.concatenate(parts, axis=1)  # (C, G, V)
-    of_all = (bias, effects, n_categories, pair_prior, sharpness)
-    pairs, interactions = _fit_interactions(count, blocks, cells, design, *of_all)
+    pairs, interactions = _fit_interactions(count, blocks, cells, design, bias, effects, n_categories)
     found = (bias.astype(np.float32), effects.astype(np.float32), pairs, interactions.astype(np.float32))
     return ClassFrequencies(*found)
 
 
-def _log_frequencies(counts: NDArray[np.floating], prior: float) -> NDArray[np.float64]:
+def _log_frequencies(counts: NDArray[np.floating]) -> NDArray[np.float64]:
     """Log of smoothed frequencies of bins; shape (G, V)."""
-    of_all = counts.sum(0) + 1.0  # (V,)
-    expressed = counts[:, 1:] + EXPRESSED_PRIOR * of_all[1:] / of_all[1:].sum()
+    all_genes = counts.sum(0) + 1.0  # (V,)
+    expressed = counts[:, 1:] + EXPRESSED_PRIOR * all_genes[1:] / all_genes[1:].sum()
     expressed = expressed / expressed.sum(-1, keepdims=True)
-    n, usual = counts.sum(-1), of_all[1:].sum() / of_all.sum()
-    share = (counts[:, 1:].sum(-1) + prior * usual) / (n + prior)  # of cells that express the gene
+    n, usual = counts.sum(-1), all_genes[1:].sum() / all_genes.sum()
+    share = (counts[:, 1:].sum(-1) + GENE_PRIOR * usual) / (n + GENE_PRIOR)  # of cells that express the gene
     found: NDArray[np.float64] = np.log(np.concatenate([1.0 - share[:, None], share[:, None] * expressed], axis=1))
     return found
 
@@ -202,20 +173,18 @@ def _fit_effects(
     design: NDArray[np.floating],
     bias: NDArray[np.floating],
     n_categories: Sequence[int],
-    prior: float,
-    n_sweeps: int,
 ) -> NDArray[np.float64]:
     """Effects with which expected counts of each category are those observed, up to the prior; shape (C, G, V)."""
     effects = np.zeros((design.shape[1], *bias.shape))
     cells = counts.sum(-1, keepdims=True)  # (K, G, 1)
     observed = np.tensordot(design.T, counts, 1)  # (C, G, V)
     starts = np.cumsum([0, *n_categories])
-    for _ in range(n_sweeps):
+    for _ in range(N_SWEEPS):
         for start, end in pairwise(starts):
             expected = cells * np.exp(_log_softmax(bias + np.tensordot(design, effects, 1)))
-            of_category = np.tensordot(design[:, start:end].T, expected, 1)  # (categories, G, V)
-            before = of_category * np.exp(-effects[start:end])  # expected without the effect
-            effects[start:end] = _log_ratio(observed[start:end], before, prior)
+            counts_expected = np.tensordot(design[:, start:end].T, expected, 1)  # (categories, G, V)
+            before = counts_expected * np.exp(-effects[start:end])  # expected without the effect
+            effects[start:end] = _log_ratio(observed[start:end], before, CLASS_PRIOR)
             effects[start:end] -= _log_sum_exp(bias + effects[start:end])
     return effects
 
@@ -228,8 +197,6 @@ def _fit_interactions(
     bias: NDArray[np.floating],
     effects: NDArray[np.floating],
     n_categories: Sequence[int],
-    prior: float,
-    sharpness: float,
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Pairs of categories of different phenotypes, and their effects shrunk towards those of similar categories."""
     starts = np.cumsum([0, *n_categories])
@@ -237,38 +204,37 @@ def _fit_interactions(
     for p, q in combinations(range(len(n_categories)), 2):
         if n_categories[p] < n_categories[q]:
             p, q = q, p
-        of_p, of_q = (slice(int(starts[i]), int(starts[i + 1])) for i in (p, q))
+        p_slice, q_slice = (slice(int(starts[i]), int(starts[i + 1])) for i in (p, q))
         if n_categories[p] * n_categories[q] > MOST_PAIRS:
             continue
-        weights = similarities(bias, effects[of_p], sharpness)  # (n_p, n_p)
-        n = (design[:, of_p].T * cells) @ design[:, of_q]  # (n_p, n_q): cells of each pair
+        weights = similarities(bias, effects[p_slice])  # (n_p, n_p)
+        n = (design[:, p_slice].T * cells) @ design[:, q_slice]  # (n_p, n_q): cells of each pair
         parts = [
-            _of_two(count(b), design, bias[b], effects[:, b], n, weights, of_p, of_q, prior) for b in blocks
+            _two_phenotypes(count(b), design, bias[b], effects[:, b], n, weights, p_slice, q_slice) for b in blocks
         ]  # (n_p, n_q, n, V) each
         found.append(np.concatenate(parts, axis=2).reshape(-1, *bias.shape))
-        rows, columns = np.meshgrid(*(np.arange(of.start, of.stop) for of in (of_p, of_q)), indexing="ij")
+        rows, columns = np.meshgrid(*(np.arange(s.start, s.stop) for s in (p_slice, q_slice)), indexing="ij")
         pairs.append(np.stack([rows.ravel(), columns.ravel()], axis=1))
     return np.concatenate(pairs), np.concatenate(found)
 
 
-def _of_two(
+def _two_phenotypes(
     counts: NDArray[np.floating],
     design: NDArray[np.floating],
     bias: NDArray[np.floating],
     effects: NDArray[np.floating],
     n: NDArray[np.floating],
     weights: NDArray[np.floating],
-    of_p: slice,
-    of_q: slice,
-    prior: float,
+    p_slice: slice,
+    q_slice: slice,
 ) -> NDArray[np.float64]:
     """Interactions of two phenotypes; shape (categories of p, categories of q, G, V)."""
-    n_p, n_q = of_p.stop - of_p.start, of_q.stop - of_q.start
+    n_p, n_q = p_slice.stop - p_slice.start, q_slice.stop - q_slice.start
     expected = counts.sum(-1, keepdims=True) * np.exp(_log_softmax(bias + np.tensordot(design, effects, 1)))
-    both = (design[:, of_p, None] * design[:, None, of_q]).reshape(len(design), n_p * n_q)
+    both = (design[:, p_slice, None] * design[:, None, q_slice]).reshape(len(design), n_p * n_q)
     observed, expected = (np.tensordot(both.T, a, 1).reshape(n_p, n_q, *bias.shape) for a in (counts, expected))
-    additive = _log_softmax(bias + effects[of_p, None] + effects[None, of_q])  # (n_p, n_q, G, V)
-    held, free = (_log_ratio(observed, expected, p) for p in (prior, BORROWED_PRIOR))
+    additive = _log_softmax(bias + effects[p_slice, None] + effects[None, q_slice])  # (n_p, n_q, G, V)
+    held, free = (_log_ratio(observed, expected, p) for p in (PAIR_PRIOR, BORROWED_PRIOR))
     found = np.zeros_like(held)
     for c, s in np.ndindex(n_p, n_q):
         own = n[c] / max(n[c].sum(), 1e-12)  # with which categories of q this one of p was seen
@@ -278,14 +244,14 @@ def _of_two(
         usable /= usable.sum()
         if n[c, s] > 0:
             mean = np.tensordot(usable, held[:, s] - np.tensordot(held, own, ([1], [0])), 1)
-            of_pair = expected[c, s] * np.exp(mean)
-            found[c, s] = mean + _log_ratio(observed[c, s], of_pair, prior)
+            without = expected[c, s] * np.exp(mean)
+            found[c, s] = mean + _log_ratio(observed[c, s], without, PAIR_PRIOR)
         else:
-            found[c, s] = _of_unseen(additive, free, usable, own, c, s)
+            found[c, s] = _unseen_pair(additive, free, usable, own, c, s)
     return found
 
 
-def _of_unseen(
+def _unseen_pair(
     additive: NDArray[np.floating],
     interactions: NDArray[np.floating],
     weights: NDArray[np.floating],
@@ -298,23 +264,23 @@ def _of_unseen(
     What they do is carried over as a difference of log odds, which suits genes that are rare, and as a difference of
     probabilities, which suits genes that are not; it is the mean of both, of which neither is better throughout.
     """
-    of_odds = np.tensordot(weights, interactions[:, s] - np.tensordot(interactions, own, ([1], [0])), 1)
+    by_odds = np.tensordot(weights, interactions[:, s] - np.tensordot(interactions, own, ([1], [0])), 1)
     seen = np.exp(_log_softmax(additive + interactions))  # (n_p, n_q, G, V)
     change = np.tensordot(weights, seen[:, s] - np.tensordot(seen, own, ([1], [0])), 1)
     moved = np.maximum(np.tensordot(own, seen[c], 1) + change, LEAST_SHARE * seen[weights > 0, s].min(0))
-    of_probabilities = np.log(moved / moved.sum(-1, keepdims=True)) - additive[c, s]
-    found: NDArray[np.float64] = (of_odds + of_probabilities) / 2
+    by_probabilities = np.log(moved / moved.sum(-1, keepdims=True)) - additive[c, s]
+    found: NDArray[np.float64] = (by_odds + by_probabilities) / 2
     return found
 
 
-def similarities(bias: NDArray[np.floating], effects: NDArray[np.floating], sharpness: float) -> NDArray[np.float64]:
+def similarities(bias: NDArray[np.floating], effects: NDArray[np.floating]) -> NDArray[np.float64]:
     """Weight of each other category by the correlation of mean bins over genes; rows sum to 1, shape (n, n)."""
     probabilities = np.exp(_log_softmax(bias + effects))  # (n, G, V)
     means = probabilities @ np.arange(bias.shape[1])  # (n, G)
     with np.errstate(invalid="ignore", divide="ignore"):
         correlation = np.nan_to_num(np.atleast_2d(np.corrcoef(means)))
     np.fill_diagonal(correlation, -1.0)
-    weights = np.exp(sharpness * (correlation - correlation.max(1, keepdims=True, initial=-1.0)))
+    weights = np.exp(SHARPNESS * (correlation - correlation.max(1, keepdims=True, initial=-1.0)))
     np.fill_diagonal(weights, 0.0)
     found: NDArray[np.float64] = weights / np.maximum(weights.sum(1, keepdims=True), 1e-12)
     return found

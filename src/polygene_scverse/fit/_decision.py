@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from polygene_scverse._constants import BALANCE
 
 
@@ -34,3 +37,11 @@ def choose_category(logits: Any, log_shares: Any, balance: float = BALANCE) -> A
     Menon et al.: Long-tail learning via logit adjustment. ICLR 2021.
     """
     return (logits - balance * log_shares).argmax(-1)
+
+
+def decide(
+    probabilities: NDArray[np.floating], log_shares: NDArray[np.floating], balance: float = BALANCE
+) -> NDArray[np.int64]:
+    """As `choose_category`, of probabilities, which may be 0."""
+    with np.errstate(divide="ignore"):
+        return choose_category(np.log(probabilities.astype(np.float64)), log_shares, balance)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from polygene_scverse.fit._decision import choose_category
+from polygene_scverse.fit._decision import decide
 from polygene_scverse.metrics import accuracy, macro_f1
 
 
@@ -30,6 +30,5 @@ def final_scores(
     known = np.asarray(codes) >= 0
     if not known.any():
         return {"accuracy": float("nan"), "macro_f1": float("nan")}
-    with np.errstate(divide="ignore"):  # a probability may be 0
-        decided = choose_category(np.log(probabilities[known].astype(np.float64)), log_shares)
+    decided = decide(probabilities[known], log_shares)
     return {"accuracy": accuracy(codes[known], decided), "macro_f1": macro_f1(codes[known], decided)}

@@ -159,21 +159,6 @@ def _genes_of_any_fold(
     return np.unique(np.concatenate(chosen))
 
 
-def fit_linear_share(
-    transformer: NDArray[np.floating], linear: NDArray[np.floating], codes: NDArray[np.integer]
-) -> float:
-    """Share of the linear path's logits beside the transformer's with which held-out cells are likeliest.
-
-    Parameters
-    ----------
-    transformer, linear
-        Logits of cells whose category is known; shape (n_cells, n_categories) each.
-    codes
-        Their categories; shape (n_cells,).
-    """
-    return share_of(fit_path_weights(transformer, linear, codes))
-
-
 def share_of(weights: tuple[float, float]) -> float:
     """Share of the linear path, given the weights of the transformer and of itself."""
     return weights[1] / max(sum(weights), 1e-8)
@@ -188,8 +173,10 @@ def fit_path_weights(
 
     Parameters
     ----------
-    transformer, linear, codes
-        As for `fit_linear_share`.
+    transformer, linear
+        Logits of cells whose category is known; shape (n_cells, n_categories) each.
+    codes
+        Their categories; shape (n_cells,).
 
     Returns
     -------

@@ -52,6 +52,7 @@ def estimate(
     sample = _sample(adata, names, max(SAMPLE, per_step * (n_steps + WARM_UP)), layer, use_raw)
     Polygene.setup_anndata(sample, phenotype_keys=names, **setup)
     model = Polygene(sample, n_genes=n_genes, **(model_kwargs or {}))
+    model.deregister_manager(sample)  # scvi-tools' list of all that was set up would keep it in memory
     cost = measure_cost(model, n_steps, **arguments)
     return _extrapolate(cost, adata.n_obs, round(adata.n_obs * share), per_step, max_epochs)
 

@@ -47,7 +47,7 @@ from polygene_scverse.data.read._split import Split, resolve_split
 from polygene_scverse.engine import Engine, Query, RandomHiding
 from polygene_scverse.fit import FittedState
 from polygene_scverse.fit._conformal import ConformalScores
-from polygene_scverse.fit._decision import check_balance, choose_category
+from polygene_scverse.fit._decision import check_balance, decide
 from polygene_scverse.fit._state import ORIGINAL_MASK
 from polygene_scverse.model._saving import SavingMixin
 from polygene_scverse.model._setup import SetupMixin
@@ -309,7 +309,7 @@ class Polygene(SavingMixin, SetupMixin):
             plan_kwargs=plan_kwargs,
             loader_kwargs=loader_kwargs,
             checkpoints=checkpoints,
-            trainer_kwargs=trainer_kwargs,
+            **trainer_kwargs,
         )
 
     @classmethod
@@ -746,6 +746,7 @@ class Polygene(SavingMixin, SetupMixin):
         KeyError
             If a phenotype that is `given` is not an obs column.
         """
+        check_balance(balance)
         trained, query = self.fitted_.masking, self._query(given)
         validation = replace(resolve_rates(trained), gene_dropout=0.0, hide_all=1.0) if masking is None else None
         if hidden_share is not None:
@@ -960,8 +961,7 @@ class Polygene(SavingMixin, SetupMixin):
         chosen, shares = {}, self.log_shares
         for name, table in probabilities.items():
             categories = self._check_categories(name, table)
-            with np.errstate(divide="ignore"):  # a probability may be 0
-                codes = choose_category(np.log(table.to_numpy(dtype=np.float64)), shares[name], balance)
+            codes = decide(table.to_numpy(), shares[name], balance)
             chosen[name] = pd.Series(
                 pd.Categorical.from_codes(codes, categories=pd.Index(categories)), index=table.index
             )

@@ -25,20 +25,12 @@ from polygene_scverse.data.shards._shard_set import ShardSet
 from polygene_scverse.data.shards._survey import survey
 from polygene_scverse.model._polygene import Polygene
 from polygene_scverse.model.training._shards import read_shards, shard_registry
-from polygene_scverse.model.training._training import TrainingCells, train_model
+from polygene_scverse.model.training._training import train_model
 
 __all__ = ["Decisions", "Ordered", "Paths", "ShardSet", "Split", "train_on_cells", "train_on_files"]
 MAX_HELD_OUT = 10_000
 """Held-out cells of files that are kept in memory and looked at after each epoch."""
 Rows = tuple[NDArray[np.int64], NDArray[np.int64]]
-TRAIN_DEFAULTS: Mapping[str, Any] = {
-    "max_epochs": None,
-    "batch_size": 16,
-    "seed": 0,
-    "plan_kwargs": None,
-    "loader_kwargs": None,
-    "checkpoints": None,
-}
 
 
 @dataclass(frozen=True)
@@ -101,6 +93,7 @@ def train_on_cells(
     **train_kwargs
         As of `Polygene.train`.
     """
+    rates = resolve_rates(train_kwargs.pop("masking", None))
     data = adata.mod[mod] if mod is not None and isinstance(adata, MuData) else adata
     names = resolve_phenotypes(data.obs, phenotypes)
     rows = resolve_split(data, group_key, validation_size, split, seed, names)
@@ -120,7 +113,7 @@ def train_on_cells(
         tell(Decisions(model, rows, codes, expression.scale, expression.where, len(expression.var_names)))
     cells = model._training_cells(expression, rows, group_key if len(rows[1]) else None)
     del expression
-    _train(model, cells, {"seed": seed, **train_kwargs})
+    train_model(model, cells, rates, seed=seed, **train_kwargs)
     return model
 
 
@@ -164,6 +157,7 @@ def train_on_files(
     KeyError, ValueError
         As for `tl.train`; the file is named.
     """
+    rates = resolve_rates(train_kwargs.pop("masking", None))
     share = validation_size if group_key is not None else min(validation_size, MAX_HELD_OUT / shards.n_obs)
     names = resolve_phenotypes(shards.obs, phenotypes)
     rows = resolve_split(shards, group_key, share, split, seed, names)
@@ -185,13 +179,5 @@ def train_on_files(
         groups=None if group_key is None else shards.obs[group_key],
         buffer_cells=buffer_cells,
     )
-    _train(model, cells, {"seed": seed, **train_kwargs})
+    train_model(model, cells, rates, seed=seed, **train_kwargs)
     return model.without_data()  # nor the trainer, which holds the cells
-
-
-def _train(model: Polygene, cells: TrainingCells, kwargs: Mapping[str, Any]) -> None:
-    """Train with the arguments of `Polygene.train`; those that it does not know are the trainer's."""
-    kwargs = dict(kwargs)
-    rates = resolve_rates(kwargs.pop("masking", None))
-    arguments = {name: kwargs.pop(name, default) for name, default in TRAIN_DEFAULTS.items()}
-    train_model(model, cells, rates, trainer_kwargs=kwargs, **arguments)

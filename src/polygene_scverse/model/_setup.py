@@ -10,7 +10,7 @@ from mudata import MuData
 from scvi.data import AnnDataManager
 from scvi.model.base import BaseModelClass
 
-from polygene_scverse._compat import field_state
+from polygene_scverse._compat import field_state, registry_without_data
 from polygene_scverse._constants import PHENOTYPE_FIELD
 from polygene_scverse._validate import check_not_empty
 from polygene_scverse.data.read._fields import ExpressionField, PhenotypeField
@@ -69,22 +69,8 @@ class SetupMixin(BaseModelClass):
         if adata.is_view:
             raise ValueError("`adata`: found a view of another AnnData, which cannot be registered. Pass adata.copy().")
         check_not_empty(*adata.shape)
-        known = _known_phenotypes(kwargs.get("source_registry"))
-        phenotype_keys = known or resolve_phenotypes(adata.obs, phenotype_keys)  # stored, and asked for again at load
-        cls._register(
-            adata,
-            cls._get_setup_method_args(
-                cls=cls,
-                adata=adata,
-                phenotype_keys=phenotype_keys,
-                layer=layer,
-                use_raw=use_raw,
-                ordered=ordered,
-                missing=missing,
-            ),
-            [ExpressionField(layer, use_raw), PhenotypeField(phenotype_keys, ordered=ordered, missing=missing)],
-            **kwargs,
-        )
+        arguments = {"layer": layer, "use_raw": use_raw, "ordered": ordered, "missing": missing}
+        cls._register({"adata": adata}, adata, phenotype_keys, arguments, **kwargs)
 
     @classmethod
     def setup_mudata(
@@ -127,28 +113,27 @@ class SetupMixin(BaseModelClass):
         _check_known(kwargs, ("phenotype_keys", "layer", "use_raw", "mod", "ordered", "missing"))
         if mod not in mdata.mod:
             raise KeyError(f"`mod`: {mod!r} is not among the modalities {list(mdata.mod)}. Pass one of them.")
-        known = _known_phenotypes(kwargs.get("source_registry"))
-        phenotype_keys = known or resolve_phenotypes(mdata.mod[mod].obs, phenotype_keys)
-        cls._register(
-            mdata,
-            cls._get_setup_method_args(
-                cls=cls,
-                mdata=mdata,
-                phenotype_keys=phenotype_keys,
-                layer=layer,
-                use_raw=use_raw,
-                mod=mod,
-                ordered=ordered,
-                missing=missing,
-            ),
-            [ExpressionField(layer, use_raw, mod_key=mod), PhenotypeField(phenotype_keys, mod, ordered, missing)],
-            **kwargs,
-        )
+        arguments = {"layer": layer, "use_raw": use_raw, "mod": mod, "ordered": ordered, "missing": missing}
+        cls._register({"mdata": mdata}, mdata.mod[mod], phenotype_keys, arguments, **kwargs)
 
     @classmethod
-    def _register(cls, data: AnnData | MuData, method_args: dict, fields: list, **kwargs: Any) -> None:
-        manager = AnnDataManager(fields=fields, setup_method_args=method_args)
-        manager.register_fields(data, **kwargs)
+    def _register(
+        cls,
+        data: dict[str, AnnData | MuData],
+        modality: AnnData,
+        phenotype_keys: str | Sequence[str] | None,
+        arguments: dict[str, Any],
+        **kwargs: Any,
+    ) -> None:
+        """Register data, by the name of the argument that they were passed as; `modality` is what is read of them."""
+        known = _known_phenotypes(kwargs.get("source_registry"))
+        keys = known or resolve_phenotypes(modality.obs, phenotype_keys)  # stored, and asked for again at load
+        args = cls._get_setup_method_args(cls=cls, **data, phenotype_keys=keys, **arguments)
+        mod = arguments.get("mod")
+        expression = ExpressionField(arguments["layer"], arguments["use_raw"], mod_key=mod)
+        phenotypes = PhenotypeField(keys, mod, arguments["ordered"], arguments["missing"])
+        manager = AnnDataManager(fields=[expression, phenotypes], setup_method_args=args)
+        manager.register_fields(*data.values(), **kwargs)
         cls.register_manager(manager)
 
 
@@ -170,3 +155,40 @@ def _check_known(kwargs: Mapping[str, Any], known: Sequence[str]) -> None:
 def _known_phenotypes(registry: dict[str, Any] | None) -> list[str] | None:
     """Phenotypes of a saved model: data that lack some of them are welcome."""
     return None if registry is None else list(field_state(registry, PHENOTYPE_FIELD)["categories"])
+
+
+def registry_of(
+    model_cls: type[BaseModelClass],
+    n_obs: int,
+    genes: Sequence[str],
+    categories: Mapping[str, Sequence[str]],
+    *,
+    order: Mapping[str, Any] | None = None,
+    **arguments: Any,
+) -> dict[str, Any]:
+    """What `setup_anndata` would have registered of data that are not in memory.
+
+    Parameters
+    ----------
+    model_cls
+        Class of the model.
+    n_obs, genes
+        Number of cells, and names of the genes.
+    categories
+        Categories of each obs column, in the order of the slots.
+    order
+        Of ordered phenotypes the values of their categories, see `resolve_ordered`.
+    **arguments
+        Those of `setup_anndata`.
+    """
+    args = {"phenotype_keys": list(categories), "ordered": None, "missing": None, **arguments}
+    method_args = model_cls._get_setup_method_args(cls=model_cls, adata=None, **args)
+    expression = {"n_obs": n_obs, "n_vars": len(genes), "column_names": list(genes)}
+    phenotypes = {"categories": dict(categories), "unseen": {}, "ordered": dict(order or {})}
+    return registry_without_data(
+        AnnDataManager(setup_method_args=method_args).registry,
+        [
+            (ExpressionField(args["layer"], args["use_raw"]), expression),
+            (PhenotypeField(args["phenotype_keys"]), phenotypes),
+        ],
+    )

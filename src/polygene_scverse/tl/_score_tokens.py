@@ -112,8 +112,6 @@ def score_tokens(
     >>> shown = pgs.tl.score_tokens(test, hidden_share=0.75, given=["cell_type", "disease"])
     >>> hidden["nll"] - shown["nll"]
     """
-    if not 0.0 <= balance <= 1.0:
-        raise ValueError(f"`balance`: found {balance}, but it must be between 0 (most probable) and 1 (balanced).")
     check_key_added(key_added, TOKENS)
     data = anndata_of(adata, mod)
     check_notes(data, key_added, like=TOKENS)

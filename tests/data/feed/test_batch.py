@@ -7,7 +7,7 @@ import pytest
 
 from polygene_scverse._layout import CLS, END, MASK, PAD, START, TokenLayout
 from polygene_scverse.data.feed._batch import make_batch
-from polygene_scverse.data.feed._masking import Masking, MaskingRates, draw, show_all
+from polygene_scverse.data.feed._masking import Masking, MaskingRates, ask, draw
 from polygene_scverse.data.read._tokens import Cells
 
 LAYOUT = TokenLayout.build({"sex": ["f", "m"], "fate": ["a", "b", "c"]}, list("ABCDEFG"), 4)
@@ -18,6 +18,7 @@ CELLS = Cells(
     values=np.array([0.5, 1.5, 2.5, 3.5, 4.5], dtype=np.float32),
 )
 CODES = np.array([[1, 2], [0, -1], [-1, 0]])
+NO_GENES = np.zeros(0, dtype=np.int64)
 SHOWN = np.zeros((3, 2), dtype=bool)
 MASKING = Masking(
     visible=np.array([True, False, True, False, True]),
@@ -50,24 +51,17 @@ def test_a_batch_by_hand():
 
 
 def test_all_shown():
-    batch = make_batch(CELLS, show_all(CELLS, SHOWN), LAYOUT, CODES)
+    batch = make_batch(CELLS, ask(CELLS, NO_GENES, SHOWN), LAYOUT, CODES)
     np.testing.assert_array_equal(batch["tokens"][:, 1:3], [[10, 13], [9, 8], [7, 11]])
     np.testing.assert_array_equal(batch["tokens"][:, 5:], [[15, 16, 17], [0, 0, 0], [17, 15, 0]])
     np.testing.assert_array_equal(batch["values"], [[0.5, 1.5, 2.5], [0, 0, 0], [3.5, 4.5, 0]])
     assert batch["target_bins"].shape == (3, 0)
 
 
-def test_other_words_can_be_shown():
-    words = np.array([[9, 11], [10, 12], [10, 13]])
-    batch = make_batch(CELLS, MASKING, LAYOUT, CODES, words)
-    np.testing.assert_array_equal(batch["tokens"][:, 1:3], np.where(MASKING.hidden, MASK, words))
-    np.testing.assert_array_equal(batch["phenotypes"], CODES)
-
-
 @pytest.mark.parametrize("rows", [[1], []], ids=["nothing expressed", "no cells"])
 def test_batches_without_genes(rows):
     cells, codes = CELLS.take(np.array(rows, dtype=int)), CODES[rows]
-    batch = make_batch(cells, show_all(cells, np.ones(codes.shape, dtype=bool)), LAYOUT, codes)
+    batch = make_batch(cells, ask(cells, NO_GENES, np.ones(codes.shape, dtype=bool)), LAYOUT, codes)
     assert batch["tokens"].shape == (len(rows), 5)
     assert batch["values"].shape == (len(rows), 0)
 

@@ -5,9 +5,10 @@ import pytest
 
 from polygene_scverse._layout import TokenLayout
 from polygene_scverse.data.feed._batch import make_batch
-from polygene_scverse.data.feed._masking import MaskingRates, ask, draw, show_all
+from polygene_scverse.data.feed._masking import MaskingRates, ask, draw
 from polygene_scverse.data.read._tokens import Cells
 
+NO_GENES = np.zeros(0, dtype=np.int64)
 N_GENES = 211
 MEASURED = np.arange(N_GENES) % 7 != 3
 
@@ -190,10 +191,10 @@ def test_no_phenotypes():
     assert drawn(random_cells(5, 0.3), n_phenotypes=0).hidden.shape == (5, 0)
 
 
-def test_show_all():
+def test_nothing_asked_for():
     cells = random_cells(3, 0.3)
     hidden = np.array([[True, False], [True, True], [False, True]])
-    m = show_all(cells, hidden)
+    m = ask(cells, NO_GENES, hidden)
     assert m.visible.all()
     assert not m.target.any()
     assert len(m.zero_genes) == 0

@@ -111,7 +111,7 @@ def test_seed_and_epoch_decide_the_order(feed_of):
 def test_buffers_are_ordered_in_different_ways(feed_of):
     sampler = ShardSampler(feed_of(), 8)
     part = sampler.feed.read(np.arange(64))
-    orders = [np.concatenate(sampler.batches(k, part.cells)) for k in range(3)]
+    orders = [np.concatenate(sampler.batches_of(k, part.cells)) for k in range(3)]
     assert not np.array_equal(orders[0], orders[1])
     assert not np.array_equal(orders[1], orders[2])
 

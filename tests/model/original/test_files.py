@@ -10,7 +10,7 @@ import pytest
 from polygene_scverse._constants import RANK
 from polygene_scverse._layout import TokenLayout
 from polygene_scverse.data.feed._batch import make_batch
-from polygene_scverse.data.feed._masking import show_all
+from polygene_scverse.data.feed._masking import ask
 from polygene_scverse.data.read._binning import digitize, make_edges
 from polygene_scverse.data.read._expression import Expression
 from polygene_scverse.data.read._phenotypes import encode_all
@@ -56,7 +56,9 @@ def vectors_batch(adata, folder, binning, n_bins, without=()):
     columns = {ORIGINAL_COLUMNS[name]: known for name, known in categories.items()}
     codes, unseen = encode_all(adata.obs.drop(columns=list(without)), columns)
     assert unseen == {}
-    return make_batch(cells, show_all(cells, np.zeros(codes.shape, dtype=bool)), layout, codes), layout
+    return make_batch(
+        cells, ask(cells, np.zeros(0, dtype=np.int64), np.zeros(codes.shape, dtype=bool)), layout, codes
+    ), layout
 
 
 def to_dense(batch, layout):

@@ -55,8 +55,9 @@ def test_other_cells_are_another_training(trained):
 
 
 def test_another_network_is_another_training(trained):
-    """Also one with or without a linear path: its buffers are in a checkpoint, which then could not be read."""
-    models = [trained(model_kwargs=kwargs) for kwargs in ({}, {"linear_path": False}, {"n_intermediate": 17})]
+    """Also one without a linear path or a gene decoder: what a checkpoint holds of them could not be read."""
+    others = ({"linear_path": False}, {"gene_decoder": False}, {"n_intermediate": 17})
+    models = [trained(model_kwargs=kwargs) for kwargs in ({}, *others)]
     identities = [identity_of(model.module, splitter_of(model), model.edges_, {}) for model in models]
     for other in identities[1:]:
         assert {name for name in other if identities[0][name] != other[name]} == {"network"}

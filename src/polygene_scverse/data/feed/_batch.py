@@ -28,7 +28,6 @@ def make_batch(
     masking: Masking,
     layout: TokenLayout,
     codes: NDArray[np.integer],
-    shown: NDArray[np.integer] | None = None,
 ) -> Batch:
     """Assemble the padded arrays of a batch.
 
@@ -42,8 +41,6 @@ def make_batch(
         Ids and positions.
     codes
         Phenotype codes, -1 where unknown; shape (n_cells, n_phenotypes).
-    shown
-        Token ids to show in phenotype slots that are not hidden; by default those of `codes`.
 
     Returns
     -------
@@ -66,8 +63,7 @@ def make_batch(
     tokens = np.full((n, n_keys + n_targets), PAD, dtype=np.int64)
     positions = np.zeros_like(tokens)
     tokens[:, :s], positions[:, :s] = layout.special_tokens, layout.special_positions
-    words = layout.encode_phenotypes(codes) if shown is None else shown
-    tokens[:, 1 : 1 + layout.n_phenotypes] = np.where(masking.hidden, MASK, words)
+    tokens[:, 1 : 1 + layout.n_phenotypes] = np.where(masking.hidden, MASK, layout.encode_phenotypes(codes))
     tokens[v_rows, s + v_cols] = layout.first_bin_id + cells.bins[masking.visible]
     positions[v_rows, s + v_cols] = layout.first_gene_position + cells.genes[masking.visible]
     tokens[t_rows, n_keys + t_cols] = MASK

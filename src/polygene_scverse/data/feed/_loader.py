@@ -128,8 +128,8 @@ class LengthSampler(Sampler[BatchKey]):
     def __iter__(self) -> Iterator[BatchKey]:
         epoch = self.epoch
         for rows in self.batches()[self.first :]:
-            for of_part in split_step(rows, self.rank, self.n_ranks, self.parts):
-                yield epoch, of_part
+            for part in split_step(rows, self.rank, self.n_ranks, self.parts):
+                yield epoch, part
 
     def batches(self) -> list[NDArray[np.int64]]:
         """Row numbers of the batches of this epoch, over all processes."""
@@ -147,7 +147,7 @@ class LengthSampler(Sampler[BatchKey]):
         return [batches[i] for i in rng.permutation(len(batches))]
 
 
-def make_loader(dataset: BatchDataset, sampler: LengthSampler, **kwargs: Any) -> DataLoader:
+def make_loader(dataset: Dataset, sampler: Sampler, **kwargs: Any) -> DataLoader:
     """A loader whose items are whole batches."""
     return DataLoader(dataset, sampler=sampler, batch_size=None, **kwargs)
 

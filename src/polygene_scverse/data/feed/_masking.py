@@ -94,19 +94,6 @@ class Masking:
     shown_share: NDArray[np.float32] | None = None
 
 
-def show_all(cells: Cells, hidden: NDArray[np.bool_]) -> Masking:
-    """Nothing is a target, every expressed gene is visible.
-
-    Parameters
-    ----------
-    cells
-        The cells of the batch.
-    hidden
-        Which phenotypes are hidden; shape (n_cells, n_phenotypes).
-    """
-    return ask(cells, np.zeros(0, dtype=np.int64), hidden)
-
-
 def ask(
     cells: Cells,
     genes: NDArray[np.int64],

@@ -8,16 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import Dataset
 
 from polygene_scverse._layout import TokenLayout
-from polygene_scverse.data.feed._loader import CellSplitter, LengthSampler, drawn_batch
+from polygene_scverse.data.feed._loader import CellSplitter, LengthSampler, drawn_batch, make_loader
 from polygene_scverse.data.feed._masking import MaskingRates
 from polygene_scverse.data.feed._steps import StepLoader, split_step
 from polygene_scverse.data.feed._table import CellPart, CellTable
@@ -51,7 +49,7 @@ class ShardBatches(Dataset):
         return drawn_batch(part, self.measured, self.layout, self.rates, seed=self.seed, epoch=epoch)
 
 
-class ShardSampler(Sampler[ShardKey]):
+class ShardSampler(LengthSampler):
     """Shuffled batches of cells of like length, read from files.
 
     Blocks of neighbouring cells are shuffled over all files and dealt out to buffers; a buffer is ordered as
@@ -65,12 +63,8 @@ class ShardSampler(Sampler[ShardKey]):
         The training cells.
     batch_size
         Cells per step, over all processes and parts.
-    seed
-        Seed of the shuffles.
-    rank, n_ranks
-        This process and the number of processes.
-    parts
-        Batches that make a step, see `LengthSampler`.
+    **kwargs
+        Seed, processes and parts, as of `LengthSampler`.
 
     Raises
     ------
@@ -78,37 +72,27 @@ class ShardSampler(Sampler[ShardKey]):
         If `batch_size` is below 1, or a buffer does not hold a batch.
     """
 
-    def __init__(
-        self, feed: ShardFeed, batch_size: int, *, seed: int = 0, rank: int = 0, n_ranks: int = 1, parts: int = 1
-    ) -> None:
-        if batch_size < 1:
-            raise ValueError(f"`batch_size`: found {batch_size}, but it must be at least 1.")
+    def __init__(self, feed: ShardFeed, batch_size: int, **kwargs: int) -> None:
+        super().__init__(feed.lengths, batch_size, shuffle=True, **kwargs)
         if feed.buffer_cells < batch_size:
             raise ValueError(
                 f"`buffer_cells`: found {feed.buffer_cells}, but a buffer must hold a batch of {batch_size}. Pass more."
             )
-        self.feed, self.batch_size, self.seed = feed, batch_size, seed
-        self.rank, self.n_ranks, self.parts, self.epoch, self.first = rank, n_ranks, parts, 0, 0
+        self.feed = feed
         self.batches_per_buffer = feed.buffer_cells // batch_size
         self._whole: CellTable | None = None
 
-    def __len__(self) -> int:
-        return self.parts * -(-len(self.feed) // self.batch_size)
-
-    def set_epoch(self, epoch: int, first: int = 0) -> None:
-        """Shuffle as in this epoch, and begin with its step number `first`: buffers before it are not read."""
-        self.epoch, self.first = epoch, first
-
-    def __iter__(self) -> Iterator[ShardKey]:
+    def __iter__(self) -> Iterator[ShardKey]:  # type: ignore[override]
+        """Buffers before the first step are not read."""
         epoch, n = self.epoch, self.batches_per_buffer
         rng = np.random.default_rng([self.seed, epoch, _ORDER_OF_BLOCKS])
         buffers = self.feed.buffers(n * self.batch_size, rng)
         for k, part in self._read(buffers, self.first // n):
-            for rows in self.batches(k, part.cells)[max(0, self.first - k * n) :]:
-                for of_part in split_step(rows, self.rank, self.n_ranks, self.parts):
-                    yield epoch, part.take(of_part)
+            for rows in self.batches_of(k, part.cells)[max(0, self.first - k * n) :]:
+                for own in split_step(rows, self.rank, self.n_ranks, self.parts):
+                    yield epoch, part.take(own)
 
-    def batches(self, buffer: int, cells: Cells) -> list[NDArray[np.int64]]:
+    def batches_of(self, buffer: int, cells: Cells) -> list[NDArray[np.int64]]:
         """Rows of the batches of a buffer of this epoch, over all processes."""
         seed = self.seed if buffer == 0 else int(np.random.SeedSequence([self.seed, buffer]).generate_state(1)[0])
         within = LengthSampler(cells.lengths, self.batch_size, shuffle=True, seed=seed)
@@ -129,28 +113,6 @@ class ShardSampler(Sampler[ShardKey]):
                 yield k, part
 
 
-class HeldOutSampler(LengthSampler):
-    """Batches of held-out cells, which are in memory: longest first, and always drawn as in epoch 0.
-
-    Parameters
-    ----------
-    part
-        The cells.
-    batch_size
-        Cells per batch, over all processes.
-    **kwargs
-        Passed to `LengthSampler`.
-    """
-
-    def __init__(self, part: CellTable, batch_size: int, **kwargs: Any) -> None:
-        super().__init__(part.cells.lengths, batch_size, **kwargs)
-        self.part = part
-
-    def __iter__(self) -> Iterator[ShardKey]:  # type: ignore[override]
-        for rows in self.batches():
-            yield 0, self.part.take(rows[self.rank :: self.n_ranks])
-
-
 class ShardSplitter(CellSplitter):
     """As its parent, but training cells are read from files; held-out cells are in memory."""
 
@@ -160,15 +122,5 @@ class ShardSplitter(CellSplitter):
     def train_dataloader(self) -> StepLoader:
         """Shuffled batches with fresh draws in each epoch."""
         sampler = ShardSampler(self.train, self.batch_size, seed=self.seed, parts=self.parts, **self._ranks())
-        return StepLoader(self._loader(sampler, self.rates), self.parts, self.start)
-
-    def val_dataloader(self) -> DataLoader | list[Any]:
-        """Batches with the same draws each time: no gene is dropped, every phenotype is hidden."""
-        if self.validation is None:
-            return []
-        sampler = HeldOutSampler(self.validation, -(-self.batch_size // self.parts), **self._ranks())
-        return self._loader(sampler, replace(self.rates, gene_dropout=0.0, hide_all=1.0))
-
-    def _loader(self, sampler: Sampler, rates: MaskingRates) -> DataLoader:
-        batches = ShardBatches(self.train.layout, self.train.measured, rates, seed=self.seed)
-        return DataLoader(batches, sampler=sampler, batch_size=None, **self.loader_kwargs)
+        batches = ShardBatches(self.train.layout, self.train.measured, self.rates, seed=self.seed)
+        return StepLoader(make_loader(batches, sampler, **self.loader_kwargs), self.parts, self.start)

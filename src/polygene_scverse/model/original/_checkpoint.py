@@ -9,16 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scvi.data import AnnDataManager
 from scvi.model.base import BaseModelClass
 
-from polygene_scverse._compat import registry_without_data
 from polygene_scverse._files import replace_folder
 from polygene_scverse._layout import TokenLayout
 from polygene_scverse._validate import check_choice
 from polygene_scverse.data.read._binning import make_edges
-from polygene_scverse.data.read._fields import ExpressionField, PhenotypeField
 from polygene_scverse.fit._state import ORIGINAL_MASK
+from polygene_scverse.model._setup import registry_of
 from polygene_scverse.model.original._bert import (
     CONFIG_FILE,
     PICKLED_FILE,
@@ -213,17 +211,8 @@ def _registry(
     cls: type[BaseModelClass], layout: TokenLayout, columns: Mapping[str, str], layer: str | None, use_raw: bool
 ) -> dict[str, Any]:
     """What `setup_anndata` would have noted: obs columns in the order of the slots, and their categories."""
-    genes = list(layout.genes)
     keys = [columns[name] for name in layout.phenotype_names]
     categories = {columns[slot.name]: list(slot.categories) for slot in layout.phenotypes}
     if len(categories) < len(keys):
         raise ValueError(f"`columns`: two phenotypes have the same obs column in {keys}. Pass one for each.")
-    arguments = {"phenotype_keys": keys, "layer": layer, "use_raw": use_raw, "ordered": None, "missing": None}
-    args = cls._get_setup_method_args(cls=cls, adata=None, **arguments)
-    return registry_without_data(
-        AnnDataManager(setup_method_args=args).registry,
-        [
-            (ExpressionField(layer, use_raw), {"n_obs": 0, "n_vars": len(genes), "column_names": genes}),
-            (PhenotypeField(keys), {"categories": categories, "unseen": {}, "ordered": {}}),
-        ],
-    )
+    return registry_of(cls, 0, layout.genes, categories, layer=layer, use_raw=use_raw)

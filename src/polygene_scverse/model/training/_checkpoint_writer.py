@@ -8,7 +8,6 @@ replacement as a whole, and an error in writing ends the training: see `WholeFil
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -21,6 +20,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.plugins import TorchCheckpointIO
 
 from polygene_scverse._compat import add_callback, history_from_plain, plain, set_loop_position
+from polygene_scverse._files import replace_file
 from polygene_scverse.data.feed._loader import CellSplitter
 from polygene_scverse.model.training._checkpoints import STATE_KEY, Checkpoints
 from polygene_scverse.model.training._loggers import HistoryLogger
@@ -59,15 +59,11 @@ class WholeFiles(TorchCheckpointIO):
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         """Write a checkpoint; of several processes the first does it."""
         path, step = Path(path), checkpoint["global_step"]
-        part = path.with_suffix(".part")
         try:
-            with part.open("wb") as file:
+            with replace_file(path) as part, part.open("wb") as file:
                 torch.save(checkpoint, file)
-                os.fsync(file.fileno())
-            part.replace(path)
             self.last_step = step
         except OSError as error:
-            part.unlink(missing_ok=True)
             if not self._warned:
                 last = "there is none yet" if self.last_step is None else f"the last one is of step {self.last_step}"
                 text = f"The checkpoint of step {step} could not be written to {path} ({error}); {last}."

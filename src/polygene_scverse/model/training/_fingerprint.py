@@ -59,7 +59,8 @@ def identity_of(
     kinds = {slot.name: len(slot.categories) for slot in module.layout.phenotypes}
     return {
         "model": f"{module.layout.n_genes} genes, categories {kinds} ({digest(layout)})",
-        "network": f"{asdict(module.config)}, linear path {module.linear is not None}",
+        "network": f"{asdict(module.config)}, linear path {module.linear is not None}, "
+        f"gene decoder {module.gene_decoder is not None}",
         "loss": str(asdict(module.loss_config)),
         "bin edges": str(edges),
         "training cells": cells_digest(splitter.train),

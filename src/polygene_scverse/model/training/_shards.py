@@ -7,13 +7,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scvi.data import AnnDataManager
 from scvi.model.base import BaseModelClass
 
-from polygene_scverse._compat import registry_without_data
 from polygene_scverse._layout import TokenLayout
 from polygene_scverse.data.read._binning import EVERY_VALUE, make_edges
-from polygene_scverse.data.read._fields import ExpressionField, PhenotypeField
 from polygene_scverse.data.read._ordered import Ordered, resolve_ordered
 from polygene_scverse.data.read._phenotypes import categories_of, missing_words, warn_of_words
 from polygene_scverse.data.read._scale import Scale
@@ -21,6 +18,7 @@ from polygene_scverse.data.read._source import spread_rows
 from polygene_scverse.data.shards._feed import ShardFeed
 from polygene_scverse.data.shards._shard_set import ShardSet
 from polygene_scverse.data.shards._survey import shares_of, tokenizers_of, warn_unmeasured
+from polygene_scverse.model._setup import registry_of
 from polygene_scverse.model.training._training import SHARE_CELLS, TrainingCells
 
 
@@ -97,18 +95,16 @@ def shard_registry(
     missing
         Labels that mean "no value", see `missing_words`.
     """
-    where: dict[str, Any] = {"layer": shards.layer, "use_raw": shards.use_raw}
-    args = {"phenotype_keys": list(phenotypes), **where, "ordered": ordered, "missing": missing}
     categories = {key: categories_of(shards.obs[key], missing_words(missing)) for key in phenotypes}
     warn_of_words({key: shards.obs[key] for key in phenotypes}, missing)
-    order = resolve_ordered(categories, ordered, shards.obs)
-    names = list(shards.var_names)
-    expression = {"n_obs": shards.n_obs, "n_vars": len(names), "column_names": names}
-    method_args = model_cls._get_setup_method_args(cls=model_cls, adata=None, **args)
-    return registry_without_data(
-        AnnDataManager(setup_method_args=method_args).registry,
-        [
-            (ExpressionField(shards.layer, shards.use_raw), expression),
-            (PhenotypeField(list(phenotypes)), {"categories": categories, "unseen": {}, "ordered": order}),
-        ],
+    return registry_of(
+        model_cls,
+        shards.n_obs,
+        list(shards.var_names),
+        categories,
+        order=resolve_ordered(categories, ordered, shards.obs),
+        layer=shards.layer,
+        use_raw=shards.use_raw,
+        ordered=ordered,
+        missing=missing,
     )

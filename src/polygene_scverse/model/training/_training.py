@@ -6,6 +6,7 @@ import logging
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -132,13 +133,13 @@ def train_model(
     cells: TrainingCells,
     rates: MaskingRates,
     *,
-    max_epochs: int | None,
-    batch_size: int,
-    seed: int,
-    plan_kwargs: Mapping[str, Any] | None,
-    loader_kwargs: Mapping[str, Any] | None,
-    checkpoints: Any,
-    trainer_kwargs: Mapping[str, Any],
+    max_epochs: int | None = None,
+    batch_size: int = 16,
+    seed: int = 0,
+    plan_kwargs: Mapping[str, Any] | None = None,
+    loader_kwargs: Mapping[str, Any] | None = None,
+    checkpoints: Checkpoints | Mapping[str, Any] | str | Path | None = None,
+    **trainer_kwargs: Any,
 ) -> None:
     """Train a model on some cells, then fit what follows from its weights; arguments as of `Polygene.train`."""
     train, state = cells.train, model.fitted_
