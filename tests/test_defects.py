@@ -40,7 +40,7 @@ ELSEWHERE = {
         "data/read/test_scale.py::test_refused_with_the_right_remedy",
     ],
     "missing or unseen labels crash": [
-        "model/training/test_training_state.py::test_unknown_labels_train",
+        "model/training/test_training.py::test_unknown_labels_train",
         "model/test_saving.py::test_labels_that_are_not_known_are_said_once",
         "data/read/test_phenotypes.py::test_unseen_labels_are_unknown_and_named",
     ],

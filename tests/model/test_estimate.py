@@ -9,7 +9,7 @@ import pytest
 import scipy.sparse as sp
 
 from polygene_scverse._constants import RANK
-from polygene_scverse.model import _estimate
+from polygene_scverse.model import Polygene, _estimate
 from polygene_scverse.model._estimate import _extrapolate, _sample, estimate
 from polygene_scverse.model.training._cost import WARM_UP, Cost
 
@@ -157,6 +157,13 @@ def test_arguments_of_the_set_up_do_not_reach_the_training(simulated, measured):
     model, _, given = measured[0]
     assert given == {}
     assert model.categories["sex"] == ["female", "male", "unknown"]
+
+
+def test_the_sample_is_not_kept_in_memory(simulated, measured):
+    """scvi-tools keeps data that were set up in a list of the class."""
+    before = len(Polygene._setup_adata_manager_store)
+    estimate_of(simulated)
+    assert len(Polygene._setup_adata_manager_store) == before
 
 
 def test_the_data_are_left_alone(simulated, measured):

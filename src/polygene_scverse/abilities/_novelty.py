@@ -39,9 +39,9 @@ def novelty(
         kinds = np.zeros(len(table), dtype=np.int64) if table.kinds is None else table.kinds
         x = table.cells.matrix(table.layout.n_genes)
         for kind in np.unique(kinds):
-            of_kind = kinds == kind
-            part = x if of_kind.all() else x[of_kind]
-            strange[rows[of_kind]] = unexplained_expression(part, *arrays, measured[kind])
+            members = kinds == kind
+            part = x if members.all() else x[members]
+            strange[rows[members]] = unexplained_expression(part, *arrays, measured[kind])
 
     slot = engine.module.layout.phenotype_names.index(phenotype)
     (logits,) = phenotype_logits(engine, state, source, slots=[slot], observe=observe)
@@ -75,5 +75,5 @@ def fit_reference(
     others = table if held_out is None else held_out
     names, n_genes = engine.module.layout.phenotype_names, table.layout.n_genes
     logits = phenotype_logits(engine, state, others) if logits is None else logits
-    of_names = dict(zip(names, logits, strict=True))
-    return fit_novelty(table.cells.matrix(n_genes), others.cells.matrix(n_genes), of_names)
+    by_name = dict(zip(names, logits, strict=True))
+    return fit_novelty(table.cells.matrix(n_genes), others.cells.matrix(n_genes), by_name)

@@ -157,8 +157,8 @@ class _Counter:
         self.genes = np.zeros((layout.n_bins, layout.n_bins), dtype=np.int64)
         self.expressed = np.zeros((layout.n_bins - 1, layout.n_bins - 1), dtype=np.int64)
         self.phenotypes = [np.zeros((len(s.ids), len(s.ids)), dtype=np.int64) for s in layout.phenotypes]
-        of_phenotypes = {slot.name: np.zeros(len(slot.ids)) for slot in layout.phenotypes}
-        self.nll = TokenLikelihoods(np.zeros(layout.n_bins), np.zeros(layout.n_bins - 1), of_phenotypes)
+        phenotype_sums = {slot.name: np.zeros(len(slot.ids)) for slot in layout.phenotypes}
+        self.nll = TokenLikelihoods(np.zeros(layout.n_bins), np.zeros(layout.n_bins - 1), phenotype_sums)
         self.offset = 0.0
 
     def add(self, batch: Batch, gene_logits: Tensor, phenotype_logits: Sequence[Tensor]) -> None:

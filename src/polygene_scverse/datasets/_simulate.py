@@ -91,8 +91,8 @@ def simulate(
 
     def counts(rows: NDArray[np.integer]) -> sp.csr_matrix:
         log_rate = log_mean + depth[rows, None] + by_donor[donors[rows]]  # (n_rows, n_vars)
-        for of_cells, table in shifts:
-            log_rate += table[of_cells[rows]]
+        for labels, table in shifts:
+            log_rate += table[labels[rows]]
         rate = np.exp(log_rate)
         if dispersion > 0:
             rate *= rng.gamma(1 / dispersion, dispersion, rate.shape)  # mean 1: makes Poisson negative-binomial

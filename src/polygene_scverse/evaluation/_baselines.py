@@ -71,7 +71,8 @@ def baseline_probabilities(
     """
     known = codes >= 0
     probabilities = np.zeros((len(test.x), n_categories))
+    cells = train if known.all() else train.take(known)
     known_groups = None if groups is None else groups[known]
     found = np.unique(codes[known])
-    probabilities[:, found] = BASELINES[name](train.take(known), codes[known], known_groups, test, seed)
+    probabilities[:, found] = BASELINES[name](cells, codes[known], known_groups, test, seed)
     return probabilities

@@ -84,15 +84,15 @@ def fit_bin_values(
     mean[:, 0] = 0.0
     starts = np.cumsum([0, *n_categories])
     effects = np.zeros((starts[-1], size))
-    of_entry = [c[rows] for c in codes.T]
+    entry_codes = [c[rows] for c in codes.T]
     rest = values - mean.reshape(-1)[flat]
     for _ in range(N_SWEEPS):
         for i, n in enumerate(n_categories):
-            known = of_entry[i] >= 0
-            at = of_entry[i][known].astype(np.int64) * size + flat[known]
-            of_one = effects[starts[i] : starts[i + 1]].reshape(-1)  # a view
-            rest[known] += of_one[at]
+            known = entry_codes[i] >= 0
+            at = entry_codes[i][known].astype(np.int64) * size + flat[known]
+            effect = effects[starts[i] : starts[i + 1]].reshape(-1)  # a view
+            rest[known] += effect[at]
             n_entries = np.bincount(at, minlength=n * size)
-            of_one[:] = np.bincount(at, rest[known], n * size) / (n_entries + prior)
-            rest[known] -= of_one[at]
+            effect[:] = np.bincount(at, rest[known], n * size) / (n_entries + prior)
+            rest[known] -= effect[at]
     return BinValues(mean.astype(np.float32), effects.reshape(-1, n_genes, n_bins).astype(np.float32))

@@ -44,4 +44,6 @@ def decide(
 ) -> NDArray[np.int64]:
     """As `choose_category`, of probabilities, which may be 0."""
     with np.errstate(divide="ignore"):
-        return choose_category(np.log(probabilities.astype(np.float64)), log_shares, balance)
+        logs = np.log(probabilities.astype(np.float64))
+    codes: NDArray[np.int64] = choose_category(logs, log_shares, balance)
+    return codes

@@ -34,8 +34,8 @@ class _Sums:
     def __sub__(self, other: Self) -> Self:
         return self._each(operator.sub, other)
 
-    def _each(self, of_two: Callable[[Any, Any], Any], other: Self) -> Self:
-        return type(self)(**{name: of_two(value, getattr(other, name)) for name, value in vars(self).items()})
+    def _each(self, operation: Callable[[Any, Any], Any], other: Self) -> Self:
+        return type(self)(**{name: operation(value, getattr(other, name)) for name, value in vars(self).items()})
 
 
 def _by_category(
@@ -80,11 +80,11 @@ class VarianceSums(_Sums):
         n, n_known = self.counts.sum(), np.count_nonzero(self.counts)
         if n_known < 2 or n <= n_known:
             return np.zeros(len(self.squares))
-        of_categories = (self.sums**2 / np.maximum(self.counts, 1.0)[:, None]).sum(axis=0)
-        of_all = self.sums.sum(axis=0) ** 2 / n
-        within = np.maximum(self.squares - of_categories, 0.0)
-        f = (of_categories - of_all) / (n_known - 1) / np.maximum(within / (n - n_known), 1e-12)
-        varies = self.squares - of_all > 1e-9 * np.maximum(self.squares, 1.0)  # rounding must not decide
+        category_squares = (self.sums**2 / np.maximum(self.counts, 1.0)[:, None]).sum(axis=0)
+        total_squares = self.sums.sum(axis=0) ** 2 / n
+        within = np.maximum(self.squares - category_squares, 0.0)
+        f = (category_squares - total_squares) / (n_known - 1) / np.maximum(within / (n - n_known), 1e-12)
+        varies = self.squares - total_squares > 1e-9 * np.maximum(self.squares, 1.0)  # rounding must not decide
         return np.where(varies, np.maximum(f, 0.0), 0.0)
 
     def most_different_genes(self, n_genes: int) -> NDArray[np.int64]:
@@ -169,10 +169,10 @@ class ScatterSums(_Sums):
         variance = max(float(np.trace(covariance)), least, 1e-8) / n_genes
         covariance *= 1.0 - shrinkage
         covariance[np.diag_indices(n_genes)] += shrinkage * variance
-        of_kept = cho_solve(cho_factor(covariance, overwrite_a=True), means.T)  # (K, C)
-        bias = -0.5 * (means.T * of_kept).sum(axis=0) - mean @ of_kept
+        kept_weights = cho_solve(cho_factor(covariance, overwrite_a=True), means.T)  # (K, C)
+        bias = -0.5 * (means.T * kept_weights).sum(axis=0) - mean @ kept_weights
         weights = np.zeros((n_all, len(self.counts)))
-        weights[kept] = of_kept
+        weights[kept] = kept_weights
         return Discriminants(weights, np.where(self.counts > 0, bias, bias.min()))
 
 

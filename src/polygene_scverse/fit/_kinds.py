@@ -117,13 +117,13 @@ class Kinds:
         -------
         Shape (N,), 1 at least.
         """
-        of_all, of_category = self.log_depths[0], self.log_depths[1:]
+        overall, by_category = self.log_depths[0], self.log_depths[1:]
         starts = np.cumsum([0, *n_categories])[:-1]
         kinds, group = np.unique(codes, axis=0, return_inverse=True)
         found = np.zeros(len(codes))
         for i, row in enumerate(kinds):
             known = row >= 0
-            quantiles = of_all + (of_category[starts[known] + row[known]] - of_all).sum(axis=0)
+            quantiles = overall + (by_category[starts[known] + row[known]] - overall).sum(axis=0)
             at = group.reshape(-1) == i
             found[at] = np.interp(draws[at], LEVELS, np.maximum.accumulate(quantiles))
         return np.maximum(np.rint(np.exp(found)), 1).astype(np.int64)

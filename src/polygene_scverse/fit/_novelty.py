@@ -97,7 +97,7 @@ def fit_novelty(
     left = np.maximum(square - pca.mean_**2 - explained, 0.0)
     mean, weights, components = (_single(a) for a in (pca.mean_, 1.0 / (left + ADDED_VARIANCE), pca.components_))
     strange = unexplained_expression(held_out, mean, weights, components)
-    entropies = {name: entropy(of_cells) for name, of_cells in logits.items()}
+    entropies = {name: entropy(values) for name, values in logits.items()}
     combined = {
         name: np.maximum(percentile(unsure, unsure), percentile(strange, strange)) for name, unsure in entropies.items()
     }

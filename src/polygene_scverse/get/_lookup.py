@@ -47,6 +47,28 @@ def model_categories(adata: AnnData, phenotype: str) -> list[str]:
     return list(adata.obs[prediction_key(phenotype)].astype("category").cat.categories)
 
 
+def category_table(adata: AnnData, phenotype: str, key_of: Callable, call: str) -> pd.DataFrame:
+    """An entry of obsm that has a column for each category; (n_obs x n_categories).
+
+    Raises
+    ------
+    KeyError
+        If it is not there.
+    ValueError
+        If the names of the categories were lost from ``uns``; `call` writes them anew.
+    """
+    check_predicted(adata, phenotype, where="obsm", key_of=key_of)
+    key, names = key_of(phenotype), model_categories(adata, phenotype)
+    values = np.array(adata.obsm[key])
+    if len(names) != values.shape[1]:
+        raise ValueError(
+            f"`adata`: adata.obsm[{key!r}] has {values.shape[1]} columns, but {len(names)} categories are known: their "
+            "names in adata.uns['polygene']['predict'] were lost, as in a concatenation. Call "
+            f"pgs.tl.predict_phenotype({call}) again."
+        )
+    return pd.DataFrame(values, index=adata.obs_names, columns=names)
+
+
 def training_note(adata: AnnData) -> Mapping[str, Any]:
     """What `tl.train` noted in uns; empty where nothing was trained on `adata`."""
     return notes_of(adata).get("train", {})

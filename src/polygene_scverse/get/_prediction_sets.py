@@ -7,7 +7,7 @@ import pandas as pd
 from anndata import AnnData
 
 from polygene_scverse._constants import prediction_key, set_key
-from polygene_scverse.get._lookup import check_predicted, model_categories
+from polygene_scverse.get._lookup import category_table
 
 
 def prediction_sets(adata: AnnData, phenotype: str) -> pd.DataFrame:
@@ -43,15 +43,8 @@ def prediction_sets(adata: AnnData, phenotype: str) -> pd.DataFrame:
             f"`phenotype`: {phenotype!r} was predicted without sets, adata.obsm[{set_key(phenotype)!r}] is not there. "
             "Call pgs.tl.predict_phenotype(adata, coverage=0.9)."
         )
-    check_predicted(adata, phenotype, where="obsm", key_of=set_key)
-    inside = np.asarray(adata.obsm[set_key(phenotype)], dtype=bool)  # (n_obs, n_categories)
-    names = model_categories(adata, phenotype)
-    if len(names) != inside.shape[1]:
-        raise ValueError(
-            f"`adata`: adata.obsm[{set_key(phenotype)!r}] has {inside.shape[1]} columns, but {len(names)} categories "
-            "are known: their names in adata.uns['polygene']['predict'] were lost, as in a concatenation. Call "
-            "pgs.tl.predict_phenotype(adata, coverage=..., model=model) again."
-        )
+    table = category_table(adata, phenotype, set_key, "adata, coverage=..., model=model")
+    names, inside = list(table.columns), table.to_numpy(dtype=bool)
     columns = {
         "predicted": adata.obs[prediction_key(phenotype)],
         "categories": [[names[code] for code in np.flatnonzero(row)] for row in inside],

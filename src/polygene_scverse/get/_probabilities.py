@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pandas as pd
 from anndata import AnnData
 
 from polygene_scverse._constants import probability_key
-from polygene_scverse.get._lookup import check_predicted, model_categories
+from polygene_scverse.get._lookup import category_table
 
 
 def probabilities(adata: AnnData, phenotype: str) -> pd.DataFrame:
@@ -35,13 +34,4 @@ def probabilities(adata: AnnData, phenotype: str) -> pd.DataFrame:
     --------
     >>> pgs.get.probabilities(adata, "cell_type").idxmax(axis=1)
     """
-    check_predicted(adata, phenotype, where="obsm", key_of=probability_key)
-    values = np.array(adata.obsm[probability_key(phenotype)])  # (n_obs, n_categories)
-    names = model_categories(adata, phenotype)
-    if len(names) != values.shape[1]:
-        raise ValueError(
-            f"`adata`: adata.obsm[{probability_key(phenotype)!r}] has {values.shape[1]} columns, but {len(names)} "
-            "categories are known: their names in adata.uns['polygene']['predict'] were lost, as in a concatenation. "
-            "Call pgs.tl.predict_phenotype(adata, model=model) again."
-        )
-    return pd.DataFrame(values, index=adata.obs_names, columns=names)
+    return category_table(adata, phenotype, probability_key, "adata, model=model")

@@ -36,5 +36,5 @@ def nll(true: ArrayLike, probabilities: ArrayLike) -> float:
     true, probabilities = known_probabilities(true, probabilities)
     if not len(true):
         return float("nan")
-    of_true = probabilities[np.arange(len(true)), true]  # (n_known,)
-    return float(-np.log(of_true.clip(min=np.finfo(np.float64).eps)).mean())
+    true_probability = probabilities[np.arange(len(true)), true]  # (n_known,)
+    return float(-np.log(true_probability.clip(min=np.finfo(np.float64).eps)).mean())

@@ -34,9 +34,9 @@ def check_plain(attributes: Mapping[str, Any]) -> None:
     _check_layout(layout)
     _config_of(attributes)
     categories = field_state(attributes["registry_"], PHENOTYPE_FIELD)["categories"]
-    of_slots = [list(slot.categories) for slot in layout.phenotypes]
+    slot_categories = [list(slot.categories) for slot in layout.phenotypes]
     _check(
-        [list(names) for names in categories.values()] == of_slots,
+        [list(names) for names in categories.values()] == slot_categories,
         f"the categories that were registered, {shorten(categories.items(), 3)}, are not those of the words, or are in "
         "another order",
     )

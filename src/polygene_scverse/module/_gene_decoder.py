@@ -161,8 +161,8 @@ class GeneDecoder(nn.Module):
         leading = vectors[:, values.argsort(descending=True)[: self.pair_weights.shape[1]]]  # (n, dimensions)
         self.pairs[:n] = torch.from_numpy(found.pairs)
         self.pair_weights[:n, : leading.shape[1]] = leading.to(self.pair_weights)
-        of_genes = (leading.T @ flat).T.view(*self.bias.shape, -1)
-        self.interactions[..., : leading.shape[1]] = of_genes.to(self.interactions)
+        by_gene = (leading.T @ flat).T.view(*self.bias.shape, -1)
+        self.interactions[..., : leading.shape[1]] = by_gene.to(self.interactions)
 
     @torch.no_grad()
     def set_values(self, mean: NDArray[np.floating], effects: NDArray[np.floating]) -> None:
@@ -186,8 +186,8 @@ class GeneDecoder(nn.Module):
         weights
             Of the categories, as `weights_of` gives them; shape (B, C).
         """
-        of_categories = self.value_effects[genes].flatten(1, 2) @ weights[..., None]
-        return self.values[genes] + of_categories.view(*genes.shape, self.n_bins)
+        shifts = self.value_effects[genes].flatten(1, 2) @ weights[..., None]
+        return self.values[genes] + shifts.view(*genes.shape, self.n_bins)
 
     def forward(self, shared: Tensor, context: GeneContext, probabilities: Sequence[Tensor]) -> Tensor:
         """Logits; shape (B, M, V).
@@ -214,7 +214,7 @@ class GeneDecoder(nn.Module):
         hidden = torch.cat([trust[:, :0], *(p.detach() for p in probabilities)], dim=1)
         hidden = hidden.to(trust.dtype) * trust + self.shares * (1 - trust)
         parts = zip(context.categories.split(self.n_categories, 1), hidden.split(self.n_categories, 1), strict=True)
-        chosen = [torch.where(context.given[:, i, None], *of_one) for i, of_one in enumerate(parts)]
+        chosen = [torch.where(context.given[:, i, None], *pair) for i, pair in enumerate(parts)]
         return torch.cat([trust[:, :0], *chosen], dim=1)
 
     def shown_part(self, categories: Tensor) -> list[Tensor]:
@@ -234,11 +234,11 @@ class GeneDecoder(nn.Module):
         """The part in closed form; shape (B, M, V)."""
         logits = self.bias[genes].flatten(1)  # (B, M * V)
         odds = self.odds[genes].flatten(1, 2).split(self.n_categories, dim=-1)  # P times (B, M * V, categories)
-        for of_one, weight in zip(odds, weights.split(self.n_categories, dim=1), strict=True):
-            logits = logits + (of_one @ weight[..., None]).squeeze(-1).clamp(min=1e-8).log()
+        for part, weight in zip(odds, weights.split(self.n_categories, dim=1), strict=True):
+            logits = logits + (part @ weight[..., None]).squeeze(-1).clamp(min=1e-8).log()
         if self.pair_weights.numel():
-            of_pairs = (weights[:, self.pairs[:, 0]] * weights[:, self.pairs[:, 1]]) @ self.pair_weights  # (B, I)
-            logits = logits + (self.interactions[genes].flatten(1, 2) @ of_pairs[..., None]).squeeze(-1)
+            pair_shares = (weights[:, self.pairs[:, 0]] * weights[:, self.pairs[:, 1]]) @ self.pair_weights  # (B, I)
+            logits = logits + (self.interactions[genes].flatten(1, 2) @ pair_shares[..., None]).squeeze(-1)
         return logits.view(*genes.shape, self.n_bins)
 
     def depth_states(self, visible: Tensor, shown_share: Tensor) -> Tensor:

@@ -73,9 +73,9 @@ class LinearPath(nn.Module):
         measured
             Whether each gene is measured; shape (G,), or (B, G) where cells differ in it.
         """
-        of_average = self.bias - (self.centre * measured) @ self.weights  # (C,) or (B, C)
+        average_logits = self.bias - (self.centre * measured) @ self.weights  # (C,) or (B, C)
         if not values.shape[1]:  # no cell shows a gene; embedding_bag cannot take that
-            return of_average.expand(len(values), -1)
+            return average_logits.expand(len(values), -1)
         values = torch.log1p(torch.expm1(values) * (LINEAR_SUM / TARGET_SUM))
         values = torch.minimum(values, self.cap[genes])
-        return F.embedding_bag(genes, self.weights, per_sample_weights=values, mode="sum") + of_average
+        return F.embedding_bag(genes, self.weights, per_sample_weights=values, mode="sum") + average_logits

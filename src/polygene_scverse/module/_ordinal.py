@@ -36,10 +36,10 @@ class RankedScore(nn.Module):
         n = len(ordered)
         gaps = ordered.diff()  # (C - 1,)
         shares = torch.arange(1, n, dtype=torch.float64) / n  # cumulative, of equal probabilities
-        of_equal = (shares * (1 - shares) * gaps).sum()  # mean score over all categories
-        if not of_equal > 0:
+        mean_score = (shares * (1 - shares) * gaps).sum()  # mean score over all categories
+        if not mean_score > 0:
             raise ValueError("`values`: all categories stand at the same value. Pass two values or more.")
-        scale = torch.log(torch.tensor(float(n))) / of_equal
+        scale = torch.log(torch.tensor(float(n))) / mean_score
         self.register_buffer("order", order, persistent=False)
         self.register_buffer("place", order.argsort(), persistent=False)
         self.register_buffer("gaps", (gaps * scale).to(torch.float32), persistent=False)

@@ -102,8 +102,8 @@ def _panels(table: pd.DataFrame) -> dict[str, Lines]:
     phenotypes: Lines = {}
     for kind, score in KINDS.items():
         end = f"{score}_validation"
-        of_score = [column for column in map(str, table) if column.endswith(end) and column not in genes.values()]
-        phenotypes |= {(column.removesuffix(end), kind): column for column in of_score}
+        columns = [column for column in map(str, table) if column.endswith(end) and column not in genes.values()]
+        phenotypes |= {(column.removesuffix(end), kind): column for column in columns}
     panels = {"loss": losses, PHENOTYPES: phenotypes, "held-out gene bins": genes}
     return {title: {k: c for k, c in lines.items() if c in table} for title, lines in panels.items()}
 
@@ -146,12 +146,12 @@ def _draw(ax: Axes, table: pd.DataFrame, lines: Lines, points: Lines) -> None:
 def _draw_points(ax: Axes, table: pd.DataFrame, points: Lines, colors: Mapping[str, Any]) -> list[Line2D]:
     """The finished model's scores, with their values beside them; returns what the legend shows of them."""
     heights = [float(table[column].dropna().iloc[-1]) for column in points.values()]
-    for ((name, kind), column), value, of_label in zip(points.items(), heights, _apart(heights), strict=True):
+    for ((name, kind), column), value, label_height in zip(points.items(), heights, _apart(heights), strict=True):
         epoch = table[column].dropna().index[-1]
-        of_point = {"color": colors[name], "marker": "o", "fillstyle": FILLS[kind], "linestyle": "none"}
-        ax.plot([epoch], [value], **of_point, clip_on=False, zorder=3)
+        point = {"color": colors[name], "marker": "o", "fillstyle": FILLS[kind], "linestyle": "none"}
+        ax.plot([epoch], [value], **point, clip_on=False, zorder=3)
         place = {"textcoords": "offset points", "va": "center", "fontsize": "small", "color": colors[name]}
-        ax.annotate(f"{value:.2f}", (epoch, of_label), xytext=(7, 0), annotation_clip=False, **place)
+        ax.annotate(f"{value:.2f}", (epoch, label_height), xytext=(7, 0), annotation_clip=False, **place)
     labels = {kind: f"finished model, {kind.partition(',')[2].strip()}" for _, kind in points}
     style: dict[str, Any] = {"color": "grey", "marker": "o", "linestyle": "none"}
     return [Line2D([], [], **style, fillstyle=FILLS[kind], label=label) for kind, label in labels.items()]

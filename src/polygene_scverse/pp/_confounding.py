@@ -103,9 +103,9 @@ def theils_u(table: NDArray[np.floating]) -> float:
         Number of cells by row and column.
     """
     total = table.sum()
-    of_rows = table.sum(axis=1) / max(total, 1)
+    row_shares = table.sum(axis=1) / max(total, 1)
     within = np.divide(table, table.sum(axis=0), out=np.zeros_like(table), where=table > 0)  # of rows in a column
-    entropy = -_sum_p_log(of_rows, of_rows)
+    entropy = -_sum_p_log(row_shares, row_shares)
     if entropy <= 0:
         return float("nan")
     return float(1 + _sum_p_log(table / total, within) / entropy)

@@ -134,17 +134,17 @@ def score_tokens(
 def score_table(counts: TokenCounts) -> pd.DataFrame:
     """The table that `score_tokens` returns."""
     genes, phenotypes, bins = counts.genes, counts.phenotypes, range(len(counts.genes))
-    of_genes, of_phenotypes = counts.nll.genes, counts.nll.phenotypes
+    gene_nll, phenotype_nll = counts.nll.genes, counts.nll.phenotypes
     names: dict[str, list[str]] = {TRANSFORMER: list(phenotypes)}
     names |= {f"{TRANSFORMER}, {name}": [name] for name in phenotypes}
     rows: list[tuple[str, str, list[pd.DataFrame], list[NDArray[np.float64]], Sequence[int] | None]] = [
-        ("all", "", [genes, *phenotypes.values()], [of_genes, *of_phenotypes.values()], None),
-        ("genes", "", [genes], [of_genes], None),
-        ("genes", "expressed", [genes], [of_genes[1:]], bins[1:]),
-        ("genes", "not expressed", [genes], [of_genes[:1]], bins[:1]),
+        ("all", "", [genes, *phenotypes.values()], [gene_nll, *phenotype_nll.values()], None),
+        ("genes", "", [genes], [gene_nll], None),
+        ("genes", "expressed", [genes], [gene_nll[1:]], bins[1:]),
+        ("genes", "not expressed", [genes], [gene_nll[:1]], bins[:1]),
         ("genes", "bin of expressed", [counts.expressed], [counts.nll.expressed], None),
         *(
-            ("phenotypes", of, [phenotypes[name] for name in part], [of_phenotypes[name] for name in part], None)
+            ("phenotypes", of, [phenotypes[name] for name in part], [phenotype_nll[name] for name in part], None)
             for of, part in names.items()
         ),
     ]

@@ -124,11 +124,11 @@ def train(
     >>> model = pgs.tl.train(adata)
     >>> model = pgs.tl.train("shard_{0..46}.h5ad", group_key="donor")
     """
-    told: list[Decisions] = []
+    decided: list[Decisions] = []
     reports: list[pd.DataFrame] = []
 
     def tell(decisions: Decisions) -> None:
-        told.append(decisions)
+        decided.append(decisions)
         reports.append(note_confounding(decisions.model, obs, group_key, missing))
         if verbose:
             _print_decisions(decisions, group_key)
@@ -161,8 +161,8 @@ def train(
     try:
         model = train_on_cells(adata, layer=layer, use_raw=use_raw, mod=mod, **common | train_kwargs)
     finally:  # after an interruption other verbs find what was learned so far
-        if told and told[0].model.is_trained_:
-            remember(adata, told[0].model)
+        if decided and decided[0].model.is_trained_:
+            remember(adata, decided[0].model)
     if save_to is not None:
         model.save(save_to, overwrite=True)
     if verbose:
@@ -170,7 +170,7 @@ def train(
         for name, entry in model.calibration_.items():
             Console().print(f"{name}: {entry['words']}", markup=False, highlight=False)
     folder = "" if save_to is None else str(Path(save_to).absolute())
-    record = _record(model, told[0].rows[1], str(told[0].scale), seed, folder)
+    record = _record(model, decided[0].rows[1], str(decided[0].scale), seed, folder)
     record |= {"confounding": reports[0]} if len(reports[0]) else {}
     write_notes(adata, train=record)
     return model

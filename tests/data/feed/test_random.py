@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from polygene_scverse.data.feed._random import cell_keys, mix, uniform
+from polygene_scverse.data.feed._random import cell_keys, scramble, uniform
 
 GAMMA = 0x9E3779B97F4A7C15
 N = 20_000
@@ -15,15 +15,15 @@ N = 20_000
         (1234567, [6457827717110365317, 3203168211198807973, 9817491932198370423, 4593380528125082431]),
     ],
 )
-def test_mix_is_splitmix64(seed, numbers):
+def test_scramble_is_splitmix64(seed, numbers):
     """The n-th number of SplitMix64 from a seed, as published with xoshiro and at Rosetta Code."""
     states = np.array([(seed + n * GAMMA) % 2**64 for n in range(4)], dtype=np.uint64)
-    np.testing.assert_array_equal(mix(states), np.array(numbers, dtype=np.uint64))
+    np.testing.assert_array_equal(scramble(states), np.array(numbers, dtype=np.uint64))
 
 
-def test_mix_leaves_its_argument_alone():
+def test_scramble_leaves_its_argument_alone():
     z = np.arange(3, dtype=np.uint64)
-    mix(z)
+    scramble(z)
     np.testing.assert_array_equal(z, [0, 1, 2])
 
 

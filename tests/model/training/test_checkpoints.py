@@ -76,9 +76,10 @@ def test_room_is_asked_for_that_a_checkpoint_takes(trained, tmp_path):
         ({"plan_kwargs": {"lr": 0.1}}, r"plan_kwargs: \{\} then, \{'lr': 0.1\} now"),
         ({"masking": {"expressed": 0.3}}, "masking: .*'expressed': 0.15.* then, .*'expressed': 0.3"),
         ({"model_kwargs": {"n_hidden": 8}}, "network: .*'n_hidden': 16.* then, .*'n_hidden': 8"),
+        ({"model_kwargs": {"gene_decoder": False}}, "network: .*gene decoder True then, .*gene decoder False now"),
         ({"model_kwargs": {"genes": [f"gene_{i}" for i in range(39)]}}, "model: 40 genes, .* then, 39 genes"),
     ],
-    ids=["seed", "batch size", "epochs", "plan", "masking", "network", "genes"],
+    ids=["seed", "batch size", "epochs", "plan", "masking", "network", "gene decoder", "genes"],
 )
 def test_another_training_is_refused(change, match, cells, trained, tmp_path):
     trained(checkpoints=tmp_path)

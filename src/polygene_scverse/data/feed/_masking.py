@@ -194,13 +194,13 @@ def _draw_visible(
     draws = np.where(target, -1.0, uniform(entry_keys, _DROP, cells.genes))
     if hidden_share is None:
         rate = uniform(keys, _DROP_RATE)
-        of_any = (uniform(keys, _ANY_SHARE) < rates.any_share) & (rates.gene_dropout > 0)
-        floor = np.where(of_any, rate, rate * rates.gene_dropout)
+        any_share = (uniform(keys, _ANY_SHARE) < rates.any_share) & (rates.gene_dropout > 0)
+        floor = np.where(any_share, rate, rate * rates.gene_dropout)
     else:
         floor = np.full(len(cells), float(hidden_share))
     for cell in np.flatnonzero(cells.lengths > rates.max_genes):
-        of_cell = draws[cells.indptr[cell] : cells.indptr[cell + 1]]
-        nth = np.partition(of_cell, -rates.max_genes)[-rates.max_genes]
+        cell_draws = draws[cells.indptr[cell] : cells.indptr[cell + 1]]
+        nth = np.partition(cell_draws, -rates.max_genes)[-rates.max_genes]
         floor[cell] = max(floor[cell], nth)
     return (draws >= floor[rows]) & ~target, floor
 
@@ -276,23 +276,23 @@ def draw_mixed(
     present = np.unique(part.kinds)
     measured = np.atleast_2d(measured)
     if len(present) < 2:
-        of_all = measured[present[0] if n else 0]
-        return draw(cells, part.ids, of_all, n_phenotypes, rates, seed=seed, epoch=epoch, hidden_share=hidden_share)
+        common = measured[present[0] if n else 0]
+        return draw(cells, part.ids, common, n_phenotypes, rates, seed=seed, epoch=epoch, hidden_share=hidden_share)
     rows = np.repeat(np.arange(n), cells.lengths)
     visible, target = np.zeros((2, len(rows)), dtype=bool)
     ratio, shown_share = np.zeros((2, n), dtype=np.float32)
     hidden = np.zeros((n, n_phenotypes), dtype=bool)
     zero_rows, zero_genes = [], []
     for kind in present:
-        of_kind = np.flatnonzero(part.kinds == kind)
+        members = np.flatnonzero(part.kinds == kind)
         entries = (part.kinds == kind)[rows]
-        of_one = cells.take(of_kind), part.ids[of_kind], measured[kind]
-        m = draw(*of_one, n_phenotypes, rates, seed=seed, epoch=epoch, hidden_share=hidden_share)
+        some = cells.take(members), part.ids[members], measured[kind]
+        m = draw(*some, n_phenotypes, rates, seed=seed, epoch=epoch, hidden_share=hidden_share)
         visible[entries], target[entries] = m.visible, m.target
-        ratio[of_kind], hidden[of_kind], shown_share[of_kind] = m.log_sampling_ratio, m.hidden, m.shown_share
-        zero_rows.append(of_kind[m.zero_rows])
+        ratio[members], hidden[members], shown_share[members] = m.log_sampling_ratio, m.hidden, m.shown_share
+        zero_rows.append(members[m.zero_rows])
         zero_genes.append(m.zero_genes)
-    of_zeros = np.concatenate(zero_rows)
-    order = np.argsort(of_zeros, kind="stable")
+    zero_cells = np.concatenate(zero_rows)
+    order = np.argsort(zero_cells, kind="stable")
     genes = np.concatenate(zero_genes)[order]
-    return Masking(visible, target, of_zeros[order], genes, ratio, hidden, shown_share)
+    return Masking(visible, target, zero_cells[order], genes, ratio, hidden, shown_share)

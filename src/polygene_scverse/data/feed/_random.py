@@ -19,7 +19,7 @@ _MUL1 = np.uint64(0xBF58476D1CE4E5B9)
 _MUL2 = np.uint64(0x94D049BB133111EB)
 
 
-def mix(z: NDArray[np.uint64]) -> NDArray[np.uint64]:
+def scramble(z: NDArray[np.uint64]) -> NDArray[np.uint64]:
     """Scramble 64 bits so that each bit of the result depends on each bit of `z`."""
     z = z + _GAMMA
     z ^= z >> np.uint64(30)
@@ -32,9 +32,9 @@ def mix(z: NDArray[np.uint64]) -> NDArray[np.uint64]:
 
 def cell_keys(seed: int, epoch: int, cells: NDArray[np.integer]) -> NDArray[np.uint64]:
     """A key per cell, to be passed to `uniform`; same shape as `cells`."""
-    root = mix(np.array([seed], dtype=np.uint64))
-    root = mix(root ^ np.uint64(epoch))
-    return mix(root ^ cells.astype(np.uint64))
+    root = scramble(np.array([seed], dtype=np.uint64))
+    root = scramble(root ^ np.uint64(epoch))
+    return scramble(root ^ cells.astype(np.uint64))
 
 
 def uniform(keys: NDArray[np.uint64], stream: int, index: NDArray[np.integer] | int = 0) -> NDArray[np.float64]:
@@ -50,5 +50,5 @@ def uniform(keys: NDArray[np.uint64], stream: int, index: NDArray[np.integer] | 
         Which number of the stream; broadcast against `keys`.
     """
     counter = np.asarray(index, dtype=np.uint64) + (np.uint64(stream) << np.uint64(40))
-    bits = mix(keys ^ mix(np.atleast_1d(counter))) >> np.uint64(11)
+    bits = scramble(keys ^ scramble(np.atleast_1d(counter))) >> np.uint64(11)
     return bits.astype(np.float64) * 2.0**-53

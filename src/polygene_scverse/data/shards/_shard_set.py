@@ -132,7 +132,7 @@ class ShardSet:
 
     def read(self, rows: NDArray[np.int64], tokenizers: Sequence[Tokenizer]) -> Cells:
         """Tokens of cells, given by ascending numbers; a tokenizer for each file."""
-        parts = [tokenizers[k](block) for k, of_file in self.by_file(rows) for block in self.files[k].iterate(of_file)]
+        parts = [tokenizers[k](block) for k, own in self.by_file(rows) for block in self.files[k].iterate(own)]
         return Cells.concatenate(parts)
 
 

@@ -95,14 +95,14 @@ def _survey_file(
 ) -> Scale:
     """Scale of a file, whose values are checked; adds its training cells to the moments."""
     scale, columns = scale_of_file(file), var_names.get_indexer(file.var_names)
-    of_file = DispersionSums(len(var_names))
+    sums = DispersionSums(len(var_names))
     for start, block in zip(range(0, file.n_obs, BLOCK), file.iterate(np.arange(file.n_obs)), strict=True):
         scale.check(block.data, f"{file.place} of {file.path}")  # before it is added
         if moments is not None:
             part = training[slice(*np.searchsorted(training, [start, start + BLOCK]))] - start
-            of_file.add(block if len(part) == block.shape[0] else block[part], columns, scale, file.footing)
+            sums.add(block if len(part) == block.shape[0] else block[part], columns, scale, file.footing)
     if moments is not None:
-        moments += of_file
+        moments += sums
     return scale
 
 
@@ -138,11 +138,11 @@ def shares_of(shards: ShardSet, rows: NDArray[np.int64], scales: Sequence[Scale]
     """
     sums = pd.Series(0.0, index=shards.var_names)
     n_cells = sums.copy()
-    for k, of_file in shards.by_file(rows):
+    for k, file_rows in shards.by_file(rows):
         file = shards.files[k]
-        shares = column_shares(file.iterate(of_file), file.var_names, scales[k], file.footing)
-        sums[list(shares)] += len(of_file) * np.array(list(shares.values()))
-        n_cells[list(shares)] += len(of_file)
+        shares = column_shares(file.iterate(file_rows), file.var_names, scales[k], file.footing)
+        sums[list(shares)] += len(file_rows) * np.array(list(shares.values()))
+        n_cells[list(shares)] += len(file_rows)
     there = sums[n_cells > 0] / n_cells[n_cells > 0]
     return {str(name): float(share) for name, share in (there / max(1.0, there.sum())).items()}
 
@@ -157,16 +157,16 @@ def tokenizers_of(
     ValueError
         If a file has none of the genes.
     """
-    of_names: dict[int, Tokenizer] = {}
+    matched: dict[int, Tokenizer] = {}
     found = []
     for file, scale in zip(shards.files, scales, strict=True):
         key = id(file.var_names)  # files with the same genes share the object
-        if key not in of_names:
+        if key not in matched:
             try:
-                of_names[key] = Tokenizer.match(genes, file.var_names, scale, edges)
+                matched[key] = Tokenizer.match(genes, file.var_names, scale, edges)
             except ValueError as error:
                 raise ValueError(f"{error} This is said of {file.path}.") from error
-        found.append(replace(of_names[key], scale=scale, footing=file.footing))
+        found.append(replace(matched[key], scale=scale, footing=file.footing))
     return found
 
 

@@ -47,8 +47,8 @@ def with_final_scores(
     at = pd.Index([last], name="epoch")
     tables = {
         name: pd.DataFrame({name: [value]}, index=at)
-        for phenotype, of_one in scores.items()
-        for name, value in ((score_name(phenotype, score) + END, value) for score, value in of_one.items())
+        for phenotype, found in scores.items()
+        for name, value in ((score_name(phenotype, score) + END, value) for score, value in found.items())
     }
     return curves | tables
 
@@ -76,6 +76,6 @@ def final_sentences(history: Mapping[str, pd.DataFrame] | None, phenotypes: list
         sentence = f"{phenotype}: the finished model has accuracy {final[0]:.3f} and macro-F1 {final[1]:.3f} on the "
         curves = [name + "_validation" for name in names]
         alone = [tables[name].to_numpy(dtype=float)[-1, 0] for name in curves if name in tables and len(tables[name])]
-        of_curves = "" if len(alone) < 2 else f" (the transformer alone {alone[0]:.3f} and {alone[1]:.3f})"
-        sentences.append(f"{sentence}held-out cells{of_curves}.")
+        comparison = "" if len(alone) < 2 else f" (the transformer alone {alone[0]:.3f} and {alone[1]:.3f})"
+        sentences.append(f"{sentence}held-out cells{comparison}.")
     return sentences

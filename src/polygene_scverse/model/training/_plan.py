@@ -194,8 +194,8 @@ class PolygeneTrainingPlan(TrainingPlan):
         gene_logits = logits["gene_logits"].float()
         scores["gene_nll"].update(bin_nll(gene_logits, bins, batch["zero_offset"][:, None])[known])
         scores["gene_accuracy"].update((gene_logits.argmax(-1) == bins)[known].float())
-        of_expressed = 1 + gene_logits[..., 1:].argmax(-1)
-        scores["gene_accuracy_expressed"].update((of_expressed == bins)[expressed].float())
+        guessed = 1 + gene_logits[..., 1:].argmax(-1)
+        scores["gene_accuracy_expressed"].update((guessed == bins)[expressed].float())
 
 
 def _known_score(score: Tensor, *counts: Tensor | list[Tensor]) -> Tensor:
@@ -220,5 +220,5 @@ def _validation_metrics(module: PolygeneModule) -> dict[str, Metric]:
         n = len(slot.categories)
         metrics[score_name(slot.name, "accuracy")] = _Accuracy(n, average="micro", ignore_index=-1)
         metrics[score_name(slot.name, "macro_f1")] = _MacroF1(n, average="macro", ignore_index=-1)
-    of_genes = ("gene_nll", "gene_accuracy", "gene_accuracy_expressed")
-    return metrics | {name: MeanMetric(nan_strategy="ignore") for name in of_genes}
+    gene_scores = ("gene_nll", "gene_accuracy", "gene_accuracy_expressed")
+    return metrics | {name: MeanMetric(nan_strategy="ignore") for name in gene_scores}
