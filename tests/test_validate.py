@@ -81,9 +81,9 @@ def test_names_that_repeat():
 
 
 def test_columns(simulated):
-    v.check_columns(["sex"], simulated, "group_key", list)
+    v.check_columns(["sex"], simulated.obs, "group_key", list)
     with pytest.raises(KeyError, match=r"`group_key`: \['x'\] not among .* look like phenotypes: \['sex'\]"):
-        v.check_columns(["sex", "x"], simulated, "group_key", lambda obs: ["sex"])
+        v.check_columns(["sex", "x"], simulated.obs, "group_key", lambda obs: ["sex"])
 
 
 def test_columns_of_labels():
@@ -99,7 +99,7 @@ def test_columns_of_labels():
 def test_columns_that_hold_no_labels_are_refused(simulated):
     simulated.obs["lists"] = [[1]] * simulated.n_obs
     with pytest.raises(ValueError, match=r"`group_key`: .*holds values of the type list"):
-        v.check_columns(["sex", "lists"], simulated, "group_key", list)
+        v.check_columns(["sex", "lists"], simulated.obs, "group_key", list)
 
 
 def test_only_a_slice_of_a_file_cannot_be_written_to(simulated, tmp_path):

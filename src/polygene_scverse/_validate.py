@@ -126,17 +126,17 @@ def check_unique_names(names: pd.Index, what: str = "adata.var_names") -> None:
 
 
 def check_columns(
-    keys: Sequence[str], adata: AnnData, argument: str, candidates: Callable[[pd.DataFrame], Sequence[str]]
+    keys: Sequence[str], obs: pd.DataFrame, argument: str, candidates: Callable[[pd.DataFrame], Sequence[str]]
 ) -> None:
     """Refuse names that are not obs columns of labels; `candidates` finds those to suggest, for the error only."""
-    absent = [key for key in keys if key not in adata.obs.columns]
+    absent = [key for key in keys if key not in obs.columns]
     if absent:
         raise KeyError(
             f"`{argument}`: {shorten(absent)} not among the columns of adata.obs. Columns that look like "
-            f"phenotypes: {shorten(candidates(adata.obs))}. Pass some of them."
+            f"phenotypes: {shorten(candidates(obs))}. Pass some of them."
         )
     for key in keys:
-        check_labels(adata.obs, key, argument)
+        check_labels(obs, key, argument)
 
 
 def check_plain_name(name: str, argument: str) -> None:

@@ -15,7 +15,7 @@ def ours():
 
 
 def a_missing_column():
-    check_columns(["celltype"], simulate(20, 20), "phenotypes", lambda obs: ["cell_type"])
+    check_columns(["celltype"], simulate(20, 20).obs, "phenotypes", lambda obs: ["cell_type"])
 
 
 def theirs():

@@ -129,7 +129,7 @@ def test_what_was_decided_is_told_before_the_training(simulated):
     assert decisions.model is model
     for rows, kept in zip(decisions.rows, (model.train_indices, model.validation_indices), strict=True):
         np.testing.assert_array_equal(rows, kept)
-    assert (decisions.scale.kind, decisions.place, decisions.n_vars) == ("counts", "adata.layers['counts']", 60)
+    assert (decisions.scale.kind, decisions.where, decisions.n_vars) == ("counts", "adata.layers['counts']", 60)
     labels = simulated.obs["cell_type"].cat.codes.to_numpy()
     np.testing.assert_array_equal(decisions.codes["cell_type"], labels[decisions.rows[0]])
     assert set(decisions.codes) == set(KEYS)
@@ -180,7 +180,7 @@ def test_what_was_decided_of_files_is_told(simulated, write_files):
     model = train_on_files(shards, phenotypes=KEYS, n_genes=20, tell=told.append, **QUIET)
     (decisions,) = told
     assert (decisions.model.genes, decisions.model.categories) == (model.genes, model.categories)  # now without data
-    assert (decisions.scale.kind, decisions.place, decisions.n_vars) == ("counts", "X of 3 files", 60)
+    assert (decisions.scale.kind, decisions.where, decisions.n_vars) == ("counts", "X of 3 files", 60)
     labels = simulated.obs["cell_type"].cat.codes.to_numpy()
     np.testing.assert_array_equal(decisions.codes["cell_type"], labels[decisions.rows[0]])
 

@@ -116,7 +116,7 @@ def find_contexts(adata: AnnData, groupby: str | None, rows: NDArray[np.int64]) 
     """
     if groupby is None:
         return [ALL], np.zeros(len(rows), dtype=np.int64)
-    check_columns([groupby], adata, "groupby", candidates)
+    check_columns([groupby], adata.obs, "groupby", candidates)
     column = adata.obs[groupby].iloc[rows]
     contexts = ordered_labels(column)
     if not contexts:

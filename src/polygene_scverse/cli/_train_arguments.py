@@ -11,8 +11,8 @@ from polygene_scverse.cli._train_settings import TrainSettings
 
 SPECIAL_WORDS = 8
 """Words of the original's sentence that are not genes."""
-SAME = ("group_key", "validation_size", "layer", "use_raw", "buffer_cells", "max_epochs", "batch_size", "seed")
-SAME += ("early_stopping", "strategy", "precision", "devices")
+SAME: tuple[str, ...] = ("group_key", "validation_size", "layer", "use_raw", "buffer_cells", "max_epochs", "batch_size")
+SAME += ("seed", "early_stopping", "strategy", "precision", "devices")
 """Settings that are arguments of the same name."""
 FIRST_EDGE, LAST_EDGE, N_BINS = 0.1, 9.0, 10
 """Bins of the original."""

@@ -124,7 +124,7 @@ def resolve_columns(adata: AnnData, phenotypes: str | Sequence[str] | None, **ke
     names = resolve_phenotypes(adata.obs, phenotypes)
     for argument, key in keys.items():
         if key is not None:
-            check_columns([key], adata, argument, candidates)
+            check_columns([key], adata.obs, argument, candidates)
     return names
 
 

@@ -98,7 +98,7 @@ def predict_folds(
     """
     predictions = {name: Predictions.allocate(label, folds, [MODEL, *baselines]) for name, label in labels.items()}
     groups = None if training.group_key is None else group_codes(adata.obs, training.group_key)
-    place = {"layer": training.kwargs.get("layer"), "use_raw": training.kwargs.get("use_raw", False)}
+    where = {"layer": training.kwargs.get("layer"), "use_raw": training.kwargs.get("use_raw", False)}
     start = 0
     for train_rows, test_rows in folds:
         model, train_cells = train_fold(adata, train_rows, list(labels), training)
@@ -106,7 +106,7 @@ def predict_folds(
         tables = model.predict_phenotype(test_cells)
         decided = model.decide(tables)
         if baselines:
-            train, test = (read_features(model, cells, **place) for cells in (train_cells, test_cells))
+            train, test = (read_features(model, cells, **where) for cells in (train_cells, test_cells))
             train_groups = None if groups is None else groups[train_rows]
         for name, label in labels.items():
             found, codes, n_categories = predictions[name], label.codes[train_rows], len(label.categories)

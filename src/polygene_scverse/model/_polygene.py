@@ -1074,7 +1074,7 @@ class Polygene(SavingMixin, SetupMixin):
         names, data = self._names(phenotypes, "phenotypes"), self._data(adata)
         obs = self._anndata(data).obs
         if group_key is not None:
-            check_columns([group_key], self._anndata(data), "group_key", candidates)
+            check_columns([group_key], obs, "group_key", candidates)
         cells = self._cells(data, indices)
         self._warn_of_training_cells(data, cells.ids)
         warn_unseen(encode_all(obs.iloc[cells.ids], self._columns, self._missing)[1])
@@ -1177,7 +1177,7 @@ class Polygene(SavingMixin, SetupMixin):
         data = self._anndata(self._data(adata))
         rows = self._rows(data, indices)
         shown = [list(self._columns)[slot] for slot in query.shown] if query is not None else []
-        check_columns(shown, data, "given", candidates)
+        check_columns(shown, data.obs, "given", candidates)
         if shown:
             known = {column: self._columns[column] for column in shown}
             warn_unseen(encode_all(data.obs.iloc[rows], known, self._missing)[1])

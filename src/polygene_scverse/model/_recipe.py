@@ -45,7 +45,7 @@ class Decisions:
         Row numbers of the training and of the held-out cells.
     codes
         Category codes of the training cells by phenotype, -1 where unknown; shape (n_train,) each.
-    scale, place, n_vars
+    scale, where, n_vars
         Scale of expression, where it is read from, and the number of genes there.
     """
 
@@ -53,7 +53,7 @@ class Decisions:
     rows: Rows
     codes: dict[str, NDArray[np.int64]]
     scale: Scale
-    place: str
+    where: str
     n_vars: int
 
 
@@ -168,7 +168,7 @@ def train_on_files(
     registry = shard_registry(Polygene, shards, names, ordered, missing)
     model = Polygene(None, registry, genes=genes, **{"seed": seed, **(model_kwargs or {})})
     if tell is not None:
-        tell(Decisions(model, rows, model.encode(shards.obs.iloc[rows[0]]), scales[0], shards.place, shards.n_vars))
+        tell(Decisions(model, rows, model.encode(shards.obs.iloc[rows[0]]), scales[0], shards.where, shards.n_vars))
     cells = read_shards(
         shards,
         (rows[0], held_out),

@@ -6,6 +6,7 @@ import os
 import uuid
 import warnings
 from collections.abc import Sequence
+from inspect import getattr_static
 from pathlib import Path
 from typing import Any, NoReturn, Self
 
@@ -61,7 +62,9 @@ class SavingMixin(BaseModelClass):
     differential_abundance = NotOffered("it has no distribution over cells. See predict_phenotype.")
 
     def __dir__(self) -> list[str]:
-        return [name for name in super().__dir__() if not isinstance(_static(type(self), name), NotOffered)]
+        return [
+            name for name in super().__dir__() if not isinstance(getattr_static(type(self), name, None), NotOffered)
+        ]
 
     def __copy__(self) -> Self:
         other = type(self).__new__(type(self))
@@ -285,11 +288,6 @@ def _check_class(asked: type, saved: SavedModel, others: Sequence[str] | None) -
             f"{asked.__name__} was asked to load it. Call load of that class, or name it in "
             "allowed_classes_names_list=."
         )
-
-
-def _static(cls: type, name: str) -> object:
-    """What a class has under a name, without asking for it."""
-    return next((vars(base)[name] for base in cls.__mro__ if name in vars(base)), None)
 
 
 def _attributes(model: SavingMixin) -> dict[str, Any]:

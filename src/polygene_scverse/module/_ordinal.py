@@ -27,7 +27,7 @@ class RankedScore(nn.Module):
     """
 
     order: Tensor
-    place: Tensor
+    ranks: Tensor
     gaps: Tensor
 
     def __init__(self, values: Sequence[float]) -> None:
@@ -41,7 +41,7 @@ class RankedScore(nn.Module):
             raise ValueError("`values`: all categories stand at the same value. Pass two values or more.")
         scale = torch.log(torch.tensor(float(n))) / mean_score
         self.register_buffer("order", order, persistent=False)
-        self.register_buffer("place", order.argsort(), persistent=False)
+        self.register_buffer("ranks", order.argsort(), persistent=False)
         self.register_buffer("gaps", (gaps * scale).to(torch.float32), persistent=False)
 
     def forward(self, logits: Tensor, codes: Tensor) -> Tensor:
@@ -56,5 +56,5 @@ class RankedScore(nn.Module):
         """
         predicted = logits.softmax(-1)[:, self.order].cumsum(-1)[:, :-1]  # (n_cells, C - 1)
         steps = torch.arange(len(self.gaps), device=logits.device)
-        reached = (self.place[codes.clamp(min=0)][:, None] <= steps).to(logits.dtype)  # (n_cells, C - 1)
+        reached = (self.ranks[codes.clamp(min=0)][:, None] <= steps).to(logits.dtype)  # (n_cells, C - 1)
         return ((predicted - reached) ** 2 * self.gaps).sum(-1) * (codes >= 0)

@@ -57,7 +57,7 @@ def confounding(adata: AnnData, *, group_key: str, phenotypes: str | Sequence[st
     >>> pgs.pp.confounding(adata, group_key="donor", phenotypes=["sex", "disease"])
     """
     names = resolve_phenotypes(adata.obs, phenotypes)
-    check_columns([group_key], adata, "group_key", candidates)
+    check_columns([group_key], adata.obs, "group_key", candidates)
     return describe_confounding(adata.obs, group_key, names)
 
 

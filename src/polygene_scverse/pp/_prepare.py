@@ -56,7 +56,7 @@ def prepare(
             "written into adata.var. Call it on adata.raw.to_adata()."
         )
     if batch_key is not None:
-        check_columns([batch_key], adata, "batch_key", candidates)
+        check_columns([batch_key], adata.obs, "batch_key", candidates)
     batch = None if batch_key is None else adata.obs[batch_key]
     ranks = rank_genes(expression, np.arange(adata.n_obs), batch=batch, seed=seed)
     adata.var[RANK] = ranks.to_numpy()

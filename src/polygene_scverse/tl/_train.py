@@ -182,7 +182,7 @@ def _print_decisions(decisions: Decisions, group_key: str | None) -> None:
     console, table = Console(), Table("decided", "", title="Polygene", show_header=False)
     kind = "cells" if group_key is None else f"cells of whole groups of {group_key!r}"
     table.add_row("training cells", f"{len(training):,}; held out for validation: {len(held_out):,} {kind}")
-    table.add_row("expression", f"{decisions.place}, read as {decisions.scale}")
+    table.add_row("expression", f"{decisions.where}, read as {decisions.scale}")
     n_genes, n_bins = model.layout.n_genes, model.layout.n_bins
     table.add_row("genes", f"{n_genes:,} of {decisions.n_vars:,}, in {n_bins} expression bins")
     for name, categories in model.categories.items():

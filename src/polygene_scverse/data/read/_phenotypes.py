@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from polygene_scverse._constants import DOUBTFUL_WORDS, MISSING_WORDS, PHENOTYPE_ALIASES, UNKNOWN
-from polygene_scverse._validate import check_labels, label_of, shorten
+from polygene_scverse._validate import check_columns, check_labels, label_of, shorten
 from polygene_scverse.data.read._ordered import number_of
 from polygene_scverse.data.read._source import spread_rows
 
@@ -227,14 +227,7 @@ def resolve_phenotypes(obs: pd.DataFrame, phenotypes: str | Sequence[str] | None
     keys = [phenotypes] if isinstance(phenotypes, str) else list(phenotypes)
     if not keys:
         raise ValueError("`phenotypes`: found an empty list, but at least one is needed. Pass obs columns, or None.")
-    absent = [key for key in keys if key not in obs.columns]
-    if absent:
-        raise KeyError(
-            f"`phenotypes`: {shorten(absent)} not among the columns of adata.obs. Columns that look like phenotypes: "
-            f"{shorten(candidates(obs))}. Pass some of them."
-        )
+    check_columns(keys, obs, "phenotypes", candidates)
     if len(set(keys)) != len(keys):
         raise ValueError(f"`phenotypes`: a column is named twice in {keys}. Name each once.")
-    for key in keys:
-        check_labels(obs, key, "phenotypes")
     return keys

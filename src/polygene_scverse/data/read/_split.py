@@ -171,7 +171,7 @@ def resolve_split(
         As for `split_cells` and `check_split`.
     """
     if group_key is not None:
-        check_columns([group_key], data, "group_key", candidates)
+        check_columns([group_key], data.obs, "group_key", candidates)
     groups = None if group_key is None else data.obs[group_key]
     labels = {name: data.obs[name] for name in phenotypes if name in data.obs}
     if split is None:

@@ -34,7 +34,7 @@ class ShardFile:
     ----------
     path
         The file, or the folder of a zarr store.
-    place
+    key
         Where expression stands in the file, e.g. ``"X"``.
     n_obs
         Number of cells.
@@ -49,7 +49,7 @@ class ShardFile:
     """
 
     path: Path
-    place: str
+    key: str
     n_obs: int
     var_names: pd.Index
     ranks: pd.Series | None
@@ -59,7 +59,7 @@ class ShardFile:
     def iterate(self, rows: NDArray[Any]) -> Iterator[sp.csr_matrix]:
         """Ascending rows, in blocks; the file is closed at the end."""
         with opened(self.path) as root:
-            yield from iterate_rows(_matrix(root, self.path, self.place), rows)
+            yield from iterate_rows(_matrix(root, self.path, self.key), rows)
 
 
 def open_shard(path: Path, layer: str | None = None, use_raw: bool = False) -> tuple[ShardFile, pd.DataFrame]:
@@ -82,16 +82,16 @@ def open_shard(path: Path, layer: str | None = None, use_raw: bool = False) -> t
     KeyError
         If it has no such layer.
     """
-    place = "raw/X" if use_raw else "X" if layer is None else f"layers/{layer}"
+    key = "raw/X" if use_raw else "X" if layer is None else f"layers/{layer}"
     try:
         with opened(path) as root:
             old = isinstance(root["obs"], h5py.Dataset)  # a compound table, as anndata wrote it up to 0.6
-            place = "raw.X" if old and use_raw else place
-            there, noted = place in root, None
+            key = "raw.X" if old and use_raw else key
+            there, noted = key in root, None
             if there and not old:
                 obs, var = read_elem(root["obs"]), read_elem(root["raw/var" if use_raw else "var"])
                 noted = read_elem(root["uns/log1p"]) if "uns/log1p" in root else None
-            shape = _matrix(root, path, place).shape if there else (0, 0)
+            shape = _matrix(root, path, key).shape if there else (0, 0)
             others = list(root["layers"]) if "layers" in root else []
         if there and old:
             obs, var, noted = _old_tables(path, use_raw)
@@ -101,7 +101,7 @@ def open_shard(path: Path, layer: str | None = None, use_raw: bool = False) -> t
             "it anew, or leave it out."
         ) from error
     if not there:
-        raise KeyError(f"`adata`: {place} is not in {path}. Pass another layer=, of {others}, or use_raw=.")
+        raise KeyError(f"`adata`: {key} is not in {path}. Pass another layer=, of {others}, or use_raw=.")
     try:
         check_not_empty(*shape)
         check_unique_names(var.index, "raw.var_names" if use_raw else "var_names")
@@ -109,7 +109,7 @@ def open_shard(path: Path, layer: str | None = None, use_raw: bool = False) -> t
         raise ValueError(f"{error} This is said of {path}.") from error
     ranks = var[RANK].astype(float) if RANK in var else None
     noted = noted if noted is None or isinstance(noted, Mapping) else {}
-    return ShardFile(path, place, int(shape[0]), var.index.astype(str), ranks, genes_only(var), noted), obs
+    return ShardFile(path, key, int(shape[0]), var.index.astype(str), ranks, genes_only(var), noted), obs
 
 
 def _old_tables(path: Path, use_raw: bool) -> tuple[pd.DataFrame, pd.DataFrame, Any]:
@@ -135,15 +135,15 @@ def opened(path: Path) -> Iterator[Any]:
             yield file
 
 
-def _matrix(root: Any, path: Path, place: str) -> Any:
+def _matrix(root: Any, path: Path, key: str) -> Any:
     """Expression as it stands on disk."""
-    x = root[place]
+    x = root[key]
     if hasattr(x, "shape"):  # dense
         return x
     x = sparse_dataset(x)
     if x.format != "csr":
         raise ValueError(
-            f"`adata`: {place} of {path} is stored by column ({x.format}), so that cells cannot be read in part. "
+            f"`adata`: {key} of {path} is stored by column ({x.format}), so that cells cannot be read in part. "
             "Write it with X = X.tocsr()."
         )
     return x

@@ -100,9 +100,9 @@ class ShardSet:
         return len(self.obs)
 
     @property
-    def place(self) -> str:
+    def where(self) -> str:
         """How the place of expression is called in messages."""
-        return f"{self.files[0].place} of {len(self.files)} files"
+        return f"{self.files[0].key} of {len(self.files)} files"
 
     @property
     def n_vars(self) -> int:

@@ -87,7 +87,7 @@ def scale_of_file(file: ShardFile) -> Scale:
         every = file.iterate(np.arange(file.n_obs))
         sample = next((block for block in every if block.nnz), sample)
         sample = sample[np.flatnonzero(np.diff(sample.indptr))[:SAMPLE_ROWS]]
-    return detect_scale(sample, f"{file.place} of {file.path}", noted=file.noted)
+    return detect_scale(sample, f"{file.key} of {file.path}", noted=file.noted)
 
 
 def _survey_file(
@@ -97,7 +97,7 @@ def _survey_file(
     scale, columns = scale_of_file(file), var_names.get_indexer(file.var_names)
     sums = DispersionSums(len(var_names))
     for start, block in zip(range(0, file.n_obs, BLOCK), file.iterate(np.arange(file.n_obs)), strict=True):
-        scale.check(block.data, f"{file.place} of {file.path}")  # before it is added
+        scale.check(block.data, f"{file.key} of {file.path}")  # before it is added
         if moments is not None:
             part = training[slice(*np.searchsorted(training, [start, start + BLOCK]))] - start
             sums.add(block if len(part) == block.shape[0] else block[part], columns, scale, file.footing)
