@@ -150,8 +150,8 @@ def _draw_points(ax: Axes, table: pd.DataFrame, points: Lines, colors: Mapping[s
         epoch = table[column].dropna().index[-1]
         point = {"color": colors[name], "marker": "o", "fillstyle": FILLS[kind], "linestyle": "none"}
         ax.plot([epoch], [value], **point, clip_on=False, zorder=3)
-        style = {"textcoords": "offset points", "va": "center", "fontsize": "small", "color": colors[name]}
-        ax.annotate(f"{value:.2f}", (epoch, label_height), xytext=(7, 0), annotation_clip=False, **style)
+        words = {"textcoords": "offset points", "va": "center", "fontsize": "small", "color": colors[name]}
+        ax.annotate(f"{value:.2f}", (epoch, label_height), xytext=(7, 0), annotation_clip=False, **words)
     labels = {kind: f"finished model, {kind.partition(',')[2].strip()}" for _, kind in points}
     style: dict[str, Any] = {"color": "grey", "marker": "o", "linestyle": "none"}
     return [Line2D([], [], **style, fillstyle=FILLS[kind], label=label) for kind, label in labels.items()]
