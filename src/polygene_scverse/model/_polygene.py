@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import numpy as np
 import pandas as pd
@@ -41,6 +41,7 @@ from polygene_scverse.data.feed._masking import MaskingRates
 from polygene_scverse.data.feed._rates import resolve_rates
 from polygene_scverse.data.read._expression import Expression
 from polygene_scverse.data.read._fields import warn_unseen
+from polygene_scverse.data.read._gene_names import GeneNames
 from polygene_scverse.data.read._phenotypes import candidates, encode_all, missing_words
 from polygene_scverse.data.read._ranking import choose_genes
 from polygene_scverse.data.read._split import Split, resolve_split
@@ -301,7 +302,7 @@ class Polygene(SavingMixin, SetupMixin):
         rows = resolve_split(data, group_key, validation_size, split, seed, list(self._columns))
         train_model(
             self,
-            self._training_cells(self._expression(data), rows, group_key),
+            self._training_cells(self._expression(data).matched(self._known_genes), rows, group_key),
             rates,
             max_epochs=max_epochs,
             batch_size=batch_size,
@@ -430,6 +431,34 @@ class Polygene(SavingMixin, SetupMixin):
 
     # questions about cells
 
+    def gene_names(
+        self, adata: AnnData | MuData, *, gene_symbols: str | None = None, gene_ids: str | None = None
+    ) -> GeneNames:
+        """What the model calls the genes of some cells.
+
+        Equal names go before all else, then usual columns of ``var`` (``gene_ids``, ``feature_name`` …), then names
+        that differ only in case or in the version of an Ensembl id, then symbols and Ensembl ids of one human or mouse
+        gene by GENCODE, from a table that comes with the package. What could be two genes is left unmatched.
+
+        Parameters
+        ----------
+        adata
+            The cells.
+        gene_symbols, gene_ids
+            Columns of ``var`` with symbols or ids, which go before ``var_names``.
+
+        Returns
+        -------
+        An object with ``names`` and ``matched`` (n_vars,), ``how`` (columns matched in each way) and ``ambiguous``.
+
+        Raises
+        ------
+        KeyError
+            If there is no such column.
+        """
+        expression = self._query_expression(self._anndata(adata), gene_symbols, gene_ids)
+        return cast(GeneNames, expression.match)
+
     def predict_phenotype(
         self,
         adata: AnnData | MuData | None = None,
@@ -437,6 +466,8 @@ class Polygene(SavingMixin, SetupMixin):
         phenotypes: str | Sequence[str] | None = None,
         indices: Sequence[int] | None = None,
         given: str | Sequence[str] | None = None,
+        gene_symbols: str | None = None,
+        gene_ids: str | None = None,
         batch_size: int = 64,
     ) -> dict[str, pd.DataFrame]:
         """Probability of each category of each phenotype.
@@ -452,6 +483,9 @@ class Polygene(SavingMixin, SetupMixin):
         given
             Phenotypes whose recorded value is shown to the model where it is known. By default none is: a prediction
             cannot copy its own label.
+        gene_symbols, gene_ids
+            Columns of ``var`` with symbols or ids of the genes, which go before ``var_names``. By default names are
+            matched, then usual columns such as ``var["gene_ids"]``, then symbols to Ensembl ids, see `gene_names`.
         batch_size
             Cells per step.
 
@@ -468,7 +502,7 @@ class Polygene(SavingMixin, SetupMixin):
             If a phenotype that is `given` is not an obs column.
         """
         names, query = self._names(phenotypes, "phenotypes"), self._query(given)
-        cells = self._cells(adata, indices, query)
+        cells = self._cells(adata, indices, query, names={"gene_symbols": gene_symbols, "gene_ids": gene_ids})
         found = predict(Engine(self.module, batch_size), self.fitted_, cells, query, names)
         index = self._index(adata, cells)
         return {name: pd.DataFrame(p, index=index, columns=self.categories[name]) for name, p in found.items()}
@@ -480,6 +514,8 @@ class Polygene(SavingMixin, SetupMixin):
         pooling: str = "decision",
         indices: Sequence[int] | None = None,
         given: str | Sequence[str] | None = None,
+        gene_symbols: str | None = None,
+        gene_ids: str | None = None,
         batch_size: int = 64,
     ) -> NDArray[np.float32]:
         """Embedding of each cell.
@@ -497,6 +533,9 @@ class Polygene(SavingMixin, SetupMixin):
             Row numbers; all by default.
         given
             Phenotypes whose recorded value is shown; by default none, so that no label leaks into the embedding.
+        gene_symbols, gene_ids
+            Columns of ``var`` with symbols or ids of the genes, which go before ``var_names``. By default names are
+            matched, then usual columns such as ``var["gene_ids"]``, then symbols to Ensembl ids, see `gene_names`.
         batch_size
             Cells per step.
 
@@ -513,7 +552,7 @@ class Polygene(SavingMixin, SetupMixin):
         """
         check_choice(pooling, (*POOLINGS, *self.layout.phenotype_names), "pooling")
         query = self._query(given)
-        cells = self._cells(adata, indices, query)
+        cells = self._cells(adata, indices, query, names={"gene_symbols": gene_symbols, "gene_ids": gene_ids})
         return embed(Engine(self.module, batch_size), self.fitted_, cells, query, pooling)
 
     def joint_phenotype(
@@ -591,6 +630,8 @@ class Polygene(SavingMixin, SetupMixin):
         *,
         phenotype: str | None = None,
         indices: Sequence[int] | None = None,
+        gene_symbols: str | None = None,
+        gene_ids: str | None = None,
         batch_size: int = 64,
     ) -> pd.DataFrame:
         """How unlike the training cells each cell is.
@@ -611,6 +652,9 @@ class Polygene(SavingMixin, SetupMixin):
             the first phenotype.
         indices
             Row numbers; all by default.
+        gene_symbols, gene_ids
+            Columns of ``var`` with symbols or ids of the genes, which go before ``var_names``. By default names are
+            matched, then usual columns such as ``var["gene_ids"]``, then symbols to Ensembl ids, see `gene_names`.
         batch_size
             Cells per step.
 
@@ -634,7 +678,7 @@ class Polygene(SavingMixin, SetupMixin):
                 "`model`: it holds no training cells to compare with, because it was trained on very few or comes from "
                 "the original. Train it with pgs.tl.train."
             )
-        cells = self._cells(data, indices)
+        cells = self._cells(data, indices, names={"gene_symbols": gene_symbols, "gene_ids": gene_ids})
         found = novelty(Engine(self.module, batch_size), self.fitted_, reference, cells, name)
         return pd.DataFrame(found, index=self._index(data, cells), columns=["novelty", "unsure", "unexplained"])
 
@@ -1122,6 +1166,19 @@ class Polygene(SavingMixin, SetupMixin):
         args = setup_args(self.registry)
         return Expression.of(data, args["layer"], args["use_raw"])
 
+    def _query_expression(
+        self, data: AnnData, gene_symbols: str | None = None, gene_ids: str | None = None
+    ) -> Expression:
+        """Expression of cells to ask about, genes named as the model names them."""
+        args = setup_args(self.registry)
+        expression = Expression.of_query(data, args["layer"], args["use_raw"])
+        return expression.matched(self._known_genes, gene_symbols=gene_symbols, gene_ids=gene_ids)
+
+    @property
+    def _known_genes(self) -> list[str]:
+        """The genes of the model, and others of its training cells."""
+        return list(dict.fromkeys([*self.genes, *self.fitted_.shares]))
+
     def _choose_genes(self, genes: Sequence[str] | None, n_genes: int) -> list[str]:
         if self.adata is None:
             if genes is None:
@@ -1172,6 +1229,7 @@ class Polygene(SavingMixin, SetupMixin):
         adata: AnnData | MuData | None,
         indices: Sequence[int] | NDArray[np.int64] | None = None,
         query: Query | None = None,
+        names: Mapping[str, str | None] | None = None,
     ) -> AnnDataCells:
         """Cells to ask about. The columns that are shown must be there; says which of their labels are not known."""
         data = self._anndata(self._data(adata))
@@ -1182,8 +1240,7 @@ class Polygene(SavingMixin, SetupMixin):
             known = {column: self._columns[column] for column in shown}
             warn_unseen(encode_all(data.obs.iloc[rows], known, self._missing)[1])
         edges = np.array(self.edges_)
-        args = setup_args(self.registry)
-        expression = Expression.of_query(data, args["layer"], args["use_raw"])
+        expression = self._query_expression(data, **(names or {}))
         shares = self.fitted_.shares
         cells = AnnDataCells.of(expression, data.obs, rows, self.layout, self._columns, edges, shares)
         cells.warn_unmeasured(stacklevel=5)

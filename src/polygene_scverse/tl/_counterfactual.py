@@ -14,7 +14,7 @@ from mudata import MuData
 
 from polygene_scverse._constants import COUNTERFACTUAL, KEEP, UNCHANGED, UNS
 from polygene_scverse.model import Polygene
-from polygene_scverse.tl._models import anndata_of, find
+from polygene_scverse.tl._models import anndata_of, find, gene_names
 
 logger = logging.getLogger(__name__)
 
@@ -108,7 +108,7 @@ def counterfactual(
     return AnnData(
         changed,
         obs=data.obs.copy(),
-        var=pd.DataFrame({"measured": np.isin(chosen, data.var_names)}, index=pd.Index(chosen)),
+        var=pd.DataFrame({"measured": np.isin(chosen, gene_names(data, trained))}, index=pd.Index(chosen)),
         layers={UNCHANGED: unchanged},
         uns={UNS: {COUNTERFACTUAL: {**note, "seed": seed}}},
     )

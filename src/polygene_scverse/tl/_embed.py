@@ -28,6 +28,8 @@ def embed(
     n_neighbors: int = 15,
     key_added: str = EMBEDDING,
     model: Polygene | str | Path | None = None,
+    gene_symbols: str | None = None,
+    gene_ids: str | None = None,
     mod: str = "rna",
     seed: int = 0,
     batch_size: int = 64,
@@ -52,6 +54,10 @@ def embed(
         Entry of ``obsm`` to write.
     model
         A model, or the folder it was saved to. By default the one last trained on `adata`.
+    gene_symbols, gene_ids
+        Columns of ``var`` with symbols or ids of the genes, which go before ``var_names``. By default names are
+        matched, then usual columns such as ``var["gene_ids"]``, then symbols to Ensembl ids, see
+        :meth:`~polygene_scverse.model.Polygene.gene_names`.
     mod
         Modality to read and write, for MuData.
     seed
@@ -74,7 +80,9 @@ def embed(
     check_key_added(key_added)
     data = anndata_of(adata, mod)
     trained = find(adata, model)
-    embedding = trained.get_latent_representation(data, pooling=pooling, batch_size=batch_size)
+    embedding = trained.get_latent_representation(
+        data, pooling=pooling, gene_symbols=gene_symbols, gene_ids=gene_ids, batch_size=batch_size
+    )
     drawn = _umap(embedding, key_added, n_neighbors, seed) if umap and data.n_obs >= FEWEST else None
     key_of_umap = EMBEDDING_UMAP if key_added == EMBEDDING else f"{key_added}_umap"
     data.obsm[key_added] = embedding  # from here on nothing can fail

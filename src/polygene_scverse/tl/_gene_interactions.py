@@ -16,7 +16,7 @@ from polygene_scverse._constants import GENE_INTERACTIONS, gene_cells_key, gene_
 from polygene_scverse._validate import check_choice, check_key_added, check_notes, shorten, write_notes
 from polygene_scverse.metrics._gene_interactions import Metric, gene_covariance
 from polygene_scverse.model import GeneStates, Polygene
-from polygene_scverse.tl._models import anndata_of, find
+from polygene_scverse.tl._models import anndata_of, find, gene_names
 
 
 def gene_interactions(
@@ -101,9 +101,10 @@ def gene_interactions(
     found = trained.get_gene_states(data, groupby=groupby, given=given, batch_size=batch_size)
     means = np.where(found.n_cells[..., None] >= min_cells, found.means, np.nan)  # (contexts, genes, hidden)
     _warn_of_empty(found, means, min_cells)
-    _warn_of_lost(found, data.var_names)
-    data.varm[gene_states_key(key_added)] = _by_var(means, found.genes, data.var_names, genes, np.nan)
-    data.varm[gene_cells_key(key_added)] = _by_var(found.n_cells, found.genes, data.var_names, genes, 0)
+    names = gene_names(data, trained)
+    _warn_of_lost(found, names)
+    data.varm[gene_states_key(key_added)] = _by_var(means, found.genes, names, genes, np.nan)
+    data.varm[gene_cells_key(key_added)] = _by_var(found.n_cells, found.genes, names, genes, 0)
     note: dict[str, Any] = {
         "contexts": found.contexts,
         "covariance": np.stack([gene_covariance(x[~np.isnan(x[:, 0])]) for x in means]),

@@ -16,7 +16,7 @@ from mudata import MuData
 from polygene_scverse._constants import IMPUTE_KEEP, IMPUTED
 from polygene_scverse._validate import check_notes, check_plain_name, write_notes
 from polygene_scverse.model import Polygene
-from polygene_scverse.tl._models import anndata_of, find
+from polygene_scverse.tl._models import anndata_of, find, gene_names
 
 logger = logging.getLogger(__name__)
 
@@ -92,7 +92,8 @@ def impute(
     if not 0.0 <= keep < 1.0:
         raise ValueError(f"`keep`: found {keep}, but it is a share below 1. Pass a number from 0 to 0.95.")
     chosen = trained.genes if genes is None else [str(gene) for gene in genes]
-    there = data.var_names.get_indexer(pd.Index(chosen)) >= 0
+    names = gene_names(data, trained)
+    there = names.get_indexer(pd.Index(chosen)) >= 0
     trained.check_expected(data.n_obs, chosen, data.n_vars if there.any() else 0)
     own, absent = ([g for g, t in zip(chosen, there, strict=True) if t == of] for of in (True, False))
     logger.info("Expected expression: %d cells x %d genes.", data.n_obs, len(chosen))
@@ -105,7 +106,7 @@ def impute(
                 warnings.filterwarnings("ignore", message=".*genes are unmeasured in these data")
     if own:
         layer = np.full(data.shape, np.nan, dtype=np.float32)
-        layer[:, data.var_names.get_indexer(pd.Index(own))] = found["own"]
+        layer[:, names.get_indexer(pd.Index(own))] = found["own"]
         data.layers[layer_added] = layer
     write_notes(data, impute={"layer": layer_added, "keep": keep, "seed": seed})
     if not absent:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import weakref
 from pathlib import Path
 
+import pandas as pd
 from anndata import AnnData
 from mudata import MuData
 
@@ -53,6 +54,12 @@ def find(data: AnnData | MuData, model: Polygene | str | Path | None) -> Polygen
         "`model`: none was passed, none was trained on this object in this session, and it notes no folder. Call "
         "pgs.tl.train(adata) first, or pass model= with a model or the folder it was saved to."
     )
+
+
+def gene_names(data: AnnData, model: Polygene) -> pd.Index:
+    """What the model calls the columns of ``X``; their own names where expression is read from ``raw``."""
+    names = model.gene_names(data).names
+    return names if len(names) == data.n_vars else data.var_names
 
 
 def anndata_of(data: AnnData | MuData, mod: str) -> AnnData:

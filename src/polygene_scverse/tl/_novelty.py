@@ -19,6 +19,8 @@ def novelty(
     phenotype: str | None = None,
     key_added: str = NOVELTY,
     model: Polygene | str | Path | None = None,
+    gene_symbols: str | None = None,
+    gene_ids: str | None = None,
     mod: str = "rna",
     batch_size: int = 64,
 ) -> None:
@@ -38,6 +40,10 @@ def novelty(
         Obs column to write.
     model
         A model, or the folder it was saved to. By default the one last trained on `adata`.
+    gene_symbols, gene_ids
+        Columns of ``var`` with symbols or ids of the genes, which go before ``var_names``. By default names are
+        matched, then usual columns such as ``var["gene_ids"]``, then symbols to Ensembl ids, see
+        :meth:`~polygene_scverse.model.Polygene.gene_names`.
     mod
         Modality to read and write, for MuData.
     batch_size
@@ -67,6 +73,6 @@ def novelty(
     trained = find(adata, model)
     check_free(data, "novelty", [key_added], trained.categories)
     name = trained.reference_phenotype if phenotype is None else phenotype
-    table = trained.novelty(data, phenotype=name, batch_size=batch_size)
+    table = trained.novelty(data, phenotype=name, gene_symbols=gene_symbols, gene_ids=gene_ids, batch_size=batch_size)
     data.obs[key_added] = table["novelty"].to_numpy()
     write_notes(data, novelty={"phenotype": name} | ({} if key_added == NOVELTY else {"key": key_added}))

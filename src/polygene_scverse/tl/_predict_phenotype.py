@@ -45,6 +45,8 @@ def predict_phenotype(
     by_category: bool = False,
     min_confidence: float | None = None,
     model: Polygene | str | Path | None = None,
+    gene_symbols: str | None = None,
+    gene_ids: str | None = None,
     mod: str = "rna",
     batch_size: int = 64,
 ) -> None:
@@ -73,6 +75,10 @@ def predict_phenotype(
         Cells with a lower confidence become "unassigned" instead of a category. By default every cell gets one.
     model
         A model, or the folder it was saved to. By default the one last trained on `adata`.
+    gene_symbols, gene_ids
+        Columns of ``var`` with symbols or ids of the genes, which go before ``var_names``. By default names are
+        matched, then usual columns such as ``var["gene_ids"]``, then symbols to Ensembl ids, see
+        :meth:`~polygene_scverse.model.Polygene.gene_names`.
     mod
         Modality to read and write, for MuData.
     batch_size
@@ -104,7 +110,9 @@ def predict_phenotype(
     names = [phenotypes] if isinstance(phenotypes, str) else list(phenotypes or trained.categories)
     keys = [key(name) for name in names for key in (prediction_key, confidence_key, expected_key)]
     check_free(data, "predict_phenotype", keys, trained.categories)
-    tables = trained.predict_phenotype(data, phenotypes=phenotypes, given=given, batch_size=batch_size)
+    tables = trained.predict_phenotype(
+        data, phenotypes=phenotypes, given=given, gene_symbols=gene_symbols, gene_ids=gene_ids, batch_size=batch_size
+    )
     chosen = trained.decide(tables, balance=balance)
     sets = {}
     if coverage is not None:

@@ -95,7 +95,10 @@ class AnnDataCells:
         return CellTable(cells, codes, self.ids[rows], self.layout, self.tokenizer.measured)
 
     def warn_unmeasured(self, stacklevel: int = 4) -> None:
-        """Say which genes of the model the data set does not have, and what that does to total counts."""
+        """Say how genes were matched, which of the model the data do not have, and what that does to total counts."""
+        match = self.expression.match
+        if match is not None and match.words:
+            warnings.warn(match.words, UserWarning, stacklevel=stacklevel)
         footing = self.tokenizer.footing
         if footing is not None and footing.words:
             warnings.warn(footing.words, UserWarning, stacklevel=stacklevel)

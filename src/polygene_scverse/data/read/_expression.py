@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Final, TypeVar
@@ -17,6 +17,7 @@ from anndata.utils import make_index_unique
 from numpy.typing import NDArray
 
 from polygene_scverse._validate import check_not_empty, check_unique_names
+from polygene_scverse.data.read._gene_names import GeneNames, match_names
 from polygene_scverse.data.read._scale import Scale, detect_scale
 from polygene_scverse.data.read._source import BLOCK, by_row, read_rows, spread_rows
 from polygene_scverse.data.read._totals import Footing, genes_only
@@ -52,6 +53,8 @@ class Expression:
         Whether the verb in hand has ``layer=`` and ``use_raw=``, for messages.
     checked
         Whether the matrix was read and checked already, see `loaded`.
+    match
+        How the names were matched to those of a model; None if they are its own.
     """
 
     matrix: Any
@@ -61,6 +64,7 @@ class Expression:
     var: pd.DataFrame | None = field(default=None, repr=False)
     has_arguments: bool = True
     checked: bool = False
+    match: GeneNames | None = None
 
     @classmethod
     def of(cls, adata: AnnData, layer: str | None = None, use_raw: bool = False) -> Expression:
@@ -137,6 +141,26 @@ class Expression:
                 stacklevel=5,
             )
         return found
+
+    def matched(
+        self, known: Sequence[str], *, gene_symbols: str | None = None, gene_ids: str | None = None
+    ) -> Expression:
+        """The same expression, its genes named as a model names them; see `match_names`.
+
+        Parameters
+        ----------
+        known
+            Names that the model knows.
+        gene_symbols, gene_ids
+            Columns of ``var`` with names that go before ``var_names``.
+
+        Raises
+        ------
+        KeyError
+            If there is no such column.
+        """
+        found = match_names(self.var_names, known, self.var, gene_symbols=gene_symbols, gene_ids=gene_ids)
+        return self._kept(replace(self, var_names=found.names, match=found))
 
     @property
     def n_obs(self) -> int:
@@ -243,10 +267,12 @@ class Expression:
             parts.append(block)
             if sum(part.nnz for part in parts) > LOADED_ENTRIES:
                 return self
-        kept = replace(self, matrix=sp.vstack(parts, format="csr"), checked=True)
-        for name in ("scale", "_sampled"):
-            kept.__dict__[name] = getattr(self, name)
-        return kept
+        return self._kept(replace(self, matrix=sp.vstack(parts, format="csr"), checked=True))
+
+    def _kept(self, other: Expression) -> Expression:
+        """Another expression of the same values, with what was found of these already."""
+        other.__dict__.update({name: vars(self)[name] for name in ("scale", "_sampled") if name in vars(self)})
+        return other
 
     def _checked(self, check: Callable[[str], Result]) -> Result:
         """Result of a check, whose error says what else could be read."""

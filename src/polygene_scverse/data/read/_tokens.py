@@ -146,8 +146,8 @@ class Tokenizer:
         if not measured.any():
             raise ValueError(
                 f"`adata`: none of its {len(var_names)} genes, e.g. {shorten(var_names, 3)}, is among the "
-                f"{len(index)} genes of the model, e.g. {shorten(genes, 3)}. Genes are matched by name: "
-                "set adata.var_names to the same kind of identifier."
+                f"{len(index)} genes of the model, e.g. {shorten(genes, 3)}. Genes are matched by name, or by Ensembl "
+                "id and symbol where GENCODE has both: set adata.var_names to the same kind of identifier."
             )
         return cls(slots, measured, scale, edges, footing)
 

@@ -1,0 +1,267 @@
+"""Names of genes in new data, brought to those of the model: by name, spelling, or Ensembl id and symbol.
+
+Never by guess: what could be two genes stays unmatched, and is told. The table is that of GENCODE, see `genes/`.
+"""
+
+from __future__ import annotations
+
+import gzip
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from polygene_scverse._validate import shorten
+
+TABLE: Final = Path(__file__).parent / "genes" / "genes.tsv.gz"
+ENSEMBL: Final = re.compile(r"(ENS(?:MUS)?G\d{11})(?:\.\d+)?", re.IGNORECASE)
+"""An id of a human or mouse gene, perhaps with a version."""
+SPECIES: Final = {"ENSG": "human", "ENSM": "mouse"}
+FEWEST_OF_SPECIES: Final = 3
+"""Names that must be known of a species before they are taken for its genes; and how many times more than of others."""
+USUAL_COLUMNS: Final = (
+    *("gene_ids", "gene_id", "ensembl_id", "ensembl_ids", "ensembl", "feature_id", "feature_ids"),
+    *("gene_symbols", "gene_symbol", "gene_names", "gene_name", "symbol", "symbols", "feature_name", "feature_names"),
+)
+"""Columns of ``var`` in which others keep ids and symbols."""
+BY_NAME, BY_SPELLING, BY_TABLE = "name", "version or case", "Ensembl id and symbol"
+
+
+@dataclass(frozen=True)
+class GeneNames:
+    """Names of the columns of some data, as the model calls these genes.
+
+    Parameters
+    ----------
+    names
+        Name of each column: the model's where it is matched, else its own; shape (n_vars,).
+    matched
+        Whether it is matched; shape (n_vars,).
+    how
+        How many columns are matched in which way.
+    ambiguous
+        Own names of columns that could be several genes, or one gene several times, and so are left unmatched.
+    species
+        Species of these names and of the model's, as far as they tell.
+    """
+
+    names: pd.Index
+    matched: NDArray[np.bool_]
+    how: dict[str, int] = field(default_factory=dict)
+    ambiguous: tuple[str, ...] = ()
+    species: tuple[str | None, str | None] = (None, None)
+
+    @property
+    def words(self) -> str:
+        """What is to be said of the matching; empty if all was matched by name or nothing was."""
+        parts = []
+        if set(self.how) - {BY_NAME}:
+            counts = ", ".join(f"{n:,} by {way}" for way, n in self.how.items())
+            parts.append(f"Genes of these data were matched to those of the model: {counts}.")
+        if self.ambiguous:
+            parts.append(
+                f"{len(self.ambiguous)} could be several genes of the model, or one of them several times, and are "
+                f"left out: {shorten(self.ambiguous, 5)}."
+            )
+        parts.append(self.of_species)
+        return " ".join(part for part in parts if part)
+
+    @property
+    def of_species(self) -> str:
+        """What is to be said of names of another species; empty if they are not."""
+        own, known = self.species
+        if None in self.species or own == known:
+            return ""
+        return (
+            f"These data have names of {own} genes, the model those of {known} genes: they are matched only where "
+            f"names are equal. Map them to {known} orthologues first."
+        )
+
+
+def match_names(
+    var_names: pd.Index,
+    known: Sequence[str],
+    var: pd.DataFrame | None = None,
+    *,
+    gene_symbols: str | None = None,
+    gene_ids: str | None = None,
+) -> GeneNames:
+    """Names of a model for the columns of some data.
+
+    Equal names win; then the names in usual columns of ``var``; then names that differ only in version or case; then
+    ids and symbols that GENCODE holds for one gene, and for no other. A gene is never matched twice.
+
+    Parameters
+    ----------
+    var_names
+        Names of the columns; shape (n_vars,).
+    known
+        Names that the model knows, each once.
+    var
+        Table of the columns.
+    gene_symbols, gene_ids
+        Columns of `var` with names that go before `var_names`.
+
+    Raises
+    ------
+    KeyError
+        If `var` has no such column.
+    """
+    sources = dict(_sources(var_names, var, gene_symbols, gene_ids))
+    if next(iter(sources)) == BY_NAME and var_names.isin(pd.Index(known)).all():  # as it mostly is
+        return GeneNames(var_names, np.ones(len(var_names), dtype=bool), {BY_NAME: len(var_names)})
+    matcher = _Matcher(len(var_names), known)
+    for way, names in sources.items():
+        matcher.match(way, names, str)
+    if matcher.complete:
+        return matcher.result(var_names, (None, None))
+    own, of_model = next(filter(None, map(species_of, sources.values())), None), species_of(known)
+    if own is None or of_model is None or own == of_model:
+        for names in sources.values():
+            matcher.match(BY_SPELLING, names, spelling)
+        species = own or of_model
+        for names in sources.values():
+            matcher.match(BY_TABLE, names, lambda name: gene_id(name, species))
+    return matcher.result(var_names, (own, of_model))
+
+
+def _sources(
+    var_names: pd.Index, var: pd.DataFrame | None, gene_symbols: str | None, gene_ids: str | None
+) -> Iterator[tuple[str, list[str]]]:
+    """Ways to call the columns, the first before the others."""
+    columns = [] if var is None else [str(name) for name in var.columns]
+    for argument, name in (("gene_symbols", gene_symbols), ("gene_ids", gene_ids)):
+        if name is None:
+            continue
+        if name not in columns:
+            raise KeyError(
+                f"`{argument}`: {name!r} is not among the columns of adata.var {shorten(columns)}. Pass one."
+            )
+        yield f"var[{name!r}]", _names(var[name])  # type: ignore[index]
+    yield BY_NAME, [str(name) for name in var_names]
+    for name in USUAL_COLUMNS:
+        if columns.count(name) == 1 and name not in (gene_symbols, gene_ids):
+            yield f"var[{name!r}]", _names(var[name])  # type: ignore[index]
+
+
+def _names(column: pd.Series) -> list[str]:
+    """Values of a column as text, empty where there is none."""
+    return ["" if missing else str(value) for value, missing in zip(column, column.isna(), strict=True)]
+
+
+class _Matcher:
+    """Columns and genes of the model that are not matched yet."""
+
+    def __init__(self, n_vars: int, known: Sequence[str]) -> None:
+        self.known = list(known)
+        self.gene: list[int] = [-1] * n_vars
+        self.taken = [False] * len(self.known)
+        self.how: dict[str, int] = {}
+        self.doubtful: set[int] = set()
+
+    @property
+    def complete(self) -> bool:
+        return all(self.taken) or min(self.gene, default=0) >= 0
+
+    def match(self, way: str, names: Sequence[str], key: Callable[[str], str | None]) -> None:
+        """Match columns and genes that have one key, which no other column or gene has."""
+        if self.complete:
+            return
+        of_genes: dict[str, list[int]] = {}
+        for at, name in enumerate(self.known):
+            if (found := key(name)) is not None:
+                of_genes.setdefault(found, []).append(at)
+        keys = [key(name) if name else None for name in names]
+        n_columns = Counter(keys)
+        for column, found in enumerate(keys):
+            genes = of_genes.get(found, []) if found is not None else []
+            free = [gene for gene in genes if not self.taken[gene]]
+            if self.gene[column] >= 0 or not free:
+                continue
+            if len(genes) > 1 or n_columns[found] > 1:
+                self.doubtful.add(column)
+                continue
+            self.gene[column], self.taken[free[0]] = free[0], True
+            self.how[way] = self.how.get(way, 0) + 1
+        if key is not str and key is not spelling:  # a symbol that has several ids
+            free_ids = {spelling(gene) for gene, taken in zip(self.known, self.taken, strict=True) if not taken}
+            for column, name in enumerate(names):
+                if self.gene[column] < 0 and len(ids := ids_of(name)) > 1 and free_ids & ids:
+                    self.doubtful.add(column)
+
+    def result(self, var_names: pd.Index, species: tuple[str | None, str | None]) -> GeneNames:
+        """What was found."""
+        matched = np.array(self.gene) >= 0
+        known = set(self.known)
+        names = [
+            self.known[gene] if gene >= 0 else f"{own} (not matched)" if own in known else str(own)
+            for gene, own in zip(self.gene, var_names, strict=True)
+        ]
+        doubtful = tuple(str(var_names[at]) for at in sorted(self.doubtful) if self.gene[at] < 0)
+        return GeneNames(pd.Index(names), matched, self.how, doubtful, species)
+
+
+@cache
+def gene_table() -> Mapping[str, Mapping[str, tuple[str, ...]]]:
+    """Ids of each symbol, for human and mouse."""
+    found: dict[str, dict[str, tuple[str, ...]]] = {species: {} for species in SPECIES.values()}
+    with gzip.open(TABLE, "rt", encoding="utf-8") as file:
+        for line in file:
+            symbol, gene = line.rstrip("\n").split("\t")
+            table = found[SPECIES[gene[:4]]]
+            table[symbol] = (*table.get(symbol, ()), gene)
+    return found
+
+
+@cache
+def _upper_table(species: str) -> Mapping[str, tuple[str, ...]]:
+    """Ids of each symbol in capitals."""
+    found: dict[str, tuple[str, ...]] = {}
+    for symbol, ids in gene_table()[species].items():
+        found[symbol.upper()] = (*found.get(symbol.upper(), ()), *ids)
+    return found
+
+
+def spelling(name: str) -> str:
+    """A name in capitals, an id without its version."""
+    match = ENSEMBL.fullmatch(name)
+    return (match[1] if match else name).upper()
+
+
+def gene_id(name: str, species: str | None) -> str | None:
+    """The one id that a name stands for, without version; None if it is not known or not one.
+
+    Parameters
+    ----------
+    name
+        An id or a symbol.
+    species
+        ``"human"`` or ``"mouse"``; of None only ids are known.
+    """
+    if ENSEMBL.fullmatch(name):
+        return spelling(name)
+    if species is None:
+        return None
+    ids = gene_table()[species].get(name) or _upper_table(species).get(name.upper(), ())
+    return ids[0] if len(ids) == 1 else None
+
+
+def ids_of(name: str) -> set[str]:
+    """All ids of a symbol."""
+    return {found for table in gene_table().values() for found in table.get(name, ())}
+
+
+def species_of(names: Sequence[str]) -> str | None:
+    """Species whose genes most names are, None if they do not tell."""
+    of_ids = Counter(SPECIES[match[1][:4].upper()] for name in names if (match := ENSEMBL.fullmatch(name)))
+    tables = gene_table()
+    counts = {species: of_ids[species] + sum(name in table for name in names) for species, table in tables.items()}
+    first, second = sorted(counts, key=lambda name: -counts[name])
+    return first if counts[first] >= max(FEWEST_OF_SPECIES, 2 * counts[second]) else None

@@ -1,0 +1,55 @@
+"""Cells whose genes have other names get the answers that they get under the model's names."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from polygene_scverse.data.read._gene_names import gene_table
+from polygene_scverse.model import Polygene
+
+
+@pytest.fixture(scope="module")
+def symbols_and_ids():
+    pairs = [(symbol, ids[0]) for symbol, ids in gene_table()["human"].items() if len(ids) == 1]
+    return pairs[100:2000:7]
+
+
+@pytest.fixture(scope="module")
+def cells(_simulated, symbols_and_ids):
+    adata = _simulated.copy()
+    adata.var_names = [symbol for symbol, _ in symbols_and_ids[: adata.n_vars]]
+    return adata
+
+
+@pytest.fixture(scope="module")
+def model(cells):
+    Polygene.setup_anndata(cells, phenotype_keys=["cell_type"])
+    model = Polygene(cells, n_genes=cells.n_vars, n_layers=1, n_hidden=16, n_heads=2)
+    model.train(max_epochs=1, enable_progress_bar=False)
+    return model
+
+
+def test_ids_with_versions_and_columns_of_var_are_matched(model, cells, symbols_and_ids):
+    known = model.predict_phenotype(cells)["cell_type"]
+    ids = [f"{gene}.3" for _, gene in symbols_and_ids[: cells.n_vars]]
+    other = cells.copy()
+    other.var_names = ids
+    with pytest.warns(UserWarning, match=rf"{cells.n_vars} by Ensembl id and symbol"):
+        found = model.predict_phenotype(other)["cell_type"]
+    pd.testing.assert_frame_equal(found, known)
+    other.var["odd"] = cells.var_names
+    other.var_names = [f"probe{i}" for i in range(cells.n_vars)]
+    with pytest.warns(UserWarning, match=rf"{cells.n_vars} by var\['odd'\]"):
+        found = model.predict_phenotype(other, gene_symbols="odd")["cell_type"]
+    pd.testing.assert_frame_equal(found, known)
+    with pytest.raises(ValueError, match=r"none of its .* genes, e.g. .*probe0.*Ensembl id and symbol"):
+        model.predict_phenotype(other)
+
+
+def test_names_of_genes(model, cells, symbols_and_ids):
+    other = cells[:, :10].copy()
+    other.var_names = [gene for _, gene in symbols_and_ids[:10]]
+    found = model.gene_names(other)
+    assert list(found.names) == list(cells.var_names[:10])
+    assert found.how == {"Ensembl id and symbol": 10}
+    assert np.array_equal(found.matched, np.ones(10, dtype=bool))
