@@ -31,6 +31,8 @@ UNCHANGED: Final = "unchanged"
 """Layer of its result that holds what is expected with the phenotypes as recorded."""
 GENERATE: Final = "generate"
 """Entry of ``uns["polygene"]`` that says how cells were made."""
+PERTURB: Final = "perturb"
+"""Entry of ``uns["polygene"]`` that says which genes were changed, and how."""
 IMPUTED: Final = "imputed"
 """Layer that holds the expected expression of genes given the others."""
 
@@ -51,6 +53,9 @@ IMPUTE_KEEP: Final = 0.75
 
 N_ROUNDS: Final = 10
 """Rounds in which the genes of a new cell are drawn, see benchmarks/generation.py."""
+
+N_RESPONSES: Final = 200
+"""Genes whose response to a perturbation is asked for unless they are named, the most variable first."""
 
 N_GENES: Final = 3000
 """Genes that a model has unless told otherwise, the most variable first."""

@@ -7,6 +7,7 @@ from polygene_scverse.get._counterfactual import counterfactual
 from polygene_scverse.get._evaluation import evaluation
 from polygene_scverse.get._gene_interactions import gene_interactions
 from polygene_scverse.get._history import history
+from polygene_scverse.get._perturb import perturb
 from polygene_scverse.get._prediction_sets import prediction_sets
 from polygene_scverse.get._predictions import predictions
 from polygene_scverse.get._probabilities import probabilities
@@ -22,6 +23,7 @@ __all__ = [
     "evaluation",
     "gene_interactions",
     "history",
+    "perturb",
     "prediction_sets",
     "predictions",
     "probabilities",

@@ -22,7 +22,16 @@ from numpy.typing import NDArray
 from scvi.train import TrainRunner
 
 from polygene_scverse._compat import field_state, setup_args
-from polygene_scverse._constants import BALANCE, KEEP, N_GENES, N_ROUNDS, PHENOTYPE_ALIASES, PHENOTYPE_FIELD, RANK
+from polygene_scverse._constants import (
+    BALANCE,
+    KEEP,
+    N_GENES,
+    N_RESPONSES,
+    N_ROUNDS,
+    PHENOTYPE_ALIASES,
+    PHENOTYPE_FIELD,
+    RANK,
+)
 from polygene_scverse._layout import TokenLayout
 from polygene_scverse._validate import check_choice, check_columns, check_fraction, label_of, shorten
 from polygene_scverse.abilities._calibrate import calibrate
@@ -34,11 +43,13 @@ from polygene_scverse.abilities._generate import check_size as check_entries
 from polygene_scverse.abilities._generate import draw_depths, draw_phenotypes, generate
 from polygene_scverse.abilities._joint import check_size, joint, seen_together
 from polygene_scverse.abilities._novelty import novelty
+from polygene_scverse.abilities._perturb import MOST_CELLS, matched_genes, mean_expression, perturb
 from polygene_scverse.abilities._predict import category_log_shares, phenotype_logits, predict
 from polygene_scverse.abilities._score_tokens import TokenCounts, count_hidden_tokens
 from polygene_scverse.data.feed._adata_cells import AnnDataCells
 from polygene_scverse.data.feed._masking import MaskingRates
 from polygene_scverse.data.feed._rates import resolve_rates
+from polygene_scverse.data.feed._source import draw_cells
 from polygene_scverse.data.read._expression import Expression
 from polygene_scverse.data.read._fields import warn_unseen
 from polygene_scverse.data.read._gene_names import GeneNames
@@ -937,6 +948,86 @@ class Polygene(SavingMixin, SetupMixin):
             column = pd.Categorical.from_codes(codes[:, i], categories=pd.Index(categories))
             obs.insert(i, name, pd.Series(column, index=obs.index))
         return AnnData(x, obs=obs, var=pd.DataFrame(index=pd.Index(self.genes)), layers={"counts": counts})
+
+    def perturb(
+        self,
+        adata: AnnData | MuData | None = None,
+        genes: Sequence[str | Sequence[str]] = (),
+        *,
+        kind: str = "knockout",
+        responses: Sequence[str] | None = None,
+        n_null: int = 200,
+        seed: int = 0,
+        batch_size: int = 64,
+    ) -> dict[str, Any]:
+        """Shift of phenotypes, embedding and other genes, see :func:`~polygene_scverse.tl.perturb`.
+
+        Parameters
+        ----------
+        adata
+            Cells; by default those the model was set up with.
+        genes
+            Genes to perturb, or tuples of them.
+        kind
+            ``"knockout"`` or ``"overexpress"``.
+        responses
+            Genes whose expected expression is asked for.
+        n_null
+            Random genes of like expression.
+        seed
+            Seed of the draws.
+        batch_size
+            Cells per step.
+
+        Returns
+        -------
+        ``names`` of the perturbations, of which the first ``n_perturbations`` are those asked for, ``n_genes`` and
+        ``expression_of_genes`` of each, ``responses``, and the arrays of
+        :class:`~polygene_scverse.abilities._perturb.Shifts`.
+
+        Raises
+        ------
+        ValueError
+            As for :func:`~polygene_scverse.tl.perturb`.
+        """
+        self._check_gene_decoder()
+        check_choice(kind, ["knockout", "overexpress"], "kind")
+        if n_null < 0:
+            raise ValueError(f"`n_null`: found {n_null}, but it is a number of random genes. Pass 0 or more.")
+        if isinstance(genes, str) or not len(genes):
+            raise ValueError(f"`genes`: found {genes!r}, but a list of genes is needed. Pass some of model.genes.")
+        wanted = [tuple(self._gene_slots([g] if isinstance(g, str) else list(g)).tolist()) for g in genes]
+        if len(set(map(frozenset, wanted))) < len(wanted):
+            raise ValueError(f"`genes`: found {shorten(genes)}, of which some are named twice. Name each once.")
+        asked = None if responses is None else self._gene_slots(responses)
+        cells = draw_cells(self._cells(adata), MOST_CELLS, seed)
+        measured = cells.measured_in(np.arange(len(cells)))
+        own = np.unique(np.concatenate([np.array(w) for w in wanted]))
+        if absent := [self.genes[g] for g in own if not measured[g]]:
+            raise ValueError(
+                f"`genes`: {shorten(absent)} are not measured in adata, so that there is nothing to change. Pass genes "
+                "that are among adata.var_names."
+            )
+        usable, expression = measured.copy(), mean_expression(cells)
+        usable[own] = False
+        usable &= expression > 0
+        null = matched_genes(wanted, expression, usable, n_null, seed)
+        every = [*wanted, *null]
+        if asked is None:
+            taken = np.unique(np.concatenate([np.array(w) for w in every]))
+            asked = np.setdiff1d(np.arange(len(self.genes)), taken)[:N_RESPONSES]
+        decoder, last = self.module.gene_decoder, self.layout.n_bins - 1
+        high = decoder.values[:, last].numpy(force=True)
+        set_to = [tuple((g, 0, 0.0) if kind == "knockout" else (g, last, float(high[g])) for g in w) for w in every]
+        shifts = perturb(Engine(self.module, batch_size), self.fitted_, cells, set_to, asked, seed=seed)
+        return {
+            "names": ["+".join(self.genes[g] for g in w) for w in every],
+            "n_perturbations": len(wanted),
+            "n_genes": np.array([len(w) for w in every]),
+            "expression_of_genes": np.array([expression[list(w)].sum() for w in every]),
+            "responses": [self.genes[g] for g in asked],
+            **vars(shifts),
+        }
 
     def check_expected(self, n_obs: int, genes: Sequence[str], n_more: int = 0) -> None:
         """Refuse questions about expression that cannot be answered, before anything is read.

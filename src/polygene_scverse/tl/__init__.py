@@ -11,6 +11,7 @@ from polygene_scverse.tl._generate import generate
 from polygene_scverse.tl._impute import impute
 from polygene_scverse.tl._joint_phenotype import joint_phenotype
 from polygene_scverse.tl._novelty import novelty
+from polygene_scverse.tl._perturb import perturb
 from polygene_scverse.tl._predict_phenotype import predict_phenotype
 from polygene_scverse.tl._score_tokens import score_tokens
 from polygene_scverse.tl._train import train
@@ -27,6 +28,7 @@ __all__ = [
     "impute",
     "joint_phenotype",
     "novelty",
+    "perturb",
     "predict_phenotype",
     "score_tokens",
     "train",

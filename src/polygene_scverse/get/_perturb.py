@@ -1,0 +1,191 @@
+"""Shifts of perturbed genes beside those of random ones."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Final
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from numpy.typing import NDArray
+from scipy.stats import false_discovery_control
+
+from polygene_scverse._constants import PERTURB, UNS
+from polygene_scverse._validate import check_choice
+
+MIN_NULL: Final = 20
+"""Random perturbations that a null needs."""
+NEAREST: Final = 30
+"""Of these, those nearest in expression that a shift is compared with."""
+
+
+def perturb(adata: AnnData, outcome: str = "embedding") -> pd.DataFrame:
+    """Shifts of each perturbation, beside those of random genes of like expression.
+
+    Each shift is compared with those of the 30 random perturbations whose genes are expressed most alike, in units of
+    their standard deviation. The p-value says how often random perturbations, compared with the others of them in the
+    same way, are as far off; those of all categories, or all genes, count together. It tells whether the *model*
+    answers more to this gene than to others, not that the gene acts in a cell.
+
+    Parameters
+    ----------
+    adata
+        Result of :func:`~polygene_scverse.tl.perturb`.
+    outcome
+        A phenotype, for the shift of the probability of each of its categories; ``"embedding"`` for the length of the
+        embedding's shift; ``"expression"`` for the root mean square of the shifts of other genes; or ``"genes"`` for
+        the shift of each of them.
+
+    Returns
+    -------
+    Table with the columns ``perturbation``, ``level`` (category or gene; the outcome itself where there is one number),
+    ``shift``, ``n_cells``, ``z``, ``p_value`` and ``fdr`` (Benjamini and Hochberg, over the whole table), the most
+    unusual ones first. Sizes are compared as logarithms, and only large ones are unusual. With fewer than 20 random
+    perturbations of as many genes, ``z``, ``p_value`` and ``fdr`` are NaN. For ``"expression"`` also ``specific``: the
+    share of the squared shift that is left after the mean shift of the random perturbations is subtracted, scaled as it
+    fits best.
+
+    Raises
+    ------
+    KeyError
+        If `adata` is no such result.
+    ValueError
+        If `outcome` is none of these.
+
+    Examples
+    --------
+    >>> result = pgs.tl.perturb(adata, ["STAT1", "IRF7"])
+    >>> pgs.get.perturb(result, "condition").query("fdr < 0.05")
+    """
+    note = adata.uns.get(UNS, {}).get(PERTURB)
+    if note is None or "phenotype_shift" not in adata.obsm or "null" not in adata.obs:
+        raise KeyError(
+            "`adata`: it holds no perturbations, uns['polygene']['perturb'] or obs['null'] is not there. Pass what "
+            "pgs.tl.perturb(adata, [...]) returns."
+        )
+    phenotypes = np.asarray(note["phenotypes"]).astype(str)
+    names = list(dict.fromkeys(phenotypes.tolist()))
+    check_choice(outcome, ["embedding", "expression", "genes", *names], "outcome")
+    null = adata.obs["null"].to_numpy(dtype=bool)
+    specific = None
+    if outcome == "embedding":
+        shifts, levels = adata.obs["embedding"].to_numpy(dtype=float)[:, None], ["embedding"]
+    elif outcome in ("expression", "genes"):
+        shifts, levels = np.asarray(adata.X, dtype=float), list(adata.var_names)
+        if outcome == "expression":
+            specific = _specific(shifts, null)
+            shifts, levels = _root_mean_square(shifts)[:, None], ["expression"]
+    else:
+        at = phenotypes == outcome
+        shifts = np.asarray(adata.obsm["phenotype_shift"], dtype=float)[:, at]
+        levels = [str(c) for c in np.asarray(note["categories"])[at]]
+    sizes = outcome in ("embedding", "expression")
+    z = np.full(shifts.shape, np.nan)
+    p_value = np.full(shifts.shape, np.nan)
+    n_genes, expression = (adata.obs[name].to_numpy(dtype=float) for name in ("n_genes", "expression"))
+    few = []
+    for size in np.unique(n_genes[~null]):
+        rows = n_genes == size
+        if (rows & null).sum() < MIN_NULL:
+            few.append(int(size))
+            continue
+        values = np.log(np.maximum(shifts[rows], 1e-12)) if sizes else shifts[rows]
+        z[rows] = matched_z(values, expression[rows], null[rows])
+        p_value[rows] = pooled_p(z[rows], z[rows & null], two_sided=not sizes)
+    if few:
+        warnings.warn(
+            f"`adata`: fewer than {MIN_NULL} random perturbations of {few} genes, too few for a null: z, p_value and "
+            "fdr are NaN there. Pass n_null=200 to pgs.tl.perturb, and a model with more genes.",
+            UserWarning,
+            stacklevel=2,
+        )
+    columns = {
+        "perturbation": np.repeat(adata.obs_names[~null].to_numpy(), len(levels)),
+        "level": np.tile(np.array(levels, dtype=object), int((~null).sum())),
+        "shift": shifts[~null].ravel(),
+        "n_cells": np.repeat(adata.obs["n_cells"].to_numpy()[~null], len(levels)),
+        "z": z[~null].ravel(),
+        "p_value": p_value[~null].ravel(),
+    }
+    table = pd.DataFrame(columns)
+    known = table["p_value"].notna().to_numpy()
+    table["fdr"] = np.nan
+    if known.any():
+        table.loc[known, "fdr"] = false_discovery_control(table["p_value"].to_numpy()[known], method="bh")
+    if specific is not None:
+        table["specific"] = specific[~null]
+    unusual = table["z"] if sizes else table["z"].abs()
+    order = np.lexsort((-table["shift"].abs().to_numpy(), -unusual.fillna(-np.inf).to_numpy()))
+    return table.iloc[order].reset_index(drop=True)
+
+
+def matched_z(
+    values: NDArray[np.floating], expression: NDArray[np.floating], null: NDArray[np.bool_], n_nearest: int = NEAREST
+) -> NDArray[np.float64]:
+    """Values in standard deviations from the mean of the null ones nearest in expression, itself left out.
+
+    Parameters
+    ----------
+    values
+        Shape (K, n).
+    expression
+        What is matched; shape (K,).
+    null
+        Which perturbations are random; shape (K,).
+    n_nearest
+        How many are compared with.
+
+    Returns
+    -------
+    Shape (K, n); NaN where a value is.
+    """
+    found = np.full(values.shape, np.nan)
+    rows = np.flatnonzero(null)
+    for i in range(len(values)):
+        others = rows[rows != i]
+        near = others[np.argsort(np.abs(expression[others] - expression[i]), kind="stable")[:n_nearest]]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # a gene that every random perturbation leaves out
+            mean, deviation = np.nanmean(values[near], axis=0), np.nanstd(values[near], axis=0, ddof=1)
+        found[i] = (values[i] - mean) / np.maximum(deviation, 1e-12)
+    return found
+
+
+def pooled_p(z: NDArray[np.floating], null: NDArray[np.floating], *, two_sided: bool) -> NDArray[np.float64]:
+    """Share of the null values, the value itself counted as one of them, that are as extreme.
+
+    Parameters
+    ----------
+    z
+        Any shape.
+    null
+        Any shape; NaN are left out.
+    two_sided
+        Whether small values are extreme too.
+
+    Returns
+    -------
+    Shape as of `z`, NaN where it is.
+    """
+    values, others = (np.abs(a) if two_sided else a for a in (z, null))
+    ordered = np.sort(others[~np.isnan(others)])
+    reached = len(ordered) - np.searchsorted(ordered, values, side="left")
+    return np.where(np.isnan(z), np.nan, (1.0 + reached) / (1.0 + len(ordered)))
+
+
+def _root_mean_square(shifts: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Over genes that are not perturbed; shape (K,)."""
+    known = ~np.isnan(shifts)
+    found = np.sqrt((np.nan_to_num(shifts) ** 2).sum(axis=1) / np.maximum(known.sum(axis=1), 1))
+    return np.where(known.any(axis=1), found, np.nan)
+
+
+def _specific(shifts: NDArray[np.floating], null: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Share of the sum of squares that is orthogonal to the mean shift of random perturbations; shape (K,)."""
+    usual = np.nan_to_num(np.nan_to_num(shifts[null]).mean(axis=0)) if null.any() else np.zeros(shifts.shape[1])
+    known = ~np.isnan(shifts)
+    filled, usual = np.nan_to_num(shifts), usual * known  # (K, R) each
+    along = (filled * usual).sum(axis=1) ** 2 / np.maximum((usual**2).sum(axis=1), 1e-300)
+    total = (filled**2).sum(axis=1)
+    return np.where(total > 0, 1.0 - along / np.maximum(total, 1e-300), np.nan)
