@@ -25,6 +25,8 @@ from polygene_scverse.fit import FittedState
 from polygene_scverse.fit._decision import choose_category
 
 Sums = NDArray[np.float64]
+COUNTED = ("target_bins", "zero_offset", "phenotypes", "phenotype_hidden")
+"""Arrays of a batch that say what was hidden."""
 
 
 @dataclass(frozen=True)
@@ -125,10 +127,13 @@ def count_hidden_tokens(
         seen = with_the_originals_mask(batch) if originals_mask else batch
         outputs = module.generative(**module.inference(**module._get_inference_input(seen)))
         logits = [part + offset for part, offset in zip(outputs["phenotype_logits"], offsets, strict=True)]
-        counter.add(batch, outputs["gene_logits"], logits)
-        return []
+        return [outputs["gene_logits"], *logits, *(batch[name] for name in COUNTED)]
 
-    engine.run(source, Query(hiding=hiding), guess, lambda rows, outputs: None)
+    def add_batch(rows: NDArray[np.int64], outputs: Sequence[Tensor]) -> None:
+        of_phenotypes, truth = outputs[1 : -len(COUNTED)], outputs[-len(COUNTED) :]
+        counter.add(dict(zip(COUNTED, truth, strict=True)), outputs[0], of_phenotypes)
+
+    engine.run(source, Query(hiding=hiding), guess, add_batch)
     return counter.result(hiding)
 
 

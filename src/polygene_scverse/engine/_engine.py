@@ -12,11 +12,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from polygene_scverse.data.feed._loader import LengthSampler
 from polygene_scverse.data.feed._source import CellSource
 from polygene_scverse.data.feed._table import CellTable
-from polygene_scverse.data.read._source import BLOCK
 from polygene_scverse.engine._query import Query
+from polygene_scverse.engine._threads import Threads
 from polygene_scverse.module import PolygeneModule
 
 Batch = dict[str, Tensor]
@@ -25,6 +24,8 @@ Consumer = Callable[[NDArray[np.int64], Sequence[Tensor]], None]
 Observer = Callable[[NDArray[np.int64], CellTable], None]
 INPUTS: Final = ("tokens", "positions", "key_mask", "values", "measured")
 """Arrays of a batch that the module's methods of prediction take."""
+BLOCK: Final = 2048
+"""Cells that are read at a time: the next ones while the network computes."""
 
 
 @dataclass(frozen=True)
@@ -36,11 +37,14 @@ class Engine:
     module
         The network.
     batch_size
-        Cells per step.
+        Cells per step, at most.
+    tokens
+        Tokens per step, about, on a CPU: what is computed with stays in the cache.
     """
 
     module: PolygeneModule
     batch_size: int = 64
+    tokens: int = 4096
 
     def run(
         self,
@@ -59,20 +63,37 @@ class Engine:
         query
             What is shown and asked for.
         function
-            From the tensors of a batch to results.
+            From the tensors of a batch to results; it is called in several threads at once, and must change nothing.
         consume
             Takes the positions of the cells of a batch, shape (n_batch,), and the results for them.
         observe
-            Takes each block of cells as it is read, with their positions, for what is not asked of the network.
+            Takes each block of cells as it is read, in the thread that reads, with their positions, for what is not
+            asked of the network.
         """
-        with evaluating(self.module), torch.inference_mode():
-            for start in range(0, len(source), BLOCK):
-                block = np.arange(start, min(start + BLOCK, len(source)))
-                table = source.read(block)
-                if observe is not None:
-                    observe(block, table)
-                for rows in LengthSampler(table.lengths, self.batch_size).batches():
-                    consume(start + rows, function(query.batch(table, rows)))
+        layout, n_cells = self.module.layout, len(source)
+
+        def read(start: int) -> CellTable:
+            block = np.arange(start, min(start + BLOCK, n_cells))
+            table = source.read(block)
+            if observe is not None:
+                observe(block, table)
+            return table
+
+        def batches(threads: Threads) -> Iterator[tuple[CellTable, int, NDArray[np.int64]]]:
+            for start, table in threads.ahead(read, range(0, n_cells, BLOCK)):
+                for rows in cut_batches(table.lengths + layout.n_special, self.batch_size, self.tokens):
+                    yield table, start, rows
+
+        def answer(batch: tuple[CellTable, int, NDArray[np.int64]]) -> Sequence[Tensor]:
+            table, _, rows = batch
+            with torch.inference_mode():  # which holds in the thread that sets it
+                return function(query.batch(table, rows))
+
+        on_cpu = self.module.device.type == "cpu"
+        tabulated = self.module.encoder.tabulated(layout, n_cells)
+        with evaluating(self.module), torch.inference_mode(), tabulated, Threads.of(on_cpu) as threads:
+            for (_, start, rows), outputs in threads.map(answer, batches(threads)):
+                consume(start + rows, outputs)
 
     def gather(
         self, source: CellSource, query: Query, function: Function, observe: Observer | None = None
@@ -88,6 +109,27 @@ class Engine:
 
         self.run(source, query, function, write, observe)
         return results
+
+
+def cut_batches(lengths: NDArray[np.int64], batch_size: int, tokens: int) -> list[NDArray[np.int64]]:
+    """Row numbers of batches of cells of like length, longest first: so many cells or tokens, one cell at least.
+
+    Parameters
+    ----------
+    lengths
+        Number of visible tokens of each cell; shape (n_cells,).
+    batch_size, tokens
+        Cells of a batch, and tokens with padding, at most.
+    """
+    if batch_size < 1:
+        raise ValueError(f"`batch_size`: found {batch_size}, but it must be at least 1.")
+    order = np.argsort(-lengths, kind="stable")
+    found, start = [], 0
+    while start < len(order):
+        n = max(1, min(batch_size, tokens // int(lengths[order[start]])))
+        found.append(order[start : start + n])
+        start += n
+    return found
 
 
 @contextmanager

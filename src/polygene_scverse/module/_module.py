@@ -9,11 +9,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from scvi.module.base import BaseModuleClass, LossOutput, auto_move_data
+from scvi.module.base import BaseModuleClass, LossOutput
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from polygene_scverse._layout import TokenLayout
+from polygene_scverse.module._device import move_arguments
 from polygene_scverse.module._gene_decoder import GeneContext, GeneDecoder
 from polygene_scverse.module._linear_path import LinearPath
 from polygene_scverse.module._losses import LossConfig, bin_loss, ordinal_targets, phenotype_loss
@@ -93,7 +94,7 @@ class PolygeneModule(PredictionMixin, BaseModuleClass):
     ) -> dict[str, Tensor]:
         return inference_outputs
 
-    @auto_move_data
+    @move_arguments
     def inference(
         self, tokens: Tensor, positions: Tensor, key_mask: Tensor, shown_share: Tensor | None = None
     ) -> dict[str, Any]:
@@ -107,26 +108,40 @@ class PolygeneModule(PredictionMixin, BaseModuleClass):
             Share of the measured genes that is not hidden; shape (B,). By default all are shown.
         """
         n_keys, p = key_mask.shape[1], self.layout.n_phenotypes
-        first = 1 if self.gene_decoder is None else 0
-        asked = torch.arange(first, 1 + p, device=tokens.device)
+        decodes = torch.is_grad_enabled() or tokens.shape[1] > n_keys  # else no bin is asked for
+        decodes = decodes and self.gene_decoder is not None
+        asked = torch.arange(0 if decodes else 1, 1 + p, device=tokens.device)
         asked = torch.cat([asked, torch.arange(n_keys, tokens.shape[1], device=tokens.device)])  # (P + M,)
-        if self.gene_decoder is None:
-            return {"hidden": self.encoder(tokens, positions, key_mask, asked)}  # (B, P + M, H)
+        if not decodes:
+            hidden = self.encoder(tokens, positions, key_mask, asked)  # (B, P + M, H)
+            return {"hidden": hidden} | ({} if self.gene_decoder is None else {"shown": self._shown(tokens, hidden)})
         hidden = self.encoder(tokens, positions, key_mask, asked)  # (B, 1 + P + M, H), CLS first
         genes = (positions[:, n_keys:] - self.layout.first_gene_position).clamp(0, self.layout.n_genes - 1)  # (B, M)
         context = self.gene_context(hidden[:, 0], tokens, key_mask, genes, shown_share)
         return {"hidden": hidden[:, 1:], "gene_context": context}
 
-    @auto_move_data
-    def generative(self, hidden: Tensor, gene_context: GeneContext | None = None) -> dict[str, Any]:
-        """Logits of each phenotype, a list of (B, categories), and of the targets' bins, (B, M, n_bins)."""
+    @move_arguments
+    def generative(
+        self, hidden: Tensor, gene_context: GeneContext | None = None, shown: Tensor | None = None
+    ) -> dict[str, Any]:
+        """Logits of each phenotype, a list of (B, categories), and of the targets' bins, (B, M, n_bins).
+
+        Parameters
+        ----------
+        hidden, gene_context
+            As `inference` returns them.
+        shown
+            Indicators of the shown categories where there is no target, and so no context; shape (B, C).
+        """
         p = self.layout.n_phenotypes
         transformed = self.head.transform(hidden)  # (B, P + M, H)
         of_phenotypes, of_bins = self.split_logits(transformed[:, :p]), self.bin_logits(transformed[:, p:])
+        shown = shown if gene_context is None else gene_context.categories
+        if self.gene_decoder is not None and shown is not None:
+            of_shown = self.gene_decoder.shown_part(shown)
+            of_phenotypes = [z + part for z, part in zip(of_phenotypes, of_shown, strict=True)]
         if self.gene_decoder is None or gene_context is None:
             return {"phenotype_logits": of_phenotypes, "gene_logits": of_bins}
-        of_shown = self.gene_decoder.shown_part(gene_context.categories)
-        of_phenotypes = [z + part for z, part in zip(of_phenotypes, of_shown, strict=True)]
         of_bins = self.gene_decoder(of_bins, gene_context, [z.softmax(-1) for z in of_phenotypes])
         return {"phenotype_logits": of_phenotypes, "gene_logits": of_bins}
 
@@ -156,6 +171,10 @@ class PolygeneModule(PredictionMixin, BaseModuleClass):
         given = torch.cat([tokens[:, :0] > 0, *(of_one.any(1, keepdim=True) for of_one in shown)], dim=1)  # (B, P)
         categories = torch.cat([tokens[:, :0] > 0, *shown], dim=1).to(cls.dtype)  # (B, C)
         return GeneContext(genes, cls, visible, share, categories, given)
+
+    def _shown(self, tokens: Tensor, like: Tensor) -> Tensor:
+        """Indicators of the shown categories, as numbers of the kind of `like`; shape (B, C)."""
+        return torch.cat([tokens[:, :0] > 0, *self.shown_categories(tokens)], dim=1).to(like.dtype)
 
     def shown_categories(self, tokens: Tensor) -> list[Tensor]:
         """Which category of each phenotype is shown, if any; P times (B, categories)."""

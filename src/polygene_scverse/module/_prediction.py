@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from scvi.module.base import auto_move_data
 from torch import Tensor
 
 from polygene_scverse._layout import MASK, TokenLayout
+from polygene_scverse.module._device import move_arguments
 from polygene_scverse.module._linear_path import LinearPath
 
 
@@ -30,7 +30,7 @@ class PredictionMixin:
     inference: Any
     generative: Any
 
-    @auto_move_data
+    @move_arguments
     def predict(
         self,
         tokens: Tensor,
@@ -58,7 +58,7 @@ class PredictionMixin:
         parts = self.linear_part(tokens, positions, key_mask, values, measured, linear_share, logits=logits)
         return [z + part for z, part in zip(logits, parts, strict=True)]
 
-    @auto_move_data
+    @move_arguments
     def linear_part(
         self,
         tokens: Tensor,
@@ -114,12 +114,12 @@ class PredictionMixin:
         logits = self.linear(genes, values, measured)  # (B, C)
         return list(logits.split(self.n_categories, dim=1))
 
-    @auto_move_data
+    @move_arguments
     def transformer_logits(self, tokens: Tensor, positions: Tensor, key_mask: Tensor) -> list[Tensor]:
         """Logits of each phenotype by the transformer alone; P times (B, categories)."""
         return self.generative(**self.inference(tokens, positions, key_mask))["phenotype_logits"]
 
-    @auto_move_data
+    @move_arguments
     def decision_states(
         self,
         tokens: Tensor,
@@ -154,7 +154,7 @@ class PredictionMixin:
         of_genes = [(z - z.mean(1, keepdim=True)) @ inverse for inverse, z in logits]  # P times (B, H)
         return states + shown_states + linear_share[:, None] * (torch.stack(of_genes, dim=1) - blank)
 
-    @auto_move_data
+    @move_arguments
     def gene_probabilities(
         self, tokens: Tensor, positions: Tensor, key_mask: Tensor, shown_share: Tensor, *, temperature: float = 1.0
     ) -> tuple[Tensor, Tensor]:
@@ -187,7 +187,7 @@ class PredictionMixin:
         hidden = self.inference(tokens, positions, key_mask)["hidden"]
         return self.head.transform(hidden[:, : self.layout.n_phenotypes])
 
-    @auto_move_data
+    @move_arguments
     def states(self, tokens: Tensor, positions: Tensor, key_mask: Tensor, asked: Sequence[int] | None = None) -> Tensor:
         """Hidden states after the last block, of some columns or all; shape (B, Q, H)."""
         columns = None if asked is None else torch.as_tensor(list(asked), device=tokens.device)

@@ -5,12 +5,17 @@ Shapes: B cells, T tokens, K keys (the first K of the T tokens), Q queries, H = 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from polygene_scverse._layout import TokenLayout
+from polygene_scverse.module._first_block import FirstBlock, worth
 
 CACHED: Final = 2**20
 """Numbers between the two products of a feed-forward part that are computed at a time on a CPU."""
@@ -112,7 +117,7 @@ class Embeddings(nn.Module):
 
 
 class Attention(nn.Module):
-    """Multi-head attention of queries to keys."""
+    """Multi-head attention of queries to keys, up to the projection `out` of what it finds, which `Block` does."""
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
@@ -126,9 +131,23 @@ class Attention(nn.Module):
         return x.unflatten(-1, (self.n_heads, -1)).transpose(1, 2)  # (B, A, T, H / A)
 
     def forward(self, queries: Tensor, keys: Tensor, mask: Tensor | None) -> Tensor:
+        if not torch.is_grad_enabled() and queries.shape[1] * (self.n_heads - 1) < queries.shape[2]:
+            return self._of_few(queries, keys, mask)
         q, k, v = self._split(self.query(queries)), self._split(self.key(keys)), self._split(self.value(keys))
         x = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)  # (B, A, Q, H / A)
-        return self.out(x.transpose(1, 2).flatten(2))  # (B, Q, H)
+        return x.transpose(1, 2).flatten(2)  # (B, Q, H)
+
+    def _of_few(self, queries: Tensor, keys: Tensor, mask: Tensor | None) -> Tensor:
+        """The same for few queries: they and what they find are projected, instead of the many keys and values."""
+        n, q, h = queries.shape
+        query = self._split(self.query(queries) * (h // self.n_heads) ** -0.5)  # (B, A, Q, H / A)
+        query = query @ self.key.weight.view(self.n_heads, -1, h)  # (B, A, Q, H); a bias of keys changes no softmax
+        scores = query.flatten(1, 2) @ keys.transpose(1, 2)  # (B, A * Q, K)
+        if mask is not None:
+            scores.masked_fill_(~mask[:, 0], -torch.inf)
+        found = (scores.softmax(-1) @ keys).view(n, self.n_heads, q, h)
+        found = found @ self.value.weight.view(self.n_heads, -1, h).transpose(1, 2)  # (B, A, Q, H / A)
+        return found.transpose(1, 2).flatten(2) + self.value.bias  # (B, Q, H)
 
 
 class Block(nn.Module):
@@ -144,7 +163,11 @@ class Block(nn.Module):
         self.dropout = Dropout(config.dropout)
 
     def forward(self, x: Tensor, keys: Tensor, mask: Tensor | None) -> Tensor:
-        x = self.norm1(self.dropout(self.attention(x, keys, mask), x))  # (B, Q, H)
+        return self.after_attention(self.attention(x, keys, mask), x)
+
+    def after_attention(self, attended: Tensor, x: Tensor) -> Tensor:
+        """All that follows the sums of values that tokens attend to; shape (B, Q, H)."""
+        x = self.norm1(self.dropout(self.attention.out(attended), x))  # (B, Q, H)
         return self.norm2(self.dropout(self._feed_forward(x), x))  # (B, Q, H)
 
     def _feed_forward(self, x: Tensor) -> Tensor:
@@ -172,6 +195,19 @@ class Encoder(nn.Module):
         super().__init__()
         self.embeddings = Embeddings(n_tokens, n_positions, config)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layers))
+        self.first: FirstBlock | None = None
+
+    @contextmanager
+    def tabulated(self, layout: TokenLayout, n_cells: int) -> Iterator[None]:
+        """Look up what the first block computes of tokens alone, if so many cells are worth it; weights must stay."""
+        before, self.first = self.first, None
+        width = self.embeddings.word.embedding_dim
+        if self.embeddings.word.weight.device.type == "cpu" and len(self.blocks) > 1 and worth(layout, width, n_cells):
+            self.first = FirstBlock(self, layout)
+        try:
+            yield
+        finally:
+            self.first = before
 
     def forward(self, tokens: Tensor, positions: Tensor, key_mask: Tensor, asked: Tensor | None = None) -> Tensor:
         """Hidden states after the last block.
@@ -187,9 +223,14 @@ class Encoder(nn.Module):
         """
         n_keys = key_mask.shape[1]
         mask = None if bool(key_mask.all()) else key_mask[:, None, None, :]  # (B, 1, 1, K)
-        x = self.embeddings(tokens, positions)  # (B, T, H)
+        rows = None if self.first is None else self.first.rows(tokens, positions)
+        if self.first is None or rows is None:
+            x, n_done = self.embeddings(tokens, positions), 0  # (B, T, H)
+        else:
+            (x, attended), n_done = self.first.attend(rows, n_keys), 1
+            x = cast(Block, self.blocks[0]).after_attention(attended, x)  # (B, T, H)
         keys = x[:, :n_keys]  # (B, K, H)
-        for block in self.blocks[:-1]:
+        for block in self.blocks[n_done:-1]:
             x = block(x, keys, mask)  # (B, T, H)
             keys = x[:, :n_keys]
         if asked is not None:

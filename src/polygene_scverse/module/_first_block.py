@@ -1,0 +1,125 @@
+"""What the first block computes of a token alone, computed once for every token and then looked up.
+
+Before tokens meet in the attention of the first block, each is what its word and its position say. A few ten thousand
+pairs of a gene and a bin stand for the millions of tokens of a data set.
+
+Shapes: B cells, T tokens, K keys (the first K of the T tokens), A attention heads, D = n_hidden / A, R rows.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from polygene_scverse._layout import CLS, END, MASK, PAD, START, TokenLayout
+
+CACHED: Final = 2**17
+"""Scores of attention that are computed at a time: they stay in the cache."""
+LARGEST_SCORE: Final = 80.0
+"""Exponentials of scores within this, and sums of thousands of them, are single-precision numbers."""
+MAX_NUMBERS: Final = 2**26
+"""Numbers of a table at most: a quarter of a gigabyte."""
+USES: Final = 32
+"""Tokens of a cell, about: a table is worth it for so many cells that each of its rows is used once."""
+
+
+class FirstBlock:
+    """Embeddings of all tokens, and their queries, keys and values in the first block; on a CPU, without gradients.
+
+    Parameters
+    ----------
+    encoder
+        The encoder; its weights must not change while the table is used.
+    layout
+        Ids and positions.
+    """
+
+    def __init__(self, encoder: Any, layout: TokenLayout) -> None:
+        tokens, positions = _pairs(layout)
+        attention = encoder.blocks[0].attention
+        heads, width = attention.n_heads, encoder.embeddings.word.embedding_dim
+        self.n_heads, self.depth, self.n_words = heads, width // heads, layout.n_tokens
+        self.states = encoder.embeddings(tokens[None], positions[None])[0]  # (R, H)
+        query, key, value = (
+            part(self.states).unflatten(1, (heads, -1)).transpose(0, 1)
+            for part in (attention.query, attention.key, attention.value)
+        )  # (A, R, D) each
+        query = query * self.depth**-0.5
+        bounds = query.norm(dim=2).amax(1) * key.norm(dim=2).amax(1)  # of the scores of each head; (A,)
+        self.is_safe = bool((bounds < LARGEST_SCORE).all())
+        ones = torch.ones_like(value[..., :1])  # sums up what the softmax divides by
+        padding = value.new_zeros(heads, len(tokens), -(3 * self.depth + 1) % 16)
+        table = torch.cat([query, key, value, ones, padding], dim=2)
+        table[:, 0, 2 * self.depth :] = 0.0  # nobody attends to padding
+        self.table = table.flatten(0, 1)  # (A * R, 3 * D + 16)
+        self.starts = torch.arange(heads)[:, None, None] * len(tokens)
+        self.rows_of = torch.full((layout.length * layout.n_tokens,), -1, dtype=torch.long)
+        self.rows_of[positions * layout.n_tokens + tokens] = torch.arange(len(tokens))
+
+    def rows(self, tokens: Tensor, positions: Tensor) -> Tensor | None:
+        """Row of each token, shape (B, T); None if some token stands where it never does, or scores are too large."""
+        if not self.is_safe or not tokens.numel():
+            return None
+        rows = F.embedding(positions * self.n_words + tokens, self.rows_of[:, None]).squeeze(-1)
+        return None if int(rows.min()) < 0 else rows
+
+    def attend(self, rows: Tensor, n_keys: int) -> tuple[Tensor, Tensor]:
+        """Embeddings of all tokens, and what they attend to among the first `n_keys` of them; (B, T, H) each."""
+        n, t = rows.shape
+        of_heads = F.embedding(rows + self.starts, self.table).flatten(0, 1)  # (A * B, T, 3 * D + 16)
+        d = self.depth
+        query, key, value = of_heads[..., :d], of_heads[:, :n_keys, d : 2 * d], of_heads[:, :n_keys, 2 * d : 3 * d + 1]
+        sums = attend(query, key, value).view(self.n_heads, n, t, d + 1)
+        found = rows.new_empty((n, t, self.n_heads, d), dtype=sums.dtype)
+        torch.div(sums[..., :d], sums[..., d:], out=found.permute(2, 0, 1, 3))
+        return F.embedding(rows, self.states), found.flatten(2)
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Sums of values, weighed by exponentials of scores, a part of the scores at a time.
+
+    Parameters
+    ----------
+    query, key, value
+        Shapes (n, Q, D), (n, K, D) and (n, K, V).
+
+    Returns
+    -------
+    Shape (n, Q, V).
+    """
+    n, n_queries, n_keys = *query.shape[:2], key.shape[1]
+    key = key.transpose(1, 2)
+    some = max(1, CACHED // max(1, n_queries * n_keys))
+    step = n_queries if some > 1 else max(1, min(n_queries, CACHED // max(1, n_keys)))
+    scores = query.new_empty(min(some, n) * step * n_keys)
+    sums = query.new_empty(n, n_queries, value.shape[2])
+    for i in range(0, n, some):
+        for j in range(0, n_queries, step):
+            part = query[i : i + some, j : j + step]
+            shape = (*part.shape[:2], n_keys)
+            of_part = scores[: shape[0] * shape[1] * n_keys].view(shape)
+            torch.bmm(part, key[i : i + some], out=of_part).exp_()
+            torch.bmm(of_part, value[i : i + some], out=sums[i : i + some, j : j + step])
+    return sums
+
+
+def worth(layout: TokenLayout, n_hidden: int, n_cells: int) -> bool:
+    """Whether a table is used more often than it is long, and fits into memory."""
+    n_rows = layout.n_genes * (layout.n_bins + 1)
+    return n_rows <= n_cells * USES and n_rows * (4 * n_hidden + 16) <= MAX_NUMBERS
+
+
+def _pairs(layout: TokenLayout) -> tuple[Tensor, Tensor]:
+    """Words and positions of all tokens that a sentence may have, padding first; shape (R,) each."""
+    first, last = layout.first_gene_position, layout.length - 1
+    pairs = [(PAD, 0), (CLS, 0), (START, first - 1), (END, last)]
+    for i, slot in enumerate(layout.phenotypes):
+        pairs += [(word, 1 + i) for word in dict.fromkeys((MASK, slot.no_value_id, *slot.ids))]
+    words = torch.tensor([MASK, *range(layout.first_bin_id, layout.first_bin_id + layout.n_bins)])
+    genes = torch.arange(first, last)
+    special = torch.tensor(pairs).T
+    tokens = torch.cat([special[0], words.repeat(len(genes))])
+    return tokens, torch.cat([special[1], genes.repeat_interleave(len(words))])
