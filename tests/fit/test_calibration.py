@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 from scipy.special import softmax
 
-from polygene_scverse.fit._calibration import MIN_CELLS, Calibration, fit_calibration
+from polygene_scverse.fit._calibration import GROUP_STRENGTH, MIN_CELLS, Calibration, fit_calibration
+from polygene_scverse.fit._groups import GroupShift
 from polygene_scverse.fit._temperature import fit_temperature
 from polygene_scverse.metrics import ece, nll
 
@@ -33,25 +34,80 @@ def fitted(n=400, groups=None, cells="held-out"):
     return fit_calibration(logits, codes, groups, cells, to_probabilities)
 
 
-def test_words_of_one_group():
+def test_words_of_one_new_group():
     assert DONOR.words == (
-        "temperature 1.50, fitted on 70 held-out cells of 1 whole group of 'donor'; expected calibration error 0.100 "
-        "before, 0.050 after; one group says little about others"
+        "on 70 held-out cells of one new group of 'donor' probabilities are off by 5.0 percentage points on average "
+        "(10.0 before calibration); one group says little about others (temperature 1.50)"
     )
 
 
 def test_words_of_several_groups_and_of_none():
     assert replace(DONOR, n_groups=2).words.endswith(
-        "of 2 whole groups of 'donor'; expected calibration error 0.100 before, 0.050 after"
+        "of 2 new groups of 'donor' probabilities are off by 5.0 percentage points on average (10.0 before "
+        "calibration) (temperature 1.50)"
     )
     alone = replace(DONOR, group_key="", n_groups=0, cells="given").words
-    assert alone.startswith("temperature 1.50, fitted on 70 given cells; expected calibration error 0.100 before")
-    assert alone.endswith("cells of the same groups (donors) may be in training: for new ones errors may be larger")
+    assert alone.startswith("on 70 given cells probabilities are off by 5.0 percentage points")
+    assert "; if cells of the same donors are in training, errors for new donors may be larger" in alone
+
+
+@pytest.mark.parametrize(
+    ("n", "limits"),
+    [
+        (1, "1.30 times flatter, as is usual, for one group cannot tell how much others differ ("),
+        (3, "1.30 times flatter, as predicting groups from each other suggests, and 3 say little ("),
+        (8, "1.30 times flatter, as predicting groups from each other suggests ("),
+    ],
+)
+def test_words_where_every_group_is_in_training(n, limits):
+    words = replace(DONOR, n_groups=0, n_training_groups=n, factor=1.3).words
+    assert words.startswith(f"on 70 held-out cells of {f'{n} groups' if n > 1 else 'one group'} of 'donor' in tra")
+    assert f"; for new ones they were made {limits}temperature 1.50)" in words
+
+
+def test_words_say_when_calibration_made_it_worse():
+    words = replace(DONOR, ece_before=0.05, ece_after=0.1).words
+    assert "off by 10.0 percentage points on average (calibration made it worse, 5.0 before)" in words
 
 
 def test_words_where_nothing_was_fitted():
     words = replace(DONOR, fitted=False, n_cells=7, temperature=1.0).words
-    assert words.startswith(f"temperature 1, not fitted: 7 held-out cells have a known category, but {MIN_CELLS} are")
+    assert words.startswith("probabilities are as the network gives them: 7 held-out cells have a known category, but")
+    assert f"but {MIN_CELLS} are needed" in words
+    assert "for new ones" not in words
+    assert "; for new ones they were made 1.20 times flatter" in replace(DONOR, fitted=False, factor=1.2).words
+
+
+def shift_of(n_groups, factor):
+    nothing = np.zeros((0, 4), np.float32), np.zeros(0, int), np.zeros(0, int)
+    return GroupShift("donor", n_groups, factor, np.nan, *nothing)
+
+
+@pytest.mark.parametrize("n_groups", [1, 3, 50])
+def test_cells_of_training_groups_decide_as_much_as_there_are_groups(n_groups):
+    """And new groups cost what predicting groups from each other says."""
+    logits, codes = known_cells()
+    found = fit_calibration(logits, codes, None, "held-out", to_probabilities, shift_of(n_groups, 1.7))
+    share = n_groups / (n_groups + GROUP_STRENGTH)
+    assert found.temperature == pytest.approx(fit_temperature(logits, codes) ** share * 1.7)
+    assert (found.n_groups, found.n_training_groups, found.group_key, found.factor) == (0, n_groups, "donor", 1.7)
+
+
+def test_few_new_groups_share_the_decision_with_what_is_expected():
+    """A weighted geometric mean of both temperatures."""
+    logits, codes = known_cells()
+    found = fit_calibration(logits, codes, GROUPS, "held-out", to_probabilities, shift_of(9, 1.7))
+    logs, weights = np.log([fit_temperature(logits, codes), 1.7]), [3, GROUP_STRENGTH]
+    assert np.log(found.temperature) == pytest.approx(np.average(logs, weights=weights))
+
+
+@pytest.mark.parametrize("shift", [None, shift_of(1, 1.0), shift_of(4, 1.0)], ids=["unknown", "one", "four"])
+def test_held_out_cells_never_sharpen_without_bound(shift):
+    """One group of one category whose cells are all right: it is not the temperature .05 that would fit them best."""
+    logits = np.tile(np.float32([0.2, 0.0, 0.0, 0.0]), (2000, 1))
+    found = fit_calibration(logits, np.zeros(2000, int), None, "held-out", to_probabilities, shift)
+    least = 0.5 if shift is None else 0.5 ** (shift.n_groups / (shift.n_groups + GROUP_STRENGTH))
+    assert fit_temperature(logits, np.zeros(2000, int)) < 0.2 < found.temperature == pytest.approx(least)
 
 
 def test_the_temperature_and_its_errors():

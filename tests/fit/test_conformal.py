@@ -5,7 +5,7 @@ import warnings
 import numpy as np
 import pytest
 
-from polygene_scverse.fit._conformal import ConformalScores, conformal_threshold
+from polygene_scverse.fit._conformal import ConformalScores, conformal_threshold, group_threshold
 
 
 def drawn(n, n_categories=3, seed=0, concentration=1.0):
@@ -99,3 +99,59 @@ def test_categories_with_too_few_cells_are_said_and_take_the_threshold_of_all():
     of_all = conformal_threshold(scores.probabilities, 0.9)
     assert found[1] == of_all
     assert of_all not in found[[0, 2]]
+
+
+# each group predicted from the others
+
+
+@pytest.mark.parametrize("n", [9, 53, 200], ids=str)
+@pytest.mark.parametrize("coverage", [0.5, 0.8, 0.9], ids=str)
+def test_groups_of_one_cell_are_cells(n, coverage):
+    of_true = np.random.default_rng(n).random(n)
+    assert group_threshold(of_true, np.arange(n), coverage) == conformal_threshold(of_true, coverage)
+
+
+@pytest.mark.parametrize("n_groups", [1, 3, 8], ids=str)
+def test_of_few_groups_it_is_the_weighted_quantile(n_groups):
+    """Each group counts alike, however many cells it has."""
+    rng = np.random.default_rng(n_groups)
+    groups = np.concatenate([np.full(10 * (g + 1), g) for g in range(n_groups)])
+    of_true = rng.random(len(groups))
+    weights = 1.0 / np.bincount(groups)[groups]
+    found = group_threshold(of_true, groups, 0.9)
+    held = [np.average(of_true >= t, weights=weights) for t in (found, np.min(of_true[of_true > found]))]
+    assert held[1] < 0.9 <= held[0] + 1e-9
+
+
+def test_coverage_holds_for_new_groups():
+    """Over many draws of ten groups that differ much, where cells pooled would hold too few."""
+    rng, held = np.random.default_rng(0), []
+    for _ in range(400):
+        quality = rng.normal(0.0, 1.0, 11)  # the last is the new group
+        of_true = 1.0 / (1.0 + np.exp(-(quality[:, None] + rng.normal(0.0, 0.3, (11, 40)))))
+        groups = np.repeat(np.arange(10), 40)
+        pooled = conformal_threshold(of_true[:10].ravel(), 0.9)
+        by_group = group_threshold(of_true[:10].ravel(), groups, 0.9)
+        held.append([(of_true[10] >= threshold).mean() for threshold in (pooled, by_group)])
+    pooled, by_group = np.mean(held, axis=0)
+    assert by_group >= 0.89 > pooled
+
+
+def test_few_groups_promise_nothing_and_say_how_far_off_they_are():
+    groups = np.repeat([0, 1], 20).astype(np.int32)
+    of_true = np.concatenate([np.linspace(0.5, 1.0, 20), np.linspace(0.0, 1.0, 20)]).astype(np.float32)
+    scores = ConformalScores(np.zeros(40, np.int32), of_true, groups)
+    with pytest.warns(
+        UserWarning, match=r"0\.9 for cells of new groups \(donors\) needs 9 training groups, .* are 2"
+    ) as w:
+        found = scores.thresholds("cell_type", ["a", "b"], 0.9, False)
+    assert found[0] == group_threshold(of_true, groups, 0.9)
+    held = (of_true[20:] >= found[0]).mean()
+    assert f"held the true category of {held:.2f} to 1.00 of the cells of a group" in str(w[0].message)
+
+
+def test_enough_groups_do_not_warn():
+    scores = ConformalScores(np.zeros(40, np.int32), np.linspace(0, 1, 40).astype(np.float32), np.arange(40) % 10)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        scores.thresholds("cell_type", ["a"], 0.9, False)

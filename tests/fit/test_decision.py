@@ -32,6 +32,20 @@ def test_balance_favours_the_rare():
     assert [choose_category(p, shares, b)[0] for b in (0, 0.5, 1)] == [0, 1, 2]
 
 
+@pytest.mark.parametrize("temperature", [1.0, 3.0, 20.0])
+def test_flatter_probabilities_do_not_let_the_shares_decide(temperature):
+    """Above 1 the choice is that of the logits themselves; else flat ones would all become the rarest category."""
+    p, shares = (np.log(part) for part in drawn())
+    logits = p / temperature
+    found = choose_category(logits - np.logaddexp.reduce(logits, axis=1)[:, None], shares, 0.5, temperature)
+    np.testing.assert_array_equal(found, choose_category(p, shares, 0.5))
+
+
+def test_sharper_probabilities_are_weighed_as_they_are():
+    p, shares = (np.log(part) for part in drawn())
+    np.testing.assert_array_equal(choose_category(p, shares, 0.5, 0.3), choose_category(p, shares, 0.5))
+
+
 @pytest.mark.parametrize("balance", [0.0, 0.5, 1.0, 1])
 def test_a_balance_in_range(balance):
     check_balance(balance)

@@ -42,6 +42,13 @@ def test_is_the_minimum_by_autograd():
     assert inverse.grad.item() == pytest.approx(0.0, abs=1e-3)
 
 
+def test_weights_are_as_repeated_cells():
+    logits, codes = simulated_logits(60, 4, 2.0)
+    times = np.arange(60) % 3
+    expected = fit_temperature(np.repeat(logits, times, axis=0), np.repeat(codes, times))
+    assert fit_temperature(logits, codes, times.astype(float)) == pytest.approx(expected, rel=1e-4)
+
+
 def test_all_right_does_not_make_certain():
     logits = np.tile([5.0, 0.0], (300, 1))
     assert 0.5 < fit_temperature(logits, np.zeros(300, dtype=int)) < 1.0

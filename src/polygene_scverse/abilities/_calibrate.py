@@ -22,8 +22,16 @@ from polygene_scverse.fit import FittedState
 from polygene_scverse.fit._calibration import fit_calibration
 from polygene_scverse.fit._conformal import ConformalScores
 from polygene_scverse.fit._final_scores import final_scores
+from polygene_scverse.fit._groups import GroupShift
 from polygene_scverse.fit._kinds import fit_kinds
-from polygene_scverse.fit._linear_path import MAX_CELLS, USUAL_WEIGHTS, fit_linear_path, fit_path_weights, share_of
+from polygene_scverse.fit._linear_path import (
+    MAX_CELLS,
+    USUAL_SHARE_OF_GROUPS,
+    USUAL_WEIGHTS,
+    fit_linear_path,
+    fit_path_weights,
+    share_of,
+)
 
 DEPTH_CELLS: Final = 2000
 """Training cells whose depths are looked at."""
@@ -52,7 +60,7 @@ def fit_after_training(
     held_out
         Held-out cells, None if there are none.
     groups
-        Group of each cell of the data set, if whole groups were held out.
+        Group of each cell of the data set, if they are known. Whether whole ones were held out is seen.
     seed
         Seed of draws and folds.
 
@@ -62,40 +70,50 @@ def fit_after_training(
     paths, every expressed gene shown, no phenotype. Empty without such cells.
     """
     names, scores = engine.module.layout.phenotype_names, {}
-    fit_path(engine, state, train, seed)
+    shifts = fit_path(engine, state, train, seed, groups)
     some = draw_cells(train, DEPTH_CELLS, seed)
     state.kinds = fit_kinds(train.codes, some.codes, some.cells.indptr, some.cells.values, engine.module.n_categories)
     found = None
     if held_out is None:
-        for name, n in zip(names, engine.module.n_categories, strict=True):
-            calibrate(state, name, np.empty((0, n), np.float32), np.empty(0, np.int64), None, "held-out")
+        for name, n, shift in zip(names, engine.module.n_categories, shifts, strict=True):
+            calibrate(state, name, np.empty((0, n), np.float32), np.empty(0, np.int64), None, "held-out", shift)
     else:
         held_out = draw_cells(held_out, MAX_HELD_OUT, seed)
-        fit_shares(engine, state, held_out)
+        held_out_groups = None if groups is None else new_groups(groups, train.ids, held_out.ids)
+        if groups is None or held_out_groups is not None:
+            fit_shares(engine, state, held_out)
         shares = (share.numpy(force=True).astype(np.float64) for share in category_log_shares(engine, state))
         log_shares = dict(zip(names, shares, strict=True))
-        held_out_groups = None if groups is None else groups.iloc[held_out.ids]
         found = phenotype_logits(engine, state, held_out)
-        for name, logits, codes in zip(names, found, held_out.codes.T, strict=True):
-            calibrate(state, name, logits, codes, held_out_groups, "held-out")
-            calibrated = probabilities(logits, state.temperature(name))
-            scores[name] = final_scores(calibrated, codes, log_shares[name])
+        for name, logits, codes, shift in zip(names, found, held_out.codes.T, shifts, strict=True):
+            calibrate(state, name, logits, codes, held_out_groups, "held-out", shift)
+            temperature = state.temperature(name)
+            scores[name] = final_scores(probabilities(logits, temperature), codes, log_shares[name], temperature)
     state.novelty = fit_reference(engine, state, train, held_out, seed, found)
     return scores
 
 
-def fit_path(engine: Engine, state: FittedState, train: CellSource, seed: int) -> None:
-    """Fit the linear path to the training cells, or to a draw of them."""
-    module = engine.module
+def new_groups(groups: pd.Series, train: NDArray[np.integer], held_out: NDArray[np.integer]) -> pd.Series | None:
+    """Groups of the held-out cells, None if some of them are in training; rows are those of the data set."""
+    numbers = pd.factorize(groups, use_na_sentinel=False)[0]
+    return None if np.isin(numbers[held_out], numbers[train]).any() else groups.iloc[held_out]
+
+
+def fit_path(
+    engine: Engine, state: FittedState, train: CellSource, seed: int, groups: pd.Series | None = None
+) -> list[GroupShift | None]:
+    """Fit the linear path to the training cells, or to a draw of them, and what new groups cost in each phenotype."""
+    module, nothing = engine.module, [None] * engine.module.layout.n_phenotypes
     if module.linear is None:
-        return
+        return nothing
     table = draw_cells(train, MAX_CELLS, seed)
     measured = table.measured_in(np.arange(len(table)))
-    found = fit_linear_path(
-        table.cells.matrix(table.layout.n_genes), table.codes, module.n_categories, measured, seed=seed
-    )
+    x, of_cells = table.cells.matrix(table.layout.n_genes), None if groups is None else groups.iloc[table.ids]
+    found = fit_linear_path(x, table.codes, module.n_categories, measured, groups=of_cells, seed=seed)
     module.linear.load(found.weights, found.bias, found.cap, found.centre)
-    state.linear_share = [share_of(USUAL_WEIGHTS)] * table.layout.n_phenotypes
+    usual = share_of(USUAL_WEIGHTS) if groups is None else USUAL_SHARE_OF_GROUPS
+    state.linear_share = [usual] * table.layout.n_phenotypes
+    return list(found.shifts) or nothing
 
 
 def fit_shares(engine: Engine, state: FittedState, held_out: CellTable) -> None:
@@ -122,6 +140,7 @@ def calibrate(
     codes: NDArray[np.int64],
     groups: pd.Series | None,
     cells: Literal["held-out", "given"],
+    shift: GroupShift | None = None,
 ) -> None:
     """Fit temperature and prediction sets of one phenotype.
 
@@ -139,10 +158,17 @@ def calibrate(
         Group of each cell, if whole groups are meant.
     cells
         Where the cells come from.
+    shift
+        What the training groups say of new ones.
     """
     known = (codes >= 0) & (logits[np.arange(len(codes)), codes] > UNSEEN / 2)  # others say nothing of the seen
     logits, codes = logits[known], codes[known]
-    found = fit_calibration(logits, codes, None if groups is None else groups[known], cells, probabilities)
+    found = fit_calibration(logits, codes, None if groups is None else groups[known], cells, probabilities, shift)
     state.calibration[name] = found
+    if shift is not None and groups is None and len(shift.codes):  # the training groups, each predicted from the others
+        codes, names = shift.codes, shift.groups.astype(np.int32)
+        true_probabilities = probabilities(shift.logits, shift.factor)[np.arange(len(codes)), codes]
+        state.conformal[name] = ConformalScores(codes.astype(np.int32), true_probabilities, names)
+        return
     true_probabilities = probabilities(logits, found.temperature)[np.arange(len(codes)), codes]
     state.conformal[name] = ConformalScores(codes.astype(np.int32), true_probabilities)

@@ -34,9 +34,6 @@ Fold = tuple[Rows, Rows]
 """Training and test cells."""
 Split = int | tuple[ArrayLike, ArrayLike]
 """A number of folds; or the rows of the training and of the test cells, which make one."""
-MIN_GROUPS = 5
-"""Training groups from which on whole ones are held out inside a training, for its own validation. One of fewer is a
-large part of what there is to learn from, which baselines have: cells are held out instead."""
 
 
 @dataclass(frozen=True)
@@ -214,11 +211,10 @@ def train_fold(adata: AnnData, rows: Rows, phenotypes: Sequence[str], training: 
     check_not_empty(*cells.shape)
     cells.var = cells.var.drop(columns=RANK, errors="ignore")
     cells.uns.pop(UNS, None)
-    enough = group_key is not None and cells.obs[group_key].nunique(dropna=False) >= MIN_GROUPS
     progress = kwargs.pop("verbose", False)
     if "save_to" in kwargs:
         raise ValueError("`train_kwargs`: found save_to, but the models of folds are not kept. Leave it out.")
-    defaults = {"group_key": group_key if enough else None, "enable_progress_bar": progress, "seed": training.seed}
+    defaults = {"group_key": group_key, "enable_progress_bar": progress, "seed": training.seed}
     return train_on_cells(cells, phenotypes=list(phenotypes), **(defaults | kwargs)), cells
 
 

@@ -10,11 +10,18 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from polygene_scverse.fit._groups import GroupShift
 from polygene_scverse.fit._temperature import fit_temperature
 from polygene_scverse.metrics import ece, nll
 
 MIN_CELLS: Final = 50
 """Known cells that a temperature needs."""
+FEW_GROUPS: Final = 5
+"""Fewer say little about new ones."""
+GROUP_STRENGTH: Final = 3.0
+"""Groups that the temperature expected without held-out cells weighs as much as."""
+SHARPEST_OF_CELLS: Final = 0.5
+"""Lowest temperature that held-out cells may ask for."""
 
 
 @dataclass(frozen=True)
@@ -33,8 +40,10 @@ class Calibration:
         Number of these cells, and of the whole groups (donors, samples) that they are of, 0 if of none.
     ece_before, ece_after, nll_before, nll_after
         Errors of these cells' probabilities, with temperature 1 and with this one.
-    words
-        All that in a sentence.
+    n_training_groups
+        Groups that were in training, 0 where they are not known.
+    factor
+        By how much the temperature is higher because new groups differ from those in training.
     """
 
     temperature: float
@@ -47,22 +56,50 @@ class Calibration:
     nll_before: float
     ece_after: float
     nll_after: float
+    n_training_groups: int = 0
+    factor: float = 1.0
 
     @property
     def words(self) -> str:
-        """What the calibration was fitted on and what it brought."""
+        """How far the probabilities may be relied on, in a sentence."""
+        end = f" (temperature {self.temperature:.2f})"
         if not self.fitted:
-            return (
-                f"temperature 1, not fitted: {self.n_cells} {self.cells} cells have a known category, but {MIN_CELLS} "
-                "are needed; Polygene.calibrate takes other ones"
+            found = (
+                f"probabilities are as the network gives them: {self.n_cells} {self.cells} cells have a known "
+                f"category, but {MIN_CELLS} are needed to calibrate them; Polygene.calibrate takes other ones"
             )
-        where = f"{self.n_cells} {self.cells} cells"
-        limits = "; cells of the same groups (donors) may be in training: for new ones errors may be larger"
+            return found + (f"; {self._spread}" if self.factor != 1.0 else "") + end
+        where, limits = f"{self.n_cells} {self.cells} cells", ""
         if self.n_groups:
-            where += f" of {self.n_groups} whole group{'s' if self.n_groups > 1 else ''} of {self.group_key!r}"
+            where += f" of {_many(self.n_groups, self.group_key, 'new ')}"
             limits = "" if self.n_groups > 1 else "; one group says little about others"
-        errors = f"expected calibration error {self.ece_before:.3f} before, {self.ece_after:.3f} after"
-        return f"temperature {self.temperature:.2f}, fitted on {where}; {errors}{limits}"
+        elif self.n_training_groups:
+            where += f" of {_many(self.n_training_groups, self.group_key)} in training"
+            limits = f"; {self._spread}"
+        else:
+            limits = "; if cells of the same donors are in training, errors for new donors may be larger"
+        after, before = 100 * self.ece_after, 100 * self.ece_before
+        change = (
+            f"{before:.1f} before calibration" if after <= before else f"calibration made it worse, {before:.1f} before"
+        )
+        return f"on {where} probabilities are off by {after:.1f} percentage points on average ({change}){limits}{end}"
+
+    @property
+    def _spread(self) -> str:
+        """What is done for new groups, and on what grounds."""
+        times = f"for new ones they were made {self.factor:.2f} times flatter"
+        if self.n_training_groups < 2:
+            return f"{times}, as is usual, for one group cannot tell how much others differ"
+        return (
+            f"{times}, as predicting groups from each other suggests, and {self.n_training_groups} say little"
+            if (self.n_training_groups < FEW_GROUPS)
+            else f"{times}, as predicting groups from each other suggests"
+        )
+
+
+def _many(n: int, group_key: str, which: str = "") -> str:
+    """Number and name of some groups."""
+    return f"one {which}group of {group_key!r}" if n == 1 else f"{n} {which}groups of {group_key!r}"
 
 
 def fit_calibration(
@@ -71,8 +108,13 @@ def fit_calibration(
     groups: pd.Series | None,
     cells: Literal["held-out", "given"],
     to_probabilities: Callable[[NDArray[np.float32], float], NDArray[np.float32]],
+    shift: GroupShift | None = None,
 ) -> Calibration:
     """Fit the temperature of a phenotype.
+
+    Held-out cells of whole groups that are not in training decide as much as there are groups, beside what predicting
+    the training groups from each other makes expected (`GROUP_STRENGTH`). Held-out cells of the training groups say
+    nothing of new groups: their temperature is multiplied by what new groups cost, see `GroupShift`.
 
     Parameters
     ----------
@@ -86,19 +128,32 @@ def fit_calibration(
         Where the cells come from.
     to_probabilities
         Softmax of logits over a temperature, as predictions are made.
+    shift
+        What the training groups say of new ones; None where groups are not known, or the cells were given.
     """
     fitted = len(codes) >= MIN_CELLS
-    temperature = fit_temperature(logits, codes) if fitted else 1.0
+    found = fit_temperature(logits, codes) if fitted else 1.0
+    n_groups = 0 if groups is None else int(groups.nunique())
+    temperature, factor = found, 1.0
+    if shift is not None:
+        n = n_groups or shift.n_groups
+        share = n / (n + GROUP_STRENGTH)
+        factor = shift.factor ** (1.0 - share if n_groups else 1.0)
+        temperature = max(found, SHARPEST_OF_CELLS) ** share * factor
+    elif cells == "held-out":
+        temperature = max(found, SHARPEST_OF_CELLS)
     before, after = (to_probabilities(logits, t) for t in (1.0, temperature))
     return Calibration(
         temperature=temperature,
         fitted=fitted,
         cells=cells,
         n_cells=len(codes),
-        group_key="" if groups is None else str(groups.name),
-        n_groups=0 if groups is None else int(groups.nunique()),
+        group_key=str(groups.name) if groups is not None else "" if shift is None else shift.name,
+        n_groups=n_groups,
         ece_before=ece(codes, before),
         nll_before=nll(codes, before),
         ece_after=ece(codes, after),
         nll_after=nll(codes, after),
+        n_training_groups=0 if shift is None else shift.n_groups,
+        factor=factor,
     )

@@ -10,7 +10,10 @@ from polygene_scverse.metrics import accuracy, macro_f1
 
 
 def final_scores(
-    probabilities: NDArray[np.float32], codes: NDArray[np.integer], log_shares: NDArray[np.floating]
+    probabilities: NDArray[np.float32],
+    codes: NDArray[np.integer],
+    log_shares: NDArray[np.floating],
+    temperature: float = 1.0,
 ) -> dict[str, float]:
     """Scores of the categories that prediction chooses by default; no number where no category is known.
 
@@ -22,6 +25,8 @@ def final_scores(
         True categories, -1 where unknown; shape (n_cells,).
     log_shares
         Log of each category's share of the training cells; shape (n_categories,).
+    temperature
+        What the logits were divided by.
 
     Returns
     -------
@@ -30,5 +35,5 @@ def final_scores(
     known = np.asarray(codes) >= 0
     if not known.any():
         return {"accuracy": float("nan"), "macro_f1": float("nan")}
-    decided = decide(probabilities[known], log_shares)
+    decided = decide(probabilities[known], log_shares, temperature=temperature)
     return {"accuracy": accuracy(codes[known], decided), "macro_f1": macro_f1(codes[known], decided)}

@@ -8,10 +8,11 @@ from __future__ import annotations
 import functools
 import operator
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, field
+from typing import Any, Final
 
 import numpy as np
+import pandas as pd
 import scipy.sparse as sp
 from numpy.typing import NDArray
 from scipy.optimize import minimize
@@ -26,6 +27,7 @@ from polygene_scverse.fit._discriminants import (
     VarianceSums,
 )
 from polygene_scverse.fit._gene_scaler import GeneScaler, rescale
+from polygene_scverse.fit._groups import GroupShift, fit_group_shift
 from polygene_scverse.fit._temperature import fit_temperature
 
 MAX_CELLS: Final = 20_000
@@ -40,6 +42,8 @@ USUAL_TEMPERATURE: Final = 10.0
 """Temperature of discriminants of thousands of genes, where there are no cells to fit it on."""
 USUAL_WEIGHTS: Final = (0.2, 0.8)
 """Weights of the transformer's and the linear path's logits where no held-out cells say otherwise."""
+USUAL_SHARE_OF_GROUPS: Final = 0.9
+"""Share of the linear path where every group is in training, so that nothing says how both paths do in new ones."""
 WEIGHT_STRENGTH: Final = 100.0
 """Inverse variance of the prior that holds both weights there."""
 
@@ -54,12 +58,15 @@ class LinearFit:
         Of expression cut off and centred; shapes (G, C) and (C,).
     cap, centre
         Where expression is cut off, and its mean; shape (G,).
+    shifts
+        What new groups cost, for each phenotype; empty where no groups are known.
     """
 
     weights: NDArray[np.floating]
     bias: NDArray[np.floating]
     cap: NDArray[np.floating]
     centre: NDArray[np.floating]
+    shifts: list[GroupShift] = field(default_factory=list)
 
 
 def fit_linear_path(
@@ -68,6 +75,7 @@ def fit_linear_path(
     n_categories: Sequence[int],
     measured: NDArray[np.bool_],
     *,
+    groups: pd.Series | None = None,
     seed: int = 0,
 ) -> LinearFit:
     """Fit the discriminants of every phenotype to training cells.
@@ -82,6 +90,8 @@ def fit_linear_path(
         Number of categories of each phenotype.
     measured
         Whether each gene is measured; shape (G,), or (n_cells, G) where cells differ in it.
+    groups
+        Group of each cell, if there is such a column; shape (n_cells,). Each is then predicted from the others as well.
     seed
         Seed of the folds.
     """
@@ -95,7 +105,13 @@ def fit_linear_path(
 
     found = [fit_discriminants(cells, c, n, folds) for c, n in zip(codes.T, n_categories, strict=True)]
     weights = np.concatenate([d.weights for d in found], axis=1) / scaler.deviation[:, None]  # (G, C)
-    return LinearFit(weights, np.concatenate([d.bias for d in found]), scaler.cap, scaler.centre)
+    shifts = []
+    if groups is not None:
+        settings: dict[str, Any] = {"scale": USUAL_TEMPERATURE, "prior": PRIOR, "max_genes": MAX_GENES, "seed": seed}
+        settings |= {"name": str(groups.name)}
+        numbers = pd.factorize(groups, use_na_sentinel=False)[0]
+        shifts = [fit_group_shift(cells, c, n, numbers, **settings) for c, n in zip(codes.T, n_categories, strict=True)]
+    return LinearFit(weights, np.concatenate([d.bias for d in found]), scaler.cap, scaler.centre, shifts)
 
 
 def fit_discriminants(

@@ -92,11 +92,13 @@ class FittedState:
     def from_dict(cls, plain: Mapping[str, Any]) -> FittedState:
         """Read what `to_dict` wrote, whose arrays may have become tensors or lists."""
         novelty, conformal, of_kinds = plain["novelty"], plain["conformal"].items(), plain.get("kinds")
-        kinds: dict[str, Any] = {"codes": np.int32, "probabilities": np.float32}
+        kinds: dict[str, Any] = {"codes": np.int32, "probabilities": np.float32, "groups": np.int32}
         return cls(
             calibration={name: Calibration(**entry) for name, entry in plain["calibration"].items()},
             conformal={
-                name: ConformalScores(**{key: np.asarray(entry[key], dtype=kind) for key, kind in kinds.items()})
+                name: ConformalScores(
+                    **{key: np.asarray(entry.get(key, ()), dtype=kind) for key, kind in kinds.items()}
+                )
                 for name, entry in conformal
             },
             novelty=None if novelty is None else NoveltyReference(**{k: _arrays(v) for k, v in novelty.items()}),

@@ -11,7 +11,9 @@ SHARPEST, FLATTEST = 0.05, 20.0
 """Bounds of a temperature."""
 
 
-def fit_temperature(logits: NDArray[np.floating], codes: NDArray[np.integer]) -> float:
+def fit_temperature(
+    logits: NDArray[np.floating], codes: NDArray[np.integer], weights: NDArray[np.floating] | None = None
+) -> float:
     """Temperature by which logits are divided so that the likelihood of known cells is highest.
 
     The inverse temperature has a normal prior around 1 with standard deviation 1. It weighs as much as one cell or
@@ -23,6 +25,8 @@ def fit_temperature(logits: NDArray[np.floating], codes: NDArray[np.integer]) ->
         Shape (n_cells, n_categories).
     codes
         True codes; shape (n_cells,).
+    weights
+        How much each cell counts, 1 by default; shape (n_cells,).
 
     References
     ----------
@@ -33,7 +37,8 @@ def fit_temperature(logits: NDArray[np.floating], codes: NDArray[np.integer]) ->
 
     def loss(inverse: float) -> float:  # convex
         of_cells = logsumexp(inverse * logits, axis=1) - inverse * of_true
-        return float(of_cells.sum() + 0.5 * (inverse - 1.0) ** 2)
+        total = of_cells.sum() if weights is None else weights @ of_cells
+        return float(total + 0.5 * (inverse - 1.0) ** 2)
 
     bounds = (1.0 / FLATTEST, 1.0 / SHARPEST)
     return 1.0 / float(minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-6}).x)

@@ -1096,7 +1096,7 @@ class Polygene(SavingMixin, SetupMixin):
         chosen, shares = {}, self.log_shares
         for name, table in probabilities.items():
             categories = self._check_categories(name, table)
-            codes = decide(table.to_numpy(), shares[name], balance)
+            codes = decide(table.to_numpy(), shares[name], balance, self.temperature(name))
             chosen[name] = pd.Series(
                 pd.Categorical.from_codes(codes, categories=pd.Index(categories)), index=table.index
             )

@@ -111,7 +111,7 @@ def train_on_cells(
     if tell is not None:
         codes = model.encode(data.obs.iloc[rows[0]])
         tell(Decisions(model, rows, codes, expression.scale, expression.where, len(expression.var_names)))
-    cells = model._training_cells(expression, rows, group_key if len(rows[1]) else None)
+    cells = model._training_cells(expression, rows, group_key)
     del expression
     train_model(model, cells, rates, seed=seed, **train_kwargs)
     return model

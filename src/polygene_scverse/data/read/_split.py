@@ -1,4 +1,4 @@
-"""Training and validation cells; groups (donors, samples) are never split between them."""
+"""Training and validation cells: whole groups (donors, samples) are held out where there are enough of them."""
 
 from __future__ import annotations
 
@@ -29,17 +29,19 @@ def split_cells(
     seed: int = 0,
     labels: Mapping[str, pd.Series] | None = None,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Draw the validation cells, whole groups at a time where `groups` is given.
+    """Draw the validation cells: whole groups where there are enough, else single cells.
 
-    A draw that takes all cells of a category is drawn again. Where every draw does, that which takes fewest is used,
-    and a warning names them.
+    Whole groups are held out where `validation_size` is one group or more, and where that leaves some training cells to
+    every category. Of fewer groups each is too large a part of what there is to learn from, so all of them are in
+    training, and cells are held out. A draw that takes all cells of a category is drawn again. Where every draw does,
+    that which takes fewest is used, and a warning names them.
 
     Parameters
     ----------
     n_obs
         Number of cells.
     validation_size
-        Share of the cells, or groups, to hold out, at least one; 0 for none.
+        Share of the cells, or groups, to hold out, at least one cell; 0 for none.
     groups
         Group of each cell, shape (n_obs,). Cells without a group count as one group.
     seed
@@ -54,21 +56,21 @@ def split_cells(
     Raises
     ------
     ValueError
-        If no cell would be left to train on, or there is one group only.
+        If no cell would be left to train on.
     """
     check_fraction(validation_size, "validation_size")
     rng = np.random.default_rng(seed)
-    units, n_units = np.arange(n_obs), n_obs
-    n_held_out = max(1, round(n_obs * validation_size)) if validation_size else 0
-    if groups is not None and validation_size:
+    factors = {name: pd.factorize(column) for name, column in (labels or {}).items()}
+    held_out, lost = None, {}
+    if groups is not None:
         units, names = pd.factorize(groups, use_na_sentinel=False)
-        if len(names) < 2:
-            raise ValueError(
-                f"`group_key`: found the one group {shorten(names)}, but whole groups are held out, so two or more are "
-                "needed. Pass another column, or None to hold out single cells."
-            )
-        n_units, n_held_out = len(names), min(max(1, round(len(names) * validation_size)), len(names) - 1)
-    held_out = _draw(units, n_units, n_held_out, rng, labels or {})
+        if len(names) > 1 and len(names) * validation_size >= 1.0:
+            n_held_out = min(round(len(names) * validation_size), len(names) - 1)
+            held_out, lost = _draw(units, len(names), n_held_out, rng, factors)
+    if held_out is None or lost:
+        n_held_out = max(1, round(n_obs * validation_size)) if validation_size else 0
+        held_out, lost = _draw(np.arange(n_obs), n_obs, n_held_out, rng, factors)
+    warn_lost(lost)
     train, validation = np.flatnonzero(~held_out), np.flatnonzero(held_out)
     if not len(train):
         raise ValueError(
@@ -78,12 +80,15 @@ def split_cells(
 
 
 def _draw(
-    units: NDArray[np.integer], n_units: int, n_held_out: int, rng: np.random.Generator, labels: Mapping[str, pd.Series]
-) -> NDArray[np.bool_]:
-    """Which cells are held out; shape (n_obs,)."""
+    units: NDArray[np.integer],
+    n_units: int,
+    n_held_out: int,
+    rng: np.random.Generator,
+    factors: Mapping[str, tuple[NDArray[np.integer], Any]],
+) -> tuple[NDArray[np.bool_], dict[str, list[str]]]:
+    """Which cells are held out, shape (n_obs,), and the categories that no training cell has."""
     best: tuple[float, NDArray[np.bool_], dict[str, list[str]]] = (np.inf, np.zeros(len(units), dtype=bool), {})
-    factors = {name: pd.factorize(column) for name, column in labels.items()}
-    for _ in range(MAX_DRAWS if n_held_out and labels else 1):
+    for _ in range(MAX_DRAWS if n_held_out and factors else 1):
         held_out = (rng.permutation(n_units) < n_held_out)[units]
         lost = lost_categories(factors, np.flatnonzero(~held_out))
         n_lost = sum(map(len, lost.values()))
@@ -91,8 +96,7 @@ def _draw(
             best = n_lost, held_out, lost
         if not n_lost:
             break
-    warn_lost(best[2])
-    return best[1]
+    return best[1:]
 
 
 def lost_categories(

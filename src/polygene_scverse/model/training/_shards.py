@@ -53,7 +53,7 @@ def read_shards(
     binning
         How edges are cut, see `make_edges`.
     groups
-        Group of each cell, if whole groups are held out.
+        Group of each cell, if they are known.
     buffer_cells
         Cells that are in memory and shuffled together.
     """

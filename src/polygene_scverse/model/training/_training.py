@@ -63,7 +63,7 @@ class TrainingCells:
     edges
         Lower edge of each expression bin.
     groups
-        Group of each cell of the data set, if whole groups are held out.
+        Group of each cell of the data set, if they are known.
     shares
         Mean share of a cell's counts that each column has, by name.
     """
@@ -99,7 +99,7 @@ def read_training_cells(
     binning
         How the training cells decide bin edges, see `make_edges`; or, as an array, the edges of an earlier training.
     groups
-        Group of each cell, if whole groups are held out.
+        Group of each cell, if they are known.
     """
     edges = binning if isinstance(binning, np.ndarray) else EVERY_VALUE
     source = AnnDataCells.of(expression, obs, rows[0], layout, columns, edges)

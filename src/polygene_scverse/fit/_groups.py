@@ -1,0 +1,157 @@
+"""What new groups (donors, samples) cost: how well the training groups are predicted from each other.
+
+Shapes: N cells, C categories.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from polygene_scverse.fit._discriminants import ScatterSums, VarianceSums
+from polygene_scverse.fit._temperature import fit_temperature
+
+Cells = Callable[[NDArray[np.int64]], NDArray[np.float32]]
+"""Gives the standardised expression of some cells; shape (n_rows, n_genes)."""
+MAX_FOLDS: Final = 5
+"""Parts of the groups, each predicted from the others."""
+MIN_CELLS: Final = 20
+"""Cells that must be predicted from other groups, if these shall say anything."""
+STRENGTH: Final = 3.0
+"""Groups that what is usual weighs as much as."""
+USUAL_FACTOR: Final = 1.15
+"""Factor of temperatures for cells of new groups where there are no others to tell."""
+USUAL_FACTOR_CONSTANT: Final = 4.0
+"""The same for phenotypes that are constant within groups, of which each group is one example."""
+HIGHEST_FACTOR: Final = 20.0
+"""Above this nothing more is told than that predictions from other groups are guesses."""
+FAR_BELOW: Final = -1e5
+"""Discriminant of a category that no other group has."""
+
+
+@dataclass(frozen=True)
+class GroupShift:
+    """How much flatter probabilities must be for cells of new groups than for other cells of the training groups.
+
+    Parameters
+    ----------
+    name
+        Name of the groups' column.
+    n_groups
+        Groups of the training cells.
+    factor
+        What temperatures are multiplied by; 1 or more.
+    measured
+        The factor that the training groups say alone, NaN where they cannot say any.
+    logits
+        Logits of training cells, each predicted from other groups; shape (N, C), without rows where that cannot be.
+    codes
+        Their categories; shape (N,).
+    groups
+        Their groups, as numbers; shape (N,).
+    """
+
+    name: str
+    n_groups: int
+    factor: float
+    measured: float
+    logits: NDArray[np.float32]
+    codes: NDArray[np.int64]
+    groups: NDArray[np.int64]
+
+
+def fit_group_shift(
+    cells: Cells,
+    codes: NDArray[np.integer],
+    n_categories: int,
+    groups: NDArray[np.integer],
+    *,
+    name: str,
+    scale: float,
+    prior: float,
+    max_genes: int,
+    seed: int = 0,
+) -> GroupShift:
+    """Predict groups from each other, and as many cells from as many others drawn at random, and compare.
+
+    The factor is the ratio of the temperatures that both need, each group counting alike. Cells drawn at random have
+    the same number of training cells, so that the ratio is that of groups alone. Its logarithm is shrunk towards what
+    is usual as if that had been seen in `STRENGTH` groups.
+
+    Parameters
+    ----------
+    cells
+        Gives the standardised expression of some cells.
+    codes
+        Category of each cell, -1 where unknown; shape (N,).
+    n_categories
+        Number of categories.
+    groups
+        Group of each cell, as numbers from 0; shape (N,).
+    name
+        Name of the groups' column.
+    scale
+        Usual temperature of the discriminants.
+    prior
+        Power of a category's share that its logit begins with.
+    max_genes
+        Genes that discriminants look at.
+    seed
+        Seed of the folds.
+    """
+    rng, n_groups = np.random.default_rng(seed), int(groups.max(initial=-1)) + 1
+    known = codes >= 0
+    usual = USUAL_FACTOR_CONSTANT if is_constant_within(codes, groups) else USUAL_FACTOR
+    nothing = np.zeros((0, n_categories), np.float32), np.zeros(0, np.int64), np.zeros(0, np.int64)
+    if n_groups < 2:
+        return GroupShift(name, n_groups, usual, np.nan, *nothing)
+    by_group = (rng.permutation(n_groups) % min(MAX_FOLDS, n_groups))[groups]
+    apart, mixed = (
+        _out_of_fold(cells, codes, n_categories, folds, max_genes) for folds in (by_group, rng.permutation(by_group))
+    )
+    rows, others = (np.flatnonzero(np.isfinite(z).all(axis=1)) for z in (apart, mixed))
+    if min(len(rows), len(others)) < MIN_CELLS:
+        return GroupShift(name, n_groups, usual, np.nan, *nothing)
+    sizes = np.bincount(groups[rows], minlength=n_groups)
+    weights = len(rows) / np.count_nonzero(sizes) / sizes[groups[rows]]
+    of_others = fit_temperature(mixed[others] / scale, codes[others])
+    measured = float(
+        np.clip(fit_temperature(apart[rows] / scale, codes[rows], weights) / of_others, 1.0, HIGHEST_FACTOR)
+    )
+    n_seen = np.count_nonzero(sizes)
+    factor = np.exp((n_seen * np.log(measured) + STRENGTH * np.log(usual)) / (n_seen + STRENGTH))
+    shares = np.maximum(np.bincount(codes[known], minlength=n_categories), 0.5) / max(known.sum(), 1)
+    logits = apart[rows] / (scale * of_others) + prior * np.log(shares)
+    return GroupShift(name, n_groups, float(factor), measured, logits.astype(np.float32), codes[rows], groups[rows])
+
+
+def is_constant_within(codes: NDArray[np.integer], groups: NDArray[np.integer]) -> bool:
+    """Whether the known cells of each group are of one category."""
+    known = codes >= 0
+    pairs = np.unique(np.stack([groups[known], codes[known]]), axis=1)
+    return len(np.unique(pairs[0])) == pairs.shape[1]
+
+
+def _out_of_fold(
+    cells: Cells, codes: NDArray[np.integer], n_categories: int, folds: NDArray[np.integer], max_genes: int
+) -> NDArray[np.float64]:
+    """Discriminants of the cells of each fold, from those of all others; shape (N, C).
+
+    NaN where the cell's category is unknown, or where the others do not have it, or one category only.
+    """
+    found = np.full((len(codes), n_categories), np.nan)
+    for fold in np.unique(folds):
+        rest, own = (np.flatnonzero((codes >= 0) & side) for side in (folds != fold, folds == fold))
+        counts = np.bincount(codes[rest], minlength=n_categories)
+        own = own[counts[codes[own]] > 0]
+        if np.count_nonzero(counts) < 2 or not len(own):
+            continue
+        x = cells(rest)
+        genes = VarianceSums.fit(x, codes[rest], n_categories).most_different_genes(max_genes)
+        fitted = ScatterSums.fit(x[:, genes], codes[rest], n_categories).discriminants()
+        found[own] = np.where(counts > 0, fitted(cells(own)[:, genes]), FAR_BELOW)
+    return found
