@@ -117,7 +117,7 @@ def test_nothing_of_other_cells_reaches_the_model(cells, small):
     spoilt = cells.copy()
     spoilt.X = sp.vstack([cells.X[:150], 7 * cells.X[150:]], format="csr")
     spoilt.var["highly_variable_rank"] = np.arange(60)[::-1]
-    training = Training("donor", 0, {**small, "n_genes": 20})
+    training = Training("donor", 0, {**small, "n_genes": 20, "validation_size": 0.17})
     model, train_cells = train_fold(cells, rows, ["cell_type"], training)
     twin, _ = train_fold(spoilt, rows, ["cell_type"], training)
     assert model.genes == twin.genes

@@ -189,7 +189,7 @@ def test_of_many_held_out_cells_a_draw_is_looked_at(simulated, write_files, monk
     """Of whole groups; the rest of them is not trained on."""
     monkeypatch.setattr(_recipe, "MAX_HELD_OUT", 12)
     told, shards = [], ShardSet.open(write_files(simulated), KEYS, "donor")
-    model = train_on_files(shards, phenotypes=KEYS, group_key="donor", tell=told.append, **QUIET)
+    model = train_on_files(shards, phenotypes=KEYS, group_key="donor", validation_size=0.17, tell=told.append, **QUIET)
     train, held_out = told[0].rows
     assert (len(train), len(held_out), len(model.validation_indices)) == (250, 50, 12)
     assert set(model.validation_indices) < set(held_out)
@@ -210,7 +210,7 @@ def test_share_held_out(n_obs, group_key, expected, monkeypatch):
         raise Asked(validation_size)
 
     monkeypatch.setattr(_recipe, "resolve_split", ask)
-    shards = SimpleNamespace(n_obs=n_obs, obs=pd.DataFrame({"sex": ["female", "male"]}))
+    shards = SimpleNamespace(n_obs=n_obs, obs=pd.DataFrame({"sex": ["female", "male"] * 5, "donor": range(10)}))
     with pytest.raises(Asked) as asked:
         train_on_files(shards, group_key=group_key, validation_size=0.1)
     assert asked.value.args == (expected,)

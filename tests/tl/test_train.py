@@ -52,13 +52,29 @@ def test_final_scores_are_said_and_noted(cells, small, capsys):
 
 
 def test_whole_groups_are_held_out_and_genes_ranked_on_the_others(cells, small):
-    model = pgs.tl.train(cells, phenotypes="cell_type", group_key="donor", n_genes=20, **small)
+    kwargs = {"phenotypes": "cell_type", "group_key": "donor", "n_genes": 20, **small}
+    model = pgs.tl.train(cells, validation_size=0.17, **kwargs)
     donors = cells.obs["donor"].astype(str)
     train, held_out = donors.iloc[model.train_indices], donors.iloc[model.validation_indices]
     assert len(held_out)
     assert not set(train) & set(held_out)
     ranks = rank_genes(Expression.of(cells), np.asarray(model.train_indices))
     assert model.genes == list(ranks.sort_values().index[:20])
+
+
+@pytest.mark.filterwarnings("ignore:`group_key`. what 'donor' determines:UserWarning")
+@pytest.mark.parametrize("n_donors", [1, 6])
+def test_of_few_groups_all_are_in_training(cells, small, capsys, n_donors):
+    """And what is said of new ones follows from them."""
+    cells.obs["donor"] = [f"donor{i % n_donors}" for i in range(cells.n_obs)]
+    model = pgs.tl.train(cells, phenotypes="cell_type", group_key="donor", **{**small, "verbose": True})
+    assert cells.obs["donor"].iloc[model.train_indices].nunique() == n_donors
+    entry = model.calibration_["cell_type"]
+    assert (entry["n_groups"], entry["n_training_groups"]) == (0, n_donors)
+    assert entry["factor"] > 1.0
+    said = " ".join(capsys.readouterr().out.split())
+    assert f"cell_type: {entry['words']}" in said
+    assert f"all {n_donors} groups" in said
 
 
 def test_ranks_in_var_decide(cells, small):

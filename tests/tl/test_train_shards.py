@@ -120,9 +120,15 @@ def test_held_out_cells_are_bounded(simulated, small, write_files, monkeypatch):
     """Single cells beyond the bound are trained on; of whole groups some cells are not looked at."""
     monkeypatch.setattr(_recipe, "MAX_HELD_OUT", 12)
     paths = write_files(simulated)
-    cells, groups = (pgs.tl.train(paths, group_key=key, **small) for key in (None, "donor"))
-    assert len(cells.validation_indices) == len(groups.validation_indices) == 12
-    assert len(cells.train_indices) == 288
+    ways = {
+        "cells": {},
+        "few groups": {"group_key": "donor"},
+        "groups": {"group_key": "donor", "validation_size": 0.17},
+    }
+    models = {name: pgs.tl.train(paths, **kwargs, **small) for name, kwargs in ways.items()}
+    cells, few, groups = models.values()
+    assert {len(model.validation_indices) for model in models.values()} == {12}
+    assert len(cells.train_indices) == len(few.train_indices) == 288
     donors = simulated.obs["donor"].to_numpy()
     assert len(groups.train_indices) == 250
     assert not set(donors[groups.train_indices]) & set(donors[groups.validation_indices])

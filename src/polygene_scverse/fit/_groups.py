@@ -126,14 +126,15 @@ def fit_group_shift(
     factor = np.exp((n_seen * np.log(measured) + STRENGTH * np.log(usual)) / (n_seen + STRENGTH))
     shares = np.maximum(np.bincount(codes[known], minlength=n_categories), 0.5) / max(known.sum(), 1)
     logits = apart[rows] / (scale * of_others) + prior * np.log(shares)
-    return GroupShift(name, n_groups, float(factor), measured, logits.astype(np.float32), codes[rows], groups[rows])
+    of_rows = codes[rows].astype(np.int64), groups[rows].astype(np.int64)
+    return GroupShift(name, n_groups, float(factor), measured, logits.astype(np.float32), *of_rows)
 
 
 def is_constant_within(codes: NDArray[np.integer], groups: NDArray[np.integer]) -> bool:
     """Whether the known cells of each group are of one category."""
     known = codes >= 0
     pairs = np.unique(np.stack([groups[known], codes[known]]), axis=1)
-    return len(np.unique(pairs[0])) == pairs.shape[1]
+    return len(np.unique(pairs[0])) == int(pairs.shape[1])
 
 
 def _out_of_fold(

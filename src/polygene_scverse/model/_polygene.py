@@ -273,7 +273,8 @@ class Polygene(SavingMixin, SetupMixin):
             Cells per batch, over all processes. Where a GPU has too little memory it is halved, and twice as many
             batches make a step.
         group_key
-            Obs column whose groups (donors, samples) are held out as a whole for validation.
+            Obs column of the groups (donors, samples) that cells come from: whole ones are held out where
+            `validation_size` is one group or more, and probabilities say how sure the model may be of new ones.
         validation_size
             Share of the cells, or groups, to hold out; 0 for none. The model is calibrated on them in the end: give
             `group_key` if predictions for new donors shall be well calibrated, and see ``calibration_``.
@@ -1110,7 +1111,9 @@ class Polygene(SavingMixin, SetupMixin):
         A set holds the categories that are at least as probable as a threshold. The threshold is that of split
         conformal prediction, from the cells that the model was calibrated on (see ``calibration_``). For new cells that
         are drawn like those, the share of sets with the true category is at least `coverage` on average. Cells of new
-        donors are drawn like those only if whole donors were held out, and then only if there were many.
+        donors are drawn like those only if donors were named in training (`group_key`): then each was predicted from
+        the others, each counts alike, and the promise holds for new donors if there were enough, nine for a coverage of
+        0.9. Of fewer a warning says so, and how many cells of each of them were covered.
 
         A set may be empty: then no category is as probable as it should be, and the cell may be of none of them.
 

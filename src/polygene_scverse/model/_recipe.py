@@ -158,7 +158,8 @@ def train_on_files(
         As for `tl.train`; the file is named.
     """
     rates = resolve_rates(train_kwargs.pop("masking", None))
-    share = validation_size if group_key is not None else min(validation_size, MAX_HELD_OUT / shards.n_obs)
+    whole = group_key in shards.obs and shards.obs[group_key].nunique(dropna=False) * validation_size >= 1.0
+    share = validation_size if whole else min(validation_size, MAX_HELD_OUT / shards.n_obs)
     names = resolve_phenotypes(shards.obs, phenotypes)
     rows = resolve_split(shards, group_key, share, split, seed, names)
     held_out = rows[1]

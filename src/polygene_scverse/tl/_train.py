@@ -68,9 +68,11 @@ def train(
         Labels that mean "no value", besides NaN, None, empty text and, whatever their case, "unknown", "unassigned",
         "nan", "n/a" and "<NA>"; an empty list keeps every label. "none" and "NA" are labels unless they are named here.
     group_key
-        Obs column whose groups (donors, samples) are held out as a whole for validation, as new donors will be. At
-        least one is: of few groups that is a large part, and without `group_key` the model may predict better.
-        Warns of phenotypes that it alone determines, see :func:`~polygene_scverse.pp.confounding`.
+        Obs column of the groups (donors, samples) that cells come from. Probabilities and prediction sets then say how
+        sure the model may be of new groups, judged by predicting the training groups from each other. Whole groups are
+        held out for validation where `validation_size` is one group or more, of ten or more by default, and where that
+        leaves some cells of every category; of fewer groups all are in training, and cells are held out. Warns of
+        phenotypes that it alone determines, see :func:`~polygene_scverse.pp.confounding`.
     n_genes
         Number of genes, 3,000 by default, the most variable first; if there are ranks in
         ``var["highly_variable_rank"]``, they decide.
@@ -131,7 +133,7 @@ def train(
         decided.append(decisions)
         reports.append(note_confounding(decisions.model, obs, group_key, missing))
         if verbose:
-            _print_decisions(decisions, group_key)
+            _print_decisions(decisions, None if group_key is None else obs[group_key])
 
     common: dict[str, Any] = {
         "phenotypes": phenotypes,
@@ -176,11 +178,15 @@ def train(
     return model
 
 
-def _print_decisions(decisions: Decisions, group_key: str | None) -> None:
+def _print_decisions(decisions: Decisions, groups: pd.Series | None) -> None:
     """Say in a table what was decided."""
     model, (training, held_out) = decisions.model, decisions.rows
     console, table = Console(), Table("decided", "", title="Polygene", show_header=False)
-    kind = "cells" if group_key is None else f"cells of whole groups of {group_key!r}"
+    kind = "cells"
+    if groups is not None:
+        shared = groups.iloc[held_out].isin(groups.iloc[training]).any() or not len(held_out)
+        kind += f"; all {groups.nunique()} groups of {groups.name!r} are in training" if shared else ""
+        kind += "" if shared else f" of whole groups of {groups.name!r}"
     table.add_row("training cells", f"{len(training):,}; held out for validation: {len(held_out):,} {kind}")
     table.add_row("expression", f"{decisions.where}, read as {decisions.scale}")
     n_genes, n_bins = model.layout.n_genes, model.layout.n_bins

@@ -61,7 +61,8 @@ def split_cells(
     check_fraction(validation_size, "validation_size")
     rng = np.random.default_rng(seed)
     factors = {name: pd.factorize(column) for name, column in (labels or {}).items()}
-    held_out, lost = None, {}
+    held_out: NDArray[np.bool_] | None = None
+    lost: dict[str, list[str]] = {}
     if groups is not None:
         units, names = pd.factorize(groups, use_na_sentinel=False)
         if len(names) > 1 and len(names) * validation_size >= 1.0:
