@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from polygene_scverse.abilities._novelty import fit_reference
+from polygene_scverse.abilities._panel import fit_panel_accuracy
 from polygene_scverse.abilities._predict import UNSEEN, category_log_shares, phenotype_logits
 from polygene_scverse.data.feed._source import CellSource, draw_cells
 from polygene_scverse.data.feed._table import CellTable
@@ -23,7 +24,15 @@ from polygene_scverse.fit._calibration import fit_calibration
 from polygene_scverse.fit._conformal import ConformalScores
 from polygene_scverse.fit._final_scores import final_scores
 from polygene_scverse.fit._kinds import fit_kinds
-from polygene_scverse.fit._linear_path import MAX_CELLS, USUAL_WEIGHTS, fit_linear_path, fit_path_weights, share_of
+from polygene_scverse.fit._linear_path import (
+    MAX_CANDIDATES,
+    MAX_CELLS,
+    USUAL_WEIGHTS,
+    fit_linear_path,
+    fit_path_weights,
+    share_of,
+)
+from polygene_scverse.fit._panels import PanelMoments
 
 DEPTH_CELLS: Final = 2000
 """Training cells whose depths are looked at."""
@@ -80,6 +89,7 @@ def fit_after_training(
             calibrate(state, name, logits, codes, held_out_groups, "held-out")
             calibrated = probabilities(logits, state.temperature(name))
             scores[name] = final_scores(calibrated, codes, log_shares[name])
+        fit_panel_accuracy(engine, state, held_out, log_shares, seed)
     state.novelty = fit_reference(engine, state, train, held_out, seed, found)
     return scores
 
@@ -91,9 +101,10 @@ def fit_path(engine: Engine, state: FittedState, train: CellSource, seed: int) -
         return
     table = draw_cells(train, MAX_CELLS, seed)
     measured = table.measured_in(np.arange(len(table)))
-    found = fit_linear_path(
-        table.cells.matrix(table.layout.n_genes), table.codes, module.n_categories, measured, seed=seed
-    )
+    x = table.cells.matrix(table.layout.n_genes)[:, :MAX_CANDIDATES]
+    measured = measured[..., :MAX_CANDIDATES]
+    found = fit_linear_path(x.copy(), table.codes, module.n_categories, measured, seed=seed)
+    state.panels = PanelMoments.fit(x, table.codes, module.n_categories, measured, found.temperatures)
     module.linear.load(found.weights, found.bias, found.cap, found.centre)
     state.linear_share = [share_of(USUAL_WEIGHTS)] * table.layout.n_phenotypes
 

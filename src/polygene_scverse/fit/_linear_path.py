@@ -54,12 +54,15 @@ class LinearFit:
         Of expression cut off and centred; shapes (G, C) and (C,).
     cap, centre
         Where expression is cut off, and its mean; shape (G,).
+    temperatures
+        What the discriminants of each phenotype were divided by.
     """
 
     weights: NDArray[np.floating]
     bias: NDArray[np.floating]
     cap: NDArray[np.floating]
     centre: NDArray[np.floating]
+    temperatures: tuple[float, ...] = ()
 
 
 def fit_linear_path(
@@ -95,7 +98,8 @@ def fit_linear_path(
 
     found = [fit_discriminants(cells, c, n, folds) for c, n in zip(codes.T, n_categories, strict=True)]
     weights = np.concatenate([d.weights for d in found], axis=1) / scaler.deviation[:, None]  # (G, C)
-    return LinearFit(weights, np.concatenate([d.bias for d in found]), scaler.cap, scaler.centre)
+    biases = np.concatenate([d.bias for d in found])
+    return LinearFit(weights, biases, scaler.cap, scaler.centre, tuple(d.temperature for d in found))
 
 
 def fit_discriminants(
@@ -142,7 +146,7 @@ def fit_discriminants(
     weights = np.zeros((cells(fold_rows[0][:0]).shape[1], n_categories))
     weights[genes] = found.weights
     shares = np.maximum(total.counts, 0.5) / max(total.counts.sum(), 1.0)
-    return Discriminants(weights / temperature, found.bias / temperature + prior * np.log(shares))
+    return Discriminants(weights / temperature, found.bias / temperature + prior * np.log(shares), temperature)
 
 
 def _genes_of_any_fold(
