@@ -86,6 +86,14 @@ class PredictSettings(ModelSettings):
 
 
 @dataclass(frozen=True)
+class CheckSettings(ModelSettings):
+    """Tell in ten lines how cells fit a model: genes, scale, labels, expected accuracy."""
+
+    gene_symbols: str | None = option("Column of var with symbols of the genes.")
+    gene_ids: str | None = option("Column of var with ids of the genes.")
+
+
+@dataclass(frozen=True)
 class EmbedSettings(ModelSettings):
     """Embed cells.
 
