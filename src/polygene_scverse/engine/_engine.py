@@ -44,7 +44,7 @@ class Engine:
 
     module: PolygeneModule
     batch_size: int = 64
-    tokens: int = 4096
+    tokens: int = 8192
 
     def run(
         self,
