@@ -3,6 +3,8 @@
     python benchmarks/speed.py --quick              # 2432 genes, network 64/12/4, and the data feed: some minutes
     python benchmarks/speed.py --genes 512 --network 768/12/12
     python benchmarks/speed.py --all                # every row; under an hour
+    python benchmarks/speed.py --users              # beside logistic regression and scANVI; --quick: prediction only
+    python benchmarks/speed.py --users --device cuda
 
 Same simulated cells, same network, one run: the two sides alternate, and a ratio is the median of the repeats'
 ratios. Batches are made beforehand, except in the rows of the data feed. Both sides have dropout 0.1, torch's fused
@@ -16,11 +18,13 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import _dense
+import _users
 import numpy as np
 import torch
 from _machine import GIB, matmul_rate, peak_memory
@@ -213,8 +217,13 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--repeats", type=int, default=5, help="at most; slow rows have fewer, but three")
     parser.add_argument("--quick", action="store_true", help="three repeats")
     parser.add_argument("--all", action="store_true", help="every row")
-    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "speed.md")
+    parser.add_argument("--users", action="store_true", help="the default network beside what users would pick instead")
+    parser.add_argument("--expressed", type=int, nargs="+", choices=_users.EXPRESSED, default=list(_users.EXPRESSED))
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="with --users: where ours computes")
+    parser.add_argument("--output", type=Path, help="by default speed.md or speed_users.md in results")
     arguments = parser.parse_args()
+    name = "speed_users" + "_cuda" * (arguments.device == "cuda") if arguments.users else "speed"
+    arguments.output = arguments.output or Path(__file__).parent / "results" / f"{name}.md"
     if arguments.all:
         arguments.genes, arguments.network = list(GENES), list(NETWORKS)
     if arguments.quick:
@@ -225,6 +234,13 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     arguments, console, rows = parse_arguments(), Console(), []
     torch.manual_seed(0)
+    command = "python " + " ".join(["benchmarks/speed.py", *sys.argv[1:]])
+    if arguments.users:
+        warnings.simplefilter("ignore")
+        repeats, trains = arguments.repeats, not arguments.quick
+        rows = _users.users_rows(arguments.expressed, repeats, trains, arguments.device)
+        report("Speed beside others", _users.COLUMNS, rows, command, arguments.output)
+        return
     adata = simulate_cells()
     densities = check_density(adata)
     console.print(f"20,000 cells; share of non-zeros by number of genes: {densities}")
@@ -238,7 +254,7 @@ def main() -> None:
         rows += feed_rows(cells, densities[n_genes], arguments.repeats)
     sparse = sparse_cells()
     rows += feed_rows(Cells(sparse, sparse.n_vars), 0.05, arguments.repeats)
-    report("Speed", COLUMNS, rows, "python " + " ".join(["benchmarks/speed.py", *sys.argv[1:]]), arguments.output)
+    report("Speed", COLUMNS, rows, command, arguments.output)
 
 
 if __name__ == "__main__":

@@ -45,7 +45,7 @@ class Engine:
 
     module: PolygeneModule
     batch_size: int = 64
-    tokens: int = 4096
+    tokens: int = 8192
 
     def with_linear_path(self, weights: NDArray[np.floating], bias: NDArray[np.floating]) -> Engine:
         """The same network with another linear path; all other weights are shared, and neither is changed.

@@ -1369,7 +1369,7 @@ class Polygene(SavingMixin, SetupMixin):
         check_columns(shown, data.obs, "given", candidates)
         if shown:
             known = {column: self._columns[column] for column in shown}
-            warn_unseen(encode_all(data.obs.iloc[rows], known, self._missing)[1])
+            warn_unseen(encode_all(data.obs[shown].iloc[rows], known, self._missing)[1])
         edges = np.array(self.edges_)
         expression = self._query_expression(data, **(names or {}))
         shares = self.fitted_.shares

@@ -186,7 +186,7 @@ class GeneDecoder(nn.Module):
         weights
             Of the categories, as `weights_of` gives them; shape (B, C).
         """
-        shifts = self.value_effects[genes].flatten(1, 2) @ weights[..., None]
+        shifts = _of_genes(self.value_effects, genes) @ weights[..., None]
         return self.values[genes] + shifts.view(*genes.shape, self.n_bins)
 
     def forward(self, shared: Tensor, context: GeneContext, probabilities: Sequence[Tensor]) -> Tensor:
@@ -232,13 +232,13 @@ class GeneDecoder(nn.Module):
 
     def class_part(self, genes: Tensor, weights: Tensor) -> Tensor:
         """The part in closed form; shape (B, M, V)."""
-        logits = self.bias[genes].flatten(1)  # (B, M * V)
-        odds = self.odds[genes].flatten(1, 2).split(self.n_categories, dim=-1)  # P times (B, M * V, categories)
+        logits = F.embedding(genes, self.bias).flatten(1)  # (B, M * V)
+        odds = _of_genes(self.odds, genes).split(self.n_categories, dim=-1)  # P times (B, M * V, categories)
         for part, weight in zip(odds, weights.split(self.n_categories, dim=1), strict=True):
             logits = logits + (part @ weight[..., None]).squeeze(-1).clamp(min=1e-8).log()
         if self.pair_weights.numel():
             pair_shares = (weights[:, self.pairs[:, 0]] * weights[:, self.pairs[:, 1]]) @ self.pair_weights  # (B, I)
-            logits = logits + (self.interactions[genes].flatten(1, 2) @ pair_shares[..., None]).squeeze(-1)
+            logits = logits + (_of_genes(self.interactions, genes) @ pair_shares[..., None]).squeeze(-1)
         return logits.view(*genes.shape, self.n_bins)
 
     def depth_states(self, visible: Tensor, shown_share: Tensor) -> Tensor:
@@ -259,3 +259,8 @@ class GeneDecoder(nn.Module):
         rows = rows.view(len(rows), rows.shape[1] * self.n_bins, 1 + self.rank)
         logits = (rows @ vector[..., None]).view(*context.genes.shape, self.n_bins)
         return logits + F.linear(visible, self.to_bins)[:, None]
+
+
+def _of_genes(table: Tensor, genes: Tensor) -> Tensor:
+    """Rows of genes, (B, M * V, any) of a table (G, V, any), as an embedding is looked up: indexing takes longer."""
+    return F.embedding(genes, table.flatten(1)).view(len(genes), genes.shape[1] * table.shape[1], table.shape[2])

@@ -82,7 +82,8 @@ class AnnDataCells:
         tokenizer = Tokenizer.match(layout.genes, names, scale, edges, footing)
         if shares:
             tokenizer = replace(tokenizer, footing=same_footing(expression.sample, names, scale, footing, shares))
-        codes = encode_all(obs.iloc[rows], columns)[0].astype(np.int16)  # of all cells, so as small as can be
+        labels = obs.loc[:, obs.columns.isin(list(columns))].iloc[rows]  # rows of all other columns are not copied
+        codes = encode_all(labels, columns)[0].astype(np.int16)  # of all cells, so as small as can be
         return cls(expression, tokenizer, layout, rows, codes)
 
     def __len__(self) -> int:
