@@ -11,6 +11,7 @@ import torch
 from polygene_scverse.fit import FittedState
 from polygene_scverse.fit._calibration import Calibration
 from polygene_scverse.fit._conformal import ConformalScores
+from polygene_scverse.fit._count_model import CountModel
 from polygene_scverse.fit._kinds import Kinds
 from polygene_scverse.fit._novelty import NoveltyReference
 from polygene_scverse.model import Polygene
@@ -56,7 +57,7 @@ def assert_same(a, b):
     elif isinstance(a, np.ndarray):
         assert a.dtype == b.dtype
         np.testing.assert_array_equal(a, b)
-    elif isinstance(a, FittedState | Calibration | ConformalScores | Kinds | NoveltyReference):
+    elif isinstance(a, FittedState | Calibration | ConformalScores | CountModel | Kinds | NoveltyReference):
         assert_same(vars(a), vars(b))
     else:
         np.testing.assert_equal(a, b)  # NaN, the error of no cell, is itself

@@ -13,6 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from torch import Tensor
 
+from polygene_scverse._constants import TARGET_SUM
 from polygene_scverse.abilities._novelty import fit_reference
 from polygene_scverse.abilities._predict import UNSEEN, category_log_shares, phenotype_logits
 from polygene_scverse.data.feed._source import CellSource, draw_cells
@@ -21,11 +22,12 @@ from polygene_scverse.engine import INPUTS, Batch, Engine, Query, probabilities
 from polygene_scverse.fit import FittedState
 from polygene_scverse.fit._calibration import fit_calibration
 from polygene_scverse.fit._conformal import ConformalScores
+from polygene_scverse.fit._count_model import CountModel, fit_count_model
 from polygene_scverse.fit._final_scores import final_scores
-from polygene_scverse.fit._kinds import fit_kinds
+from polygene_scverse.fit._kinds import COUNTED, cell_depths, fit_kinds
 from polygene_scverse.fit._linear_path import MAX_CELLS, USUAL_WEIGHTS, fit_linear_path, fit_path_weights, share_of
 
-DEPTH_CELLS: Final = 2000
+DEPTH_CELLS: Final = 5000
 """Training cells whose depths are looked at."""
 MAX_HELD_OUT: Final = 10_000
 """Held-out cells that are looked at after training; more would not change the second decimal."""
@@ -65,6 +67,7 @@ def fit_after_training(
     fit_path(engine, state, train, seed)
     some = draw_cells(train, DEPTH_CELLS, seed)
     state.kinds = fit_kinds(train.codes, some.codes, some.cells.indptr, some.cells.values, engine.module.n_categories)
+    state.counts = _fit_counts(some, engine.module.n_categories)
     found = None
     if held_out is None:
         for name, n in zip(names, engine.module.n_categories, strict=True):
@@ -82,6 +85,18 @@ def fit_after_training(
             scores[name] = final_scores(calibrated, codes, log_shares[name])
     state.novelty = fit_reference(engine, state, train, held_out, seed, found)
     return scores
+
+
+def _fit_counts(table: CellTable, n_categories: Sequence[int]) -> CountModel | None:
+    """What counts of new cells are drawn from, of the cells whose depths are told; None where most are not."""
+    depths = cell_depths(table.cells.indptr, table.cells.values)
+    rows = np.flatnonzero(np.isfinite(depths))
+    if len(rows) < COUNTED * len(table):
+        return None
+    known = table.read(rows)
+    counts = known.cells.matrix(table.layout.n_genes).astype(np.float64)
+    counts.data = np.rint(np.expm1(counts.data) * np.repeat(depths[rows] / TARGET_SUM, known.lengths))
+    return fit_count_model(counts, known.codes, n_categories, known.measured_in(np.arange(len(known))))
 
 
 def fit_path(engine: Engine, state: FittedState, train: CellSource, seed: int) -> None:

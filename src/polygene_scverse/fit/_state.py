@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from polygene_scverse.fit._calibration import Calibration
 from polygene_scverse.fit._category_counts import Pairs
 from polygene_scverse.fit._conformal import ConformalScores
+from polygene_scverse.fit._count_model import CountModel
 from polygene_scverse.fit._kinds import Kinds
 from polygene_scverse.fit._novelty import NoveltyReference
 
@@ -49,6 +50,8 @@ class FittedState:
         Mean share of a training cell's counts that each column of the data had, by name; empty if it is not known.
     kinds
         Which combinations of categories the training cells had, and their depths; None if that is not known.
+    counts
+        What counts of new cells are drawn from; None where expression is not that of counts.
     """
 
     calibration: dict[str, Calibration] = field(default_factory=dict)
@@ -62,6 +65,7 @@ class FittedState:
     confounding: dict[str, Any] | None = None
     shares: dict[str, float] = field(default_factory=dict)
     kinds: Kinds | None = None
+    counts: CountModel | None = None
 
     def invalidate(
         self, category_counts: Sequence[NDArray[np.float32]], pairs: Pairs, shares: Mapping[str, float] | None = None
@@ -92,6 +96,7 @@ class FittedState:
     def from_dict(cls, plain: Mapping[str, Any]) -> FittedState:
         """Read what `to_dict` wrote, whose arrays may have become tensors or lists."""
         novelty, conformal, of_kinds = plain["novelty"], plain["conformal"].items(), plain.get("kinds")
+        counts = plain.get("counts")
         kinds: dict[str, Any] = {"codes": np.int32, "probabilities": np.float32}
         return cls(
             calibration={name: Calibration(**entry) for name, entry in plain["calibration"].items()},
@@ -108,6 +113,7 @@ class FittedState:
             confounding=plain["confounding"],
             shares={str(name): float(share) for name, share in plain.get("shares", {}).items()},
             kinds=None if of_kinds is None else Kinds.from_dict(of_kinds),
+            counts=None if counts is None else CountModel.from_dict(counts),
         )
 
 
