@@ -110,13 +110,13 @@ def rows_of(seed: int, rounds: list[int]) -> list[dict]:
         for k in classes:
             x[y["test"] == k] = baseline(kind, c["train"][y["train"] == k], int((y["test"] == k).sum()), r)
         made[kind] = x, time.perf_counter() - started
-    for n_rounds in rounds:
+    for n_rounds in [None, *rounds]:
         started = time.perf_counter()
         asked = pd.DataFrame([k.rsplit("|", 1) for k in y["test"]], columns=KEYS)
         found = pgs.tl.generate(asked, model=model, n_rounds=n_rounds, seed=seed)
         columns = found.var_names.get_indexer(train.var_names[genes])
         x = np.asarray(found.layers["counts"].todense(), float)[:, columns]
-        made[f"Polygene, {n_rounds} rounds"] = x, time.perf_counter() - started
+        made["Polygene" if n_rounds is None else f"Polygene, {n_rounds} rounds"] = x, time.perf_counter() - started
     rows = []
     folds = StratifiedKFold(3, shuffle=True, random_state=0)
     for kind, (counts, seconds) in made.items():

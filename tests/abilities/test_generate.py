@@ -7,7 +7,14 @@ import pytest
 import torch
 
 from polygene_scverse.abilities import _generate
-from polygene_scverse.abilities._generate import check_size, draw_depths, draw_phenotypes, generate, round_ends
+from polygene_scverse.abilities._generate import (
+    check_size,
+    draw_depths,
+    draw_phenotypes,
+    generate,
+    generate_counts,
+    round_ends,
+)
 from polygene_scverse.engine import Engine
 from polygene_scverse.fit import FittedState
 
@@ -115,3 +122,40 @@ def test_depths_are_those_of_training(engine, trained_model):
     depths = draw_depths(engine, trained_model.fitted_, codes(500), 0)
     of_training = np.exp(trained_model.fitted_.kinds.log_depths[0])
     assert 0.5 < np.median(depths) / np.median(of_training) < 2.0
+
+
+@pytest.fixture
+def counted(trained_model):
+    model = trained_model.fitted_.counts
+    assert model is not None
+    return model
+
+
+def test_genes_drawn_together_are_the_same_for_the_same_seed(engine, counted, monkeypatch):
+    depths = np.full(50, 4000)
+    _, counts, _ = generate_counts(engine, counted, codes(50), depths, seed=3)
+    monkeypatch.setattr(_generate, "BLOCK", 20)
+    _, again, _ = generate_counts(engine, counted, codes(50), depths, seed=3)
+    _, other, _ = generate_counts(engine, counted, codes(50), depths, seed=4)
+    np.testing.assert_array_equal(counts.toarray(), again.toarray())
+    assert (counts.toarray() != other.toarray()).any()
+
+
+def test_genes_drawn_together_agree_with_their_expression(engine, counted):
+    depths = np.random.default_rng(0).integers(50, 9000, 80)
+    x, counts, totals = generate_counts(engine, counted, codes(80), depths)
+    assert counts.dtype == np.int32
+    assert (totals >= np.asarray(counts.sum(1)).ravel()).all()
+    np.testing.assert_allclose(x.toarray(), np.log1p(1e4 * counts.toarray() / totals[:, None]), rtol=1e-5)
+    assert np.corrcoef(np.asarray(counts.sum(1)).ravel(), totals)[0, 1] > 0.5
+
+
+@pytest.mark.parametrize("wanted", [10, 100_000])
+def test_a_depth_that_is_wanted_is_reached(engine, counted, wanted):
+    depths = np.full(300, 2000)
+    _, usual, before = generate_counts(engine, counted, codes(300), depths)
+    _, counts, totals = generate_counts(engine, counted, codes(300), depths, wanted=wanted)
+    assert (totals >= wanted).all()
+    assert np.median(totals) == wanted
+    ratio = counts.sum() / (usual.multiply(wanted / before[:, None])).sum()
+    assert abs(ratio - 1) < 0.1

@@ -13,6 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from torch import Tensor
 
+from polygene_scverse._constants import TARGET_SUM
 from polygene_scverse.abilities._novelty import fit_reference
 from polygene_scverse.abilities._panel import fit_panel_accuracy
 from polygene_scverse.abilities._predict import UNSEEN, category_log_shares, phenotype_logits
@@ -22,9 +23,10 @@ from polygene_scverse.engine import INPUTS, Batch, Engine, Query, probabilities
 from polygene_scverse.fit import FittedState
 from polygene_scverse.fit._calibration import fit_calibration
 from polygene_scverse.fit._conformal import ConformalScores
+from polygene_scverse.fit._count_model import CountModel, fit_count_model
 from polygene_scverse.fit._final_scores import final_scores
 from polygene_scverse.fit._groups import GroupShift
-from polygene_scverse.fit._kinds import fit_kinds
+from polygene_scverse.fit._kinds import COUNTED, cell_depths, fit_kinds
 from polygene_scverse.fit._linear_path import (
     MAX_CANDIDATES,
     MAX_CELLS,
@@ -36,7 +38,7 @@ from polygene_scverse.fit._linear_path import (
 )
 from polygene_scverse.fit._panels import PanelMoments
 
-DEPTH_CELLS: Final = 2000
+DEPTH_CELLS: Final = 5000
 """Training cells whose depths are looked at."""
 MAX_HELD_OUT: Final = 10_000
 """Held-out cells that are looked at after training; more would not change the second decimal."""
@@ -76,6 +78,7 @@ def fit_after_training(
     shifts = fit_path(engine, state, train, seed, groups)
     some = draw_cells(train, DEPTH_CELLS, seed)
     state.kinds = fit_kinds(train.codes, some.codes, some.cells.indptr, some.cells.values, engine.module.n_categories)
+    state.counts = _fit_counts(some, engine.module.n_categories)
     found = None
     if held_out is None:
         for name, n, shift in zip(names, engine.module.n_categories, shifts, strict=True):
@@ -101,6 +104,18 @@ def new_groups(groups: pd.Series, train: NDArray[np.integer], held_out: NDArray[
     """Groups of the held-out cells, None if some of them are in training; rows are those of the data set."""
     numbers = pd.factorize(groups, use_na_sentinel=False)[0]
     return None if np.isin(numbers[held_out], numbers[train]).any() else groups.iloc[held_out]
+
+
+def _fit_counts(table: CellTable, n_categories: Sequence[int]) -> CountModel | None:
+    """What counts of new cells are drawn from, of the cells whose depths are told; None where most are not."""
+    depths = cell_depths(table.cells.indptr, table.cells.values)
+    rows = np.flatnonzero(np.isfinite(depths))
+    if len(rows) < COUNTED * len(table):
+        return None
+    known = table.read(rows)
+    counts = known.cells.matrix(table.layout.n_genes).astype(np.float64)
+    counts.data = np.rint(np.expm1(counts.data) * np.repeat(depths[rows] / TARGET_SUM, known.lengths))
+    return fit_count_model(counts, known.codes, n_categories, known.measured_in(np.arange(len(known))))
 
 
 def fit_path(

@@ -10,6 +10,7 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 from numpy.typing import NDArray
+from scipy.stats import binom
 from torch import Tensor
 
 from polygene_scverse._constants import N_ROUNDS, TARGET_SUM
@@ -19,12 +20,13 @@ from polygene_scverse.data.feed._table import CellTable
 from polygene_scverse.data.read._tokens import Cells
 from polygene_scverse.engine import Batch, Engine, Query
 from polygene_scverse.fit import FittedState
+from polygene_scverse.fit._count_model import CountModel
 
 BLOCK: Final = 1024
 """Cells that are generated together, with one order of genes."""
 MAX_ENTRIES: Final = 250_000_000
 """Expressed genes of all cells that are made at a time: some four gigabytes."""
-ORDER, BIN, COUNT, DEPTH, KIND = range(110, 115)
+ORDER, BIN, COUNT, DEPTH, KIND, FACTOR = range(110, 116)
 """Streams of the draws."""
 
 
@@ -138,6 +140,62 @@ def generate(
     shape = (len(cells), layout.n_genes)
     tables = [sp.csr_matrix((x, cells.genes.copy(), cells.indptr.copy()), shape) for x in (values, counts)]
     return tables[0], tables[1].astype(np.int32), totals
+
+
+def generate_counts(
+    engine: Engine,
+    model: CountModel,
+    codes: NDArray[np.int64],
+    depths: NDArray[np.int64],
+    *,
+    wanted: int | None = None,
+    temperature: float = 1.0,
+    seed: int = 0,
+) -> tuple[sp.csr_matrix, sp.csr_matrix, NDArray[np.int64]]:
+    """Draw cells whose genes go together as the training cells' do; a cell is the same for the same seed.
+
+    Parameters
+    ----------
+    engine
+        The network, which says what genes there are.
+    model
+        What was fitted to the training cells' counts.
+    codes
+        Category of each phenotype of each cell; shape (n_cells, n_phenotypes).
+    depths
+        Total counts as of training cells of these phenotypes; the greater ones go to cells of more counts. Shape
+        (n_cells,).
+    wanted
+        Total count that each cell is brought to in the end: binomial draws of its counts, or multiples.
+    temperature, seed
+        As of `generate`.
+
+    Returns
+    -------
+    As of `generate`.
+    """
+    layout, parts = engine.module.layout, []
+    n_factors = model.loadings.shape[1]
+    for start in range(0, len(codes), BLOCK):
+        ids = np.arange(start, min(start + BLOCK, len(codes)))
+        keys = cell_keys(seed, 0, ids)[:, None]
+        both = uniform(keys, FACTOR, np.arange(n_factors)), uniform(keys, BIN, np.arange(layout.n_genes))
+        of_factors, of_genes = (np.clip(part, 1e-9, 1.0 - 1e-9) for part in both)
+        drawn = model.draw(codes[ids], engine.module.n_categories, of_factors, of_genes, temperature)
+        parts.append(sp.csr_matrix(drawn))
+    counts = sp.csr_matrix(sp.vstack(parts, format="csr"))
+    sums = np.asarray(counts.sum(axis=1)).ravel()
+    totals = np.maximum(_by_length(sums, codes, depths), sums)
+    if wanted is not None:
+        rows = np.repeat(np.arange(len(codes)), np.diff(counts.indptr))
+        u, shares = uniform(cell_keys(seed, 0, rows), COUNT, counts.indices), (wanted / totals)[rows]
+        fewer = binom.ppf(u, counts.data, np.minimum(shares, 1.0))
+        counts.data = np.where(shares < 1.0, fewer, np.floor(counts.data * shares + u)).astype(np.int64)
+        counts.eliminate_zeros()
+        totals = np.maximum(wanted, np.asarray(counts.sum(axis=1)).ravel())
+    values = np.log1p(counts.data * TARGET_SUM / np.repeat(totals, np.diff(counts.indptr))).astype(np.float32)
+    x = sp.csr_matrix((values, counts.indices.copy(), counts.indptr.copy()), counts.shape)
+    return x, counts.astype(np.int32), totals.astype(np.int64)
 
 
 def round_ends(n_genes: int, n_rounds: int) -> NDArray[np.int64]:

@@ -42,6 +42,21 @@ MOST_NUMBERS: Final = 2**24
 
 
 @dataclass(frozen=True)
+class Priors:
+    """How much is shrunk.
+
+    Parameters
+    ----------
+    category, pair, expressed
+        See `CLASS_PRIOR`, `PAIR_PRIOR` and `EXPRESSED_PRIOR`.
+    """
+
+    category: float
+    pair: float
+    expressed: float
+
+
+@dataclass(frozen=True)
 class ClassFrequencies:
     """Log-linear frequencies of expression bins.
 
@@ -109,6 +124,7 @@ def fit_class_frequencies(
     n_genes: int,
     codes: NDArray[np.integer],
     n_categories: Sequence[int],
+    priors: Priors | None = None,
 ) -> ClassFrequencies:
     """Fit the log-linear model.
 
@@ -123,7 +139,10 @@ def fit_class_frequencies(
         Categories of each combination, -1 where unknown; shape (K, P).
     n_categories
         Number of categories of each phenotype.
+    priors
+        How much is shrunk; by default as the constants say.
     """
+    priors = Priors(CLASS_PRIOR, PAIR_PRIOR, EXPRESSED_PRIOR) if priors is None else priors
     design = one_hot(codes, n_categories)  # (K, C)
     n_bins = count(slice(0, 0)).shape[-1]
     blocks = _blocks(n_genes, max(1, MOST_NUMBERS // max(1, len(codes) * n_bins)))
@@ -135,18 +154,18 @@ def fit_class_frequencies(
         counts = count(block)
         totals.append(counts.sum(0))
         cells = np.maximum(cells, counts.sum(-1).max(-1, initial=0.0))  # of each combination
-    bias = _log_frequencies(np.concatenate(totals))
-    parts = [_fit_effects(count(b), design, bias[b], n_categories) for b in blocks]
+    bias = _log_frequencies(np.concatenate(totals), priors.expressed)
+    parts = [_fit_effects(count(b), design, bias[b], n_categories, priors.category) for b in blocks]
     effects = np.concatenate(parts, axis=1)  # (C, G, V)
-    pairs, interactions = _fit_interactions(count, blocks, cells, design, bias, effects, n_categories)
+    pairs, interactions = _fit_interactions(count, blocks, cells, design, bias, effects, n_categories, priors.pair)
     found = (bias.astype(np.float32), effects.astype(np.float32), pairs, interactions.astype(np.float32))
     return ClassFrequencies(*found)
 
 
-def _log_frequencies(counts: NDArray[np.floating]) -> NDArray[np.float64]:
+def _log_frequencies(counts: NDArray[np.floating], prior: float) -> NDArray[np.float64]:
     """Log of smoothed frequencies of bins; shape (G, V)."""
     all_genes = counts.sum(0) + 1.0  # (V,)
-    expressed = counts[:, 1:] + EXPRESSED_PRIOR * all_genes[1:] / all_genes[1:].sum()
+    expressed = counts[:, 1:] + prior * all_genes[1:] / all_genes[1:].sum()
     expressed = expressed / expressed.sum(-1, keepdims=True)
     n, usual = counts.sum(-1), all_genes[1:].sum() / all_genes.sum()
     share = (counts[:, 1:].sum(-1) + GENE_PRIOR * usual) / (n + GENE_PRIOR)  # of cells that express the gene
@@ -173,6 +192,7 @@ def _fit_effects(
     design: NDArray[np.floating],
     bias: NDArray[np.floating],
     n_categories: Sequence[int],
+    prior: float,
 ) -> NDArray[np.float64]:
     """Effects with which expected counts of each category are those observed, up to the prior; shape (C, G, V)."""
     effects = np.zeros((design.shape[1], *bias.shape))
@@ -184,7 +204,7 @@ def _fit_effects(
             expected = cells * np.exp(_log_softmax(bias + np.tensordot(design, effects, 1)))
             counts_expected = np.tensordot(design[:, start:end].T, expected, 1)  # (categories, G, V)
             before = counts_expected * np.exp(-effects[start:end])  # expected without the effect
-            effects[start:end] = _log_ratio(observed[start:end], before, CLASS_PRIOR)
+            effects[start:end] = _log_ratio(observed[start:end], before, prior)
             effects[start:end] -= _log_sum_exp(bias + effects[start:end])
     return effects
 
@@ -197,6 +217,7 @@ def _fit_interactions(
     bias: NDArray[np.floating],
     effects: NDArray[np.floating],
     n_categories: Sequence[int],
+    prior: float,
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Pairs of categories of different phenotypes, and their effects shrunk towards those of similar categories."""
     starts = np.cumsum([0, *n_categories])
@@ -210,7 +231,8 @@ def _fit_interactions(
         weights = similarities(bias, effects[p_slice])  # (n_p, n_p)
         n = (design[:, p_slice].T * cells) @ design[:, q_slice]  # (n_p, n_q): cells of each pair
         parts = [
-            _two_phenotypes(count(b), design, bias[b], effects[:, b], n, weights, p_slice, q_slice) for b in blocks
+            _two_phenotypes(count(b), design, bias[b], effects[:, b], n, weights, p_slice, q_slice, prior)
+            for b in blocks
         ]  # (n_p, n_q, n, V) each
         found.append(np.concatenate(parts, axis=2).reshape(-1, *bias.shape))
         rows, columns = np.meshgrid(*(np.arange(s.start, s.stop) for s in (p_slice, q_slice)), indexing="ij")
@@ -227,6 +249,7 @@ def _two_phenotypes(
     weights: NDArray[np.floating],
     p_slice: slice,
     q_slice: slice,
+    prior: float,
 ) -> NDArray[np.float64]:
     """Interactions of two phenotypes; shape (categories of p, categories of q, G, V)."""
     n_p, n_q = p_slice.stop - p_slice.start, q_slice.stop - q_slice.start
@@ -234,7 +257,7 @@ def _two_phenotypes(
     both = (design[:, p_slice, None] * design[:, None, q_slice]).reshape(len(design), n_p * n_q)
     observed, expected = (np.tensordot(both.T, a, 1).reshape(n_p, n_q, *bias.shape) for a in (counts, expected))
     additive = _log_softmax(bias + effects[p_slice, None] + effects[None, q_slice])  # (n_p, n_q, G, V)
-    held, free = (_log_ratio(observed, expected, p) for p in (PAIR_PRIOR, BORROWED_PRIOR))
+    held, free = (_log_ratio(observed, expected, p) for p in (prior, BORROWED_PRIOR))
     found = np.zeros_like(held)
     for c, s in np.ndindex(n_p, n_q):
         own = n[c] / max(n[c].sum(), 1e-12)  # with which categories of q this one of p was seen
@@ -245,7 +268,7 @@ def _two_phenotypes(
         if n[c, s] > 0:
             mean = np.tensordot(usable, held[:, s] - np.tensordot(held, own, ([1], [0])), 1)
             without = expected[c, s] * np.exp(mean)
-            found[c, s] = mean + _log_ratio(observed[c, s], without, PAIR_PRIOR)
+            found[c, s] = mean + _log_ratio(observed[c, s], without, prior)
         else:
             found[c, s] = _unseen_pair(additive, free, usable, own, c, s)
     return found

@@ -21,6 +21,8 @@ MAX_CELLS: Final = 5_000
 """Training cells that principal components are fitted on."""
 ADDED_VARIANCE: Final = 0.01
 """Added to the variance of a gene's residual: silent genes are not blown up without bound."""
+ROUNDING: Final = 1e-5
+"""Relative difference up to which two values count as equal."""
 
 
 @dataclass(frozen=True)
@@ -149,10 +151,14 @@ def entropy(logits: NDArray[np.floating]) -> NDArray[np.float64]:
 
 
 def percentile(values: NDArray[np.floating], known: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Share of known values that are lower, equal ones counted half, as if there were one more above and below."""
+    """Share of known values that are lower, equal ones counted half, as if there were one more above and below.
+
+    Values that differ by rounding alone are equal: a cell like a known one gets the same rank on every machine.
+    """
     known = np.sort(np.asarray(known, dtype=np.float32))
     values = values.astype(np.float32)
-    lower, not_higher = np.searchsorted(known, values), np.searchsorted(known, values, side="right")
+    margin = ROUNDING * np.abs(values)
+    lower, not_higher = np.searchsorted(known, values - margin), np.searchsorted(known, values + margin, side="right")
     found: NDArray[np.float64] = (0.5 * (lower + not_higher) + 0.5) / (len(known) + 1)
     return found
 

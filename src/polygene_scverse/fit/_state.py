@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from polygene_scverse.fit._calibration import Calibration
 from polygene_scverse.fit._category_counts import Pairs
 from polygene_scverse.fit._conformal import ConformalScores
+from polygene_scverse.fit._count_model import CountModel
 from polygene_scverse.fit._kinds import Kinds
 from polygene_scverse.fit._novelty import NoveltyReference
 from polygene_scverse.fit._panels import PanelAccuracy, PanelMoments
@@ -54,6 +55,8 @@ class FittedState:
         From what the linear path follows for data that lack some genes; None if that is not known.
     panel_accuracy
         For each phenotype how well held-out cells were predicted that lack some genes.
+    counts
+        What counts of new cells are drawn from; None where expression is not that of counts.
     """
 
     calibration: dict[str, Calibration] = field(default_factory=dict)
@@ -69,6 +72,7 @@ class FittedState:
     kinds: Kinds | None = None
     panels: PanelMoments | None = None
     panel_accuracy: dict[str, PanelAccuracy] = field(default_factory=dict)
+    counts: CountModel | None = None
 
     def invalidate(
         self, category_counts: Sequence[NDArray[np.float32]], pairs: Pairs, shares: Mapping[str, float] | None = None
@@ -100,6 +104,7 @@ class FittedState:
         """Read what `to_dict` wrote, whose arrays may have become tensors or lists."""
         novelty, conformal, of_kinds = plain["novelty"], plain["conformal"].items(), plain.get("kinds")
         panels = plain.get("panels")
+        counts = plain.get("counts")
         kinds: dict[str, Any] = {"codes": np.int32, "probabilities": np.float32, "groups": np.int32}
         return cls(
             calibration={name: Calibration(**entry) for name, entry in plain["calibration"].items()},
@@ -120,6 +125,7 @@ class FittedState:
             kinds=None if of_kinds is None else Kinds.from_dict(of_kinds),
             panel_accuracy={name: PanelAccuracy(**entry) for name, entry in plain.get("panel_accuracy", {}).items()},
             panels=None if panels is None else PanelMoments(**{k: np.asarray(v) for k, v in panels.items()}),
+            counts=None if counts is None else CountModel.from_dict(counts),
         )
 
 

@@ -40,7 +40,7 @@ from polygene_scverse.abilities._expected_expression import check_size as check_
 from polygene_scverse.abilities._expected_expression import expected_expression
 from polygene_scverse.abilities._gene_states import GeneStates, find_contexts, gene_states
 from polygene_scverse.abilities._generate import check_size as check_entries
-from polygene_scverse.abilities._generate import draw_depths, draw_phenotypes, generate
+from polygene_scverse.abilities._generate import draw_depths, draw_phenotypes, generate, generate_counts
 from polygene_scverse.abilities._joint import check_size, joint, seen_together
 from polygene_scverse.abilities._novelty import novelty
 from polygene_scverse.abilities._panel import expected_accuracy, for_panel
@@ -919,7 +919,7 @@ class Polygene(SavingMixin, SetupMixin):
         given: pd.DataFrame,
         *,
         seed: int = 0,
-        n_rounds: int = N_ROUNDS,
+        n_rounds: int | None = None,
         temperature: float = 1.0,
         depth: float | None = None,
         allow_unseen: bool = False,
@@ -934,7 +934,7 @@ class Polygene(SavingMixin, SetupMixin):
         seed
             Seed of the draws.
         n_rounds
-            Rounds in which the genes of a cell are drawn.
+            Rounds in which the network draws the genes of a cell; by default they are drawn together.
         temperature
             What logits are divided by.
         depth
@@ -955,7 +955,7 @@ class Polygene(SavingMixin, SetupMixin):
         """
         self._check_if_trained(warn=False, message="The model is not trained. Call train() first.")
         self._check_gene_decoder()
-        if n_rounds < 1 or not temperature > 0 or (depth is not None and not depth >= 1):
+        if (n_rounds is not None and n_rounds < 1) or not temperature > 0 or (depth is not None and not depth >= 1):
             raise ValueError(
                 f"`n_rounds`, `temperature`, `depth`: found {n_rounds}, {temperature} and {depth}, but at least one "
                 "round, a temperature above 0 and a depth of 1 or more are needed. Pass such numbers."
@@ -978,9 +978,15 @@ class Polygene(SavingMixin, SetupMixin):
                 "for such a combination). Pass another combination, or allow_unseen=True: the model then carries over "
                 "what it learned of other combinations, and obs['unseen'] marks the cells."
             )
-        depths = np.full(len(codes), int(depth or 0), dtype=np.int64)
-        depths = draw_depths(engine, self.fitted_, codes, seed) if depth is None else depths
-        x, counts, totals = generate(engine, codes, depths, n_rounds=n_rounds, temperature=temperature, seed=seed)
+        of_all: dict[str, Any] = {"temperature": temperature, "seed": seed}
+        if n_rounds is None and self.fitted_.counts is not None:
+            depths = draw_depths(engine, self.fitted_, codes, seed)
+            of_all["wanted"] = None if depth is None else int(depth)
+            x, counts, totals = generate_counts(engine, self.fitted_.counts, codes, depths, **of_all)
+        else:
+            depths = np.full(len(codes), int(depth or 0), dtype=np.int64)
+            depths = draw_depths(engine, self.fitted_, codes, seed) if depth is None else depths
+            x, counts, totals = generate(engine, codes, depths, n_rounds=n_rounds or N_ROUNDS, **of_all)
         obs = pd.DataFrame({"total_counts": totals, "unseen": ~seen}, index=given.index.astype(str))
         for i, (name, categories) in enumerate(self.categories.items()):
             column = pd.Categorical.from_codes(codes[:, i], categories=pd.Index(categories))

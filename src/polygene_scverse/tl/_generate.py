@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 from anndata import AnnData
 
-from polygene_scverse._constants import GENERATE, N_ROUNDS, UNS
+from polygene_scverse._constants import GENERATE, UNS
 from polygene_scverse.model import Polygene
 from polygene_scverse.tl._models import find
 
@@ -20,7 +20,7 @@ def generate(
     n_obs: int | None = None,
     model: Polygene | str | Path,
     seed: int = 0,
-    n_rounds: int = N_ROUNDS,
+    n_rounds: int | None = None,
     temperature: float = 1.0,
     depth: float | None = None,
     allow_unseen: bool = False,
@@ -28,13 +28,12 @@ def generate(
 ) -> AnnData:
     """Draw new cells of given phenotypes.
 
-    A cell begins with its phenotypes and no gene. In each round bins of some more genes are drawn from the
-    probabilities that the model gives them in view of the phenotypes and of the genes drawn before; genes of one round
-    are drawn independently of each other. A bin stands for its mean expression among the training cells of these
-    phenotypes, from which counts follow at the depth of the cell.
-
-    Means of the phenotypes are kept, correlations of genes within them hardly: on kang18 a random forest tells such
-    cells from real ones, and a Gaussian copula of each class is nearer to them (``benchmarks/results/generation.md``).
+    All genes of a cell are drawn together, from two things that a training fits in closed form to counts of the
+    training cells: how often each gene has each count in cells of these phenotypes, log-linear in the phenotypes, so
+    that rare and unseen combinations borrow from others; and a Gaussian copula with few factors, what genes do together
+    within combinations of phenotypes, depth included. The network has no part in it. Drawn by the network in rounds
+    (`n_rounds`), cells keep means of the phenotypes, but hardly what genes do together:
+    ``benchmarks/results/generation.md`` has figures of both.
 
     Such cells repeat what the model learned of the training cells. They are no new evidence: do not test hypotheses on
     them, and do not take them for cells of donors or conditions that nobody measured. They are not anonymous either:
@@ -53,8 +52,10 @@ def generate(
     seed
         Seed of all draws: the same seed gives the same cells.
     n_rounds
-        Rounds in which genes are drawn. With 1 they are independent given the phenotypes; more rounds take longer. On
-        kang18 ten of them hardly keep more of what genes do together than one.
+        Draws genes by the network instead, in so many rounds: bins of some more genes in each, in view of the
+        phenotypes and of the genes drawn before; genes of one round are drawn independently of each other. Where the
+        training cells' expression is not that of counts, or the model was saved by an earlier version, this is done in
+        10 rounds by default.
     temperature
         What logits are divided by; below 1 cells are more alike than the training cells.
     depth
@@ -98,7 +99,7 @@ def generate(
         allow_unseen=allow_unseen,
         batch_size=batch_size,
     )
-    note: dict[str, Any] = {"seed": seed, "n_rounds": n_rounds, "temperature": temperature}
+    note: dict[str, Any] = {"seed": seed, "n_rounds": n_rounds or 0, "temperature": temperature}
     note["given"] = [str(name) for name in table.columns]
     found.uns[UNS] = {GENERATE: note}
     return found

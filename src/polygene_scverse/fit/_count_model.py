@@ -1,0 +1,231 @@
+"""How many counts genes have in cells of some phenotypes, and how they go together: what new cells are drawn from.
+
+Counts of a gene are frequencies of levels (0, 1, 2 … 8, then wider ones), log-linear in the phenotypes. What genes do
+together within combinations of phenotypes is a Gaussian copula with few factors, pooled over the combinations.
+
+Shapes: N cells, G genes, V levels, P phenotypes, K combinations of categories, F factors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+from scipy.special import ndtr, ndtri
+
+from polygene_scverse.fit._class_frequencies import Priors, count_bins, fit_class_frequencies, one_hot
+
+EXACT: Final = 9
+"""Counts below this have a level of their own."""
+STEP: Final = 1.3
+"""Width of the levels above."""
+MOST: Final = 1e5
+"""Begin of the last level."""
+MOST_CELLS: Final = 2_000
+"""Cells that factors are fitted to."""
+MIN_CELLS: Final = 50
+"""Cells below which nothing is fitted."""
+EXPRESSED_PRIOR: Final = 0.5
+"""As of `Priors`: the counts of a gene are its own."""
+CLASS_PRIOR: Final = 0.3
+"""The same; greater priors draw classes together, see benchmarks/results/generation.md."""
+PAIR_PRIOR: Final = 1.0
+"""The same for pairs of categories."""
+LEAST_VARIANCE: Final = 0.05
+"""Least variance of a gene's scores that its correlations are divided by: rare genes tell little of theirs."""
+MOST_SHARED: Final = 0.95
+"""Most of a gene's variance that factors explain."""
+
+
+def level_edges() -> NDArray[np.int64]:
+    """Lowest count of each level; shape (V,)."""
+    n = int(np.log(MOST / EXACT) / np.log(STEP)) + 1
+    wide = np.unique(np.rint(EXACT * STEP ** np.arange(n)).astype(np.int64))
+    return np.concatenate([np.arange(EXACT), wide])
+
+
+@dataclass(frozen=True)
+class CountModel:
+    """Frequencies of count levels, and factors.
+
+    Parameters
+    ----------
+    bias, effects, pairs, interactions
+        Frequencies of the levels of each gene, as in `ClassFrequencies`.
+    edges
+        Lowest count of each level; shape (V,).
+    loadings
+        Correlation of each gene with each factor; shape (G, F).
+    """
+
+    bias: NDArray[np.float32]
+    effects: NDArray[np.float32]
+    pairs: NDArray[np.int64]
+    interactions: NDArray[np.float32]
+    edges: NDArray[np.int64]
+    loadings: NDArray[np.float32]
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> CountModel:
+        """Read the fields, whose arrays may have become tensors or lists."""
+        whole = ("pairs", "edges")
+        fields: dict[str, Any] = {
+            n: np.asarray(value, np.int64 if n in whole else np.float32) for n, value in plain.items()
+        }
+        return cls(**fields)
+
+    def draw(
+        self,
+        codes: NDArray[np.integer],
+        n_categories: Sequence[int],
+        of_factors: NDArray[np.floating],
+        of_genes: NDArray[np.floating],
+        temperature: float = 1.0,
+    ) -> NDArray[np.int64]:
+        """Draw the counts of some cells; shape (N, G).
+
+        Parameters
+        ----------
+        codes
+            Categories of each cell; shape (N, P).
+        n_categories
+            Number of categories of each phenotype.
+        of_factors, of_genes
+            Uniform numbers between 0 and 1; shape (N, F) and (N, G).
+        temperature
+            What log frequencies are divided by.
+        """
+        loadings = self.loadings.astype(np.float64)
+        own = np.sqrt(np.maximum(1.0 - (loadings**2).sum(axis=1), 0.0))
+        u = ndtr(ndtri(of_factors) @ loadings.T + ndtri(of_genes) * own)  # (N, G)
+        kinds, of_cell = np.unique(codes, axis=0, return_inverse=True)
+        found = np.zeros(u.shape, dtype=np.int64)
+        for i, kind in enumerate(kinds):
+            rows = np.flatnonzero(of_cell.reshape(-1) == i)
+            logits = self._logits(kind, n_categories) / temperature
+            probabilities = np.exp(logits - logits.max(axis=-1, keepdims=True))
+            ends = np.cumsum(probabilities / probabilities.sum(axis=-1, keepdims=True), axis=-1)  # (G, V)
+            found[rows] = self._counts(u[rows], ends)
+        return found
+
+    def _logits(self, kind: NDArray[np.integer], n_categories: Sequence[int]) -> NDArray[np.float64]:
+        """Unnormalised log frequencies of the levels in one combination of categories; shape (G, V)."""
+        shown = one_hot(kind[None], n_categories)[0]
+        both = shown[self.pairs[:, 0]] * shown[self.pairs[:, 1]]
+        logits = self.bias + np.tensordot(shown, self.effects, 1) + np.tensordot(both, self.interactions, 1)
+        return np.asarray(logits, dtype=np.float64)
+
+    def _counts(self, u: NDArray[np.floating], ends: NDArray[np.floating]) -> NDArray[np.int64]:
+        """Counts at some quantiles; within a level they are spread evenly on the scale of logarithms. Shape (n, G)."""
+        level = np.zeros(u.shape, dtype=np.int64)
+        for v in range(ends.shape[1] - 1):
+            level += u >= ends[:, v]
+        starts = np.concatenate([np.zeros((len(ends), 1)), ends[:, :-1]], axis=1)
+        genes = np.arange(len(ends))
+        low, high = starts[genes, level], ends[genes, level]
+        share = np.clip((u - low) / np.maximum(high - low, 1e-12), 0.0, 1.0 - 1e-9)
+        above = np.append(self.edges[1:], self.edges[-1] + 1)
+        first, last = self.edges[level].astype(float), above[level].astype(float)
+        wide = np.floor(np.exp(np.log(np.maximum(first, 1)) * (1 - share) + np.log(last) * share))
+        return np.where(last - first > 1, wide, first).astype(np.int64)
+
+
+def fit_count_model(
+    counts: sp.csr_matrix, codes: NDArray[np.integer], n_categories: Sequence[int], measured: NDArray[np.bool_]
+) -> CountModel | None:
+    """Fit both parts to cells of known counts; None where there are too few of them.
+
+    Parameters
+    ----------
+    counts
+        Shape (N, G).
+    codes
+        Categories of each cell, -1 where unknown; shape (N, P).
+    n_categories
+        Number of categories of each phenotype.
+    measured
+        Whether each gene is measured; shape (G,) or (N, G).
+    """
+    if counts.shape[0] < MIN_CELLS:
+        return None
+    edges = level_edges()
+    edges = edges[: max(2, int(np.searchsorted(edges, counts.data.max(initial=1.0), side="right")))]
+    columns = sp.csc_matrix(counts)
+    levels = np.searchsorted(edges, columns.data, side="right") - 1
+    kinds, of_cell = np.unique(codes, axis=0, return_inverse=True)
+    of_cell = of_cell.reshape(-1)
+
+    def count(block: slice) -> NDArray[np.float64]:
+        start, stop = columns.indptr[block.start], columns.indptr[block.stop]
+        part = columns.indptr[block.start : block.stop + 1] - start
+        inputs = (columns.indices[start:stop], part, levels[start:stop], of_cell, len(edges), measured[..., block])
+        return count_bins(*inputs)
+
+    n_genes = counts.shape[1]
+    priors = Priors(CLASS_PRIOR, PAIR_PRIOR, EXPRESSED_PRIOR)
+    frequencies = fit_class_frequencies(count, n_genes, kinds, n_categories, priors)
+    some = np.sort(np.random.default_rng(0).permutation(len(of_cell))[:MOST_CELLS])
+    scores = _scores(sp.csr_matrix(counts)[some].toarray(), of_cell[some], edges)
+    return CountModel(**vars(frequencies), edges=edges, loadings=factors(scores, len(np.unique(of_cell[some]))))
+
+
+def factors(scores: NDArray[np.floating], n_means: int) -> NDArray[np.float32]:
+    """Loadings of the latent Gaussian whose conditional means are given; shape (G, F).
+
+    The covariance of two genes' scores is, to first order, their latent correlation times the variances of the scores.
+    Directions whose variance is that of noise are left out, the others shrunk as is optimal for spikes in noise.
+
+    Parameters
+    ----------
+    scores
+        Mean of a standard normal variable given a gene's count, within the combinations of phenotypes; shape (N, G).
+    n_means
+        Number of combinations.
+
+    References
+    ----------
+    Gavish and Donoho, IEEE Transactions on Information Theory 2017; Johnstone, Annals of Statistics 2001.
+    """
+    n, n_genes = scores.shape
+    free = max(2, n - n_means)
+    variances = (scores**2).mean(axis=0)
+    z = (scores / np.sqrt(np.maximum(variances, 1e-9)) / np.sqrt(free)).astype(np.float64)
+    if n <= n_genes:
+        values, left = np.linalg.eigh(z @ z.T)
+        vectors = z.T @ left / np.sqrt(np.maximum(values, 1e-12))  # (G, N)
+    else:
+        values, vectors = np.linalg.eigh(z.T @ z)
+    shape = n_genes / free
+    keep = values > (1.0 + np.sqrt(shape)) ** 2
+    b = values[keep] + 1.0 - shape
+    spikes = (b + np.sqrt(np.maximum(b**2 - 4.0 * values[keep], 0.0))) / 2.0
+    cosines = (1.0 - shape / (spikes - 1.0) ** 2) / (1.0 + shape / (spikes - 1.0))
+    loadings = vectors[:, keep] * np.sqrt(np.maximum((spikes - 1.0) * cosines, 0.0))
+    loadings /= np.sqrt(np.maximum(variances, LEAST_VARIANCE))[:, None]
+    shared = (loadings**2).sum(axis=1)
+    loadings *= np.sqrt(np.minimum(1.0, MOST_SHARED / np.maximum(shared, 1e-12)))[:, None]
+    found: NDArray[np.float32] = loadings.astype(np.float32)
+    return found
+
+
+def _scores(
+    counts: NDArray[np.floating], groups: NDArray[np.integer], edges: NDArray[np.integer]
+) -> NDArray[np.float32]:
+    """Mean of a standard normal variable given the level of a gene's count, within each group; shape (N, G)."""
+    found = np.zeros(counts.shape, dtype=np.float32)
+    levels = np.searchsorted(edges, counts, side="right") - 1
+    genes = np.arange(counts.shape[1])
+    for group in np.unique(groups):
+        rows = np.flatnonzero(groups == group)
+        flat = (genes * len(edges) + levels[rows]).ravel()
+        n = np.bincount(flat, minlength=len(genes) * len(edges)).reshape(len(genes), len(edges)) / len(rows)
+        ends = np.concatenate([np.zeros((len(genes), 1)), np.cumsum(n, axis=1).clip(0.0, 1.0)], axis=1)
+        ends[:, -1] = 1.0
+        density = np.exp(-0.5 * ndtri(ends) ** 2) / np.sqrt(2 * np.pi)  # (G, V + 1)
+        means = (density[:, :-1] - density[:, 1:]) / np.maximum(n, 1e-12)
+        found[rows] = np.where(n > 0, means, 0.0)[genes, levels[rows]]
+    return found
