@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from polygene_scverse.abilities._novelty import fit_reference
+from polygene_scverse.abilities._panel import fit_panel_accuracy
 from polygene_scverse.abilities._predict import UNSEEN, category_log_shares, phenotype_logits
 from polygene_scverse.data.feed._source import CellSource, draw_cells
 from polygene_scverse.data.feed._table import CellTable
@@ -25,6 +26,7 @@ from polygene_scverse.fit._final_scores import final_scores
 from polygene_scverse.fit._groups import GroupShift
 from polygene_scverse.fit._kinds import fit_kinds
 from polygene_scverse.fit._linear_path import (
+    MAX_CANDIDATES,
     MAX_CELLS,
     USUAL_SHARE_OF_GROUPS,
     USUAL_WEIGHTS,
@@ -32,6 +34,7 @@ from polygene_scverse.fit._linear_path import (
     fit_path_weights,
     share_of,
 )
+from polygene_scverse.fit._panels import PanelMoments
 
 DEPTH_CELLS: Final = 2000
 """Training cells whose depths are looked at."""
@@ -89,6 +92,7 @@ def fit_after_training(
             calibrate(state, name, logits, codes, held_out_groups, "held-out", shift)
             temperature = state.temperature(name)
             scores[name] = final_scores(probabilities(logits, temperature), codes, log_shares[name], temperature)
+        fit_panel_accuracy(engine, state, held_out, log_shares, seed)
     state.novelty = fit_reference(engine, state, train, held_out, seed, found)
     return scores
 
@@ -108,8 +112,11 @@ def fit_path(
         return nothing
     table = draw_cells(train, MAX_CELLS, seed)
     measured = table.measured_in(np.arange(len(table)))
-    x, of_cells = table.cells.matrix(table.layout.n_genes), None if groups is None else groups.iloc[table.ids]
-    found = fit_linear_path(x, table.codes, module.n_categories, measured, groups=of_cells, seed=seed)
+    x = table.cells.matrix(table.layout.n_genes)[:, :MAX_CANDIDATES]
+    of_cells = None if groups is None else groups.iloc[table.ids]
+    measured = measured[..., :MAX_CANDIDATES]
+    found = fit_linear_path(x.copy(), table.codes, module.n_categories, measured, groups=of_cells, seed=seed)
+    state.panels = PanelMoments.fit(x, table.codes, module.n_categories, measured, found.temperatures)
     module.linear.load(found.weights, found.bias, found.cap, found.centre)
     usual = share_of(USUAL_WEIGHTS) if groups is None else USUAL_SHARE_OF_GROUPS
     state.linear_share = [usual] * table.layout.n_phenotypes

@@ -1,4 +1,4 @@
-"""The command line: `polygene train`, `evaluate`, `predict`, `embed`, `import-original`.
+"""The command line: `polygene train`, `evaluate`, `check`, `predict`, `embed`, `import-original`.
 
 Nothing heavy is imported before a command runs.
 """
@@ -14,7 +14,14 @@ import typer
 from typer.core import TyperGroup
 
 from polygene_scverse.cli._options import add_command
-from polygene_scverse.cli._settings import IGNORED, EmbedSettings, EvaluateSettings, ImportSettings, PredictSettings
+from polygene_scverse.cli._settings import (
+    IGNORED,
+    CheckSettings,
+    EmbedSettings,
+    EvaluateSettings,
+    ImportSettings,
+    PredictSettings,
+)
 from polygene_scverse.cli._train_settings import TrainSettings
 
 MANY_WORDS = "--sequence_types"
@@ -79,6 +86,7 @@ def _later(module: str, name: str) -> Any:
 
 add_command(app, "train", TrainSettings, _later("_train", "train"))
 add_command(app, "evaluate", EvaluateSettings, _later("_evaluate", "evaluate"), ignored=IGNORED)
+add_command(app, "check", CheckSettings, _later("_check", "check"))
 add_command(app, "predict", PredictSettings, _later("_predict", "predict"))
 add_command(app, "embed", EmbedSettings, _later("_predict", "embed"))
 add_command(app, "import-original", ImportSettings, _later("_import_original", "import_original"))

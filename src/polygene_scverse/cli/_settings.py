@@ -86,6 +86,14 @@ class PredictSettings(ModelSettings):
 
 
 @dataclass(frozen=True)
+class CheckSettings(ModelSettings):
+    """Tell in ten lines how cells fit a model: genes, scale, labels, expected accuracy."""
+
+    gene_symbols: Annotated[str | None, option("Column of var with symbols of the genes.", "--gene-symbols")] = None
+    gene_ids: Annotated[str | None, option("Column of var with ids of the genes.", "--gene-ids")] = None
+
+
+@dataclass(frozen=True)
 class EmbedSettings(ModelSettings):
     """Embed cells.
 

@@ -186,10 +186,13 @@ class Discriminants:
         Shape (G, C).
     bias
         Shape (C,).
+    temperature
+        What both were divided by.
     """
 
     weights: NDArray[np.float64]
     bias: NDArray[np.float64]
+    temperature: float = 1.0
 
     def __call__(self, x: NDArray[np.floating]) -> NDArray[np.float64]:
         """Value of each category; (n_cells, G) to (n_cells, C)."""

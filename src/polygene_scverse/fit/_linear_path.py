@@ -60,6 +60,8 @@ class LinearFit:
         Where expression is cut off, and its mean; shape (G,).
     shifts
         What new groups cost, for each phenotype; empty where no groups are known.
+    temperatures
+        What the discriminants of each phenotype were divided by.
     """
 
     weights: NDArray[np.floating]
@@ -67,6 +69,7 @@ class LinearFit:
     cap: NDArray[np.floating]
     centre: NDArray[np.floating]
     shifts: list[GroupShift] = field(default_factory=list)
+    temperatures: tuple[float, ...] = ()
 
 
 def fit_linear_path(
@@ -105,13 +108,14 @@ def fit_linear_path(
 
     found = [fit_discriminants(cells, c, n, folds) for c, n in zip(codes.T, n_categories, strict=True)]
     weights = np.concatenate([d.weights for d in found], axis=1) / scaler.deviation[:, None]  # (G, C)
+    biases = np.concatenate([d.bias for d in found])
     shifts = []
     if groups is not None:
         settings: dict[str, Any] = {"scale": USUAL_TEMPERATURE, "prior": PRIOR, "max_genes": MAX_GENES, "seed": seed}
         settings |= {"name": str(groups.name)}
         numbers = pd.factorize(groups, use_na_sentinel=False)[0]
         shifts = [fit_group_shift(cells, c, n, numbers, **settings) for c, n in zip(codes.T, n_categories, strict=True)]
-    return LinearFit(weights, np.concatenate([d.bias for d in found]), scaler.cap, scaler.centre, shifts)
+    return LinearFit(weights, biases, scaler.cap, scaler.centre, shifts, tuple(d.temperature for d in found))
 
 
 def fit_discriminants(
@@ -158,7 +162,7 @@ def fit_discriminants(
     weights = np.zeros((cells(fold_rows[0][:0]).shape[1], n_categories))
     weights[genes] = found.weights
     shares = np.maximum(total.counts, 0.5) / max(total.counts.sum(), 1.0)
-    return Discriminants(weights / temperature, found.bias / temperature + prior * np.log(shares))
+    return Discriminants(weights / temperature, found.bias / temperature + prior * np.log(shares), temperature)
 
 
 def _genes_of_any_fold(

@@ -14,6 +14,7 @@ from polygene_scverse.fit._category_counts import Pairs
 from polygene_scverse.fit._conformal import ConformalScores
 from polygene_scverse.fit._kinds import Kinds
 from polygene_scverse.fit._novelty import NoveltyReference
+from polygene_scverse.fit._panels import PanelAccuracy, PanelMoments
 
 LEAK_FREE: Final = "leak-free"
 ORIGINAL_MASK: Final = "original"
@@ -49,6 +50,10 @@ class FittedState:
         Mean share of a training cell's counts that each column of the data had, by name; empty if it is not known.
     kinds
         Which combinations of categories the training cells had, and their depths; None if that is not known.
+    panels
+        From what the linear path follows for data that lack some genes; None if that is not known.
+    panel_accuracy
+        For each phenotype how well held-out cells were predicted that lack some genes.
     """
 
     calibration: dict[str, Calibration] = field(default_factory=dict)
@@ -62,6 +67,8 @@ class FittedState:
     confounding: dict[str, Any] | None = None
     shares: dict[str, float] = field(default_factory=dict)
     kinds: Kinds | None = None
+    panels: PanelMoments | None = None
+    panel_accuracy: dict[str, PanelAccuracy] = field(default_factory=dict)
 
     def invalidate(
         self, category_counts: Sequence[NDArray[np.float32]], pairs: Pairs, shares: Mapping[str, float] | None = None
@@ -92,6 +99,7 @@ class FittedState:
     def from_dict(cls, plain: Mapping[str, Any]) -> FittedState:
         """Read what `to_dict` wrote, whose arrays may have become tensors or lists."""
         novelty, conformal, of_kinds = plain["novelty"], plain["conformal"].items(), plain.get("kinds")
+        panels = plain.get("panels")
         kinds: dict[str, Any] = {"codes": np.int32, "probabilities": np.float32, "groups": np.int32}
         return cls(
             calibration={name: Calibration(**entry) for name, entry in plain["calibration"].items()},
@@ -110,6 +118,8 @@ class FittedState:
             confounding=plain["confounding"],
             shares={str(name): float(share) for name, share in plain.get("shares", {}).items()},
             kinds=None if of_kinds is None else Kinds.from_dict(of_kinds),
+            panel_accuracy={name: PanelAccuracy(**entry) for name, entry in plain.get("panel_accuracy", {}).items()},
+            panels=None if panels is None else PanelMoments(**{k: np.asarray(v) for k, v in panels.items()}),
         )
 
 

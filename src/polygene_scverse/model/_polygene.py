@@ -43,6 +43,7 @@ from polygene_scverse.abilities._generate import check_size as check_entries
 from polygene_scverse.abilities._generate import draw_depths, draw_phenotypes, generate
 from polygene_scverse.abilities._joint import check_size, joint, seen_together
 from polygene_scverse.abilities._novelty import novelty
+from polygene_scverse.abilities._panel import expected_accuracy, for_panel
 from polygene_scverse.abilities._perturb import MOST_CELLS, matched_genes, mean_expression, perturb
 from polygene_scverse.abilities._predict import category_log_shares, phenotype_logits, predict
 from polygene_scverse.abilities._score_tokens import TokenCounts, count_hidden_tokens
@@ -60,6 +61,7 @@ from polygene_scverse.engine import Engine, Query, RandomHiding
 from polygene_scverse.fit import FittedState
 from polygene_scverse.fit._conformal import ConformalScores
 from polygene_scverse.fit._decision import check_balance, decide
+from polygene_scverse.fit._panels import KNOWN_SHARE
 from polygene_scverse.fit._state import ORIGINAL_MASK
 from polygene_scverse.model._saving import SavingMixin
 from polygene_scverse.model._setup import SetupMixin
@@ -75,6 +77,10 @@ from polygene_scverse.module import LossConfig, PolygeneModule
 from polygene_scverse.module._transformer import resolve_config
 
 NO_SCORES: Final = ConformalScores(np.zeros(0, dtype=np.int32), np.zeros(0, dtype=np.float32))
+
+
+LEAST_OVERLAP, ENOUGH_GENES = 0.02, 30
+"""Share of the model's genes, or number of them, that cells must have to be asked about."""
 
 
 class Polygene(SavingMixin, SetupMixin):
@@ -515,9 +521,40 @@ class Polygene(SavingMixin, SetupMixin):
         """
         names, query = self._names(phenotypes, "phenotypes"), self._query(given)
         cells = self._cells(adata, indices, query, names={"gene_symbols": gene_symbols, "gene_ids": gene_ids})
-        found = predict(Engine(self.module, batch_size), self.fitted_, cells, query, names)
+        found = predict(*self._for(cells, batch_size), cells, query, names)
         index = self._index(adata, cells)
         return {name: pd.DataFrame(p, index=index, columns=self.categories[name]) for name, p in found.items()}
+
+    def expected_accuracy(
+        self, adata: AnnData | MuData, *, gene_symbols: str | None = None, gene_ids: str | None = None
+    ) -> dict[str, float]:
+        """Accuracy to expect of the prediction of each phenotype, given the genes that some cells have.
+
+        When a training has ended, its held-out cells are predicted with fewer and fewer of their genes. How much a set
+        of genes tells is known from the training cells. So this is the accuracy on cells like those held out: give
+        `group_key` in training, if it is to hold for new donors.
+
+        Parameters
+        ----------
+        adata
+            The cells; only their genes are looked at.
+        gene_symbols, gene_ids
+            As in `predict_phenotype`.
+
+        Returns
+        -------
+        By phenotype, from 0 to 1; empty if no cells were held out, or if the model has no linear path.
+
+        Raises
+        ------
+        RuntimeError
+            If the model is not trained.
+        KeyError
+            If there is no such column of ``var``.
+        """
+        self._data(adata)
+        names = self.gene_names(adata, gene_symbols=gene_symbols, gene_ids=gene_ids).names
+        return expected_accuracy(Engine(self.module), self.fitted_, np.isin(self.genes, names))
 
     def get_latent_representation(
         self,
@@ -565,7 +602,7 @@ class Polygene(SavingMixin, SetupMixin):
         check_choice(pooling, (*POOLINGS, *self.layout.phenotype_names), "pooling")
         query = self._query(given)
         cells = self._cells(adata, indices, query, names={"gene_symbols": gene_symbols, "gene_ids": gene_ids})
-        return embed(Engine(self.module, batch_size), self.fitted_, cells, query, pooling)
+        return embed(*self._for(cells, batch_size), cells, query, pooling)
 
     def joint_phenotype(
         self,
@@ -612,7 +649,7 @@ class Polygene(SavingMixin, SetupMixin):
         data = self._data(adata)
         check_size(names, [len(self.categories[name]) for name in names], len(self._rows(data, indices)))
         cells = self._cells(data, indices, query)
-        return joint(Engine(self.module, batch_size), self.fitted_, cells, query, names)
+        return joint(*self._for(cells, batch_size), cells, query, names)
 
     def seen_together(self, phenotypes: Sequence[str]) -> NDArray[np.bool_]:
         """Which combinations of categories the training cells do not speak against.
@@ -691,7 +728,7 @@ class Polygene(SavingMixin, SetupMixin):
                 "the original. Train it with pgs.tl.train."
             )
         cells = self._cells(data, indices, names={"gene_symbols": gene_symbols, "gene_ids": gene_ids})
-        found = novelty(Engine(self.module, batch_size), self.fitted_, reference, cells, name)
+        found = novelty(*self._for(cells, batch_size), reference, cells, name)
         return pd.DataFrame(found, index=self._index(data, cells), columns=["novelty", "unsure", "unexplained"])
 
     @property
@@ -1225,7 +1262,7 @@ class Polygene(SavingMixin, SetupMixin):
             )
         groups = None if group_key is None else obs[group_key].iloc[cells.ids]
         slots = [self.layout.phenotype_names.index(name) for name in known]
-        found = phenotype_logits(Engine(self.module, batch_size), self.fitted_, cells, slots=slots)
+        found = phenotype_logits(*self._for(cells, batch_size), cells, slots=slots)
         for name, logits in zip(known, found, strict=True):
             calibrate(self.fitted_, name, logits, codes[name], groups, "given")
         return pd.DataFrame.from_dict(self.calibration_, orient="index").rename_axis("phenotype")
@@ -1337,8 +1374,28 @@ class Polygene(SavingMixin, SetupMixin):
         expression = self._query_expression(data, **(names or {}))
         shares = self.fitted_.shares
         cells = AnnDataCells.of(expression, data.obs, rows, self.layout, self._columns, edges, shares)
-        cells.warn_unmeasured(stacklevel=5)
+        measured = cells.tokenizer.measured
+        if measured.mean() < LEAST_OVERLAP and measured.sum() < ENOUGH_GENES:
+            raise ValueError(
+                f"`adata`: {measured.sum()} of the model's {len(measured)} genes are in these data, too "
+                f"few to tell anything: at least {LEAST_OVERLAP:.0%}, or {ENOUGH_GENES}, are needed. {expression.match_words} Look at "
+                "model.gene_names(adata), or train a model on the genes that there are."
+            )
+        cells.warn_unmeasured(stacklevel=5, outlook=self._outlook(measured))
         return cells
+
+    def _outlook(self, measured: NDArray[np.bool_]) -> str:
+        """What accuracy is to be expected where many genes are unmeasured; empty if that is not known."""
+        if measured.mean() >= KNOWN_SHARE:
+            return ""
+        found = expected_accuracy(Engine(self.module), self.fitted_, measured)
+        values = [f"{value:.2f} of {name}" for name, value in found.items()]
+        listed = " and ".join([", ".join(values[:-1]), values[-1]] if len(values) > 1 else values)
+        return f"an accuracy of {listed} is to be expected of cells like those held out in training." if values else ""
+
+    def _for(self, cells: AnnDataCells, batch_size: int) -> tuple[Engine, FittedState]:
+        """The network for cells with these genes, and what was fitted to it."""
+        return for_panel(Engine(self.module, batch_size), self.fitted_, cells.tokenizer.measured)
 
     def _index(self, adata: AnnData | MuData | None, cells: AnnDataCells) -> pd.Index:
         """Names of some cells."""

@@ -1,6 +1,7 @@
 """Train, predict, embed: the verbs that write into AnnData."""
 
 from polygene_scverse.tl._audit import audit
+from polygene_scverse.tl._check import check
 from polygene_scverse.tl._counterfactual import counterfactual
 from polygene_scverse.tl._embed import embed
 from polygene_scverse.tl._estimate_cost import estimate_cost
@@ -18,6 +19,7 @@ from polygene_scverse.tl._train import train
 
 __all__ = [
     "audit",
+    "check",
     "counterfactual",
     "embed",
     "estimate_cost",

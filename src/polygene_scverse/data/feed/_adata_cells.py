@@ -94,7 +94,7 @@ class AnnDataCells:
         codes = self.codes[rows].astype(np.int64)
         return CellTable(cells, codes, self.ids[rows], self.layout, self.tokenizer.measured)
 
-    def warn_unmeasured(self, stacklevel: int = 4) -> None:
+    def warn_unmeasured(self, stacklevel: int = 4, outlook: str = "") -> None:
         """Say how genes were matched, which of the model the data do not have, and what that does to total counts."""
         match = self.expression.match
         if match is not None and match.words:
@@ -106,7 +106,7 @@ class AnnDataCells:
         if absent := [gene for gene, there in zip(genes, measured, strict=True) if not there]:
             warnings.warn(
                 f"{len(absent)} of the model's {len(genes)} genes are unmeasured in these data: {shorten(absent, 5)}. "
-                "They are left out, which is not the same as not expressed; accuracy may suffer.",
+                f"They are left out, which is not the same as not expressed; {outlook or 'accuracy may suffer.'}",
                 UserWarning,
                 stacklevel=stacklevel,
             )

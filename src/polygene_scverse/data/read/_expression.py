@@ -163,6 +163,16 @@ class Expression:
         return self._kept(replace(self, var_names=found.names, match=found))
 
     @property
+    def match_words(self) -> str:
+        """What is to be said of how genes were matched; empty if nothing is."""
+        return "" if self.match is None else self.match.words
+
+    @property
+    def n_vars(self) -> int:
+        """Number of columns."""
+        return int(self.matrix.shape[1])
+
+    @property
     def n_obs(self) -> int:
         """Number of cells."""
         return int(self.matrix.shape[0])

@@ -1,0 +1,88 @@
+"""Small panels: cells that have a part of the genes, beside logistic regression refitted on these genes.
+
+    python benchmarks/panels.py                    # all three data sets
+    python benchmarks/panels.py --data kang18
+
+The model is trained once, on all genes, and asked about test donors with random panels out of the 1,000 most variable
+genes. Logistic regression, of log1p of counts per 1,000 with the true totals of cells, is refitted on each panel, or
+keeps its weights and sees zeros. It has all training cells; the model holds out a tenth of them, or of the donors.
+"""
+
+from __future__ import annotations
+
+import argparse
+import warnings
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+from _splits import DATA
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import accuracy_score, f1_score
+
+import polygene_scverse as pgs
+
+DATA_SETS = {
+    "kang18": ("kang18_pbmc_ifnb", "cluster_id", "sample_id", lambda donors: [d for d in donors if "107" in d]),
+    "OneK1K": ("onek1k_40donors", "cell_type", "indiv", lambda donors: donors[:12]),
+    "T cells": ("tcells_7donors", "ct_cov", "ind_cov", lambda donors: [d for d in donors if "143" in d or "508" in d]),
+}
+SHARES = (0.5, 0.25, 0.1, 0.05)
+MOST_TRAIN, MOST_TEST, N_GENES, N_DRAWS = 3000, 1500, 1000, 3
+
+
+def compare(name: str, max_epochs: int | None = None) -> pd.DataFrame:
+    """Scores of one data set; a row for each share of genes, means over draws of the panel."""
+    file, phenotype, group, test_donors = DATA_SETS[name]
+    adata = ad.read_h5ad(DATA / f"{file}.h5ad")
+    adata = adata[adata.obs[phenotype].notna().to_numpy()].copy()
+    donors = adata.obs[group].astype(str)
+    test = donors.isin(test_donors(sorted(donors.unique()))).to_numpy()
+    random = np.random.default_rng(0)
+    rows = [random.permutation(np.flatnonzero(side)) for side in (~test, test)]
+    train, query = (np.sort(side[:most]) for side, most in zip(rows, (MOST_TRAIN, MOST_TEST), strict=True))
+    y = adata.obs[phenotype].astype(str).to_numpy()
+    counts = adata.X.toarray().astype(np.float32)
+    x = np.log1p(counts / np.maximum(counts.sum(axis=1, keepdims=True), 1) * 1e3)
+    genes = np.argsort(-x[train].var(axis=0))[:N_GENES]
+    categories = [c for c in np.unique(y[train]) if (y[train] == c).sum() >= 30 and (y[query] == c).sum() >= 20]
+    groups = {"group_key": group} if donors.iloc[train].nunique() > 2 else {}
+    model = pgs.tl.train(adata[train].copy(), phenotypes=phenotype, verbose=False, max_epochs=max_epochs, **groups)
+    whole = LogisticRegression(C=0.05, max_iter=200).fit(x[train][:, genes], y[train])
+    found = []
+    for share in (1.0, *SHARES):
+        for draw in range(1 if share == 1.0 else N_DRAWS):
+            places = np.random.default_rng(draw).permutation(len(genes))[: int(share * len(genes))]
+            panel = genes[places]
+            zero = np.zeros((len(query), len(genes)), dtype=np.float32)
+            zero[:, places] = x[query][:, panel]
+            refit = LogisticRegression(C=0.05, max_iter=200).fit(x[train][:, panel], y[train])
+            cells = adata[query] if share == 1.0 else adata[query][:, panel]
+            cells = cells.copy()
+            tables = model.predict_phenotype(cells)
+            ours = model.decide(tables)[phenotype].astype(str).to_numpy()
+            answers = {"ours": ours, "refit": refit.predict(x[query][:, panel]), "zero-filled": whole.predict(zero)}
+            scores = {
+                f"F1, {key}": f1_score(y[query], p, labels=categories, average="macro") for key, p in answers.items()
+            }
+            accuracy = accuracy_score(y[query], ours)
+            expected = model.expected_accuracy(cells)[phenotype]
+            entry = {"data": name, "share of 1,000 genes": share, **scores}
+            found.append({**entry, "accuracy, ours": accuracy, "accuracy, expected": expected})
+    return pd.DataFrame(found).groupby(["data", "share of 1,000 genes"], sort=False).mean().reset_index()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", choices=list(DATA_SETS), nargs="*", default=list(DATA_SETS), help="data sets")
+    parser.add_argument("--max-epochs", type=int, help="length of the training, for a quick look")
+    args = parser.parse_args()
+    warnings.filterwarnings("ignore", category=UserWarning)
+    for name in args.data:
+        table = compare(name, args.max_epochs).rename(columns={"F1, ours": "**F1, ours**"})
+        print(table.round(3).to_markdown(index=False), flush=True)
+        print()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,114 @@
+"""Cells that lack some of the model's genes: the network for them, and how well it predicts them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from polygene_scverse.abilities._predict import predict
+from polygene_scverse.data.feed._source import draw_cells
+from polygene_scverse.data.feed._table import CellTable
+from polygene_scverse.engine import Engine, Query
+from polygene_scverse.fit import FittedState
+from polygene_scverse.fit._final_scores import final_scores
+from polygene_scverse.fit._linear_path import PRIOR
+from polygene_scverse.fit._panels import PanelAccuracy, PanelMoments, transformer_part
+
+SHARES: Final = (0.6, 0.4, 0.25, 0.25, 0.15, 0.15, 0.08, 0.08, 0.04, 0.04)
+"""Shares of the genes that are left in trials on held-out cells."""
+TRIAL_CELLS: Final = 1_000
+"""Held-out cells of a trial."""
+
+
+def for_panel(engine: Engine, state: FittedState, measured: NDArray[np.bool_]) -> tuple[Engine, FittedState]:
+    """The same network for cells that lack some genes; itself where all that matter are there.
+
+    The linear path is fitted to the measured genes alone. The transformer was trained with most of the genes: where
+    fewer are left it has less part in the answer, or none, nor has the temperature that was fitted to both.
+
+    Parameters
+    ----------
+    engine, state
+        The network, and what was fitted to it; neither is changed.
+    measured
+        Whether each gene is measured; shape (n_genes,).
+    """
+    panels = state.panels
+    if panels is None or measured[panels.genes].all() or not measured[panels.genes].any():
+        return engine, state
+    part = transformer_part(measured)
+    calibration = {
+        name: replace(entry, temperature=entry.temperature ** (part if entry.temperature < 1 else 1))
+        for name, entry in state.calibration.items()
+    }
+    shares = [1.0 - part * (1.0 - share) for share in state.linear_share]
+    engine = engine.with_linear_path(*panels.weights(measured, engine.module.n_categories, PRIOR))
+    return engine, replace(state, linear_share=shares, calibration=calibration)
+
+
+def fit_panel_accuracy(
+    engine: Engine, state: FittedState, held_out: CellTable, log_shares: Mapping[str, NDArray[np.float64]], seed: int
+) -> None:
+    """Try held-out cells with fewer genes, drawn at random, and note how well they are predicted.
+
+    Parameters
+    ----------
+    engine, state
+        The network, and what was fitted to it; the state is filled in place.
+    held_out
+        Held-out cells.
+    log_shares
+        Log of each category's share of the training cells.
+    seed
+        Seed of the draws.
+    """
+    if (panels := state.panels) is None:
+        return
+    some, names = draw_cells(held_out, TRIAL_CELLS, seed), list(engine.module.layout.phenotype_names)
+    n_genes, random = engine.module.layout.n_genes, np.random.default_rng(seed)
+    found: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
+    for share in (1.0, *SHARES):
+        measured = np.zeros(n_genes, dtype=bool)
+        measured[random.permutation(n_genes)[: max(int(share * n_genes), 1)]] = True
+        gone = tuple(int(gene) for gene in np.flatnonzero(~measured))
+        of_panel = for_panel(engine, state, measured)
+        tables = predict(*of_panel, some, Query(removed=gone), names)
+        of_each = _simulated(engine, panels, measured)
+        for i, (name, codes) in enumerate(zip(names, some.codes.T, strict=True)):
+            if (codes >= 0).any():
+                scores = final_scores(tables[name], codes, log_shares[name], of_panel[1].temperature(name))
+                found[name].append((float(of_each[i]), scores["accuracy"]))
+    for name, codes in zip(names, some.codes.T, strict=True):
+        if found[name]:
+            simulated, accuracy = np.array(found[name]).T
+            state.panel_accuracy[name] = PanelAccuracy.of(simulated, accuracy, int((codes >= 0).sum()))
+
+
+def expected_accuracy(engine: Engine, state: FittedState, measured: NDArray[np.bool_]) -> dict[str, float]:
+    """Accuracy to expect of each phenotype, on cells like those held out in training, with these genes.
+
+    Parameters
+    ----------
+    engine, state
+        The network, and what was fitted to it.
+    measured
+        Whether each gene is measured; shape (n_genes,).
+
+    Returns
+    -------
+    By phenotype; those without held-out cells are left out.
+    """
+    if state.panels is None or not state.panel_accuracy:
+        return {}
+    simulated = dict(zip(engine.module.layout.phenotype_names, _simulated(engine, state.panels, measured), strict=True))
+    return {name: entry.expected(simulated[name]) for name, entry in state.panel_accuracy.items()}
+
+
+def _simulated(engine: Engine, panels: PanelMoments, measured: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Accuracy of the discriminants of a panel on simulated cells; shape (n_phenotypes,)."""
+    n = engine.module.n_categories
+    return panels.simulated_accuracy(*panels.weights(measured, n, PRIOR), n)

@@ -1,0 +1,23 @@
+"""`polygene check`."""
+
+from __future__ import annotations
+
+import typer
+
+from polygene_scverse.cli._cells import find_files, read_cells
+from polygene_scverse.cli._models import read_model
+from polygene_scverse.cli._settings import CheckSettings
+
+
+def check(s: CheckSettings) -> None:
+    """Tell of each file in ten lines how it fits a model."""
+    from polygene_scverse import tl
+
+    files = find_files(s.paths, s.data)
+    model = read_model(s, files)
+    for path in files:
+        if len(files) > 1:
+            typer.echo(f"{path}:")
+        found = tl.check(read_cells(path, backed=True), model=model, gene_symbols=s.gene_symbols, gene_ids=s.gene_ids)
+        for name, words in found.items():
+            typer.echo(f"{f'{name}:':<20}{words}")

@@ -1,0 +1,231 @@
+"""Discriminants of the genes that some data have, as if they had been fitted to these genes alone.
+
+They follow from what is kept of the training cells: the mean products of pairs of genes, and the mean of each category.
+Shapes: K genes that are kept, C categories of all phenotypes, G genes of the linear path.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Self
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+from sklearn.isotonic import IsotonicRegression
+
+from polygene_scverse.fit._discriminants import ScatterSums, VarianceSums
+from polygene_scverse.fit._gene_scaler import GeneScaler, rescale
+
+MAX_GENES: Final = 2_000
+"""Genes that are kept, those that tell categories apart best; their products take 4 MB."""
+BLOCK: Final = 2_048
+SPREAD: Final = 2.0
+"""Standard deviations of simulated cells, in those of training cells: these are told apart too well."""
+KNOWN_SHARE, LEAST_SHARE = 0.7, 0.3
+"""Share of the genes down to which the transformer was trained, and from which down it has no part."""
+
+
+def transformer_part(measured: NDArray[np.bool_]) -> float:
+    """How much of its share the transformer keeps where genes are unmeasured, from 1 to 0.
+
+    Parameters
+    ----------
+    measured
+        Whether each gene of the model is measured; shape (n_genes,).
+    """
+    return float(np.clip((measured.mean() - LEAST_SHARE) / (KNOWN_SHARE - LEAST_SHARE), 0.0, 1.0))
+
+
+@dataclass(frozen=True)
+class PanelAccuracy:
+    """How well held-out cells were predicted when random genes were taken away.
+
+    Parameters
+    ----------
+    simulated
+        Accuracy that the discriminants of each of some panels have on simulated cells, ascending; shape (n_panels,).
+    accuracy
+        Accuracy of the finished model on held-out cells with these panels, not descending; shape (n_panels,).
+    n_cells
+        Held-out cells whose category is known.
+    """
+
+    simulated: list[float]
+    accuracy: list[float]
+    n_cells: int
+
+    @classmethod
+    def of(cls, simulated: NDArray[np.float64], accuracy: NDArray[np.float64], n_cells: int) -> Self:
+        """Sort the panels; a panel that tells more is not taken for worse."""
+        x = np.asarray(simulated, dtype=np.float64)
+        rising = IsotonicRegression(out_of_bounds="clip").fit(x, accuracy)
+        ascending = np.unique(x)
+        return cls(ascending.tolist(), rising.predict(ascending).tolist(), n_cells)
+
+    def expected(self, simulated: float) -> float:
+        """Accuracy to expect of a panel whose discriminants have an accuracy on simulated cells."""
+        return float(np.interp(simulated, self.simulated, self.accuracy))
+
+
+@dataclass(frozen=True)
+class PanelMoments:
+    """What is kept of the training cells.
+
+    Parameters
+    ----------
+    genes
+        Genes that are kept, ascending; shape (K,).
+    products
+        Mean over the training cells of the product of two genes, standardised: the upper triangle with the diagonal,
+        row after row; shape (K * (K + 1) / 2,).
+    deviations
+        What centred expression is divided by; shape (K,).
+    means
+        Mean of the training cells of each category; shape (C, K).
+    counts
+        Training cells of each category; shape (C,).
+    temperatures
+        What the discriminants of each phenotype are divided by; shape (n_phenotypes,).
+    """
+
+    genes: NDArray[np.int32]
+    products: NDArray[np.float16]
+    deviations: NDArray[np.float32]
+    means: NDArray[np.float32]
+    counts: NDArray[np.float32]
+    temperatures: NDArray[np.float32]
+
+    @classmethod
+    def fit(
+        cls,
+        x: sp.csr_matrix,
+        codes: NDArray[np.integer],
+        n_categories: Sequence[int],
+        measured: NDArray[np.bool_],
+        temperatures: Sequence[float],
+    ) -> Self:
+        """Those of some cells.
+
+        Parameters
+        ----------
+        x
+            log1p of counts per 10,000 of the first genes of the model; shape (n_cells, G).
+        codes
+            Category codes, -1 where unknown; shape (n_cells, n_phenotypes).
+        n_categories
+            Number of categories of each phenotype.
+        measured
+            Whether each gene is measured; shape (G,), or (n_cells, G) where cells differ in it.
+        temperatures
+            What the discriminants of each phenotype are divided by.
+        """
+        x = sp.csr_matrix((rescale(x.data), x.indices, x.indptr), shape=x.shape)
+        scaler = GeneScaler.fit(x, measured)
+        n_cells, n_genes = x.shape
+        sums = [VarianceSums(np.zeros(n_genes), np.zeros((n, n_genes)), np.zeros(n)) for n in n_categories]
+
+        def blocks() -> Any:
+            for start in range(0, n_cells, BLOCK):
+                rows = slice(start, start + BLOCK)
+                there = measured if measured.ndim == 1 else measured[rows]
+                yield codes[rows], scaler.standardise(x[rows], there)
+
+        for of_block, z in blocks():
+            for i, n in enumerate(n_categories):
+                sums[i] += VarianceSums.fit(z, of_block[:, i], n)
+        ranks = [np.argsort(np.argsort(-part.analysis_of_variance(), kind="stable")) for part in sums]
+        genes = np.sort(np.argsort(np.min(ranks, axis=0), kind="stable")[:MAX_GENES])
+        products = np.zeros((len(genes), len(genes)))
+        for _, z in blocks():
+            products += z[:, genes].T @ z[:, genes]
+        counts = np.concatenate([part.counts for part in sums])
+        totals = np.concatenate([part.sums[:, genes] for part in sums])
+        return cls(
+            genes.astype(np.int32),
+            (products[np.triu_indices(len(genes))] / max(n_cells, 1)).astype(np.float16),
+            scaler.deviation[genes].astype(np.float32),
+            (totals / np.maximum(counts, 1.0)[:, None]).astype(np.float32),
+            counts.astype(np.float32),
+            np.asarray(temperatures, dtype=np.float32),
+        )
+
+    def weights(
+        self, measured: NDArray[np.bool_], n_categories: Sequence[int], prior: float
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Weights of the measured genes and biases, as logits.
+
+        Parameters
+        ----------
+        measured
+            Whether each gene of the model is measured; shape (n_genes,).
+        n_categories
+            Number of categories of each phenotype.
+        prior
+            Power of a category's share that its logit begins with.
+
+        Returns
+        -------
+        Weights of centred expression, not divided by its deviation, (n_genes, C), and biases, (C,).
+        """
+        there = np.flatnonzero(measured[self.genes])
+        found = np.zeros((len(measured), len(self.counts)))
+        biases = np.zeros(len(self.counts))
+        part, start = self._products(there), 0
+        for n, temperature in zip(n_categories, self.temperatures.astype(np.float64), strict=True):
+            of = slice(start, start + n)
+            start += n
+            counts, means = self.counts[of].astype(np.float64), self.means[of, there].astype(np.float64)
+            scatter = ScatterSums(part * max(counts.sum(), 1.0), means * counts[:, None], counts)
+            linear = scatter.discriminants()
+            found[self.genes[there], of] = linear.weights / temperature / self.deviations[there, None]
+            shares = np.maximum(counts, 0.5) / max(counts.sum(), 1.0)
+            biases[of] = linear.bias / temperature + prior * np.log(shares)
+        return found, biases
+
+    def simulated_accuracy(
+        self,
+        weights: NDArray[np.floating],
+        bias: NDArray[np.floating],
+        n_categories: Sequence[int],
+        n_draws: int = 4_000,
+    ) -> NDArray[np.float64]:
+        """Accuracy of discriminants on cells drawn from the normal distributions of the categories; (n_phenotypes,).
+
+        It is that of the training cells, and higher than on others: it tells panels from each other.
+
+        Parameters
+        ----------
+        weights, bias
+            As `weights` returns them.
+        n_categories
+            Number of categories of each phenotype.
+        n_draws
+            Cells that are drawn for each phenotype.
+        """
+        standard = weights[self.genes] * self.deviations[:, None].astype(np.float64)  # (K, C)
+        used = np.flatnonzero(standard.any(axis=1))
+        products, found, start = self._products(used), [], 0
+        for n in n_categories:
+            of = slice(start, start + n)
+            start += n
+            random = np.random.default_rng(0)
+            counts, means = self.counts[of].astype(np.float64), self.means[of][:, used].astype(np.float64)
+            w, shares = standard[used, of], counts / max(counts.sum(), 1.0)
+            within = w.T @ products @ w - (w.T @ means.T * shares) @ (means @ w)  # (n, n)
+            values, vectors = np.linalg.eigh((within + within.T) / 2)
+            root = vectors * np.sqrt(np.maximum(values, 0.0))
+            codes = np.searchsorted(np.cumsum(shares), (np.arange(n_draws) + 0.5) / n_draws * shares.sum())
+            codes = np.minimum(codes, n - 1)
+            logits = (means @ w + bias[of])[codes] + SPREAD * random.standard_normal((n_draws, n)) @ root.T
+            found.append(float((logits.argmax(axis=1) == codes).mean()))
+        return np.array(found)
+
+    def _products(self, kept: NDArray[np.integer]) -> NDArray[np.float64]:
+        """Mean products of some of the genes that are kept, by their place among them."""
+        n = len(self.genes)
+        whole = np.zeros((n, n), dtype=np.float32)
+        whole[np.triu_indices(n)] = self.products
+        part: NDArray[np.float64] = whole[np.ix_(kept, kept)].astype(np.float64)
+        return part + part.T - np.diag(np.diag(part))

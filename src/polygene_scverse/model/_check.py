@@ -1,0 +1,104 @@
+"""How some cells fit a model: what it would read, what it would miss, how well it would do."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+
+from polygene_scverse._validate import shorten
+from polygene_scverse.data.read._expression import Expression
+from polygene_scverse.data.read._phenotypes import encode_all
+from polygene_scverse.data.read._totals import same_footing
+
+if TYPE_CHECKING:
+    from polygene_scverse.model._polygene import Polygene
+
+
+def check(
+    model: Polygene, data: AnnData, *, gene_symbols: str | None = None, gene_ids: str | None = None
+) -> dict[str, str]:
+    """Ten answers in words, by what they are about; arguments as of `tl.check`."""
+    expression = model._query_expression(data, gene_symbols, gene_ids)
+    columns = np.flatnonzero(expression.var_names.isin(model.genes))
+    found = {"cells": f"{data.n_obs:,} cells x {expression.n_vars:,} genes, expression from {expression.where}"}
+    found |= _genes(model, expression, len(columns))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what they say is asked for apart
+        try:
+            found |= _values(model, expression, columns)
+        except ValueError as error:
+            found |= {"scale": f"cannot be used: {error}", "totals": "–", "silent cells": "–"}
+    found |= _labels(model, data)
+    accuracy = model.expected_accuracy(data, gene_symbols=gene_symbols, gene_ids=gene_ids)
+    found["expected accuracy"] = (
+        ", ".join(f"{name} {value:.2f}" for name, value in accuracy.items())
+        + ", on cells like those held out in training"
+        if accuracy
+        else "not known: no cells were held out in training"
+    )
+    return found
+
+
+def _genes(model: Polygene, expression: Expression, n_matched: int) -> dict[str, str]:
+    """How genes are matched, and which are not."""
+    names, match = expression.var_names, expression.match
+    unmeasured = [gene for gene in model.genes if gene not in names]
+    extra = [str(name) for name in names.difference(model.genes)]
+    ways = (
+        "" if match is None or not match.how else f" ({', '.join(f'{n:,} by {way}' for way, n in match.how.items())})"
+    )
+    doubtful = "" if match is None or not match.ambiguous else f"; not told apart: {shorten(match.ambiguous, 3)}"
+    species = "" if match is None or not match.of_species else f"; {match.of_species}"
+    matched = f"{n_matched:,} of the model's {len(model.genes):,} genes{ways}{doubtful}{species}"
+    return {
+        "genes matched": matched,
+        "unmeasured": f"{len(unmeasured):,} genes of the model{_examples(unmeasured)}",
+        "extra": f"{len(extra):,} genes that the model does not use{_examples(extra)}",
+    }
+
+
+def _values(model: Polygene, expression: Expression, columns: np.ndarray) -> dict[str, str]:
+    """Scale, totals, and cells that say nothing."""
+    scale, footing = expression.scale, expression.footing
+    if shares := model.fitted_.shares:
+        footing = same_footing(expression.sample, expression.var_names, scale, footing, shares)
+    words = "of the same genes as in training"
+    if not shares:
+        words = "of all genes here: what those of training were is not known"
+    elif footing is not None and footing.words:
+        words = footing.words
+    silent = 0
+    for block in expression.blocks(np.arange(expression.n_obs)):
+        silent += int((np.diff(block[:, columns].indptr) == 0).sum())
+    return {
+        "scale": str(scale),
+        "totals": words,
+        "silent cells": f"{silent:,} cells express no gene of the model",
+    }
+
+
+def _labels(model: Polygene, data: AnnData) -> dict[str, str]:
+    """Which phenotypes are recorded, and which of their labels the model does not know."""
+    there = {name: column for name, column in model.columns.items() if column in data.obs}
+    known = {column: model.categories[name] for name, column in there.items()}
+    codes, unseen = encode_all(data.obs, known, model._missing)
+    counts = dict(zip(there, (codes >= 0).sum(axis=0), strict=True))
+    recorded = [
+        f"{name} (known in {counts[name]:,} cells)" if name in there else f"{name} (not recorded)"
+        for name in model.categories
+    ]
+    strange = [f"{name}: {shorten(labels, 4)}" for name, labels in unseen.items()]
+    return {"phenotypes": ", ".join(recorded), "unknown categories": "; ".join(strange) or "none"}
+
+
+def _examples(names: list[str]) -> str:
+    return f": {shorten(names, 4)}" if names else ""
+
+
+def as_table(found: dict[str, str]) -> pd.Series:
+    """The answers as a column."""
+    return pd.Series(found, name="check", dtype=object)

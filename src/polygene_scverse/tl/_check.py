@@ -1,0 +1,56 @@
+"""How some cells fit a model, before anything is predicted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+from anndata import AnnData
+from mudata import MuData
+
+from polygene_scverse.model import Polygene
+from polygene_scverse.model._check import as_table
+from polygene_scverse.model._check import check as check_cells
+from polygene_scverse.tl._models import anndata_of, find
+
+
+def check(
+    adata: AnnData | MuData,
+    *,
+    model: Polygene | str | Path | None = None,
+    gene_symbols: str | None = None,
+    gene_ids: str | None = None,
+    mod: str = "rna",
+) -> pd.Series:
+    """Tell how some cells fit a model: genes, scale, labels, and the accuracy to expect.
+
+    Parameters
+    ----------
+    adata
+        The cells; nothing is written.
+    model
+        A model, or the folder it was saved to. By default the one last trained on `adata`.
+    gene_symbols, gene_ids
+        Columns of ``var`` with symbols or ids of the genes, which go before ``var_names``.
+    mod
+        Modality to read, for MuData.
+
+    Returns
+    -------
+    Ten answers in words, by name: ``cells``, ``genes matched`` (and how), ``unmeasured``, ``extra``, ``scale``,
+    ``totals``, ``silent cells``, ``phenotypes``, ``unknown categories``, ``expected accuracy``.
+
+    Raises
+    ------
+    ValueError
+        If no model is found. Data that the model cannot read are no error: the answer says so.
+    KeyError
+        If there is no such column of ``var``, or no such modality.
+
+    Examples
+    --------
+    >>> print(pgs.tl.check(adata, model="my_model").to_string())
+    """
+    return as_table(
+        check_cells(find(adata, model), anndata_of(adata, mod), gene_symbols=gene_symbols, gene_ids=gene_ids)
+    )

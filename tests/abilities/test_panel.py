@@ -1,0 +1,78 @@
+"""Cells with a part of the genes: as good as a model of these genes, and it is said how good."""
+
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import polygene_scverse as pgs
+from polygene_scverse.abilities._panel import for_panel
+from polygene_scverse.engine import Engine
+
+
+@pytest.fixture(scope="module")
+def cells(_simulated):
+    return _simulated.copy()
+
+
+@pytest.fixture(scope="module")
+def model(cells, small):
+    return pgs.tl.train(cells.copy(), phenotypes=["cell_type", "sex"], **small)
+
+
+def unmeasured_words(model, cells):
+    """What is said of unmeasured genes when cells are predicted."""
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        model.predict_phenotype(cells)
+    (words,) = [str(w.message) for w in said if "unmeasured" in str(w.message)]
+    return words
+
+
+def test_the_model_itself_is_not_changed(model, cells):
+    before = model.predict_phenotype(cells)["cell_type"]
+    weights, shares = model.module.linear.weights.clone(), list(model.fitted_.linear_share)
+    words = unmeasured_words(model, cells[:, :20].copy())
+    expected = model.expected_accuracy(cells[:, :20].copy())
+    assert (
+        f"accuracy of {expected['cell_type']:.2f} of cell_type and {expected['sex']:.2f} of sex is to be expected"
+        in words
+    )
+    assert (model.module.linear.weights == weights).all()
+    assert model.fitted_.linear_share == shares
+    pd.testing.assert_frame_equal(model.predict_phenotype(cells)["cell_type"], before)
+
+
+def test_all_genes_ask_the_model_itself(model):
+    engine = Engine(model.module)
+    assert for_panel(engine, model.fitted_, np.ones(model.layout.n_genes, dtype=bool)) == (engine, model.fitted_)
+
+
+def test_few_genes_ask_the_linear_path_of_these_alone(model):
+    measured = np.arange(model.layout.n_genes) % 5 == 0
+    engine, state = for_panel(Engine(model.module), model.fitted_, measured)
+    assert state.linear_share == [1.0, 1.0]
+    assert state.temperature("cell_type") == 1.0
+    weights = engine.module.linear.weights.numpy()
+    assert not weights[~measured].any()
+    assert weights[measured].any()
+    assert engine.module.encoder is model.module.encoder
+
+
+def test_accuracy_to_expect(model, cells):
+    few = [f"gene{i}" for i in range(0, cells.n_vars, 12)]
+    found = [model.expected_accuracy(cells[:, genes].copy()) for genes in (few, list(cells.var_names))]
+    for name in ("cell_type", "sex"):
+        assert 0 <= found[0][name] <= found[1][name] <= 1
+    assert found[0]["cell_type"] < found[1]["cell_type"]
+
+
+def test_too_few_genes_are_an_error(model, small):
+    cells = pgs.datasets.simulate(150, 120)
+    trained = pgs.tl.train(cells, phenotypes=["cell_type"], **small)
+    for genes in ([0], [0, 1]):
+        words = rf"`adata`: {len(genes)} of the model's 120 genes.*at least 2%, or 30, are needed.*model\.gene_names\(adata\)"
+        with pytest.raises(ValueError, match=words):
+            trained.predict_phenotype(cells[:, genes].copy())
+    assert "117 of the model's 120 genes are unmeasured" in unmeasured_words(trained, cells[:, :3].copy())

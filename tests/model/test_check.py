@@ -1,0 +1,71 @@
+"""Ten answers, each held against what was done to the cells."""
+
+import numpy as np
+import pytest
+import scanpy as sc
+
+import polygene_scverse as pgs
+from polygene_scverse.data.read._gene_names import gene_table
+
+TEN = ["cells", "genes matched", "unmeasured", "extra", "scale", "totals", "silent cells", "phenotypes"]
+TEN += ["unknown categories", "expected accuracy"]
+
+
+@pytest.fixture(scope="module")
+def named(_simulated):
+    adata = _simulated.copy()
+    symbols = [symbol for symbol, ids in gene_table()["human"].items() if len(ids) == 1]
+    adata.var_names = symbols[: adata.n_vars]
+    return adata
+
+
+@pytest.fixture(scope="module")
+def model(named, small):
+    return pgs.tl.train(named.copy(), phenotypes=["cell_type", "sex"], n_genes=40, **small)
+
+
+def test_ten_answers(model, named):
+    query = named[:50, ::-1].copy()
+    before = query.copy()
+    found = pgs.tl.check(query, model=model)
+    assert list(found.index) == TEN
+    assert found["genes matched"] == f"40 of the model's 40 genes ({query.n_vars:,} by name)"
+    assert found["unmeasured"] == "0 genes of the model"
+    assert found["extra"].startswith(f"{query.n_vars - 40:,} genes that the model does not use: ")
+    assert "counts" in found["scale"]
+    known = query.obs["sex"].notna().sum()
+    assert f"sex (known in {known:,} cells)" in found["phenotypes"]
+    assert found["unknown categories"] == "none"
+    assert found["expected accuracy"].startswith("cell_type ")
+    np.testing.assert_array_equal(query.X.toarray(), before.X.toarray())
+    assert list(query.obs) == list(before.obs)
+    assert query.uns == before.uns
+
+
+def test_what_is_wrong_is_said(model, named):
+    query = named[:50, named.var_names.isin(model.genes[:30])].copy()
+    ids = [f"{gene_table()['human'][name][0]}.2" for name in query.var_names]
+    query.X = query.X.multiply(np.arange(50)[:, None] != 7).tocsr()
+    query.var_names = ids
+    query.obs["cell_type"] = "hitherto unknown"
+    del query.obs["sex"]
+    found = pgs.tl.check(query, model=model)
+    assert found["genes matched"] == "30 of the model's 40 genes (30 by Ensembl id and symbol)"
+    assert found["unmeasured"].startswith("10 genes of the model: ")
+    assert "cell_type (known in 0 cells), sex (not recorded)" in found["phenotypes"]
+    assert found["unknown categories"] == "cell_type: ['hitherto unknown']"
+    silent = (query.X.toarray().sum(axis=1) == 0).sum()
+    assert found["silent cells"] == f"{silent:,} cells express no gene of the model"
+    assert silent >= 1
+    assert "% of the counts in training" in found["totals"]
+
+
+def test_data_that_cannot_be_read_are_told_apart(model, named):
+    query = named[:50].copy()
+    sc.pp.normalize_total(query, target_sum=1e4)
+    sc.pp.log1p(query)
+    query.X = query.X.toarray() - 1.0
+    found = pgs.tl.check(query, model=model)
+    assert list(found.index) == TEN
+    assert found["scale"].startswith("cannot be used: ")
+    assert "negative" in found["scale"]
