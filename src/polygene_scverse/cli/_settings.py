@@ -89,8 +89,8 @@ class PredictSettings(ModelSettings):
 class CheckSettings(ModelSettings):
     """Tell in ten lines how cells fit a model: genes, scale, labels, expected accuracy."""
 
-    gene_symbols: Annotated[str | None, option("Column of var with symbols of the genes.", "--gene-symbols")] = None
-    gene_ids: Annotated[str | None, option("Column of var with ids of the genes.", "--gene-ids")] = None
+    gene_symbols: str | None = option("Column of var with symbols of the genes.")
+    gene_ids: str | None = option("Column of var with ids of the genes.")
 
 
 @dataclass(frozen=True)

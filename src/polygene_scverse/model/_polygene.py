@@ -1378,8 +1378,8 @@ class Polygene(SavingMixin, SetupMixin):
         if measured.mean() < LEAST_OVERLAP and measured.sum() < ENOUGH_GENES:
             raise ValueError(
                 f"`adata`: {measured.sum()} of the model's {len(measured)} genes are in these data, too "
-                f"few to tell anything: at least {LEAST_OVERLAP:.0%}, or {ENOUGH_GENES}, are needed. {expression.match_words} Look at "
-                "model.gene_names(adata), or train a model on the genes that there are."
+                f"few to tell anything: at least {LEAST_OVERLAP:.0%}, or {ENOUGH_GENES}, are needed. "
+                f"{expression.match_words} Look at model.gene_names(adata), or train on the genes that there are."
             )
         cells.warn_unmeasured(stacklevel=5, outlook=self._outlook(measured))
         return cells
