@@ -122,7 +122,8 @@ def fit_path(
     engine: Engine, state: FittedState, train: CellSource, seed: int, groups: pd.Series | None = None
 ) -> list[GroupShift | None]:
     """Fit the linear path to the training cells, or to a draw of them, and what new groups cost in each phenotype."""
-    module, nothing = engine.module, [None] * engine.module.layout.n_phenotypes
+    module = engine.module
+    nothing: list[GroupShift | None] = [None] * module.layout.n_phenotypes
     if module.linear is None:
         return nothing
     table = draw_cells(train, MAX_CELLS, seed)

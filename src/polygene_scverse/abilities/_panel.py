@@ -42,7 +42,8 @@ def for_panel(engine: Engine, state: FittedState, measured: NDArray[np.bool_]) -
         return engine, state
     part = transformer_part(measured)
     calibration = {
-        name: replace(entry, temperature=entry.temperature**part) for name, entry in state.calibration.items()
+        name: replace(entry, temperature=entry.temperature ** (part if entry.temperature < 1 else 1))
+        for name, entry in state.calibration.items()
     }
     shares = [1.0 - part * (1.0 - share) for share in state.linear_share]
     engine = engine.with_linear_path(*panels.weights(measured, engine.module.n_categories, PRIOR))
@@ -79,7 +80,7 @@ def fit_panel_accuracy(
         of_each = _simulated(engine, panels, measured)
         for i, (name, codes) in enumerate(zip(names, some.codes.T, strict=True)):
             if (codes >= 0).any():
-                scores = final_scores(tables[name], codes, log_shares[name])
+                scores = final_scores(tables[name], codes, log_shares[name], of_panel[1].temperature(name))
                 found[name].append((float(of_each[i]), scores["accuracy"]))
     for name, codes in zip(names, some.codes.T, strict=True):
         if found[name]:

@@ -108,14 +108,14 @@ def fit_linear_path(
 
     found = [fit_discriminants(cells, c, n, folds) for c, n in zip(codes.T, n_categories, strict=True)]
     weights = np.concatenate([d.weights for d in found], axis=1) / scaler.deviation[:, None]  # (G, C)
+    biases = np.concatenate([d.bias for d in found])
     shifts = []
     if groups is not None:
         settings: dict[str, Any] = {"scale": USUAL_TEMPERATURE, "prior": PRIOR, "max_genes": MAX_GENES, "seed": seed}
         settings |= {"name": str(groups.name)}
         numbers = pd.factorize(groups, use_na_sentinel=False)[0]
         shifts = [fit_group_shift(cells, c, n, numbers, **settings) for c, n in zip(codes.T, n_categories, strict=True)]
-    biases, temperatures = np.concatenate([d.bias for d in found]), tuple(d.temperature for d in found)
-    return LinearFit(weights, biases, scaler.cap, scaler.centre, shifts, temperatures)
+    return LinearFit(weights, biases, scaler.cap, scaler.centre, shifts, tuple(d.temperature for d in found))
 
 
 def fit_discriminants(
