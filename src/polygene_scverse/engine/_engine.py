@@ -69,28 +69,6 @@ class Engine:
         module._modules = {**self.module._modules, "linear": other}
         return replace(self, module=module)
 
-    def with_linear_path(self, weights: NDArray[np.floating], bias: NDArray[np.floating]) -> Engine:
-        """The same network with another linear path; all other weights are shared, and neither is changed.
-
-        Parameters
-        ----------
-        weights, bias
-            As of `LinearPath.load`; where expression is cut off stays as it is.
-
-        Raises
-        ------
-        ValueError
-            If the network has no linear path.
-        """
-        own = self.module.linear
-        if own is None:
-            raise ValueError("`linear_path`: the module was made without one.")
-        other = copy.deepcopy(own)
-        other.load(weights, bias, own.cap.numpy(force=True), own.centre.numpy(force=True))
-        module = copy.copy(self.module)
-        module._modules = {**self.module._modules, "linear": other}
-        return replace(self, module=module)
-
     def run(
         self,
         source: CellSource,
