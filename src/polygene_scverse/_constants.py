@@ -39,6 +39,9 @@ IMPUTED: Final = "imputed"
 GENE_INTERACTIONS: Final = "gene_interactions"
 """Entry of ``uns["polygene"]`` that says what the contextual states of genes are of."""
 
+RANK_GENES: Final = "polygene_rank_genes"
+"""Entry of ``uns`` that holds which genes carry each category, in the form of scanpy's ``rank_genes_groups``."""
+
 UNKNOWN: Final = -1
 """Code of a phenotype value that is missing."""
 

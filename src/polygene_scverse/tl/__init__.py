@@ -14,6 +14,7 @@ from polygene_scverse.tl._joint_phenotype import joint_phenotype
 from polygene_scverse.tl._novelty import novelty
 from polygene_scverse.tl._perturb import perturb
 from polygene_scverse.tl._predict_phenotype import predict_phenotype
+from polygene_scverse.tl._rank_genes import rank_genes
 from polygene_scverse.tl._score_tokens import score_tokens
 from polygene_scverse.tl._train import train
 
@@ -32,6 +33,7 @@ __all__ = [
     "novelty",
     "perturb",
     "predict_phenotype",
+    "rank_genes",
     "score_tokens",
     "train",
 ]
