@@ -32,7 +32,7 @@ from polygene_scverse.engine import Engine, Query
 from polygene_scverse.model import Polygene
 
 RESULTS = Path(__file__).parent / "results"
-N_TOP, N_VARIABLE, N_DELETED = 20, 1000, 100
+N_TOP, N_VARIABLE = 20, 1000
 MOST_TRAIN, MOST_TEST = 3000, 1500
 DATA_SETS = {
     "kang18": ("kang18_pbmc_ifnb.h5ad", "cluster_id", "sample_id"),
@@ -95,7 +95,9 @@ def top(scores: np.ndarray) -> set[int]:
     return set(np.argsort(-scores)[:N_TOP].tolist())
 
 
-def rank_rows(name: str, folder: Path | None, choose: bool, epochs: int | None) -> list[dict]:
+def rank_rows(
+    name: str, folder: Path | None, choose: bool, epochs: int | None, n_cells: int, n_deleted: int
+) -> list[dict]:
     """Agreement with held-out markers, and deletion."""
     train, test = cells_of(name, choose)
     phenotype = DATA_SETS[name][1]
@@ -105,7 +107,7 @@ def rank_rows(name: str, folder: Path | None, choose: bool, epochs: int | None) 
     y, yt = (x.obs[phenotype].astype(str).to_numpy() for x in (train, test))
     kept = [c for c in sorted(set(y)) if (y == c).sum() >= 30 and (yt == c).sum() >= N_TOP]
     regression = LogisticRegression(C=0.05, max_iter=200).fit(a[:, genes], y)
-    pgs.tl.rank_genes(train, phenotype, model=model)
+    pgs.tl.rank_genes(train, phenotype, n_cells=n_cells, model=model)
     table = train.uns["polygene_rank_genes"]
     at = pd.Index(train.var_names[genes])
     rows: dict[str, list[float]] = {}
@@ -125,7 +127,7 @@ def rank_rows(name: str, folder: Path | None, choose: bool, epochs: int | None) 
         for method, values in found.items():
             rows.setdefault(method, []).append(len(top(values) & truth) / N_TOP)
     agreement = [{"data": name, "method": m, "top 20 in common": float(np.mean(v))} for m, v in rows.items()]
-    return merge(agreement, deletion_rows(name, model, regression, test, genes))
+    return merge(agreement, deletion_rows(name, model, regression, test[:n_deleted].copy(), genes))
 
 
 def deletion_rows(
@@ -133,7 +135,7 @@ def deletion_rows(
 ) -> list[dict]:
     """Mean probability of the predicted category with and without the genes that speak most for it."""
     phenotype = DATA_SETS[name][1]
-    part = test[:N_DELETED].copy()
+    part = test
     rng, x = np.random.default_rng(0), log_counts(part, 1e3)[:, genes]
     before = regression.predict_proba(x)
     guess, cells = before.argmax(1), np.arange(len(x))
@@ -205,10 +207,12 @@ def main() -> None:
     parser.add_argument("--choose", action="store_true", help="within the training donors, short trainings")
     parser.add_argument("--max-epochs", type=int, help="passes over the cells; the default of the training by default")
     parser.add_argument("--models", type=Path, help="folder where models are kept between runs")
+    parser.add_argument("--n-cells", type=int, default=20, help="of `tl.rank_genes`")
+    parser.add_argument("--n-deleted", type=int, default=50, help="held-out cells in which genes are deleted")
     parser.add_argument("--write", action="store_true", help="write the tables to results/")
     arguments = parser.parse_args()
     warnings.filterwarnings("ignore")
-    settings = (arguments.models, arguments.choose, arguments.max_epochs)
+    settings = (arguments.models, arguments.choose, arguments.max_epochs, arguments.n_cells, arguments.n_deleted)
     rows = [row for name in arguments.data for row in rank_rows(name, *settings)]
     columns = ["data", "method", "top 20 in common", "probability", "20 genes deleted", "20 random genes deleted"]
     command = " ".join(["python benchmarks/genes_in_context.py", *sys.argv[1:]])

@@ -39,7 +39,7 @@ from polygene_scverse.abilities._embed import POOLINGS, embed
 from polygene_scverse.abilities._expected_expression import check_size as check_values
 from polygene_scverse.abilities._expected_expression import expected_expression
 from polygene_scverse.abilities._gene_contributions import GeneContributions, draw, gene_contributions
-from polygene_scverse.abilities._gene_states import GeneStates, find_contexts, gene_states
+from polygene_scverse.abilities._gene_states import GeneStates, find_contexts, find_pairs, gene_states
 from polygene_scverse.abilities._generate import check_size as check_entries
 from polygene_scverse.abilities._generate import draw_depths, draw_phenotypes, generate
 from polygene_scverse.abilities._joint import check_size, joint, seen_together
@@ -743,6 +743,7 @@ class Polygene(SavingMixin, SetupMixin):
         adata: AnnData | MuData | None = None,
         *,
         groupby: str | None = None,
+        group_key: str | None = None,
         indices: Sequence[int] | None = None,
         given: str | Sequence[str] | None = None,
         batch_size: int = 64,
@@ -758,6 +759,9 @@ class Polygene(SavingMixin, SetupMixin):
         groupby
             Obs column whose levels are the contexts; cells without a value are left out. By default all cells are one
             context, called ``"all"``.
+        group_key
+            Obs column of groups (donors, samples) within which states are averaged as well: the result has an entry for
+            each pair of context and group that occurs. By default cells of a context are averaged whatever their group.
         indices
             Row numbers; all by default.
         given
@@ -772,16 +776,21 @@ class Polygene(SavingMixin, SetupMixin):
         Raises
         ------
         ValueError
-            If `groupby` has no value or too many, if a phenotype is not the model's, if no gene matches, or if
-            expression has the wrong scale.
+            If `groupby` has no value or too many, if the states would take more than 4 GB, if a phenotype is not the
+            model's, if no gene matches, or if expression has the wrong scale.
         KeyError
-            If `groupby` or a phenotype that is `given` is not an obs column.
+            If `groupby`, `group_key` or a phenotype that is `given` is not an obs column.
         """
         data, query = self._data(adata), self._query(given)
         rows = self._rows(data, indices)
-        contexts, codes = find_contexts(self._anndata(data), groupby, rows)
+        groups = None
+        if group_key is None:
+            contexts, codes = find_contexts(self._anndata(data), groupby, rows)
+        else:
+            contexts, groups, codes = find_pairs(self._anndata(data), groupby, group_key, rows)
         cells = self._cells(data, rows[codes >= 0], query)
-        return gene_states(Engine(self.module, batch_size), cells, query, contexts, codes[codes >= 0])
+        found = gene_states(Engine(self.module, batch_size), cells, query, contexts, codes[codes >= 0])
+        return replace(found, groups=groups)
 
     def gene_contributions(
         self,
@@ -789,7 +798,7 @@ class Polygene(SavingMixin, SetupMixin):
         *,
         phenotype: str,
         groupby: str,
-        n_cells: int = 50,
+        n_cells: int = 20,
         seed: int = 0,
         batch_size: int = 64,
     ) -> GeneContributions:
@@ -825,7 +834,7 @@ class Polygene(SavingMixin, SetupMixin):
         """
         check_choice(phenotype, self.layout.phenotype_names, "phenotype")
         if n_cells < 1:
-            raise ValueError(f"`n_cells`: found {n_cells}, but at least one cell of each category is needed. Pass 50.")
+            raise ValueError(f"`n_cells`: found {n_cells}, but at least one cell of each category is needed. Pass 20.")
         data = self._data(adata)
         obs, known = self._anndata(data).obs, self.categories[phenotype]
         check_columns([groupby], obs, "groupby", candidates)

@@ -7,6 +7,7 @@ from polygene_scverse.tl._embed import embed
 from polygene_scverse.tl._estimate_cost import estimate_cost
 from polygene_scverse.tl._evaluate import evaluate
 from polygene_scverse.tl._fill_phenotype import fill_phenotype
+from polygene_scverse.tl._gene_embeddings import gene_embeddings
 from polygene_scverse.tl._gene_interactions import gene_interactions
 from polygene_scverse.tl._generate import generate
 from polygene_scverse.tl._impute import impute
@@ -26,6 +27,7 @@ __all__ = [
     "estimate_cost",
     "evaluate",
     "fill_phenotype",
+    "gene_embeddings",
     "gene_interactions",
     "generate",
     "impute",

@@ -24,7 +24,7 @@ def rank_genes(
     *,
     groupby: str | None = None,
     n_genes: int | None = None,
-    n_cells: int = 50,
+    n_cells: int = 20,
     key_added: str = RANK_GENES,
     model: Polygene | str | Path | None = None,
     mod: str = "rna",
