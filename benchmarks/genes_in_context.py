@@ -1,13 +1,12 @@
-"""Genes in context: which genes carry a phenotype, and which are seen differently from context to context.
+"""Genes in context: which genes carry a category, beside simple baselines.
 
-    python benchmarks/genes_in_context.py --write                        # every table; trains three models
+    python benchmarks/genes_in_context.py --write                        # trains three models
     python benchmarks/genes_in_context.py --choose --max-epochs 2        # within the training donors
 
 *rank*: the 20 highest genes of each category by `tl.rank_genes` in the training cells, of the 1,000 most variable ones,
 and how many of them are among the 20 highest Wilcoxon genes of held-out donors; beside it the coefficients of logistic
 regression (times standard deviations), and Wilcoxon itself in the training donors. *deletion*: mean probability of the
 predicted category of held-out cells before and after the 20 expressed genes that speak most for it are set to 0.
-*polyfunctionality*: simulated cells with planted genes, see `planted`.
 """
 
 from __future__ import annotations
@@ -207,7 +206,7 @@ def main() -> None:
     parser.add_argument("--choose", action="store_true", help="within the training donors, short trainings")
     parser.add_argument("--max-epochs", type=int, help="passes over the cells; the default of the training by default")
     parser.add_argument("--models", type=Path, help="folder where models are kept between runs")
-    parser.add_argument("--n-cells", type=int, default=20, help="of `tl.rank_genes`")
+    parser.add_argument("--n-cells", type=int, default=10, help="of `tl.rank_genes`")
     parser.add_argument("--n-deleted", type=int, default=50, help="held-out cells in which genes are deleted")
     parser.add_argument("--write", action="store_true", help="write the tables to results/")
     arguments = parser.parse_args()
@@ -215,7 +214,8 @@ def main() -> None:
     settings = (arguments.models, arguments.choose, arguments.max_epochs, arguments.n_cells, arguments.n_deleted)
     rows = [row for name in arguments.data for row in rank_rows(name, *settings)]
     columns = ["data", "method", "top 20 in common", "probability", "20 genes deleted", "20 random genes deleted"]
-    command = " ".join(["python benchmarks/genes_in_context.py", *sys.argv[1:]])
+    words = [word for word in sys.argv[1:] if word not in ("--models", str(arguments.models))]
+    command = " ".join(["python benchmarks/genes_in_context.py", *words])
     where = RESULTS / "genes_in_context.md" if arguments.write else None
     report("Which genes carry a category", columns, rows, command, where)
 

@@ -4,6 +4,7 @@ import pytest
 import scanpy as sc
 
 import polygene_scverse as pgs
+from polygene_scverse.tl._models import genes_in_var
 
 KEY = "polygene_rank_genes"
 
@@ -81,7 +82,7 @@ def test_predicted_categories_stand_in_for_recorded_ones(trained):
 def test_other_results_are_not_written_over(trained):
     cells, _ = trained
     cells.uns["rank_genes_groups"] = before = {"params": {"method": "wilcoxon"}}
-    with pytest.raises(ValueError, match=r"`key_added`: adata.uns\['rank_genes_groups'\] holds something"):
+    with pytest.raises(ValueError, match=r"`key_added`: adata.uns\['rank_genes_groups'\] holds what pgs"):
         pgs.tl.rank_genes(cells, key_added="rank_genes_groups")
     assert cells.uns["rank_genes_groups"] is before
 
@@ -93,3 +94,16 @@ def test_names_that_files_cannot_hold_and_numbers_below_one_are_refused(trained)
     with pytest.raises(ValueError, match="`n_genes`: found 0"):
         pgs.tl.rank_genes(cells, n_genes=0)
     assert KEY not in cells.uns
+
+
+def test_genes_have_the_names_of_the_data(trained):
+    """Columns in another order, one that the model does not have, and names of which the model knows another form."""
+    cells, model = trained
+    pgs.tl.rank_genes(cells, n_cells=2)
+    other = cells[:, ::-1].copy()
+    pgs.tl.rank_genes(other, n_cells=2, model=model)
+    before, after = (sc.get.rank_genes_groups_df(x, "B cell", key=KEY).set_index("names") for x in (cells, other))
+    np.testing.assert_allclose(after.loc[before.index, "scores"], before["scores"], atol=1e-5)
+    there, names = genes_in_var(other[:, ["gene9", "gene2", "gene5"]].copy(), model, ["gene5", "gene0", "gene9"])
+    assert there.tolist() == [0, 2]
+    assert list(names) == ["gene5", "gene9"]

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from polygene_scverse._constants import LINEAR_SUM, TARGET_SUM
+from polygene_scverse._layout import PAD
 from polygene_scverse.abilities._predict import category_log_shares, linear_share
 from polygene_scverse.data.feed._source import CellSource
 from polygene_scverse.engine import Batch, Engine, Query
@@ -121,7 +122,9 @@ def linear_weights(engine: Engine, slot: int) -> NDArray[np.float64]:
     module = engine.module
     if module.linear is None:
         raise ValueError("`linear_path`: the module was made without one.")
-    found: NDArray[np.float64] = module.linear.weights.split(module.n_categories, 1)[slot].double().cpu().numpy()
+    found: NDArray[np.float64] = (
+        torch.split(module.linear.weights, module.n_categories, dim=1)[slot].double().cpu().numpy()
+    )
     return found
 
 
@@ -142,10 +145,10 @@ def occlude(engine: Engine, batch: Batch, slot: int) -> Tensor:
         n = int(mask.sum())  # padding comes last
         kept = torch.ones(n - s + 1, n, dtype=torch.bool)  # the last copy is the cell itself
         kept[torch.arange(n - s), torch.arange(s, n)] = False
-        parts = [
-            module.transformer_logits(tokens[:n].expand(len(part), n), positions[:n].expand(len(part), n), part)[slot]
-            for part in kept.split(COPIES)
-        ]
+        parts = []
+        for part in torch.split(kept, COPIES):
+            words = torch.where(part, tokens[:n], PAD)  # what is taken away is padding, as the first block expects
+            parts.append(module.transformer_logits(words, torch.where(part, positions[:n], 0), part)[slot])
         logits = torch.cat(parts).double().cpu()  # (V + 1, C)
         of_cell[: n - s] = logits[-1] - logits[:-1]
     return found

@@ -798,7 +798,7 @@ class Polygene(SavingMixin, SetupMixin):
         *,
         phenotype: str,
         groupby: str,
-        n_cells: int = 20,
+        n_cells: int = 10,
         seed: int = 0,
         batch_size: int = 64,
     ) -> GeneContributions:
@@ -834,7 +834,7 @@ class Polygene(SavingMixin, SetupMixin):
         """
         check_choice(phenotype, self.layout.phenotype_names, "phenotype")
         if n_cells < 1:
-            raise ValueError(f"`n_cells`: found {n_cells}, but at least one cell of each category is needed. Pass 20.")
+            raise ValueError(f"`n_cells`: found {n_cells}, but at least one cell of each category is needed. Pass 10.")
         data = self._data(adata)
         obs, known = self._anndata(data).obs, self.categories[phenotype]
         check_columns([groupby], obs, "groupby", candidates)

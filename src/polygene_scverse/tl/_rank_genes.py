@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from polygene_scverse._constants import PACKAGE, RANK_GENES, prediction_key
 from polygene_scverse._validate import check_plain_name, shorten
 from polygene_scverse.model import GeneContributions, Polygene
-from polygene_scverse.tl._models import anndata_of, find
+from polygene_scverse.tl._models import anndata_of, find, genes_in_var
 
 
 def rank_genes(
@@ -24,7 +24,7 @@ def rank_genes(
     *,
     groupby: str | None = None,
     n_genes: int | None = None,
-    n_cells: int = 20,
+    n_cells: int = 10,
     key_added: str = RANK_GENES,
     model: Polygene | str | Path | None = None,
     mod: str = "rna",
@@ -101,7 +101,10 @@ def rank_genes(
         data, phenotype=name, groupby=column, n_cells=n_cells, seed=seed, batch_size=batch_size
     )
     params = {"groupby": column, "reference": "rest", "method": PACKAGE, "use_raw": False, "phenotype": name}
-    data.uns[key_added] = {"params": params | {"n_cells": n_cells}, **_tables(found, data.var_names, n_genes)}
+    data.uns[key_added] = {
+        "params": params | {"n_cells": n_cells},
+        **_tables(found, *genes_in_var(data, trained, found.genes), n_genes),
+    }
 
 
 def _groupby(data: AnnData, trained: Polygene, name: str) -> str:
@@ -127,19 +130,31 @@ def _check_entry(data: AnnData, key: str) -> None:
         )
 
 
-def _tables(found: GeneContributions, var_names: pd.Index, n_genes: int | None) -> dict[str, NDArray[Any]]:
-    """Genes of each category from the highest score to the lowest, as arrays with a field for each category."""
-    there = np.flatnonzero(pd.Index(found.genes).isin(var_names))
+def _tables(
+    found: GeneContributions, there: NDArray[np.int64], names: pd.Index, n_genes: int | None
+) -> dict[str, NDArray[Any]]:
+    """Genes of each category from the highest score to the lowest, as arrays with a field for each category.
+
+    Parameters
+    ----------
+    found
+        The scores.
+    there, names
+        As `genes_in_var` returns them.
+    n_genes
+        How many are kept.
+    """
     if not len(there):
         raise ValueError(
             f"`adata`: the genes that were read, {shorten(found.genes, 3)}, are in adata.raw but not in "
             "adata.var_names. Pass adata.raw.to_adata()."
         )
-    orders = [there[np.argsort(-scores[there], kind="stable")][:n_genes] for scores in found.scores]
-    genes = np.array(found.genes, dtype=object)
+    tops = [np.argsort(-scores[there], kind="stable")[:n_genes] for scores in found.scores]
+    orders = [there[top] for top in tops]
+    labels = names.to_numpy(dtype=object)
     nan = np.full(len(orders[0]), np.nan)
     columns: dict[str, list[NDArray[Any]]] = {
-        "names": [genes[order] for order in orders],
+        "names": [labels[top] for top in tops],
         "scores": [row[order] for row, order in zip(found.scores, orders, strict=True)],
         "logfoldchanges": [row[order] for row, order in zip(found.log_fold_changes, orders, strict=True)],
         "pvals": [nan] * len(orders),
