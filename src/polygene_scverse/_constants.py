@@ -39,6 +39,12 @@ IMPUTED: Final = "imputed"
 GENE_INTERACTIONS: Final = "gene_interactions"
 """Entry of ``uns["polygene"]`` that says what the contextual states of genes are of."""
 
+RANK_GENES: Final = "polygene_rank_genes"
+"""Entry of ``uns`` that holds which genes carry each category, in the form of scanpy's ``rank_genes_groups``."""
+
+GENE_EMBEDDINGS: Final = "gene_embeddings"
+"""Entry of ``uns["polygene"]`` that holds the arguments that states of genes by context were made with."""
+
 UNKNOWN: Final = -1
 """Code of a phenotype value that is missing."""
 

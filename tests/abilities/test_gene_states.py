@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from polygene_scverse.abilities import _gene_states
-from polygene_scverse.abilities._gene_states import find_contexts, gene_states
+from polygene_scverse.abilities._gene_states import check_size, find_contexts, find_pairs, gene_states
 from polygene_scverse.engine import INPUTS, Engine, Query, _engine
 
 
@@ -176,3 +176,20 @@ def test_contexts_are_those_of_the_chosen_cells(query):
     assert codes.tolist() == [-1, 1, 0, 1]
     assert find_contexts(query, "part", np.array([3, 4]))[0] == ["b"]
     assert find_contexts(query, None, np.array([3, 4]))[0] == ["all"]
+
+
+def test_pairs_are_those_that_occur(query):
+    query.obs["part"] = np.where(np.arange(50) < 20, "b", np.where(np.arange(50) < 40, "a", None))
+    query.obs["who"] = np.where(np.arange(50) < 30, "x", "y")
+    query.obs.loc[query.obs_names[3], "who"] = None
+    contexts, groups, codes = find_pairs(query, "part", "who", np.array([45, 3, 30, 4, 22, 31]))
+    assert list(zip(contexts, groups, strict=True)) == [("a", "x"), ("a", "y"), ("b", "x")]
+    assert codes.tolist() == [-1, -1, 1, 2, 0, 1]
+    with pytest.raises(ValueError, match="`group_key`: no cell has both a context and a value"):
+        find_pairs(query, "part", "who", np.array([45, 3]))
+
+
+def test_states_that_fill_the_memory_are_refused():
+    check_size(500, 3000, 64)
+    with pytest.raises(ValueError, match=r"`groupby`: states of 3000 genes in 5000 contexts.* would take 7\.7 GB"):
+        check_size(5000, 3000, 64)

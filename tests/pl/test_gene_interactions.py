@@ -49,11 +49,19 @@ def test_genes_that_are_alike_stand_together(compared):
 @pytest.mark.parametrize(
     ("context", "numbers"), [("T", range(10, 60)), ("B", [0, 1, 2, *range(4, 51)])], ids=["T", "B"]
 )
-def test_the_genes_that_most_cells_express_are_the_default(context, numbers, compared):
+def test_without_an_order_the_genes_that_most_cells_express_are_drawn(context, numbers, compared):
     drawn = names(pl.gene_interactions(compared, context, show=False))
     assert sorted(drawn) == sorted(f"gene{i}" for i in numbers)
     few = names(pl.gene_interactions(compared, context, genes=3, cluster=False, show=False))
     assert few == (["gene59", "gene58", "gene57"] if context == "T" else ["gene0", "gene1", "gene2"])
+
+
+def test_the_most_variable_genes_that_have_a_state_are_the_default(compared):
+    compared.uns["polygene"]["gene_interactions"]["most_variable"] = np.array([f"gene{7 * i % 60}" for i in range(60)])
+    few = names(pl.gene_interactions(compared, "T", genes=3, cluster=False, show=False))
+    assert few == ["gene0", "gene7", "gene14"]
+    compared.uns["polygene"]["gene_interactions"]["most_variable"] = ["gene3", "gene9", "gone", "gene1"]
+    assert names(pl.gene_interactions(compared, "B", genes=2, cluster=False, show=False)) == ["gene9", "gene1"]
 
 
 def test_without_clusters_genes_stand_as_named(compared):

@@ -22,6 +22,14 @@ def test_states_are_the_models(trained):
     np.testing.assert_array_equal(cells.varm[STATES][genes], expected)
 
 
+def test_genes_are_noted_from_most_to_least_variable(trained):
+    cells, model = trained
+    other = cells[:, ::-1].copy()
+    pgs.tl.gene_interactions(other, model=model)
+    assert other.uns["polygene"]["gene_interactions"]["most_variable"] == model.genes
+    assert model.genes != list(other.var_names)
+
+
 def test_the_covariance_is_that_of_the_genes_with_a_state(trained):
     cells, _ = trained
     pgs.tl.gene_interactions(cells, groupby="sex", min_cells=20)

@@ -16,6 +16,8 @@ from polygene_scverse.data.feed._source import CellSource
 from polygene_scverse.data.read._phenotypes import candidates, encode, ordered_labels
 from polygene_scverse.engine import INPUTS, Batch, Engine, Query
 
+MAX_BYTES = 4e9
+"""Size of the sums of states, in double precision, up to which they are made."""
 ALL = "all"
 """Name of the one context where cells are not grouped."""
 MAX_CONTEXTS = 500
@@ -36,12 +38,16 @@ class GeneStates:
         (n_contexts, n_genes, n_hidden).
     n_cells
         Number of these cells; shape (n_contexts, n_genes).
+    groups
+        Where states are averaged by context and group, the group of each entry of `contexts`, which then names a
+        context once for each of its groups; else None.
     """
 
     contexts: list[str]
     genes: list[str]
     means: NDArray[np.float32]
     n_cells: NDArray[np.int64]
+    groups: list[str] | None = None
 
 
 def gene_states(
@@ -66,6 +72,7 @@ def gene_states(
     """
     module = engine.module
     layout, s = module.layout, module.layout.n_special
+    check_size(len(contexts), layout.n_genes, module.config.n_hidden)
     sums = _Sums(len(contexts), layout.n_genes, module.config.n_hidden)
 
     def states(batch: Batch) -> list[Tensor]:
@@ -130,3 +137,50 @@ def find_contexts(adata: AnnData, groupby: str | None, rows: NDArray[np.int64]) 
             "classes with pd.cut, or pass another column."
         )
     return contexts, encode(column, contexts)[0]
+
+
+def find_pairs(
+    adata: AnnData, groupby: str | None, group_key: str, rows: NDArray[np.int64]
+) -> tuple[list[str], list[str], NDArray[np.int64]]:
+    """Context and group of each pair of the two that occurs among some cells, and the pair of each cell, or -1.
+
+    Parameters
+    ----------
+    adata
+        The cells.
+    groupby
+        Obs column of the contexts, or None for one.
+    group_key
+        Obs column of the groups.
+    rows
+        Row numbers of the cells; shape (n,).
+    """
+    contexts, codes = find_contexts(adata, groupby, rows)
+    check_columns([group_key], adata.obs, "group_key", candidates)
+    column = adata.obs[group_key].iloc[rows]
+    groups = ordered_labels(column)
+    of_group = encode(column, groups)[0]
+    known = (codes >= 0) & (of_group >= 0)
+    if not known.any():
+        raise ValueError(
+            f"`group_key`: no cell has both a context and a value in adata.obs[{group_key!r}]. Pass another column."
+        )
+    pairs, found = np.unique(codes[known] * len(groups) + of_group[known], return_inverse=True)
+    of_cell = np.full(len(rows), -1, dtype=np.int64)
+    of_cell[known] = found
+    return [contexts[i // len(groups)] for i in pairs], [groups[i % len(groups)] for i in pairs], of_cell
+
+
+def check_size(n_contexts: int, n_genes: int, n_hidden: int) -> None:
+    """Refuse sums of states that would fill the memory.
+
+    Parameters
+    ----------
+    n_contexts, n_genes, n_hidden
+        Their shape.
+    """
+    if (size := 8 * n_contexts * n_genes * n_hidden) > MAX_BYTES:
+        raise ValueError(
+            f"`groupby`: states of {n_genes} genes in {n_contexts} contexts, or pairs of context and group, would take "
+            f"{size / 1e9:.1f} GB, and at most {MAX_BYTES / 1e9:.0f} GB are made. Pass fewer contexts or groups."
+        )

@@ -1,5 +1,6 @@
 """The scvi-tools model."""
 
+from polygene_scverse.abilities._gene_contributions import GeneContributions
 from polygene_scverse.abilities._gene_states import GeneStates
 from polygene_scverse.abilities._score_tokens import TokenCounts
 from polygene_scverse.data.feed._masking import MaskingRates
@@ -7,4 +8,12 @@ from polygene_scverse.fit._state import ORIGINAL_MASK
 from polygene_scverse.model._polygene import Polygene
 from polygene_scverse.model.training._checkpoints import Checkpoints
 
-__all__ = ["ORIGINAL_MASK", "Checkpoints", "GeneStates", "MaskingRates", "Polygene", "TokenCounts"]
+__all__ = [
+    "ORIGINAL_MASK",
+    "Checkpoints",
+    "GeneContributions",
+    "GeneStates",
+    "MaskingRates",
+    "Polygene",
+    "TokenCounts",
+]

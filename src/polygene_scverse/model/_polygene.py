@@ -38,7 +38,8 @@ from polygene_scverse.abilities._calibrate import calibrate
 from polygene_scverse.abilities._embed import POOLINGS, embed
 from polygene_scverse.abilities._expected_expression import check_size as check_values
 from polygene_scverse.abilities._expected_expression import expected_expression
-from polygene_scverse.abilities._gene_states import GeneStates, find_contexts, gene_states
+from polygene_scverse.abilities._gene_contributions import GeneContributions, draw, gene_contributions
+from polygene_scverse.abilities._gene_states import GeneStates, find_contexts, find_pairs, gene_states
 from polygene_scverse.abilities._generate import check_size as check_entries
 from polygene_scverse.abilities._generate import draw_depths, draw_phenotypes, generate, generate_counts
 from polygene_scverse.abilities._joint import check_size, joint, seen_together
@@ -54,7 +55,7 @@ from polygene_scverse.data.feed._source import draw_cells
 from polygene_scverse.data.read._expression import Expression
 from polygene_scverse.data.read._fields import warn_unseen
 from polygene_scverse.data.read._gene_names import GeneNames
-from polygene_scverse.data.read._phenotypes import candidates, encode_all, missing_words
+from polygene_scverse.data.read._phenotypes import candidates, encode, encode_all, missing_words
 from polygene_scverse.data.read._ranking import choose_genes
 from polygene_scverse.data.read._split import Split, resolve_split
 from polygene_scverse.engine import Engine, Query, RandomHiding
@@ -742,6 +743,7 @@ class Polygene(SavingMixin, SetupMixin):
         adata: AnnData | MuData | None = None,
         *,
         groupby: str | None = None,
+        group_key: str | None = None,
         indices: Sequence[int] | None = None,
         given: str | Sequence[str] | None = None,
         batch_size: int = 64,
@@ -757,6 +759,9 @@ class Polygene(SavingMixin, SetupMixin):
         groupby
             Obs column whose levels are the contexts; cells without a value are left out. By default all cells are one
             context, called ``"all"``.
+        group_key
+            Obs column of groups (donors, samples) within which states are averaged as well: the result has an entry for
+            each pair of context and group that occurs. By default cells of a context are averaged whatever their group.
         indices
             Row numbers; all by default.
         given
@@ -771,16 +776,80 @@ class Polygene(SavingMixin, SetupMixin):
         Raises
         ------
         ValueError
-            If `groupby` has no value or too many, if a phenotype is not the model's, if no gene matches, or if
-            expression has the wrong scale.
+            If `groupby` has no value or too many, if the states would take more than 4 GB, if a phenotype is not the
+            model's, if no gene matches, or if expression has the wrong scale.
         KeyError
-            If `groupby` or a phenotype that is `given` is not an obs column.
+            If `groupby`, `group_key` or a phenotype that is `given` is not an obs column.
         """
         data, query = self._data(adata), self._query(given)
         rows = self._rows(data, indices)
-        contexts, codes = find_contexts(self._anndata(data), groupby, rows)
+        groups = None
+        if group_key is None:
+            contexts, codes = find_contexts(self._anndata(data), groupby, rows)
+        else:
+            contexts, groups, codes = find_pairs(self._anndata(data), groupby, group_key, rows)
         cells = self._cells(data, rows[codes >= 0], query)
-        return gene_states(Engine(self.module, batch_size), cells, query, contexts, codes[codes >= 0])
+        found = gene_states(Engine(self.module, batch_size), cells, query, contexts, codes[codes >= 0])
+        return replace(found, groups=groups)
+
+    def gene_contributions(
+        self,
+        adata: AnnData | MuData | None = None,
+        *,
+        phenotype: str,
+        groupby: str,
+        n_cells: int = 10,
+        seed: int = 0,
+        batch_size: int = 64,
+    ) -> GeneContributions:
+        """How much each gene carries each category of a phenotype, see :func:`~polygene_scverse.tl.rank_genes`.
+
+        Parameters
+        ----------
+        adata
+            Cells; by default those the model was set up with. Genes are matched by name.
+        phenotype
+            A phenotype of the model.
+        groupby
+            Obs column that says which category each cell is of; cells of none are left out.
+        n_cells
+            Cells of each category, at most, in which genes are taken away from the transformer one by one.
+        seed
+            Seed of their draw.
+        batch_size
+            Cells per step.
+
+        Returns
+        -------
+        Scores and log fold changes of shape (n_categories, n_genes), for the categories that some cells have and the
+        genes that are measured.
+
+        Raises
+        ------
+        ValueError
+            If a phenotype is not the model's, if the cells are of fewer than two of its categories, if `n_cells` is
+            below 1, if no gene matches, or if expression has the wrong scale.
+        KeyError
+            If `groupby` is not an obs column.
+        """
+        check_choice(phenotype, self.layout.phenotype_names, "phenotype")
+        if n_cells < 1:
+            raise ValueError(f"`n_cells`: found {n_cells}, but at least one cell of each category is needed. Pass 10.")
+        data = self._data(adata)
+        obs, known = self._anndata(data).obs, self.categories[phenotype]
+        check_columns([groupby], obs, "groupby", candidates)
+        codes = encode(obs[groupby], known)[0]
+        if len(present := np.unique(codes[codes >= 0])) < 2:
+            raise ValueError(
+                f"`groupby`: adata.obs[{groupby!r}] holds {len(present)} of the categories of {phenotype!r}, "
+                f"{shorten(known)}, but genes carry a category against others. Pass cells of two categories or more."
+            )
+        cells = self._cells(data, np.flatnonzero(codes >= 0))
+        codes = codes[codes >= 0]
+        drawn = draw(codes, n_cells, seed)
+        some = replace(cells, ids=cells.ids[drawn], codes=cells.codes[drawn])
+        slot = self.layout.phenotype_names.index(phenotype)
+        return gene_contributions(Engine(self.module, batch_size), self.fitted_, cells, slot, codes, drawn, some)
 
     def count_hidden_tokens(
         self,

@@ -51,8 +51,8 @@ def gene_interactions(
     context
         A context, a level of its `groupby`. May be left out where there is one only.
     genes
-        Genes to draw, or the number of those to draw that most cells of the context express; None for all. Genes that
-        have no state in the context are left out.
+        Genes to draw, or the number of those to draw that vary most between cells, which leaves out most housekeeping
+        genes; None for all. Genes that have no state in the context are left out.
     metric
         ``"cosine"`` similarity or ``"mahalanobis"`` distance; by default what was passed to ``tl``.
     cluster
@@ -114,9 +114,7 @@ def _chosen(
     if genes is None:
         return matrix
     if isinstance(genes, int):
-        number = [str(name) for name in adata.uns[UNS][key]["contexts"]].index(context)
-        n_cells = pd.Series(np.asarray(adata.varm[gene_cells_key(key)])[:, number], index=adata.var_names)
-        names = n_cells[matrix.index].sort_values(ascending=False, kind="stable").index[:genes]
+        names = _most_variable(adata, matrix.index, context, key)[:genes]
     else:
         absent = [gene for gene in genes if gene not in adata.var_names]
         if absent:
@@ -125,6 +123,17 @@ def _chosen(
     if not len(names):
         raise ValueError(f"`genes`: none of these has a state in {context!r}. Pass others, or None for all that do.")
     return matrix.loc[names, names]
+
+
+def _most_variable(adata: AnnData, genes: pd.Index, context: str, key: str) -> pd.Index:
+    """Genes as the model ranks them, most variable first; where no order is noted, those of most cells first."""
+    note = adata.uns[UNS][key]
+    if "most_variable" in note:
+        ranked = pd.Index([str(gene) for gene in note["most_variable"]])
+        return ranked[ranked.isin(genes)]
+    number = [str(name) for name in note["contexts"]].index(context)
+    n_cells = pd.Series(np.asarray(adata.varm[gene_cells_key(key)])[:, number], index=adata.var_names)
+    return n_cells[genes].sort_values(ascending=False, kind="stable").index
 
 
 def _tree(matrix: pd.DataFrame, metric: str) -> NDArray[np.float64]:

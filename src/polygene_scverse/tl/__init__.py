@@ -7,6 +7,7 @@ from polygene_scverse.tl._embed import embed
 from polygene_scverse.tl._estimate_cost import estimate_cost
 from polygene_scverse.tl._evaluate import evaluate
 from polygene_scverse.tl._fill_phenotype import fill_phenotype
+from polygene_scverse.tl._gene_embeddings import gene_embeddings
 from polygene_scverse.tl._gene_interactions import gene_interactions
 from polygene_scverse.tl._generate import generate
 from polygene_scverse.tl._impute import impute
@@ -14,6 +15,7 @@ from polygene_scverse.tl._joint_phenotype import joint_phenotype
 from polygene_scverse.tl._novelty import novelty
 from polygene_scverse.tl._perturb import perturb
 from polygene_scverse.tl._predict_phenotype import predict_phenotype
+from polygene_scverse.tl._rank_genes import rank_genes
 from polygene_scverse.tl._score_tokens import score_tokens
 from polygene_scverse.tl._train import train
 
@@ -25,6 +27,7 @@ __all__ = [
     "estimate_cost",
     "evaluate",
     "fill_phenotype",
+    "gene_embeddings",
     "gene_interactions",
     "generate",
     "impute",
@@ -32,6 +35,7 @@ __all__ = [
     "novelty",
     "perturb",
     "predict_phenotype",
+    "rank_genes",
     "score_tokens",
     "train",
 ]

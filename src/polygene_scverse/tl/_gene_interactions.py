@@ -16,7 +16,7 @@ from polygene_scverse._constants import GENE_INTERACTIONS, gene_cells_key, gene_
 from polygene_scverse._validate import check_choice, check_key_added, check_notes, shorten, write_notes
 from polygene_scverse.metrics._gene_interactions import Metric, gene_covariance
 from polygene_scverse.model import GeneStates, Polygene
-from polygene_scverse.tl._models import anndata_of, find, gene_names
+from polygene_scverse.tl._models import anndata_of, find, gene_names, genes_in_var
 
 
 def gene_interactions(
@@ -72,8 +72,9 @@ def gene_interactions(
     Nothing. Writes ``varm["polygene_gene_interactions_states"]``, the states (n_vars x n_contexts x n_hidden; NaN for
     genes that are not the model's or have too few cells), ``varm["polygene_gene_interactions_n_cells"]`` (n_vars x
     n_contexts), and ``uns["polygene"]["gene_interactions"]``: the names of the contexts and their covariances
-    (n_contexts x n_hidden x n_hidden), and the arguments. The matrices are computed from these when they are read: they
-    would be many times as large, and take a fraction of a second for 2,000 genes.
+    (n_contexts x n_hidden x n_hidden), the genes from most to least variable, which is the order in which they are
+    drawn by default, and the arguments. The matrices are computed from these when they are read: they would be many
+    times as large, and take a fraction of a second for 2,000 genes.
 
     Raises
     ------
@@ -107,6 +108,7 @@ def gene_interactions(
     data.varm[gene_cells_key(key_added)] = _by_var(found.n_cells, found.genes, names, genes, 0)
     note: dict[str, Any] = {
         "contexts": found.contexts,
+        "most_variable": list(genes_in_var(data, trained, found.genes)[1]),
         "covariance": np.stack([gene_covariance(x[~np.isnan(x[:, 0])]) for x in means]),
         "groupby": groupby or "",
         "metric": metric,

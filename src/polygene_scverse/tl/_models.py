@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from anndata import AnnData
 from mudata import MuData
+from numpy.typing import NDArray
 
 from polygene_scverse._validate import check_writable, notes_of
 from polygene_scverse.model import Polygene
@@ -60,6 +63,24 @@ def gene_names(data: AnnData, model: Polygene) -> pd.Index:
     """What the model calls the columns of ``X``; their own names where expression is read from ``raw``."""
     names = model.gene_names(data).names
     return names if len(names) == data.n_vars else data.var_names
+
+
+def genes_in_var(data: AnnData, model: Polygene, genes: Sequence[str]) -> tuple[NDArray[np.int64], pd.Index]:
+    """Which genes of a model are columns of ``X``, by their position among `genes`, and what ``var_names`` calls them.
+
+    Parameters
+    ----------
+    data
+        The cells.
+    model
+        The model.
+    genes
+        Some of its genes; both results are in their order.
+    """
+    at = pd.Index(genes).get_indexer(gene_names(data, model))
+    columns = np.argsort(at, kind="stable")
+    columns = columns[at[columns] >= 0]
+    return at[columns].astype(np.int64), data.var_names[columns]
 
 
 def anndata_of(data: AnnData | MuData, mod: str) -> AnnData:

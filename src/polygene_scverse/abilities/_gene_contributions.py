@@ -1,0 +1,232 @@
+"""Which genes carry a phenotype: what each gene's expression does to the logits of the model as it predicts.
+
+Shapes: G genes, C categories of the phenotype, V visible genes of a cell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from polygene_scverse._constants import LINEAR_SUM, TARGET_SUM
+from polygene_scverse._layout import PAD
+from polygene_scverse.abilities._predict import category_log_shares, linear_share
+from polygene_scverse.data.feed._source import CellSource
+from polygene_scverse.engine import Batch, Engine, Query
+from polygene_scverse.fit import FittedState
+
+COPIES: Final = 256
+"""Copies of a cell, each without another gene, that go through the network at a time."""
+SMALL: Final = 1e-9
+"""Added to means in fold changes, as scanpy does."""
+
+
+@dataclass(frozen=True)
+class GeneContributions:
+    """How much each gene carries each category of a phenotype.
+
+    Parameters
+    ----------
+    categories
+        Categories that some of the cells have.
+    genes
+        Genes of the model that are measured in the cells.
+    scores
+        Contribution in the cells of a category minus that in the other cells, positive where the expression of the gene
+        speaks for the category; shape (n_categories, n_genes).
+    log_fold_changes
+        Log2 of the ratio of mean expression in the same two sets of cells; shape (n_categories, n_genes).
+    n_cells
+        Cells of each category; shape (n_categories,).
+    """
+
+    categories: list[str]
+    genes: list[str]
+    scores: NDArray[np.float32]
+    log_fold_changes: NDArray[np.float32]
+    n_cells: NDArray[np.int64]
+
+
+def gene_contributions(
+    engine: Engine,
+    state: FittedState,
+    source: CellSource,
+    slot: int,
+    codes: NDArray[np.int64],
+    drawn: NDArray[np.int64],
+    some: CellSource,
+) -> GeneContributions:
+    """How much each gene carries each category, for both paths together, weighed as in prediction.
+
+    The contribution of a gene to a category is that to its logit minus the mean logit of the others, weighted by their
+    shares of the training cells. The linear path's is exact: weight times expression. The transformer's is what changes
+    when the gene is taken away (occlusion), in a draw of the cells.
+
+    Parameters
+    ----------
+    engine, state
+        The network, and what was fitted to it.
+    source
+        The cells.
+    slot
+        Slot of the phenotype.
+    codes
+        Category of each cell; at least two categories. Shape (n_cells,).
+    drawn
+        Positions of the cells in which genes are taken away, see `draw`; shape (n_drawn,).
+    some
+        These cells.
+    """
+    layout = engine.module.layout
+    contrasts = contrasts_of(engine, state, slot)
+    counts = np.bincount(codes, minlength=len(contrasts))
+    present = np.flatnonzero(counts)
+    sums = _sum_expression(engine, source, codes, len(contrasts))
+    linear, expression = (_differences(total, counts)[present] for total in sums)  # (n_present, G)
+    own_share = float(linear_share(engine, state)[slot])
+    effects = np.zeros((len(present), layout.n_genes))
+    if engine.module.linear is not None:
+        effects += own_share * (linear_weights(engine, slot) @ contrasts).T[present] * linear
+    else:
+        own_share = 0.0
+    if own_share < 1.0:
+        found = _occlusion(engine, some, slot, codes[drawn], counts, contrasts)
+        effects += (1.0 - own_share) * found[present]
+    measured = np.flatnonzero(np.atleast_2d(source.read(np.arange(1)).measured).any(0))
+    more, fewer = (np.expm1(mean) + SMALL for mean in _means(sums[1], counts, present))
+    return GeneContributions(
+        [layout.phenotypes[slot].categories[code] for code in present],
+        [layout.genes[gene] for gene in measured],
+        (np.sign(expression) * effects)[:, measured].astype(np.float32),
+        np.log2(more / fewer)[:, measured].astype(np.float32),
+        counts[present],
+    )
+
+
+def contrasts_of(engine: Engine, state: FittedState, slot: int) -> NDArray[np.float64]:
+    """What logits are multiplied by for each category against the others, by column; shape (C, C)."""
+    shares = category_log_shares(engine, state)[slot].double().exp().cpu().numpy()
+    others = np.where(np.eye(len(shares), dtype=bool), 0.0, shares[:, None])
+    contrasts: NDArray[np.float64] = np.eye(len(shares)) - others / np.maximum(others.sum(0), 1e-12)
+    return contrasts
+
+
+def linear_weights(engine: Engine, slot: int) -> NDArray[np.float64]:
+    """Weights of the linear path for the categories of a phenotype; shape (G, C)."""
+    module = engine.module
+    if module.linear is None:
+        raise ValueError("`linear_path`: the module was made without one.")
+    found: NDArray[np.float64] = (
+        torch.split(module.linear.weights, module.n_categories, dim=1)[slot].double().cpu().numpy()
+    )
+    return found
+
+
+def draw(codes: NDArray[np.int64], n_cells: int, seed: int) -> NDArray[np.int64]:
+    """Positions of at most `n_cells` cells of each category, in their order."""
+    order = np.random.default_rng(seed).permutation(len(codes))
+    drawn = [order[codes[order] == code][:n_cells] for code in np.unique(codes)]
+    return np.sort(np.concatenate(drawn))
+
+
+def occlude(engine: Engine, batch: Batch, slot: int) -> Tensor:
+    """What each visible gene adds to the transformer's logits; 0 on padding, shape (B, V, C)."""
+    module, s = engine.module, engine.module.layout.n_special
+    n_keys = batch["key_mask"].shape[1]
+    found = torch.zeros(len(batch["tokens"]), n_keys - s, module.n_categories[slot], dtype=torch.float64)
+    cells = zip(found, batch["tokens"], batch["positions"], batch["key_mask"], strict=True)
+    for of_cell, tokens, positions, mask in cells:
+        n = int(mask.sum())  # padding comes last
+        kept = torch.ones(n - s + 1, n, dtype=torch.bool)  # the last copy is the cell itself
+        kept[torch.arange(n - s), torch.arange(s, n)] = False
+        parts = []
+        for part in torch.split(kept, COPIES):
+            words = torch.where(part, tokens[:n], PAD)  # what is taken away is padding, as the first block expects
+            parts.append(module.transformer_logits(words, torch.where(part, positions[:n], 0), part)[slot])
+        logits = torch.cat(parts).double().cpu()  # (V + 1, C)
+        of_cell[: n - s] = logits[-1] - logits[:-1]
+    return found
+
+
+def _occlusion(
+    engine: Engine,
+    source: CellSource,
+    slot: int,
+    codes: NDArray[np.int64],
+    counts: NDArray[np.int64],
+    contrasts: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """Difference of the transformer's contributions between each category and the others; shape (C, G).
+
+    Parameters
+    ----------
+    engine, source, slot, codes
+        As for `gene_contributions`, of the drawn cells.
+    counts
+        Cells of each category before the draw, by which categories are weighed; shape (C,).
+    contrasts
+        As of `contrasts_of`.
+    """
+    weights = counts / np.maximum(np.bincount(codes, minlength=len(counts)), 1)
+    own, total = np.zeros((2, engine.module.layout.n_genes, len(counts)))
+
+    def contributions(batch: Batch) -> Sequence[Tensor]:
+        return [occlude(engine, batch, slot), *_visible(engine, batch)]
+
+    def add(rows: NDArray[np.int64], outputs: Sequence[Tensor]) -> None:
+        found, all_genes, masks = (output.numpy() for output in outputs)
+        for code, part, genes, mask in zip(codes[rows], found, all_genes, masks, strict=True):
+            weighted = weights[code] * (part[mask] @ contrasts)  # (V, C)
+            total[genes[mask]] += weighted
+            own[genes[mask], code] += weighted[:, code]
+
+    engine.run(source, Query(), contributions, add)
+    difference: NDArray[np.float64] = own / np.maximum(counts, 1) - (total - own) / np.maximum(counts.sum() - counts, 1)
+    return difference.T
+
+
+def _visible(engine: Engine, batch: Batch) -> list[Tensor]:
+    """Visible genes of a batch, and which of them are no padding; (B, V) each."""
+    layout = engine.module.layout
+    part = slice(layout.n_special, batch["key_mask"].shape[1])
+    return [batch["positions"][:, part] - layout.first_gene_position, batch["key_mask"][:, part]]
+
+
+def _sum_expression(
+    engine: Engine, source: CellSource, codes: NDArray[np.int64], n_categories: int
+) -> NDArray[np.float64]:
+    """Expression as the linear path sees it, and log1p of counts per 10,000, summed by category; shape (2, C, G)."""
+    layout, linear = engine.module.layout, engine.module.linear
+    cap = np.full(layout.n_genes, np.inf) if linear is None else linear.cap.double().cpu().numpy()
+    sums = np.zeros((2, n_categories, layout.n_genes))
+
+    def add(rows: NDArray[np.int64], outputs: Sequence[Tensor]) -> None:
+        values, genes, mask = (output.numpy() for output in outputs)
+        of_cell = np.broadcast_to(codes[rows][:, None], mask.shape)[mask]
+        seen, expression = genes[mask], values[mask].astype(np.float64)
+        rescaled = np.log1p(np.expm1(expression) * (LINEAR_SUM / TARGET_SUM))
+        np.add.at(sums[0], (of_cell, seen), np.minimum(rescaled, cap[seen]))
+        np.add.at(sums[1], (of_cell, seen), expression)
+
+    engine.run(source, Query(), lambda batch: [batch["values"], *_visible(engine, batch)], add)
+    return sums
+
+
+def _means(
+    sums: NDArray[np.float64], counts: NDArray[np.int64], of: NDArray[np.int64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Means over the cells of each category, and over all others; (n, G) each."""
+    n = counts[of, None]
+    return sums[of] / n, (sums.sum(0) - sums[of]) / np.maximum(counts.sum() - n, 1)
+
+
+def _differences(sums: NDArray[np.float64], counts: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Mean over the cells of each category minus that over all others; shape (C, G)."""
+    own, others = _means(sums, np.maximum(counts, 1), np.arange(len(counts)))
+    return own - others

@@ -1,0 +1,123 @@
+"""States of genes by context, as AnnData."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from mudata import MuData
+
+from polygene_scverse._constants import GENE_EMBEDDINGS, UNS
+from polygene_scverse._validate import shorten
+from polygene_scverse.model import GeneStates, Polygene
+from polygene_scverse.tl._models import anndata_of, find
+
+logger = logging.getLogger(__name__)
+
+
+def gene_embeddings(
+    adata: AnnData | MuData,
+    *,
+    groupby: str | None = None,
+    group_key: str | None = None,
+    genes: Sequence[str] | None = None,
+    min_cells: int = 10,
+    given: str | Sequence[str] | None = None,
+    model: Polygene | str | Path | None = None,
+    mod: str = "rna",
+    batch_size: int = 64,
+) -> AnnData:
+    """Embed genes by context: what the model makes of the same gene in, say, two cell types.
+
+    The embedding of a gene in a context is its state after the last block, averaged over the cells of the context that
+    express it. It depends on the gene, on how strongly it is expressed and on all else that the cells express.
+
+    Much of the distance between two contexts is common to all genes, since every gene sees the same cells: compare
+    genes within a context, or how one gene moves with how others do. A distance is no test of a change of function.
+
+    Parameters
+    ----------
+    adata
+        Cells; genes are matched by name.
+    groupby
+        Obs column whose levels are the contexts, such as ``"cell_type"``; cells without a value are left out. By
+        default all cells are one context, called ``"all"``.
+    group_key
+        Obs column of groups (donors, samples). With it there is a row for each gene, context and group, so that you see
+        which differences between contexts are larger than those between donors.
+    genes
+        Genes of the model; by default all. Those that too few cells express have no row.
+    min_cells
+        Least number of cells of a context (and group) that must express a gene.
+    given
+        Phenotypes whose recorded value is shown to the model; by default none, so that contexts differ by expression
+        alone.
+    model
+        A model, or the folder it was saved to. By default the one last trained on `adata`.
+    mod
+        Modality to read, for MuData.
+    batch_size
+        Cells per step.
+
+    Returns
+    -------
+    A row for each gene in each context: ``X`` holds the states (n_rows x n_hidden), ``obs`` the columns ``"gene"``,
+    ``"context"``, ``"group"`` (with `group_key`) and ``"n_cells"``, all ready for :func:`scanpy.pp.neighbors` and the
+    like. ``uns["polygene"]["gene_embeddings"]`` has the arguments. `adata` stays as it is. There are at most genes x
+    contexts x groups rows; a model of 3,000 genes and 64 hidden units takes 0.8 MB for each context and group.
+
+    Raises
+    ------
+    ValueError
+        If no model is found, if `min_cells` is below 1, if no gene is expressed in so many cells, if `groupby` has no
+        value or too many, if the states would take more than 4 GB, if no gene matches, or if expression has the wrong
+        scale.
+    KeyError
+        If `groupby` or `group_key` is not an obs column, or a gene is not the model's.
+
+    Examples
+    --------
+    >>> states = pgs.tl.gene_embeddings(adata, groupby="cell_type")
+    >>> sc.pp.neighbors(states, use_rep="X")
+    >>> sc.tl.umap(states)
+    >>> sc.pl.umap(states, color="context")
+    """
+    if min_cells < 1:
+        raise ValueError(f"`min_cells`: found {min_cells}, but a state is the mean of one cell at least.")
+    data = anndata_of(adata, mod)
+    trained = find(adata, model)
+    wanted = np.ones(len(trained.genes), dtype=bool)
+    if genes is not None:
+        if absent := sorted(set(genes) - set(trained.genes)):
+            raise KeyError(f"`genes`: {shorten(absent)} not among the genes of the model. Pass some of model.genes.")
+        wanted = np.isin(trained.genes, list(genes))
+    found = trained.get_gene_states(data, groupby=groupby, group_key=group_key, given=given, batch_size=batch_size)
+    kept = (found.n_cells >= min_cells) & wanted
+    if not kept.any():
+        raise ValueError(
+            f"`min_cells`: no gene is expressed in {min_cells} cells of a context. Pass a smaller number, larger "
+            "contexts, or other genes."
+        )
+    result = _as_adata(found, kept)
+    logger.info("Embeddings of genes: %d rows x %d, %.3f GB.", *result.shape, 4e-9 * result.n_obs * result.n_vars)
+    note = {"groupby": groupby or "", "group_key": group_key or "", "min_cells": min_cells}
+    result.uns[UNS] = {GENE_EMBEDDINGS: note}
+    return result
+
+
+def _as_adata(found: GeneStates, kept: np.ndarray) -> AnnData:
+    """A row for each gene and context that is kept; `kept` has the shape (n_contexts, n_genes)."""
+    contexts, at = np.nonzero(kept)
+    genes = np.array(found.genes, dtype=object)[at]
+    columns = {"gene": genes, "context": np.array(found.contexts, dtype=object)[contexts]}
+    if found.groups is not None:
+        columns["group"] = np.array(found.groups, dtype=object)[contexts]
+    obs = pd.DataFrame({name: pd.Categorical(values) for name, values in columns.items()})
+    obs["n_cells"] = found.n_cells[kept]
+    obs.index = pd.Index([" | ".join(map(str, names)) for names in zip(*columns.values(), strict=True)])
+    var = pd.DataFrame(index=[f"hidden_{i}" for i in range(found.means.shape[-1])])
+    return AnnData(found.means[kept], obs=obs, var=var)
