@@ -44,7 +44,7 @@ def test_the_encoder_gives_the_same(module, batch, shown):
     arrays = batch["tokens"][:, :n], batch["positions"][:, :n], batch["key_mask"]
     expected = module.encoder(*arrays)
     with torch.inference_mode(), module.encoder.tabulated(module.layout, 10**6):
-        assert module.encoder.first.rows(*arrays[:2]) is not None
+        assert module.encoder.first.rows(*arrays) is not None
         found = module.encoder(*arrays)
     assert module.encoder.first is None
     real = torch.cat([batch["key_mask"], torch.ones(len(found), n - n_keys, dtype=bool)], dim=1)
@@ -67,7 +67,18 @@ def test_tokens_that_stand_where_none_does_are_computed(module, batch):
     arrays = tokens, batch["positions"], batch["key_mask"]
     expected = module.encoder(*arrays)
     with torch.inference_mode(), module.encoder.tabulated(module.layout, 10**6):
-        assert module.encoder.first.rows(*arrays[:2]) is None
+        assert module.encoder.first.rows(*arrays) is None
+        found = module.encoder(*arrays)
+    torch.testing.assert_close(found, expected)
+
+
+def test_a_key_that_is_hidden_and_no_padding_is_computed(module, batch):
+    key_mask = batch["key_mask"].clone()
+    key_mask[0, -1] = not key_mask[0, -1]
+    arrays = batch["tokens"], batch["positions"], key_mask
+    expected = module.encoder(*arrays)
+    with torch.inference_mode(), module.encoder.tabulated(module.layout, 10**6):
+        assert module.encoder.first.rows(*arrays) is None
         found = module.encoder(*arrays)
     torch.testing.assert_close(found, expected)
 

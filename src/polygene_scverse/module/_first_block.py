@@ -59,9 +59,15 @@ class FirstBlock:
         self.rows_of = torch.full((layout.length * layout.n_tokens,), -1, dtype=torch.long)
         self.rows_of[positions * layout.n_tokens + tokens] = torch.arange(len(tokens))
 
-    def rows(self, tokens: Tensor, positions: Tensor) -> Tensor | None:
-        """Row of each token, shape (B, T); None if some token stands where it never does, or scores are too large."""
+    def rows(self, tokens: Tensor, positions: Tensor, key_mask: Tensor) -> Tensor | None:
+        """Row of each token, shape (B, T); None where the table does not hold.
+
+        That is if some token stands where it never does, if a key is hidden that is not padding (or the reverse), or if
+        scores are too large.
+        """
         if not self.is_safe or not tokens.numel():
+            return None
+        if not torch.equal(tokens[:, : key_mask.shape[1]] != PAD, key_mask):
             return None
         rows = F.embedding(positions * self.n_words + tokens, self.rows_of[:, None]).squeeze(-1)
         return None if int(rows.min()) < 0 else rows

@@ -223,7 +223,7 @@ class Encoder(nn.Module):
         """
         n_keys = key_mask.shape[1]
         mask = None if bool(key_mask.all()) else key_mask[:, None, None, :]  # (B, 1, 1, K)
-        rows = None if self.first is None else self.first.rows(tokens, positions)
+        rows = None if self.first is None else self.first.rows(tokens, positions, key_mask)
         if self.first is None or rows is None:
             x, n_done = self.embeddings(tokens, positions), 0  # (B, T, H)
         else:
