@@ -81,3 +81,16 @@ def test_accuracy_to_expect_rises():
 @pytest.mark.parametrize(("share", "part"), [(1.0, 1.0), (0.7, 1.0), (0.5, 0.5), (0.3, 0.0), (0.1, 0.0)])
 def test_the_transformer_has_less_part_where_genes_are_few(share, part):
     assert transformer_part(np.arange(100) < 100 * share) == pytest.approx(part)
+
+
+def test_cells_of_a_category_that_are_all_alike():
+    """Then products in half precision leave variances below zero."""
+    random = np.random.default_rng(0)
+    kinds = random.gamma(1.0, 3.0, (3, 40))
+    codes = np.repeat([0, 1, 2], 2)[:, None]
+    x = sp.csr_matrix(np.log1p(kinds[codes[:, 0]]))
+    measured = np.ones(40, dtype=bool)
+    moments = PanelMoments.fit(x, codes, [3], measured, [1.0])
+    weights, biases = moments.weights(measured, [3], 0.5)
+    assert np.isfinite(weights).all()
+    assert np.isfinite(biases).all()

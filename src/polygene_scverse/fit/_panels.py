@@ -7,7 +7,7 @@ Shapes: K genes that are kept, C categories of all phenotypes, G genes of the li
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Self
 
 import numpy as np
@@ -15,12 +15,14 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 from sklearn.isotonic import IsotonicRegression
 
-from polygene_scverse.fit._discriminants import ScatterSums, VarianceSums
+from polygene_scverse.fit._discriminants import Discriminants, ScatterSums, VarianceSums
 from polygene_scverse.fit._gene_scaler import GeneScaler, rescale
 
 MAX_GENES: Final = 2_000
 """Genes that are kept, those that tell categories apart best; their products take 4 MB."""
 BLOCK: Final = 2_048
+RIDGES: Final = (1e-3, 1e-2, 1e-1, 1.0)
+"""Shares of the mean variance that are added, one after the other, where a covariance has no inverse."""
 SPREAD: Final = 2.0
 """Standard deviations of simulated cells, in those of training cells: these are told apart too well."""
 KNOWN_SHARE, LEAST_SHARE = 0.7, 0.3
@@ -178,7 +180,7 @@ class PanelMoments:
             start += n
             counts, means = self.counts[of].astype(np.float64), self.means[of, there].astype(np.float64)
             scatter = ScatterSums(part * max(counts.sum(), 1.0), means * counts[:, None], counts)
-            linear = scatter.discriminants()
+            linear = _discriminants(scatter)
             found[self.genes[there], of] = linear.weights / temperature / self.deviations[there, None]
             shares = np.maximum(counts, 0.5) / max(counts.sum(), 1.0)
             biases[of] = linear.bias / temperature + prior * np.log(shares)
@@ -229,3 +231,19 @@ class PanelMoments:
         whole[np.triu_indices(n)] = self.products
         part: NDArray[np.float64] = whole[np.ix_(kept, kept)].astype(np.float64)
         return part + part.T - np.diag(np.diag(part))
+
+
+def _discriminants(sums: ScatterSums) -> Discriminants:
+    """Discriminants of sums that are not exact, with as little added to each gene's variance as makes them exist.
+
+    Products in half precision, and cells whose category is unknown, can leave a covariance within categories that no
+    cells have, above all where the cells of a category are hardly different.
+    """
+    variance = max(float(np.trace(sums.scatter)) / max(len(sums.scatter), 1), 1e-8)
+    for ridge in (0.0, *RIDGES):
+        scatter = sums.scatter + ridge * variance * np.eye(len(sums.scatter))
+        try:
+            return replace(sums, scatter=scatter).discriminants()
+        except np.linalg.LinAlgError:
+            continue
+    raise np.linalg.LinAlgError("The covariance of the measured genes has no inverse.")

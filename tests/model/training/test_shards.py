@@ -44,7 +44,7 @@ def of_files(paths, genes, buffer_cells=1000, rows=SPLIT, seed=0, max_epochs=1, 
     """A model trained on them, as `train_on_files` does."""
     model, shards = untrained(paths, genes, **kwargs)
     arguments = {"max_epochs": max_epochs, "batch_size": 16, "seed": seed, "plan_kwargs": None, "checkpoints": None}
-    arguments |= {"loader_kwargs": {"num_workers": workers}, "trainer_kwargs": {**QUIET, "limit_train_batches": limit}}
+    arguments |= {"loader_kwargs": {"num_workers": workers}, **QUIET, "limit_train_batches": limit}
     train_model(model, cells_of(model, shards, buffer_cells, rows), MaskingRates(), **arguments)
     return model
 
