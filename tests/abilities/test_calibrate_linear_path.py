@@ -257,7 +257,8 @@ def test_genes_that_tell_nothing_may_be_unmeasured(changed, others):
 
 
 def test_unmeasured_genes_are_those_whose_mean_was_measured(changed, others):
-    changed.fitted_.linear_share[:] = [1.0, 1.0]
+    """Where nothing is kept that discriminants of the measured genes follow from."""
+    changed.fitted_.linear_share[:], changed.fitted_.panels = [1.0, 1.0], None
     kept = np.arange(43) % 5 != 2
     filled = others.copy()
     filled.X[:, ~kept] = np.log1p(10.0 * np.expm1(changed.module.linear.centre.numpy()[~kept]))
