@@ -49,7 +49,8 @@ def check(
 
     Examples
     --------
-    >>> print(pgs.tl.check(adata, model="my_model").to_string())
+    >>> for name, answer in pgs.tl.check(adata, model="my_model").items():
+    ...     print(f"{name}: {answer}")
     """
     return as_table(
         check_cells(find(adata, model), anndata_of(adata, mod), gene_symbols=gene_symbols, gene_ids=gene_ids)
