@@ -130,7 +130,7 @@ def fit_path(
     measured = table.measured_in(np.arange(len(table)))
     x, of_cells = table.cells.matrix(table.layout.n_genes), None if groups is None else groups.iloc[table.ids]
     x, measured = x[:, :MAX_CANDIDATES], measured[..., :MAX_CANDIDATES]
-    found = fit_linear_path(x.copy(), table.codes, module.n_categories, measured, groups=of_cells, seed=seed)
+    found = fit_linear_path(x, table.codes, module.n_categories, measured, groups=of_cells, seed=seed)
     state.panels = PanelMoments.fit(x, table.codes, module.n_categories, measured, found.temperatures)
     module.linear.load(found.weights, found.bias, found.cap, found.centre)
     usual = share_of(USUAL_WEIGHTS) if groups is None else USUAL_SHARE_OF_GROUPS

@@ -18,6 +18,7 @@ from polygene_scverse.data.feed._source import CellSource
 from polygene_scverse.data.feed._table import CellTable
 from polygene_scverse.data.read._tokens import Cells
 from polygene_scverse.engine import Batch, Engine, Query
+from polygene_scverse.engine._engine import Function
 
 MAX_VALUES: Final = 500_000_000
 """Values that are returned at a time: two gigabytes."""
@@ -145,15 +146,8 @@ def _fill(
     result: NDArray[np.float32],
 ) -> None:
     """Write what is expected into the columns of a result, pass after pass."""
-    module = engine.module
-
-    def expected(batch: Batch) -> list[Tensor]:
-        inputs = (batch[name] for name in ("tokens", "positions", "key_mask", "shown_share"))
-        probabilities, values = module.gene_probabilities(*inputs)
-        return [(probabilities * values).sum(-1)]  # (B, M); targets stand in the order of their slots
-
     order = np.argsort(genes)
-    for asked, hidden in passes(module.layout.n_genes, genes, keep, seed):
+    for asked, hidden in passes(engine.module.layout.n_genes, genes, keep, seed):
         columns = order[np.searchsorted(genes[order], asked)]
 
         def write(rows: NDArray[np.int64], outputs: Sequence[Tensor], columns: NDArray[np.int64] = columns) -> None:
@@ -161,7 +155,19 @@ def _fill(
 
         question = replace(query, asked=tuple(asked.tolist()), hidden=tuple(hidden.tolist()))
         smaller = replace(engine, batch_size=step_size(engine, len(asked)))
-        smaller.run(source, question, expected, write)
+        smaller.run(source, question, expectation(engine), write)
+
+
+def expectation(engine: Engine) -> Function:
+    """From a batch to the expected expression of its targets, which stand in the order of their slots; (B, M)."""
+    module = engine.module
+
+    def expected(batch: Batch) -> list[Tensor]:
+        inputs = (batch[name] for name in ("tokens", "positions", "key_mask", "shown_share"))
+        probabilities, values = module.gene_probabilities(*inputs)
+        return [(probabilities * values).sum(-1)]
+
+    return expected
 
 
 def step_size(engine: Engine, n_asked: int) -> int:

@@ -14,12 +14,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from polygene_scverse._constants import LINEAR_SUM, TARGET_SUM
 from polygene_scverse._layout import PAD
 from polygene_scverse.abilities._predict import category_log_shares, linear_share
 from polygene_scverse.data.feed._source import CellSource
 from polygene_scverse.engine import Batch, Engine, Query
 from polygene_scverse.fit import FittedState
+from polygene_scverse.fit._gene_scaler import rescale
 
 COPIES: Final = 256
 """Copies of a cell, each without another gene, that go through the network at a time."""
@@ -210,8 +210,7 @@ def _sum_expression(
         values, genes, mask = (output.numpy() for output in outputs)
         of_cell = np.broadcast_to(codes[rows][:, None], mask.shape)[mask]
         seen, expression = genes[mask], values[mask].astype(np.float64)
-        rescaled = np.log1p(np.expm1(expression) * (LINEAR_SUM / TARGET_SUM))
-        np.add.at(sums[0], (of_cell, seen), np.minimum(rescaled, cap[seen]))
+        np.add.at(sums[0], (of_cell, seen), np.minimum(rescale(expression), cap[seen]))
         np.add.at(sums[1], (of_cell, seen), expression)
 
     engine.run(source, Query(), lambda batch: [batch["values"], *_visible(engine, batch)], add)

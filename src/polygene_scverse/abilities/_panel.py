@@ -16,7 +16,7 @@ from polygene_scverse.engine import Engine, Query
 from polygene_scverse.fit import FittedState
 from polygene_scverse.fit._final_scores import final_scores
 from polygene_scverse.fit._linear_path import PRIOR
-from polygene_scverse.fit._panels import PanelAccuracy, PanelMoments, transformer_part
+from polygene_scverse.fit._panels import PanelAccuracy, transformer_part
 
 SHARES: Final = (0.6, 0.4, 0.25, 0.25, 0.15, 0.15, 0.08, 0.08, 0.04, 0.04)
 """Shares of the genes that are left in trials on held-out cells."""
@@ -24,7 +24,12 @@ TRIAL_CELLS: Final = 1_000
 """Held-out cells of a trial."""
 
 
-def for_panel(engine: Engine, state: FittedState, measured: NDArray[np.bool_]) -> tuple[Engine, FittedState]:
+def for_panel(
+    engine: Engine,
+    state: FittedState,
+    measured: NDArray[np.bool_],
+    linear: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None,
+) -> tuple[Engine, FittedState]:
     """The same network for cells that lack some genes; itself where all that matter are there.
 
     The linear path is fitted to the measured genes alone. The transformer was trained with most of the genes: where
@@ -36,6 +41,8 @@ def for_panel(engine: Engine, state: FittedState, measured: NDArray[np.bool_]) -
         The network, and what was fitted to it; neither is changed.
     measured
         Whether each gene is measured; shape (n_genes,).
+    linear
+        The linear path for these genes, if it is there: as `PanelMoments.weights` gives it.
     """
     panels = state.panels
     if panels is None or measured[panels.genes].all() or not measured[panels.genes].any():
@@ -46,8 +53,8 @@ def for_panel(engine: Engine, state: FittedState, measured: NDArray[np.bool_]) -
         for name, entry in state.calibration.items()
     }
     shares = [1.0 - part * (1.0 - share) for share in state.linear_share]
-    engine = engine.with_linear_path(*panels.weights(measured, engine.module.n_categories, PRIOR))
-    return engine, replace(state, linear_share=shares, calibration=calibration)
+    linear = panels.weights(measured, engine.module.n_categories, PRIOR) if linear is None else linear
+    return engine.with_linear_path(*linear), replace(state, linear_share=shares, calibration=calibration)
 
 
 def fit_panel_accuracy(
@@ -75,9 +82,10 @@ def fit_panel_accuracy(
         measured = np.zeros(n_genes, dtype=bool)
         measured[random.permutation(n_genes)[: max(int(share * n_genes), 1)]] = True
         gone = tuple(int(gene) for gene in np.flatnonzero(~measured))
-        of_panel = for_panel(engine, state, measured)
+        linear = panels.weights(measured, engine.module.n_categories, PRIOR)
+        of_panel = for_panel(engine, state, measured, linear)
         tables = predict(*of_panel, some, Query(removed=gone), names)
-        of_each = _simulated(engine, panels, measured)
+        of_each = panels.simulated_accuracy(*linear, engine.module.n_categories)
         for i, (name, codes) in enumerate(zip(names, some.codes.T, strict=True)):
             if (codes >= 0).any():
                 scores = final_scores(tables[name], codes, log_shares[name], of_panel[1].temperature(name))
@@ -104,11 +112,7 @@ def expected_accuracy(engine: Engine, state: FittedState, measured: NDArray[np.b
     """
     if state.panels is None or not state.panel_accuracy:
         return {}
-    simulated = dict(zip(engine.module.layout.phenotype_names, _simulated(engine, state.panels, measured), strict=True))
-    return {name: entry.expected(simulated[name]) for name, entry in state.panel_accuracy.items()}
-
-
-def _simulated(engine: Engine, panels: PanelMoments, measured: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Accuracy of the discriminants of a panel on simulated cells; shape (n_phenotypes,)."""
     n = engine.module.n_categories
-    return panels.simulated_accuracy(*panels.weights(measured, n, PRIOR), n)
+    of_each = state.panels.simulated_accuracy(*state.panels.weights(measured, n, PRIOR), n)
+    simulated = dict(zip(engine.module.layout.phenotype_names, of_each, strict=True))
+    return {name: entry.expected(simulated[name]) for name, entry in state.panel_accuracy.items()}

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from polygene_scverse.abilities._expected_expression import step_size
+from polygene_scverse.abilities._expected_expression import expectation, step_size
 from polygene_scverse.abilities._predict import linear_share, unseen_offsets
 from polygene_scverse.data.feed._random import cell_keys, uniform
 from polygene_scverse.data.feed._table import CellTable
@@ -205,15 +205,9 @@ def _phenotypes(engine: Engine, state: FittedState, table: CellTable, query: Que
 
 def _expected(engine: Engine, table: CellTable, asked: NDArray[np.integer], change: Change) -> NDArray[np.float64]:
     """Expected expression of hidden genes; shape (N, n_asked)."""
-    module, order = engine.module, np.argsort(asked)
-
-    def expected(batch: Batch) -> list[Tensor]:
-        inputs = (batch[name] for name in ("tokens", "positions", "key_mask", "shown_share"))
-        probabilities, values = module.gene_probabilities(*inputs)
-        return [(probabilities * values).sum(-1)]  # (B, M), in the order of the slots
-
+    order = np.argsort(asked)
     smaller = replace(engine, batch_size=step_size(engine, len(asked)))
     query = Query(genes=change, asked=tuple(asked[order].tolist()))
     found = np.zeros((len(table), len(asked)))
-    found[:, order] = smaller.gather(table, query, expected)[0]
+    found[:, order] = smaller.gather(table, query, expectation(engine))[0]
     return found

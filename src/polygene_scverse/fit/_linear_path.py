@@ -99,7 +99,7 @@ def fit_linear_path(
         Seed of the folds.
     """
     x, measured = x[:, :MAX_CANDIDATES], measured[..., :MAX_CANDIDATES]
-    x.data = rescale(x.data)
+    x = sp.csr_matrix((rescale(x.data), x.indices, x.indptr), shape=x.shape)
     scaler = GeneScaler.fit(x, measured)
     folds = np.random.default_rng(seed).permutation(x.shape[0]) % N_FOLDS
 

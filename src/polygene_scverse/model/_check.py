@@ -10,9 +10,11 @@ import pandas as pd
 from anndata import AnnData
 
 from polygene_scverse._validate import shorten
+from polygene_scverse.abilities._panel import expected_accuracy
 from polygene_scverse.data.read._expression import Expression
 from polygene_scverse.data.read._phenotypes import encode_all
 from polygene_scverse.data.read._totals import same_footing
+from polygene_scverse.engine import Engine
 
 if TYPE_CHECKING:
     from polygene_scverse.model._polygene import Polygene
@@ -33,7 +35,8 @@ def check(
         except ValueError as error:
             found |= {"scale": f"cannot be used: {error}", "totals": "–", "silent cells": "–"}
     found |= _labels(model, data)
-    accuracy = model.expected_accuracy(data, gene_symbols=gene_symbols, gene_ids=gene_ids)
+    measured = np.isin(model.genes, expression.var_names)
+    accuracy = expected_accuracy(Engine(model.module), model.fitted_, measured)
     found["expected accuracy"] = (
         ", ".join(f"{name} {value:.2f}" for name, value in accuracy.items())
         + ", on cells like those held out in training"
