@@ -202,7 +202,7 @@ def test_of_many_held_out_cells_a_draw_is_looked_at(cells, trained, monkeypatch,
         assert (entry["n_cells"], entry["group_key"]) == (60, "donor")
         assert entry["n_groups"] == model.adata.obs["donor"].iloc[drawn.ids].nunique()
         np.testing.assert_array_equal(model.fitted_.conformal[name].codes, drawn.codes[:, i])
-    assert len(model.fitted_.novelty.unexplained) == 60
+    assert len(model.fitted_.novelty.distances["sex"]) == 60
 
 
 def test_all_that_follows_is_fitted_in_place(cells, trained, apart):
@@ -220,8 +220,8 @@ def test_all_that_follows_is_fitted_in_place(cells, trained, apart):
     for name, scores in known.conformal.items():
         np.testing.assert_array_equal(other.conformal[name].codes, scores.codes)
         np.testing.assert_array_equal(other.conformal[name].probabilities, scores.probabilities)
-    np.testing.assert_array_equal(other.novelty.components, known.novelty.components)
-    np.testing.assert_array_equal(other.novelty.combined["sex"], known.novelty.combined["sex"])
+    np.testing.assert_array_equal(other.novelty.space.components, known.novelty.space.components)
+    np.testing.assert_array_equal(other.novelty.distances["sex"], known.novelty.distances["sex"])
     assert other.masking == {"expressed": 0.2}
 
 

@@ -4,13 +4,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse as sp
-from sklearn.decomposition import PCA
 from sklearn.metrics import roc_auc_score
 
 from polygene_scverse.abilities._novelty import fit_reference, novelty
 from polygene_scverse.datasets import simulate
 from polygene_scverse.engine import Engine
-from polygene_scverse.fit._novelty import unexplained_expression
 from polygene_scverse.model import Polygene
 
 SMALL = {"n_hidden": 16, "n_layers": 1, "n_heads": 2, "n_intermediate": 16}
@@ -44,7 +42,7 @@ def test_new_cells_are_found(model, novel):
     table = model.novelty(novel)
     new = np.arange(240) >= 200
     assert roc_auc_score(new, table["novelty"]) > 0.9
-    assert roc_auc_score(new, table["unexplained"]) > 0.9
+    assert list(table) == ["novelty", "unsure"]
     assert table.index.equals(novel.obs_names)
     assert table.min().min() > 0
     assert table.max().max() < 1
@@ -61,53 +59,16 @@ def test_held_out_cells_are_evenly_spread(cells, trained):
     table = model.novelty(indices=model.validation_indices)
     expected = (np.arange(96) + 1.0) / 97
     np.testing.assert_allclose(np.sort(table["unsure"]), expected, atol=0.02)
-    np.testing.assert_allclose(np.sort(table["unexplained"]), expected, atol=0.02)
-    np.testing.assert_allclose(np.sort(table["novelty"]), expected, atol=0.03)
+    np.testing.assert_allclose(np.sort(table["novelty"]), expected, atol=0.02)
 
 
-def test_is_the_rank_of_the_higher_sign(model, novel):
-    table = model.novelty(novel, phenotype="sex")
-    order = table[["unsure", "unexplained"]].max(axis=1).argsort(kind="stable")
-    assert (np.diff(table["novelty"].to_numpy()[order]) >= 0).all()
-
-
-def expected_squares(model, x, measured=None):
-    """By scikit-learn's components and dense arrays."""
-    x_train = log_cp10k(model.adata[model.train_indices].X.toarray())
-    pca = PCA(model.fitted_.novelty.components.shape[0], svd_solver="full").fit(x_train)
-    left = (x_train - pca.inverse_transform(pca.transform(x_train))).var(axis=0)
-    measured = np.ones(x.shape[1], dtype=bool) if measured is None else measured
-    filled = np.where(measured, x, pca.mean_)
-    squares = (filled - pca.inverse_transform(pca.transform(filled))) ** 2 / (left + 0.01)
-    return squares[:, measured].mean(axis=1)
-
-
-def unexplained(model, cells, measured=None):
-    reference = model.fitted_.novelty
-    return unexplained_expression(cells.matrix(40), reference.mean, reference.weights, reference.components, measured)
-
-
-def log_cp10k(x):
-    return np.log1p(1e4 * x / x.sum(1, keepdims=True))
-
-
-def test_unexplained_as_scikit_learn(cells, trained):
-    model = trained(cells(150), validation_size=0.2)
-    rows = model.validation_indices
-    table = model._cells(model.adata, rows).read_all()
-    expected = expected_squares(model, log_cp10k(model.adata.X[rows].toarray()))
-    np.testing.assert_allclose(unexplained(model, table.cells), expected, rtol=0.02)
-
-
-def test_unmeasured_genes_count_as_average(cells, trained):
-    model = trained(cells(150), validation_size=0.2)
-    table = model._cells(model.adata, np.arange(5)).read_all()
-    measured = np.arange(40) >= 10
-    expected = expected_squares(model, table.cells.matrix(40).toarray(), measured)
-    kept = table.cells.genes >= 10
-    indptr = np.r_[0, np.cumsum(kept)][table.cells.indptr]
-    part = type(table.cells)(indptr, table.cells.genes[kept], table.cells.bins[kept], table.cells.values[kept])
-    np.testing.assert_allclose(unexplained(model, part, measured), expected, rtol=0.02)
+def test_groups_are_compared_with_each_other(cells, model_of):
+    """Where none was held out; held-out cells of the same donors would look too much like the training cells."""
+    adata = cells(240)
+    adata.obs["lab"] = np.array(["a", "b", "c"])[np.arange(240) % 3]
+    model = model_of(adata)
+    model.train(max_epochs=1, validation_size=0.1, group_key="lab", enable_progress_bar=False)
+    assert len(model.fitted_.novelty.distances["sex"]) == len(model.train_indices)
 
 
 def test_the_phenotype_may_be_named(model, novel):
@@ -125,7 +86,7 @@ def test_without_a_cell_type_the_first_counts(cells, trained):
 
 def test_without_held_out_cells(cells, trained):
     model = trained(cells(60), validation_size=0.0)
-    values = model.novelty()["unexplained"].to_numpy()
+    values = model.novelty()["novelty"].to_numpy()
     np.testing.assert_allclose(np.sort(values), (np.arange(60) + 1) / 61, atol=0.02)
 
 
@@ -189,7 +150,7 @@ def test_cells_that_differ_in_what_is_measured(model, novel):
     fitted = Engine(model.module), model.fitted_, model.fitted_.novelty
     found = novelty(*fitted, both, "cell_type")
     expected = np.concatenate([novelty(*fitted, part, "cell_type") for part in (few, all_)])
-    np.testing.assert_allclose(found[:, 2], expected[:, 2])
+    np.testing.assert_allclose(found[:, 0], expected[:, 0])
     np.testing.assert_allclose(found, expected, atol=0.02)  # a rank may change by a cell
 
 
@@ -199,8 +160,8 @@ def test_the_reference_is_fitted_to_the_training_cells(model):
         model._cells(model.adata, rows).read_all() for rows in (model.train_indices, model.validation_indices)
     )
     found, known = fit_reference(engine, model.fitted_, train, held_out, 0), model.fitted_.novelty
-    np.testing.assert_array_equal(found.components, known.components)
-    np.testing.assert_array_equal(found.unexplained, known.unexplained)
+    np.testing.assert_array_equal(found.space.components, known.space.components)
+    np.testing.assert_array_equal(found.distances["sex"], known.distances["sex"])
     without = fit_reference(engine, model.fitted_, train, None, 0)
-    assert len(without.unexplained) == len(train)
+    assert len(without.distances["sex"]) == len(train)
     assert fit_reference(engine, model.fitted_, train.read(np.arange(2)), held_out, 0) is None

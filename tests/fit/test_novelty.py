@@ -1,82 +1,184 @@
-"""Signs of novelty: scikit-learn, scipy and dense arrays as oracles."""
+"""Novelty: scikit-learn, scipy and dense arrays as oracles."""
 
 import numpy as np
 import pytest
 import scipy.sparse as sp
+from scipy.spatial.distance import mahalanobis
 from scipy.stats import entropy as entropy_of_scipy
 from scipy.stats import percentileofscore
+from sklearn.covariance import LedoitWolf
 from sklearn.decomposition import PCA
+from sklearn.metrics import roc_auc_score
 
-from polygene_scverse.fit._novelty import N_PCS, entropy, fit_novelty, percentile, unexplained_expression
+from polygene_scverse.fit._novelty import NOISE_FACTOR, entropy, fit_novelty, fit_space, percentile
 
-N_GENES = 50
+N_GENES = 60
+EVERY = np.ones(N_GENES, dtype=bool)
+MOST = np.arange(N_GENES) % 4 != 1
+NAMES = ["kind", "sex"]
+MEANS = np.random.default_rng(0).gamma(1.0, 2.0, (4, N_GENES))
 
 
-def drawn(n_cells, seed=0):
-    """Genes that share three factors, of which half are silent in a cell."""
+def drawn(n_cells, seed=0, kinds=(0, 1, 2)):
+    """log1p of counts per 10,000 of cells of some kinds, and their codes."""
     rng = np.random.default_rng([seed, 1])
-    x = np.abs(rng.normal(size=(n_cells, 3)) @ np.random.default_rng(0).normal(size=(3, N_GENES)))
-    return ((x + 0.1) * (rng.random(x.shape) < 0.5)).astype(np.float32)
+    kind = rng.choice(kinds, n_cells)
+    counts = rng.poisson(MEANS[kind] * rng.gamma(5, 0.2, (n_cells, N_GENES)))
+    x = np.log1p(1e4 * counts / np.maximum(counts.sum(1, keepdims=True), 1))
+    return x.astype(np.float32), np.stack([kind, rng.integers(0, 2, n_cells)], axis=1)
 
 
-TRAIN, OTHERS = drawn(200), drawn(60, seed=1)
-LOGITS = {"kind": np.random.default_rng(2).normal(0, 3, (60, 4)), "sex": np.random.default_rng(3).normal(size=(60, 2))}
+(TRAIN, CODES), (OTHERS, OTHER_CODES) = drawn(300), drawn(80, seed=1)
+LOGITS = {"kind": np.random.default_rng(2).normal(0, 3, (80, 4)), "sex": np.random.default_rng(3).normal(size=(80, 2))}
+
+
+def csr(x):
+    return sp.csr_matrix(x)
+
+
+def fitted(groups=None):
+    return fit_novelty(csr(TRAIN), CODES, EVERY, csr(OTHERS), EVERY, LOGITS, groups)
 
 
 @pytest.fixture(scope="module")
 def reference():
-    return fit_novelty(sp.csr_matrix(TRAIN), sp.csr_matrix(OTHERS), LOGITS)
+    return fitted()
 
 
-def expected_squares(x, measured=None):
-    """By scikit-learn's components and dense arrays."""
-    pca = PCA(N_PCS, svd_solver="full").fit(TRAIN)
-    left = (TRAIN - pca.inverse_transform(pca.transform(TRAIN))).var(axis=0)
-    measured = np.ones(N_GENES, dtype=bool) if measured is None else measured
-    filled = np.where(measured, x, pca.mean_)
-    squares = (filled - pca.inverse_transform(pca.transform(filled))) ** 2 / (left + 0.01)
-    return squares[:, measured].mean(axis=1)
+@pytest.fixture(scope="module")
+def space(reference):
+    return reference.space
 
 
-@pytest.mark.parametrize("measured", [None, np.arange(N_GENES) % 4 != 1], ids=["all genes", "some genes"])
-def test_unexplained_as_scikit_learn(reference, measured):
-    x = OTHERS if measured is None else OTHERS * measured
-    arrays = (reference.mean, reference.weights, reference.components)
-    found = unexplained_expression(sp.csr_matrix(x), *arrays, measured)
-    np.testing.assert_allclose(found, expected_squares(x, measured), rtol=0.02)
+def standardised(space, x):
+    """Dense, by the definition: log1p of counts per 1,000, cut off, centred, scaled."""
+    return (np.minimum(np.log1p(np.expm1(x.astype(float)) / 10), space.cap) - space.centre) / space.deviation
 
 
-def test_the_reference_holds_both_signs_in_order(reference):
-    np.testing.assert_allclose(reference.unexplained, np.sort(expected_squares(OTHERS)), rtol=0.02)
+def expected_positions(space, x, measured=EVERY):
+    """Weighted least squares of each cell's measured genes on the components, by numpy."""
+    weights = 1 / np.sqrt(space.noise[measured])
+    left = space.components[:, measured].T * weights[:, None]
+    right = standardised(space, x)[:, measured] * weights
+    return np.linalg.lstsq(left, right.T, rcond=None)[0].T
+
+
+def expected_distances(space, x, name, measured=EVERY):
+    """scipy's Mahalanobis distance to each category; the nearest counts."""
+    off = [np.linalg.inv(space.components[:, m] / space.noise[m] @ space.components[:, m].T) for m in (measured, EVERY)]
+    inverse = np.linalg.inv(space.spreads[name] + NOISE_FACTOR * (off[0] - off[1]))
+    positions = expected_positions(space, x, measured)
+    return np.array([min(mahalanobis(p, c, inverse) ** 2 for c in space.centres[name]) for p in positions])
+
+
+def test_components_as_scikit_learn(space):
+    z = standardised(space, TRAIN)
+    pca = PCA(20, svd_solver="full").fit(z)
+    cosines = np.linalg.svd(space.components @ pca.components_.T)[1]  # of the angles between both subspaces
+    np.testing.assert_allclose(cosines[:3], 1.0, atol=1e-3)
+    np.testing.assert_allclose(np.linalg.norm(space.components, axis=1), 1.0, rtol=1e-4)
+    left = (z - z.mean(0)) - (z @ space.components.T) @ space.components
+    np.testing.assert_allclose(space.noise, left.var(axis=0) + 0.02, rtol=0.05)  # randomised components
+
+
+def test_centres_and_spread_as_numpy_and_scikit_learn(space):
+    positions = expected_positions(space, TRAIN)
+    for i, name in enumerate(NAMES):
+        codes = CODES[:, i]
+        means = np.stack([positions[codes == c].mean(0) for c in np.unique(codes)])
+        np.testing.assert_allclose(space.centres[name], means, atol=1e-3)
+        spread = LedoitWolf(assume_centered=True).fit(positions - means[codes]).covariance_
+        np.testing.assert_allclose(space.spreads[name], spread, atol=1e-3 * np.abs(spread).max())
+
+
+@pytest.mark.parametrize("measured", [EVERY, MOST], ids=["all genes", "some genes"])
+@pytest.mark.parametrize("name", NAMES)
+def test_distances_as_scipy(space, measured, name):
+    found = space.distances(csr(OTHERS * measured), measured, name)
+    np.testing.assert_allclose(found, expected_distances(space, OTHERS, name, measured), rtol=1e-3)
+
+
+def test_another_kind_is_far(space):
+    other, _ = drawn(40, seed=2, kinds=(3,))
+    x = np.concatenate([OTHERS, other])
+    found = space.distances(csr(x), EVERY, "kind")
+    assert roc_auc_score(np.arange(len(x)) >= len(OTHERS), found) > 0.95
+
+
+def test_cells_are_not_novel_for_want_of_genes(reference):
+    """Without three quarters of the genes known kinds still look as the held-out cells did."""
+    few = np.arange(N_GENES) % 4 == 0
+    cells, _ = drawn(400, seed=3)
+    share = {}
+    for name, measured in (("all", EVERY), ("few", few)):
+        distances = reference.space.distances(csr(cells * measured), measured, "kind")
+        share[name] = (percentile(distances, reference.distances["kind"]) > 0.9).mean()
+    assert share["all"] == pytest.approx(0.1, abs=0.07)
+    assert share["few"] < 0.2
+
+
+def test_the_reference_is_in_order(reference, space):
     for name, logits in LOGITS.items():
+        found = np.sort(space.distances(csr(OTHERS), EVERY, name))
+        np.testing.assert_allclose(reference.distances[name], found, rtol=1e-5)
         np.testing.assert_allclose(reference.entropies[name], np.sort(entropy(logits)), rtol=1e-6)
-        assert (np.diff(reference.combined[name]) >= 0).all()
-    assert reference.components.shape == (N_PCS, N_GENES)
-    assert {a.dtype for a in (reference.mean, reference.weights, reference.unexplained)} == {np.dtype(np.float32)}
 
 
 def test_scores_of_the_held_out_cells_are_evenly_spread(reference):
-    strange = unexplained_expression(sp.csr_matrix(OTHERS), reference.mean, reference.weights, reference.components)
-    found = reference.score("kind", LOGITS["kind"], strange)
-    assert found.shape == (60, 3)
-    for column in found[:, 1:].T:
-        np.testing.assert_allclose(np.sort(column), (np.arange(60) + 1.0) / 61, atol=1e-6)
+    found = reference.score("kind", LOGITS["kind"], reference.space.distances(csr(OTHERS), EVERY, "kind"))
+    assert found.shape == (80, 2)
+    for column in found.T:
+        np.testing.assert_allclose(np.sort(column), (np.arange(80) + 1.0) / 81, atol=1e-6)
     np.testing.assert_array_equal(found[:, 1], percentile(entropy(LOGITS["kind"]), reference.entropies["kind"]))
-    order = found[:, 1:].max(axis=1).argsort(kind="stable")
-    assert (np.diff(found[order, 0]) >= 0).all()
-    assert not np.array_equal(found, reference.score("sex", LOGITS["sex"], strange))
+
+
+def test_groups_are_compared_with_each_other():
+    """Each with a space of the others, so that cells of a group that is unlike them look far."""
+    groups = np.arange(len(TRAIN)) % 3
+    found = fitted(groups)
+    folds = []
+    for group in range(3):
+        rest, own = groups != group, groups == group
+        folds.append(fit_space(csr(TRAIN[rest]), CODES[rest], EVERY, NAMES).distances(csr(TRAIN[own]), EVERY, "kind"))
+    np.testing.assert_allclose(found.distances["kind"], np.sort(np.concatenate(folds)), rtol=1e-5)
+    np.testing.assert_array_equal(found.space.components, fitted().space.components)
+
+
+def test_a_category_of_one_group_is_not_compared_with_others():
+    groups = (CODES[:, 0] == 2).astype(int) + 2 * (np.arange(len(TRAIN)) % 2) * (CODES[:, 0] != 2)
+    found = fitted(groups)
+    assert len(found.distances["kind"]) == (CODES[:, 0] != 2).sum()
+    assert len(found.distances["sex"]) == len(TRAIN)
+
+
+def test_one_group_says_nothing(reference):
+    np.testing.assert_array_equal(fitted(np.zeros(len(TRAIN), int)).distances["kind"], reference.distances["kind"])
+
+
+def test_cells_that_differ_in_what_is_measured(space):
+    """Each is compared as among its like."""
+    measured = np.where(np.arange(80)[:, None] % 2 == 0, EVERY, MOST)
+    found = fit_novelty(csr(TRAIN), CODES, EVERY, csr(OTHERS * measured), measured, LOGITS)
+    parts = [space.distances(csr((OTHERS * m)[i::2]), m, "kind") for i, m in enumerate((EVERY, MOST))]
+    np.testing.assert_allclose(found.distances["kind"], np.sort(np.concatenate(parts)), rtol=1e-5)
+
+
+def test_unknown_categories_share_one_centre():
+    codes = np.where(np.arange(2) == 0, -1, CODES)
+    space = fit_space(csr(TRAIN), codes, EVERY, NAMES)
+    np.testing.assert_allclose(space.centres["kind"], expected_positions(space, TRAIN).mean(0)[None], atol=1e-3)
 
 
 @pytest.mark.parametrize("shape", [(2, N_GENES), (200, 1)], ids=["cells", "genes"])
 def test_too_few_cells_or_genes(shape):
-    few = sp.csr_matrix(TRAIN[: shape[0], : shape[1]])
-    assert fit_novelty(few, few, {"kind": LOGITS["kind"][:2]}) is None
+    few, measured = csr(TRAIN[: shape[0], : shape[1]]), EVERY[: shape[1]]
+    assert fit_novelty(few, CODES[: shape[0]], measured, few, measured, {"kind": LOGITS["kind"][:2]}) is None
 
 
 def test_few_cells_have_fewer_components():
-    found = fit_novelty(sp.csr_matrix(TRAIN[:12]), sp.csr_matrix(OTHERS), LOGITS)
-    assert found.components.shape == (4, N_GENES)
-    assert np.isfinite(found.unexplained).all()
+    found = fit_novelty(csr(TRAIN[:12]), CODES[:12], EVERY, csr(OTHERS), EVERY, LOGITS)
+    assert found.space.components.shape == (4, N_GENES)
+    assert np.isfinite(found.distances["kind"]).all()
 
 
 def test_entropy_as_scipy():

@@ -13,7 +13,7 @@ from polygene_scverse.fit import FittedState
 from polygene_scverse.fit._calibration import Calibration
 from polygene_scverse.fit._conformal import ConformalScores
 from polygene_scverse.fit._kinds import Kinds
-from polygene_scverse.fit._novelty import NoveltyReference
+from polygene_scverse.fit._novelty import NoveltyReference, Space
 from polygene_scverse.model import Polygene
 
 RNG = np.random.default_rng(0)
@@ -32,7 +32,11 @@ def state():
         calibration={"kind": Calibration(1.5, True, "held-out", n_cells=70, group_key="donor", n_groups=2, **FIGURES)},
         conformal={"kind": ConformalScores(RNG.integers(0, 3, 9).astype(np.int32), single(9))},
         novelty=NoveltyReference(
-            single(5), single(5), single(2, 5), single(9), {"kind": single(9)}, {"kind": single(9)}
+            Space(
+                *(single(5) for _ in range(3)), single(2, 5), single(5), {"kind": single(3, 2)}, {"kind": single(2, 2)}
+            ),
+            {"kind": single(9)},
+            {"kind": single(9)},
         ),
         linear_share=[0.25, 0.7],
         category_counts=[np.array([1.0, 2.0, 0.0], dtype=np.float32)],
@@ -92,7 +96,7 @@ def test_an_empty_state_comes_back():
 
 def test_what_is_written_is_a_copy(state):
     before, plain = copy.deepcopy(state), state.to_dict()
-    plain["novelty"]["mean"][:] = 0
+    plain["novelty"]["space"]["cap"][:] = 0
     plain["conformal"]["kind"]["codes"][:] = 0
     plain["linear_share"].append(1.0)
     plain["calibration"].clear()

@@ -79,7 +79,7 @@ def fit_after_training(
     some = draw_cells(train, DEPTH_CELLS, seed)
     state.kinds = fit_kinds(train.codes, some.codes, some.cells.indptr, some.cells.values, engine.module.n_categories)
     state.counts = _fit_counts(some, engine.module.n_categories)
-    found = None
+    found, held_out_groups = None, None
     if held_out is None:
         for name, n, shift in zip(names, engine.module.n_categories, shifts, strict=True):
             calibrate(state, name, np.empty((0, n), np.float32), np.empty(0, np.int64), None, "held-out", shift)
@@ -96,7 +96,8 @@ def fit_after_training(
             temperature = state.temperature(name)
             scores[name] = final_scores(probabilities(logits, temperature), codes, log_shares[name], temperature)
         fit_panel_accuracy(engine, state, held_out, log_shares, seed)
-    state.novelty = fit_reference(engine, state, train, held_out, seed, found)
+    of_novelty = groups if held_out_groups is None else None
+    state.novelty = fit_reference(engine, state, train, held_out, seed, found, of_novelty)
     return scores
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from polygene_scverse.abilities._predict import phenotype_logits
@@ -12,13 +13,13 @@ from polygene_scverse.data.feed._source import CellSource, draw_cells
 from polygene_scverse.data.feed._table import CellTable
 from polygene_scverse.engine import Engine
 from polygene_scverse.fit import FittedState
-from polygene_scverse.fit._novelty import MAX_CELLS, NoveltyReference, fit_novelty, unexplained_expression
+from polygene_scverse.fit._novelty import MAX_CELLS, NoveltyReference, fit_novelty
 
 
 def novelty(
     engine: Engine, state: FittedState, reference: NoveltyReference, source: CellSource, phenotype: str
 ) -> NDArray[np.float64]:
-    """Share of the held-out cells that look less novel: by both signs, by entropy, by components; (n_cells, 3).
+    """Share of the known cells that are nearer to a category, and that are predicted more surely; shape (n_cells, 2).
 
     Parameters
     ----------
@@ -29,10 +30,9 @@ def novelty(
     source
         The cells.
     phenotype
-        Whose logits are looked at.
+        Whose categories and logits are looked at.
     """
-    strange = np.zeros(len(source))
-    arrays = (reference.mean, reference.weights, reference.components)
+    distances = np.zeros(len(source))
 
     def observe(rows: NDArray[np.int64], table: CellTable) -> None:
         measured = np.atleast_2d(table.measured)
@@ -41,11 +41,11 @@ def novelty(
         for kind in np.unique(kinds):
             members = kinds == kind
             part = x if members.all() else x[members]
-            strange[rows[members]] = unexplained_expression(part, *arrays, measured[kind])
+            distances[rows[members]] = reference.space.distances(part, measured[kind], phenotype)
 
     slot = engine.module.layout.phenotype_names.index(phenotype)
     (logits,) = phenotype_logits(engine, state, source, slots=[slot], observe=observe)
-    return reference.score(phenotype, logits, strange)
+    return reference.score(phenotype, logits, distances)
 
 
 def fit_reference(
@@ -55,8 +55,9 @@ def fit_reference(
     held_out: CellTable | None,
     seed: int,
     logits: Sequence[NDArray[np.float32]] | None = None,
+    groups: pd.Series | None = None,
 ) -> NoveltyReference | None:
-    """What novelty is measured against; without held-out cells these are the training cells themselves.
+    """What novelty is measured against.
 
     Parameters
     ----------
@@ -65,15 +66,22 @@ def fit_reference(
     train
         The training cells.
     held_out
-        Held-out cells.
+        Held-out cells. Without them, and without groups, the training cells are compared with themselves.
     seed
         Seed of the draw of training cells.
     logits
         Of the held-out cells, as `phenotype_logits` returns them, if they are there.
+    groups
+        Group of each cell of the data set, where groups shall be compared with each other instead of held-out cells
+        with all.
     """
     table = draw_cells(train, MAX_CELLS, seed)
     others = table if held_out is None else held_out
     names, n_genes = engine.module.layout.phenotype_names, table.layout.n_genes
     logits = phenotype_logits(engine, state, others) if logits is None else logits
+    numbers = None if groups is None else pd.factorize(groups.iloc[table.ids], use_na_sentinel=False)[0]
+    (x, measured), (x_held_out, of_held_out) = (
+        (part.cells.matrix(n_genes), part.measured_in(np.arange(len(part)))) for part in (table, others)
+    )
     by_name = dict(zip(names, logits, strict=True))
-    return fit_novelty(table.cells.matrix(n_genes), others.cells.matrix(n_genes), by_name)
+    return fit_novelty(x, table.codes, measured, x_held_out, of_held_out, by_name, numbers)

@@ -1,146 +1,287 @@
-"""How unlike the training cells a cell is.
+"""How far a cell is from every category that the model knows, and how unsure the model is of it.
 
-Shapes: G genes, K principal components.
+Shapes: N cells, G genes, K principal components, C categories of a phenotype.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
+from scipy.linalg import solve
 from scipy.special import log_softmax
+from sklearn.covariance import LedoitWolf
 from sklearn.decomposition import PCA
 
+from polygene_scverse.fit._gene_scaler import GeneScaler, rescale
+
 Floats = NDArray[np.float32]
-N_PCS: Final = 30
+N_PCS: Final = 20
 MAX_CELLS: Final = 5_000
-"""Training cells that principal components are fitted on."""
-ADDED_VARIANCE: Final = 0.01
-"""Added to the variance of a gene's residual: silent genes are not blown up without bound."""
+"""Training cells that principal components are fitted to."""
+MAX_FOLD_CELLS: Final = 2_000
+"""Training cells that are looked at where each group is compared with the others."""
+MAX_FOLDS: Final = 5
+"""Parts of the groups, each compared with the others."""
+MAX_GENES: Final = 4_096
+"""Genes, the most variable first, that are looked at."""
+ADDED_NOISE: Final = 0.02
+"""Added to what the components leave of a gene's variance: silent genes are not blown up without bound."""
+NOISE_FACTOR: Final = 2.0
+"""How much more the position of a cell is off for want of genes than if what is left of genes were independent."""
+MIN_CELLS: Final = 5
+"""Cells of a category without which it has no centre."""
 ROUNDING: Final = 1e-5
 """Relative difference up to which two values count as equal."""
 
 
 @dataclass(frozen=True)
-class NoveltyReference:
-    """What cells are compared with: principal components of training cells, and both signs of held-out cells.
+class Space:
+    """Principal components of standardised expression, and where the categories lie in them.
 
     Parameters
     ----------
-    mean, weights
-        Mean of each gene, and the inverse of the variance that it has beside the components; shape (G,).
+    cap, centre, deviation
+        As of `GeneScaler`, of the first genes of the model; shape (G,).
     components
         Principal components; shape (K, G).
-    unexplained
-        What the components do not explain of each held-out cell, ascending; shape (n_cells,).
-    entropies
-        For each phenotype the entropies of their probabilities, ascending; shape (n_cells,).
-    combined
-        For each phenotype the higher of the percentiles of both, ascending; shape (n_cells,).
+    noise
+        Variance of each gene that the components leave; shape (G,).
+    centres
+        For each phenotype the mean position of each category that has cells enough; shape (C, K).
+    spreads
+        For each phenotype the covariance of positions within categories; shape (K, K).
     """
 
-    mean: Floats
-    weights: Floats
+    cap: Floats
+    centre: Floats
+    deviation: Floats
     components: Floats
-    unexplained: Floats
+    noise: Floats
+    centres: dict[str, Floats]
+    spreads: dict[str, Floats]
+
+    def distances(self, x: sp.csr_matrix, measured: NDArray[np.bool_], phenotype: str) -> NDArray[np.float64]:
+        """Squared Mahalanobis distance of each cell to the nearest category; shape (N,).
+
+        The position of a cell that lacks genes is estimated from the others by generalised least squares, and how far
+        that is off is added to the spread: cells are not novel for want of genes.
+
+        Parameters
+        ----------
+        x
+            log1p of counts per 10,000; shape (N, at least G).
+        measured
+            Whether each gene is measured; shape (at least G,).
+        phenotype
+            Whose categories are meant.
+        """
+        n_genes = self.components.shape[1]
+        every = np.ones(n_genes, dtype=np.bool_)
+        positions, off = self.positions(x, measured)
+        spread = self.spreads[phenotype].astype(np.float64)
+        spread = spread + NOISE_FACTOR * (off - self.positions(x[:0], every)[1])
+        centres = self.centres[phenotype].astype(np.float64)
+        apart = (positions[:, None] - centres).reshape(-1, len(spread))  # (N * C, K)
+        squares: NDArray[np.float64] = (apart * solve(spread, apart.T, assume_a="sym").T).sum(axis=1)
+        nearest: NDArray[np.float64] = squares.reshape(len(positions), len(centres)).min(axis=1)
+        return nearest
+
+    def positions(
+        self, x: sp.csr_matrix, measured: NDArray[np.bool_]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Position of each cell along the components, and the covariance of its error; shapes (N, K) and (K, K)."""
+        n_genes = self.components.shape[1]
+        components = self.components.astype(np.float64)
+        weights = components / self.noise.astype(np.float64) * measured[:n_genes]  # (K, G)
+        precision = weights @ components.T + 1e-6 * np.eye(len(components))
+        scaled = weights / self.deviation
+        sums = _capped(x[:, :n_genes], self.cap) @ scaled.T - scaled @ self.centre  # (N, K)
+        off = np.linalg.inv(precision.astype(np.float64))
+        return sums @ off, off
+
+
+@dataclass(frozen=True)
+class NoveltyReference:
+    """What cells are compared with: the categories of the training cells, and how far other cells are from them.
+
+    Parameters
+    ----------
+    space
+        Where the categories lie.
+    distances
+        For each phenotype squared distances, to the nearest category, of cells that were not used for the space:
+        held-out ones, or training cells each compared with other groups; ascending.
+    entropies
+        For each phenotype the entropies of the held-out cells' probabilities, ascending.
+    """
+
+    space: Space
+    distances: dict[str, Floats] = field(default_factory=dict)
     entropies: dict[str, Floats] = field(default_factory=dict)
-    combined: dict[str, Floats] = field(default_factory=dict)
 
     def score(
-        self, phenotype: str, logits: NDArray[np.floating], unexplained: NDArray[np.floating]
+        self, phenotype: str, logits: NDArray[np.floating], distances: NDArray[np.floating]
     ) -> NDArray[np.float64]:
-        """Share of the held-out cells that look less novel; by both signs together, entropy alone, components alone.
+        """Share of the known cells that are nearer to a category, and of those that the model is less unsure of.
 
         Parameters
         ----------
         phenotype
-            Whose logits they are.
+            Whose logits and categories are meant.
         logits
-            Shape (n_cells, n_categories).
-        unexplained
-            As of `unexplained_expression`; shape (n_cells,).
+            Shape (N, C).
+        distances
+            As of `Space.distances`; shape (N,).
 
         Returns
         -------
-        Shape (n_cells, 3).
+        Shape (N, 2).
         """
-        unsure = percentile(entropy(logits), self.entropies[phenotype])
-        strange = percentile(unexplained, self.unexplained)
-        return np.stack([percentile(np.maximum(unsure, strange), self.combined[phenotype]), unsure, strange], axis=1)
+        far = percentile(distances, self.distances[phenotype])
+        return np.stack([far, percentile(entropy(logits), self.entropies[phenotype])], axis=1)
 
 
-def fit_novelty(
-    train: sp.csr_matrix, held_out: sp.csr_matrix, logits: Mapping[str, NDArray[np.floating]]
-) -> NoveltyReference | None:
-    """Fit principal components to training cells, and note both signs of held-out cells.
+def fit_space(
+    x: sp.csr_matrix, codes: NDArray[np.integer], measured: NDArray[np.bool_], names: Sequence[str]
+) -> Space | None:
+    """Fit principal components to cells, and find the categories in them.
 
     Parameters
     ----------
-    train, held_out
-        Expression of training cells and of held-out cells; shape (n_cells, G) each.
-    logits
-        Of each phenotype, of the held-out cells; shape (n_cells, n_categories).
+    x
+        log1p of counts per 10,000; shape (N, G).
+    codes
+        Category codes, -1 where unknown; shape (N, n_phenotypes).
+    measured
+        Whether each gene is measured; shape (G,), or (N, G) where cells differ in it.
+    names
+        Names of the phenotypes.
 
     Returns
     -------
     None if there are too few cells or genes.
     """
-    n_pcs = min(N_PCS, train.shape[1] - 1, train.shape[0] // 3)
+    x, measured = x[:, :MAX_GENES], measured[..., :MAX_GENES]
+    n_pcs = min(N_PCS, x.shape[1] - 1, x.shape[0] // 3)
     if n_pcs < 1:
         return None
-    pca = PCA(n_pcs, svd_solver="arpack", random_state=0).fit(train)
-    shares = pca.singular_values_**2 / train.shape[0]  # variance along each component
-    explained = shares @ pca.components_**2  # (G,)
-    square = np.bincount(train.indices, train.data.astype(float) ** 2, train.shape[1]) / train.shape[0]
-    left = np.maximum(square - pca.mean_**2 - explained, 0.0)
-    mean, weights, components = (_single(a) for a in (pca.mean_, 1.0 / (left + ADDED_VARIANCE), pca.components_))
-    strange = unexplained_expression(held_out, mean, weights, components)
-    entropies = {name: entropy(values) for name, values in logits.items()}
-    combined = {
-        name: np.maximum(percentile(unsure, unsure), percentile(strange, strange)) for name, unsure in entropies.items()
-    }
-    return NoveltyReference(
-        mean,
-        weights,
-        components,
-        _single(np.sort(strange)),
-        {name: _single(np.sort(values)) for name, values in entropies.items()},
-        {name: _single(np.sort(values)) for name, values in combined.items()},
-    )
+    x = sp.csr_matrix((rescale(x.data), x.indices, x.indptr), shape=x.shape)
+    scaler = GeneScaler.fit(x, measured)
+    standardised = scaler.standardise(x, measured)  # (N, G)
+    pca = PCA(n_pcs, svd_solver="randomized", random_state=0).fit(standardised)
+    explained = (pca.singular_values_**2 / len(standardised)) @ pca.components_**2  # (G,)
+    noise = np.maximum(standardised.var(axis=0) - explained, 0.0) + ADDED_NOISE
+    cap, centre, deviation = (_single(a) for a in (scaler.cap, scaler.centre, scaler.deviation))
+    space = Space(cap, centre, deviation, _single(pca.components_), _single(noise), centres={}, spreads={})
+    weighted = (standardised @ (space.components / space.noise).T).astype(np.float64)
+    positions = weighted @ space.positions(x[:0], np.ones(x.shape[1], dtype=np.bool_))[1]
+    for name, of_cells in zip(names, codes.T, strict=True):
+        space.centres[name], space.spreads[name] = _categories(positions, of_cells)
+    return space
 
 
-def unexplained_expression(
-    x: sp.csr_matrix,
-    mean: Floats,
-    weights: Floats,
-    components: Floats,
-    measured: NDArray[np.bool_] | None = None,
-) -> NDArray[np.float64]:
-    """Mean square over measured genes of what principal components do not explain of a cell; shape (n_cells,).
+def _categories(positions: NDArray[np.float64], codes: NDArray[np.integer]) -> tuple[Floats, Floats]:
+    """Mean position of each category, and covariance within them; one centre for all cells where there is none."""
+    counts = np.bincount(codes[codes >= 0], minlength=1)
+    kept = np.flatnonzero(counts >= MIN_CELLS)
+    if not len(kept):
+        codes, kept = np.zeros(len(positions), dtype=np.int64), np.zeros(1, dtype=np.int64)
+    centres = np.stack([positions[codes == code].mean(axis=0) for code in kept])  # (C, K)
+    within = np.concatenate([positions[codes == code] - c for code, c in zip(kept, centres, strict=True)])
+    spread = LedoitWolf(assume_centered=True).fit(within).covariance_
+    return _single(centres), _single(spread + 1e-6 * np.eye(len(spread)))
+
+
+def fit_novelty(
+    train: sp.csr_matrix,
+    codes: NDArray[np.integer],
+    measured: NDArray[np.bool_],
+    held_out: sp.csr_matrix,
+    held_out_measured: NDArray[np.bool_],
+    logits: Mapping[str, NDArray[np.floating]],
+    groups: NDArray[np.integer] | None = None,
+) -> NoveltyReference | None:
+    """Find the categories of training cells, and note how far other cells are from them.
 
     Parameters
     ----------
-    x
-        Expression; shape (n_cells, G).
-    mean, weights, components
-        As of `NoveltyReference`.
+    train
+        log1p of counts per 10,000 of training cells; shape (N, G).
+    codes
+        Their category codes, -1 where unknown; shape (N, n_phenotypes).
     measured
-        Whether each gene is measured; those that are not count as average and are not in the mean. Shape (G,).
+        Whether each gene is measured in them; shape (G,), or (N, G) where cells differ in it.
+    held_out, held_out_measured
+        The same of held-out cells.
+    logits
+        Of each phenotype, of the held-out cells; shape (n_held_out, C).
+    groups
+        Group of each training cell, as numbers from 0; shape (N,). Where there are two, each is compared with the
+        others, and held-out cells are not looked at. None where these say more, because they are of new groups.
+
+    Returns
+    -------
+    None if there are too few cells or genes.
     """
-    average, basis = mean.astype(np.float64), components.astype(np.float64)
-    measured = np.ones(len(mean), dtype=np.bool_) if measured is None else measured
-    scale, centre = weights.astype(np.float64) * measured, average * measured
-    scores = x @ basis.T - basis @ centre  # (n_cells, K)
-    weighted = basis * scale  # (K, G)
-    # the square of x - (mean + scores @ components), written out, so that nothing of the shape of x is made dense
-    data = x.multiply(x) @ scale - 2 * (x @ (scale * average)) - 2 * ((x @ weighted.T) * scores).sum(axis=1)
-    fit = scale @ average**2 + 2 * scores @ (weighted @ average) + ((scores @ (weighted @ basis.T)) * scores).sum(1)
-    found: NDArray[np.float64] = (data + fit) / max(int(measured.sum()), 1)
+    names = list(logits)
+    space = fit_space(train, codes, measured, names)
+    if space is None:
+        return None
+    found: dict[str, list[NDArray[np.float64]]] = {name: [] for name in names}
+    if groups is not None and len(np.unique(groups)) > 1:
+        found = _between_groups(train, codes, measured, groups, names)
+    distances = {}
+    for name in names:
+        if not found[name]:
+            found[name] = _by_kind(space, held_out, held_out_measured, name)
+        distances[name] = _single(np.sort(np.concatenate(found[name])))
+    return NoveltyReference(space, distances, {name: _single(np.sort(entropy(z))) for name, z in logits.items()})
+
+
+def _between_groups(
+    x: sp.csr_matrix,
+    codes: NDArray[np.integer],
+    measured: NDArray[np.bool_],
+    groups: NDArray[np.integer],
+    names: Sequence[str],
+) -> dict[str, list[NDArray[np.float64]]]:
+    """Distances of cells to the categories of other groups, where these have the cell's own category."""
+    rows = np.sort(np.random.default_rng(0).permutation(x.shape[0])[:MAX_FOLD_CELLS])
+    x, codes, measured = x[rows], codes[rows], measured if measured.ndim == 1 else measured[rows]
+    numbers = np.unique(groups[rows], return_inverse=True)[1].reshape(-1)
+    folds = numbers % min(MAX_FOLDS, int(numbers.max(initial=0)) + 1)
+    found: dict[str, list[NDArray[np.float64]]] = {name: [] for name in names}
+    for fold in np.unique(folds):
+        rest, own = folds != fold, folds == fold
+        space = fit_space(x[rest], codes[rest], measured if measured.ndim == 1 else measured[rest], names)
+        if space is None:
+            continue
+        for name, of_cells in zip(names, codes.T, strict=True):
+            counts = np.bincount(of_cells[rest & (of_cells >= 0)], minlength=int(of_cells.max(initial=0)) + 1)
+            cells = np.flatnonzero(own & (of_cells >= 0))
+            cells = cells[counts[of_cells[cells]] >= MIN_CELLS]
+            if len(cells):
+                found[name] += _by_kind(space, x[cells], measured if measured.ndim == 1 else measured[cells], name)
     return found
+
+
+def _by_kind(space: Space, x: sp.csr_matrix, measured: NDArray[np.bool_], name: str) -> list[NDArray[np.float64]]:
+    """Distances of cells, those that have the same genes together."""
+    if measured.ndim == 1:
+        return [space.distances(x, measured, name)]
+    kinds, of_cells = np.unique(measured, axis=0, return_inverse=True)
+    return [space.distances(x[of_cells.reshape(-1) == i], kind, name) for i, kind in enumerate(kinds)]
+
+
+def _capped(x: sp.csr_matrix, cap: NDArray[np.floating]) -> sp.csr_matrix:
+    """Rescaled expression, cut off."""
+    values = np.minimum(rescale(x.data.astype(np.float64)), cap[x.indices])
+    return sp.csr_matrix((values, x.indices, x.indptr), shape=x.shape)
 
 
 def entropy(logits: NDArray[np.floating]) -> NDArray[np.float64]:

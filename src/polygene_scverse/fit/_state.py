@@ -14,7 +14,7 @@ from polygene_scverse.fit._category_counts import Pairs
 from polygene_scverse.fit._conformal import ConformalScores
 from polygene_scverse.fit._count_model import CountModel
 from polygene_scverse.fit._kinds import Kinds
-from polygene_scverse.fit._novelty import NoveltyReference
+from polygene_scverse.fit._novelty import NoveltyReference, Space
 from polygene_scverse.fit._panels import PanelAccuracy, PanelMoments
 
 LEAK_FREE: Final = "leak-free"
@@ -114,7 +114,7 @@ class FittedState:
                 )
                 for name, entry in conformal
             },
-            novelty=None if novelty is None else NoveltyReference(**{k: _arrays(v) for k, v in novelty.items()}),
+            novelty=_novelty(novelty),
             linear_share=[float(share) for share in plain["linear_share"]],
             category_counts=[np.asarray(counts, dtype=np.float32) for counts in plain["category_counts"]],
             mask=plain["mask"],
@@ -127,6 +127,14 @@ class FittedState:
             panels=None if panels is None else PanelMoments(**{k: np.asarray(v) for k, v in panels.items()}),
             counts=None if counts is None else CountModel.from_dict(counts),
         )
+
+
+def _novelty(plain: Mapping[str, Any] | None) -> NoveltyReference | None:
+    """None where nothing was kept, or by a version that compared cells with something else."""
+    if plain is None or "space" not in plain:
+        return None
+    arrays = {name: _arrays(value) for name, value in plain.items()}
+    return NoveltyReference(**(arrays | {"space": Space(**arrays["space"])}))
 
 
 def _arrays(value: Any) -> Any:

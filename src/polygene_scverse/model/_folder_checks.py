@@ -15,6 +15,7 @@ from polygene_scverse._constants import PHENOTYPE_FIELD
 from polygene_scverse._layout import SPECIAL_TOKENS, TokenLayout, token_text
 from polygene_scverse._validate import shorten
 from polygene_scverse.fit import FittedState
+from polygene_scverse.fit._novelty import NoveltyReference
 from polygene_scverse.module import PolygeneModule, TransformerConfig
 from polygene_scverse.module._transformer import resolve_config
 
@@ -140,11 +141,25 @@ def check_fitted(fitted: FittedState, layout: TokenLayout) -> None:
     fits = len(shares) in (0, len(sizes)) and all(_is_number(share) and 0 <= share <= 1 for share in shares)
     _check(fits, f"the shares of the linear path are {shares}")
     if (novelty := fitted.novelty) is not None:
-        n = layout.n_genes
-        fits = novelty.mean.shape == novelty.weights.shape == (n,) and novelty.components.shape[1:] == (n,)
-        arrays = [novelty.mean, novelty.weights, novelty.components, novelty.unexplained]
-        arrays += [*novelty.entropies.values(), *novelty.combined.values()]
-        _check(fits and all(bool(np.isfinite(a).all()) for a in arrays), "what novel cells are compared with")
+        _check(_novelty_fits(novelty, layout), "what novel cells are compared with")
+
+
+def _novelty_fits(novelty: NoveltyReference, layout: TokenLayout) -> bool:
+    """Whether shapes belong together and numbers are finite."""
+    space, names = novelty.space, set(layout.phenotype_names)
+    if space.components.ndim != 2:
+        return False
+    n_pcs, n = space.components.shape
+    of_genes = (space.cap, space.centre, space.deviation, space.noise)
+    by_name = (space.centres, space.spreads, novelty.distances, novelty.entropies)
+    if n > layout.n_genes or any(a.shape != (n,) for a in of_genes) or any(set(d) != names for d in by_name):
+        return False
+    shapes = [c.ndim == 2 and len(c) > 0 and c.shape[1] == n_pcs for c in space.centres.values()]
+    shapes += [s.shape == (n_pcs, n_pcs) for s in space.spreads.values()]
+    shapes += [a.ndim == 1 for a in (*novelty.distances.values(), *novelty.entropies.values())]
+    arrays = [*of_genes, space.components, *(a for d in by_name for a in d.values())]
+    positive = bool((space.noise > 0).all() and (space.deviation > 0).all())
+    return all(shapes) and positive and all(bool(np.isfinite(a).all()) for a in arrays)
 
 
 def _arguments(attributes: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -686,20 +686,20 @@ class Polygene(SavingMixin, SetupMixin):
     ) -> pd.DataFrame:
         """How unlike the training cells each cell is.
 
-        Two signs are looked at. The network is unsure (entropy of its probabilities before calibration). And genes are
-        expressed, or silent, that 30 principal components of the training cells do not explain: the mean square of what
-        is left of each gene, in units of what is left of it in the training cells. Each sign is a rank among the cells
-        that were held out in training, and the higher of the two counts. In trials with left-out categories this found
-        more than the highest probability, the free energy of the logits, and distances to training cells or categories,
-        in the network's states or in principal components. Kinds that look much like a known one are found by none.
+        The distance of a cell to the nearest category is measured along 20 principal components of the training cells'
+        standardised expression (Mahalanobis distance, one covariance for all categories; genes that are not measured
+        widen it), and ranked among cells of known categories: held-out ones or, where groups are known and none was
+        held out, training cells each compared with the other groups. With left-out categories this found more than the
+        entropy or the highest of the probabilities, what principal components leave unexplained, and distances to
+        single cells (``docs/trust.md``). A new kind that looks much like a known one is found by none.
 
         Parameters
         ----------
         adata
             Cells; by default those the model was set up with. Genes are matched by name.
         phenotype
-            Whose logits are looked at. By default the cell type, if a phenotype has one of the usual names of it, else
-            the first phenotype.
+            Whose categories are the known ones. By default the cell type, if a phenotype has one of the usual names of
+            it, else the first phenotype.
         indices
             Row numbers; all by default.
         gene_symbols, gene_ids
@@ -710,9 +710,9 @@ class Polygene(SavingMixin, SetupMixin):
 
         Returns
         -------
-        Table with a row per cell (n_cells x 3), all from 0 to 1: ``novelty``, the share of the held-out cells that look
-        less novel, so that 0.95 is reached by 5 % of cells like those; ``unsure`` and ``unexplained``, the same share
-        for each of the two signs alone.
+        Table with a row per cell (n_cells x 2), both from 0 to 1: ``novelty``, the share of cells of known categories
+        that are nearer to one, so that 0.95 is reached by 5 % of cells like those; and ``unsure``, the share of the
+        held-out cells of which the model is less unsure (entropy of the probabilities).
 
         Raises
         ------
@@ -725,12 +725,12 @@ class Polygene(SavingMixin, SetupMixin):
         data, reference = self._data(adata), self.fitted_.novelty
         if reference is None:
             raise ValueError(
-                "`model`: it holds no training cells to compare with, because it was trained on very few or comes from "
-                "the original. Train it with pgs.tl.train."
+                "`model`: it holds no training cells to compare with, because it was trained on very few, by an "
+                "earlier version, or comes from the original. Train it with pgs.tl.train."
             )
         cells = self._cells(data, indices, names={"gene_symbols": gene_symbols, "gene_ids": gene_ids})
         found = novelty(*self._for(cells, batch_size), reference, cells, name)
-        return pd.DataFrame(found, index=self._index(data, cells), columns=["novelty", "unsure", "unexplained"])
+        return pd.DataFrame(found, index=self._index(data, cells), columns=["novelty", "unsure"])
 
     @property
     def reference_phenotype(self) -> str:
