@@ -113,6 +113,16 @@ def test_a_pair_that_no_cell_has_is_taken_from_like_categories(monkeypatch):
     assert np.abs(found - p[1]).mean() < np.abs(alone - p[1]).mean()
 
 
+def test_a_pair_that_no_cell_has_may_be_as_that_of_the_like_category(monkeypatch):
+    """Of many cells, one category counting alone: what it is with the condition."""
+    p = truth(interaction=1.0)
+    n = np.full((8, 1, 1), 1e6)
+    n[1] = 0.0
+    monkeypatch.setattr(f"{MODULE}.LEVEL_SHARE", 1.0)
+    monkeypatch.setattr(f"{MODULE}.SHARPNESS", 1e4)
+    np.testing.assert_allclose(probabilities(fitted(n * p))[1], p[3], atol=0.02)
+
+
 def test_a_category_without_cells_has_no_effect():
     counts = np.random.default_rng(0).poisson(3, (8, N_GENES, N_BINS)).astype(float)
     counts[COMBINATIONS[:, 0] == 3] = 0

@@ -31,6 +31,8 @@ BIN_WIDTH: Final = 0.7
 """Standard deviation, in bins, of the smoothing of effects over neighbouring expressed bins."""
 LEAST_SHARE: Final = 0.1
 """A probability that is carried over is no less than this share of the least among similar categories."""
+LEVEL_SHARE: Final = 0.2
+"""How much a pair that no cell has is like the same pair of similar categories, not only changed as these are."""
 N_SWEEPS: Final = 8
 """Passes over the phenotypes in which effects are adjusted to each other."""
 SHARPNESS: Final = 20.0
@@ -285,14 +287,17 @@ def _unseen_pair(
     """Interaction of a pair that no cell has, from what similar categories do; shape (G, V).
 
     What they do is carried over as a difference of log odds, which suits genes that are rare, and as a difference of
-    probabilities, which suits genes that are not; it is the mean of both, of which neither is better throughout.
+    probabilities, which suits genes that are not; it is the mean of both, of which neither is better throughout. A
+    fifth is what they are (`LEVEL_SHARE`): differences of small categories are noisy, and strong effects saturate.
     """
     by_odds = np.tensordot(weights, interactions[:, s] - np.tensordot(interactions, own, ([1], [0])), 1)
     seen = np.exp(_log_softmax(additive + interactions))  # (n_p, n_q, G, V)
     change = np.tensordot(weights, seen[:, s] - np.tensordot(seen, own, ([1], [0])), 1)
     moved = np.maximum(np.tensordot(own, seen[c], 1) + change, LEAST_SHARE * seen[weights > 0, s].min(0))
     by_probabilities = np.log(moved / moved.sum(-1, keepdims=True)) - additive[c, s]
-    found: NDArray[np.float64] = (by_odds + by_probabilities) / 2
+    level = np.tensordot(weights, seen[:, s], 1)
+    by_level = np.log(level / level.sum(-1, keepdims=True)) - additive[c, s]
+    found: NDArray[np.float64] = (1 - LEVEL_SHARE) * (by_odds + by_probabilities) / 2 + LEVEL_SHARE * by_level
     return found
 
 
