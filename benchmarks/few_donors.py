@@ -38,6 +38,7 @@ from sklearn.preprocessing import StandardScaler
 import polygene_scverse as pgs
 from polygene_scverse.evaluation._features import Features
 from polygene_scverse.evaluation._scikit_learn import MAJORITY, fit_predict, inner_folds
+from polygene_scverse.fit._conformal import most_probable
 
 MOST_TRAIN, MOST_TEST, COVERAGE = 1200, 1000, 0.9
 N_DONORS = (1, 2, 3, 5)
@@ -191,15 +192,6 @@ def _by_log_loss(x: np.ndarray, labels: np.ndarray, groups: np.ndarray, x_test: 
     return probabilities(best, np.arange(len(x)), x_test)
 
 
-def _smallest_sets(proba: np.ndarray) -> np.ndarray:
-    """The most probable categories that make up `COVERAGE`."""
-    order = np.argsort(-proba, axis=1)
-    before = np.cumsum(np.take_along_axis(proba, order, 1), axis=1) - np.take_along_axis(proba, order, 1)
-    sets = np.zeros(proba.shape, dtype=bool)
-    np.put_along_axis(sets, order, before < COVERAGE, axis=1)
-    return sets
-
-
 def run_baselines(draw: Draw) -> list[dict]:
     """The baselines' scores."""
     task = Task(draw.data, draw.train, draw.test, draw.phenotypes, draw.train.obs["donor"])
@@ -221,7 +213,11 @@ def run_baselines(draw: Draw) -> list[dict]:
             table = pd.DataFrame(proba, columns=list(categories))
             chosen = np.asarray(categories)[proba.argmax(1)]
             rows.append(
-                {"phenotype": name, "method": method, **score(draw, name, table, chosen, _smallest_sets(proba))}
+                {
+                    "phenotype": name,
+                    "method": method,
+                    **score(draw, name, table, chosen, most_probable(proba, COVERAGE)),
+                }
             )
     return rows
 

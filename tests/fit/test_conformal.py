@@ -5,7 +5,7 @@ import warnings
 import numpy as np
 import pytest
 
-from polygene_scverse.fit._conformal import ConformalScores, conformal_threshold, group_threshold
+from polygene_scverse.fit._conformal import ConformalScores, conformal_threshold, group_threshold, most_probable
 
 
 def drawn(n, n_categories=3, seed=0, concentration=1.0):
@@ -155,3 +155,38 @@ def test_enough_groups_do_not_warn():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         scores.thresholds("cell_type", ["a"], 0.9, False)
+
+
+@pytest.mark.parametrize("coverage", [0.5, 0.9])
+def test_most_probable_by_hand(coverage):
+    p, _ = drawn(50, 4)
+    for cell, found in zip(p, most_probable(p, coverage), strict=True):
+        n = next(n for n in range(1, 5) if np.sort(cell)[::-1][:n].sum() >= coverage)
+        assert set(np.flatnonzero(found)) == set(np.argsort(-cell)[:n])
+
+
+def few(n_groups):
+    """Training groups were predicted surely, which says little of new ones."""
+    of_true = np.linspace(0.9, 1.0, 60).astype(np.float32)
+    return ConformalScores(np.zeros(60, np.int32), of_true, (np.arange(60) % n_groups).astype(np.int32))
+
+
+@pytest.mark.parametrize("n_groups", [1, 2, 8])
+def test_of_few_groups_sets_hold_what_is_probable(n_groups):
+    p, codes = drawn(500, 4)
+    with pytest.warns(UserWarning, match=r"for cells of new groups \(donors\) needs 9 training groups"):
+        found = few(n_groups).sets("cell_type", list("abcd"), p, 0.9)
+    assert found.any(axis=1).all()
+    assert found[np.arange(500), codes].mean() >= 0.9
+    np.testing.assert_array_equal(found, (p >= 0.9) | most_probable(p, 0.9))
+
+
+def test_of_enough_groups_the_threshold_decides_alone():
+    scores, (p, _) = few(10), drawn(500, 4)
+    threshold = group_threshold(scores.probabilities, scores.groups, 0.9)
+    np.testing.assert_array_equal(scores.sets("cell_type", list("abcd"), p, 0.9), p >= threshold)
+
+
+def test_one_group_promises_nothing():
+    with pytest.warns(UserWarning, match="and there are none for 'cell_type': it is not promised"):
+        few(1).sets("cell_type", ["a", "b"], np.full((3, 2), 0.5), 0.9)

@@ -194,4 +194,5 @@ def calibrate(
         state.conformal[name] = ConformalScores(codes.astype(np.int32), true_probabilities, names)
         return
     true_probabilities = probabilities(logits, found.temperature)[np.arange(len(codes)), codes]
-    state.conformal[name] = ConformalScores(codes.astype(np.int32), true_probabilities)
+    one_group = np.zeros(len(codes) if shift is not None and groups is None else 0, dtype=np.int32)
+    state.conformal[name] = ConformalScores(codes.astype(np.int32), true_probabilities, one_group)

@@ -24,12 +24,39 @@ class ConformalScores:
     probabilities
         Its probability; shape (n_cells,).
     groups
-        Group of each, as numbers, if each group was predicted from the others; shape (n_cells,), or empty.
+        Group of each, as numbers, if each group was predicted from the others, or all the same number if groups are
+        known but could not be; shape (n_cells,), or empty.
     """
 
     codes: NDArray[np.int32]
     probabilities: NDArray[np.float32]
     groups: NDArray[np.int32] = field(default_factory=lambda: np.zeros(0, np.int32))
+
+    def sets(
+        self,
+        phenotype: str,
+        categories: Sequence[str],
+        probabilities: NDArray[np.floating],
+        coverage: float,
+        by_category: bool = False,
+    ) -> NDArray[np.bool_]:
+        """Whether each category belongs to the set of a cell; shape (n_cells, n_categories).
+
+        Few groups say little of the cells of new ones, which are predicted less surely. Then the most probable
+        categories that make up the coverage belong to the set as well: it is never empty.
+
+        Parameters
+        ----------
+        phenotype, categories, coverage, by_category
+            As of `thresholds`.
+        probabilities
+            Shape (n_cells, n_categories).
+        """
+        found: NDArray[np.bool_] = probabilities >= self.thresholds(
+            phenotype, categories, coverage, by_category
+        ).astype(np.float32)
+        few = len(self.groups) and len(np.unique(self.groups)) < _needed(coverage)
+        return found | most_probable(probabilities, coverage) if few else found
 
     def thresholds(
         self, phenotype: str, categories: Sequence[str], coverage: float, by_category: bool
@@ -47,14 +74,14 @@ class ConformalScores:
         by_category
             Whether it shall hold for the cells of each category.
         """
-        n_needed = math.ceil(round(1.0 / (1.0 - coverage), 9)) - 1
+        n_needed = _needed(coverage)
         if len(self.codes) < n_needed:
             warnings.warn(
                 f"`coverage`: {coverage:g} needs {n_needed} calibration cells, but {len(self.codes)} with a known "
                 f"{phenotype!r} were held out: every set holds all categories. Hold out more cells in training, or "
                 "call model.calibrate(adata) with other labelled cells.",
                 UserWarning,
-                stacklevel=5,
+                stacklevel=6,
             )
         threshold = conformal_threshold(self.probabilities, coverage)
         if len(self.groups) and len(self.codes) >= n_needed:
@@ -72,7 +99,7 @@ class ConformalScores:
                 f"but there are fewer of {shorten(categories[int(code)] for code in few)}: these take the threshold of "
                 "all cells, so that their own coverage is not known.",
                 UserWarning,
-                stacklevel=5,
+                stacklevel=6,
             )
         return found
 
@@ -81,14 +108,38 @@ class ConformalScores:
         names = np.unique(self.groups)
         if len(names) >= n_needed:
             return
+        if len(names) == 1:
+            warnings.warn(
+                f"`coverage`: {coverage:g} for cells of new groups (donors) needs {n_needed} training groups that can "
+                f"be predicted from each other, and there are none for {phenotype!r}: it is not promised. Sets are those "
+                "of the probabilities, which were made flatter, as is usual for new groups.",
+                UserWarning,
+                stacklevel=7,
+            )
+            return
         held = [float((self.probabilities[self.groups == g] >= threshold).mean()) for g in names]
         warnings.warn(
             f"`coverage`: {coverage:g} for cells of new groups (donors) needs {n_needed} training groups, but there "
             f"are {len(names)}: it is not promised for {phenotype!r}. Where each was predicted from the others, sets "
             f"held the true category of {min(held):.2f} to {max(held):.2f} of the cells of a group.",
             UserWarning,
-            stacklevel=6,
+            stacklevel=7,
         )
+
+
+def _needed(coverage: float) -> int:
+    """Cells, or groups, below which no set but that of all categories can promise the coverage."""
+    return math.ceil(round(1.0 / (1.0 - coverage), 9)) - 1
+
+
+def most_probable(probabilities: NDArray[np.floating], coverage: float) -> NDArray[np.bool_]:
+    """The fewest categories whose probabilities add up to the coverage; shape (n_cells, n_categories)."""
+    order = np.argsort(-probabilities, axis=1, kind="stable")
+    ordered = np.take_along_axis(probabilities, order, axis=1).astype(np.float64)
+    before = np.cumsum(ordered, axis=1) - ordered
+    found = np.zeros(probabilities.shape, dtype=np.bool_)
+    np.put_along_axis(found, order, before < coverage, axis=1)
+    return found
 
 
 def group_threshold(true_probabilities: NDArray[np.floating], groups: NDArray[np.integer], coverage: float) -> float:

@@ -1225,9 +1225,10 @@ class Polygene(SavingMixin, SetupMixin):
         are drawn like those, the share of sets with the true category is at least `coverage` on average. Cells of new
         donors are drawn like those only if donors were named in training (`group_key`): then each was predicted from
         the others, each counts alike, and the promise holds for new donors if there were enough, nine for a coverage of
-        0.9. Of fewer a warning says so, and how many cells of each of them were covered.
+        0.9. Of fewer a warning says so, and how many cells of each of them were covered; the most probable categories
+        that make up `coverage` then belong to the set in any case.
 
-        A set may be empty: then no category is as probable as it should be, and the cell may be of none of them.
+        Otherwise a set may be empty: no category is as probable as it should be, and the cell may be of none of them.
 
         Parameters
         ----------
@@ -1254,7 +1255,8 @@ class Polygene(SavingMixin, SetupMixin):
         for name, table in probabilities.items():
             categories = self._check_categories(name, table)
             scores = self.fitted_.conformal.get(name, NO_SCORES)
-            sets[name] = table >= scores.thresholds(name, categories, coverage, by_category).astype(np.float32)
+            found = scores.sets(name, categories, table.to_numpy(), coverage, by_category)
+            sets[name] = pd.DataFrame(found, index=table.index, columns=table.columns)
         return sets
 
     def expected_value(self, probabilities: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
