@@ -2,10 +2,10 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.metrics import accuracy_score, f1_score, log_loss
 
 import polygene_scverse as pgs
 from polygene_scverse import metrics
-from polygene_scverse.tl import _evaluate
 
 BASELINES = ["majority", "kNN on PCs", "logistic regression on PCs"]
 
@@ -106,12 +106,68 @@ def test_without_groups_a_sentence_tells(cells, small, capsys):
         pgs.get.evaluation(cells, by_group=True)
 
 
-def test_a_trained_model_is_scored_on_hidden_tokens(trained, monkeypatch):
+def test_a_trained_model_is_scored_on_what_it_predicts(trained, capsys):
+    """By scikit-learn, of what predict_phenotype writes; in the table of a training in folds."""
     cells, model = trained
-    passed = []
-    monkeypatch.setattr(_evaluate, "score_tokens", lambda *args, **kwargs: passed.append((args, kwargs)) or "table")
-    assert pgs.tl.evaluate(cells, model=model, seed=3) == "table"
-    assert passed == [((cells,), {"model": model, "seed": 3})]
+    table = pgs.tl.evaluate(cells, model=model, phenotypes="cell_type", group_key="donor", n_bootstrap=20)
+    words = capsys.readouterr().out
+    assert list(table["method"].unique()) == ["Polygene", "majority"]
+    pd.testing.assert_frame_equal(pgs.get.evaluation(cells), table)
+    assert set(pgs.get.evaluation(cells, by_group=True)["group"]) == set(cells.obs["donor"])
+    assert "predicted by a trained model; the scores are those of new cells only if none of these" in words
+    pgs.tl.predict_phenotype(cells, model=model)
+    known = cells.obs["cell_type"].notna().to_numpy()
+    truth = cells.obs["cell_type"].astype(str)[known]
+    values = table.set_index(["method", "score"])["value"]
+    predicted = cells.obs["polygene_cell_type"].astype(str)[known]
+    assert values["Polygene", "accuracy"] == pytest.approx(accuracy_score(truth, predicted))
+    assert values["Polygene", "macro_f1"] == pytest.approx(f1_score(truth, predicted, average="macro"))
+    proba = model.predict_phenotype(cells)["cell_type"][known]
+    assert values["Polygene", "nll"] == pytest.approx(log_loss(truth, proba, labels=list(proba)), rel=1e-4)
+    codes = model.codes(model.train_indices)["cell_type"]
+    shares = np.bincount(codes[codes >= 0]) / (codes >= 0).sum()
+    expected = log_loss(truth, np.tile(shares, (known.sum(), 1)), labels=list(proba))
+    assert values["majority", "nll"] == pytest.approx(expected, rel=1e-4)
+    assert (table["n_groups"] == cells.obs["donor"].nunique()).all()
+
+
+def test_cells_of_a_category_that_the_model_lacks_are_counted(trained):
+    cells, model = trained
+    cells.obs["cell_type"] = cells.obs["cell_type"].astype(object)
+    cells.obs.loc[cells.obs_names[:7], "cell_type"] = "astrocyte"
+    table = pgs.tl.evaluate(cells, model=model, n_bootstrap=5)
+    words = pgs.get.evaluation(cells).attrs["words"]
+    assert "cell_type: 7 cells are of a category that training had no cell of, and left out." in words
+    assert table.loc[table["phenotype"] == "cell_type", "n_cells"].iloc[0] == cells.obs["cell_type"].notna().sum() - 7
+    assert set(table["phenotype"]) == set(model.categories)
+
+
+MODEL_ERRORS = {
+    "split": ({"split": 3}, ValueError, r"`model`: nothing is trained where a model is given, so that \['split'\]"),
+    "others": (
+        {"baselines": [], "n_null": 1, "train_kwargs": {"max_epochs": 1}},
+        ValueError,
+        r"\['baselines', 'n_null', 'train_kwargs'\] have no use",
+    ),
+    "phenotype": ({"phenotypes": "age"}, ValueError, "`phenotypes`: found 'age', but it must be one of"),
+    "group": ({"group_key": "batch"}, KeyError, r"`group_key`: \['batch'\] not among"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "error", "match"), MODEL_ERRORS.values(), ids=MODEL_ERRORS)
+def test_refused_beside_a_model(trained, arguments, error, match):
+    cells, model = trained
+    before = set(cells.uns["polygene"])
+    with pytest.raises(error, match=match):
+        pgs.tl.evaluate(cells, model=model, **arguments)
+    assert set(cells.uns["polygene"]) == before
+
+
+def test_without_recorded_values_there_is_nothing_to_score(trained):
+    cells, model = trained
+    cells.obs = cells.obs.drop(columns=list(model.columns.values()))
+    with pytest.raises(ValueError, match="`adata`: obs has none of the columns"):
+        pgs.tl.evaluate(cells, model=model)
 
 
 ERRORS = {

@@ -10,11 +10,12 @@ import pandas as pd
 from anndata import AnnData
 from numpy.typing import NDArray
 
-from polygene_scverse.evaluation._folds import Labels, Split, Training, group_codes, make_folds
+from polygene_scverse.evaluation._folds import Labels, Split, Training, group_codes, make_folds, resolve_model_columns
 from polygene_scverse.evaluation._null import null_rows
-from polygene_scverse.evaluation._predictions import predict_folds
+from polygene_scverse.evaluation._predictions import predict_folds, predict_with
 from polygene_scverse.evaluation._scores import group_rows, score_rows
-from polygene_scverse.evaluation._verdict import describe_evaluation
+from polygene_scverse.evaluation._verdict import describe_evaluation, describe_model
+from polygene_scverse.model import Polygene
 
 
 @dataclass(frozen=True)
@@ -66,3 +67,36 @@ def evaluate_folds(
         tested[test_rows] = i
     sentences = describe_evaluation(table, predictions, labels, groups, group_key, list(constant))
     return Evaluation(table, pd.DataFrame(by_group), sentences, tested)
+
+
+def evaluate_model(
+    adata: AnnData,
+    model: Polygene,
+    phenotypes: str | Sequence[str] | None,
+    group_key: str | None,
+    n_bootstrap: int,
+    seed: int,
+) -> Evaluation:
+    """Score what a trained model predicts of cells, beside the shares of categories in its training.
+
+    Parameters
+    ----------
+    adata
+        The cells.
+    model
+        The model.
+    phenotypes
+        Names of its phenotypes; by default those whose columns are in ``obs``.
+    group_key, n_bootstrap, seed
+        As of :func:`~polygene_scverse.tl.evaluate`.
+    """
+    names = resolve_model_columns(adata, model, phenotypes, group_key)
+    labels = {n: Labels.from_column(adata.obs[model.columns[n]], model.categories[n]) for n in names}
+    recorded = {n: Labels.from_column(adata.obs[model.columns[n]]) for n in names}
+    groups, predictions = group_codes(adata.obs, group_key), predict_with(model, adata, labels)
+    strata = np.zeros_like(groups) if group_key is None else groups
+    rows = [row for name in labels for row in score_rows(name, predictions[name], strata, n_bootstrap, seed)]
+    by_group = [] if group_key is None else group_rows(predictions, groups, adata.obs[group_key])
+    sentences = describe_model(predictions, recorded, groups, group_key)
+    tested = np.zeros(adata.n_obs, dtype=np.int64)
+    return Evaluation(pd.DataFrame(rows), pd.DataFrame(by_group), sentences, tested)

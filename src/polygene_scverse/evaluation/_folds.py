@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.model_selection import KFold, StratifiedGroupKFold
 
 from polygene_scverse._constants import RANK, UNS
-from polygene_scverse._validate import check_columns, check_not_empty, shorten
+from polygene_scverse._validate import check_choice, check_columns, check_not_empty, shorten
 from polygene_scverse.data.read._phenotypes import (
     candidates,
     categories_of,
@@ -122,6 +122,35 @@ def resolve_columns(adata: AnnData, phenotypes: str | Sequence[str] | None, **ke
     for argument, key in keys.items():
         if key is not None:
             check_columns([key], adata.obs, argument, candidates)
+    return names
+
+
+def resolve_model_columns(
+    adata: AnnData, model: Polygene, phenotypes: str | Sequence[str] | None, group_key: str | None
+) -> list[str]:
+    """Names of a model's phenotypes that were asked for, or of all whose columns are there.
+
+    Raises
+    ------
+    KeyError
+        If a column does not exist.
+    ValueError
+        If a name is not the model's, or if no column is there.
+    """
+    if group_key is not None:
+        check_columns([group_key], adata.obs, "group_key", candidates)
+    if phenotypes is None:
+        names = [name for name, column in model.columns.items() if column in adata.obs]
+    else:
+        names = [phenotypes] if isinstance(phenotypes, str) else list(phenotypes)
+    for name in names:
+        check_choice(name, model.layout.phenotype_names, "phenotypes")
+        check_columns([model.columns[name]], adata.obs, "phenotypes", candidates)
+    if not names:
+        raise ValueError(
+            f"`adata`: obs has none of the columns {list(model.columns.values())} that the model predicts, and nothing "
+            "can be compared. Add the recorded values."
+        )
     return names
 
 

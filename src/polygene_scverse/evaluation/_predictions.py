@@ -22,6 +22,8 @@ from polygene_scverse.evaluation._folds import (
     group_codes,
     train_fold,
 )
+from polygene_scverse.evaluation._scikit_learn import MAJORITY
+from polygene_scverse.model import Polygene
 
 MODEL = "Polygene"
 
@@ -117,3 +119,37 @@ def predict_folds(
                 found.fill(method, start, values, values.argmax(axis=1))
         start += len(test_rows)
     return predictions
+
+
+def predict_with(model: Polygene, adata: AnnData, labels: Mapping[str, Labels]) -> dict[str, Predictions]:
+    """Predict cells with a trained model, and by the shares of categories among its training cells.
+
+    Parameters
+    ----------
+    model
+        The model.
+    adata
+        The cells.
+    labels
+        Of each phenotype to predict, with the model's categories.
+
+    Returns
+    -------
+    By phenotype; where the model does not know how its training cells were spread, without shares.
+    """
+    tables = model.predict_phenotype(adata, phenotypes=list(labels))
+    decided, rows, found = model.decide(tables), np.arange(adata.n_obs), {}
+    counts = dict(zip(model.layout.phenotype_names, model.fitted_.category_counts, strict=False))
+    for name, label in labels.items():
+        seen = counts.get(name, np.zeros(0))
+        unseen = label.codes >= 0 if seen.any() else np.zeros(adata.n_obs, dtype=bool)
+        unseen &= seen[label.codes] == 0 if seen.any() else False
+        codes = np.where(unseen, -1, label.codes)
+        probabilities = {MODEL: tables[name].to_numpy().astype(np.float64)}
+        predicted = {MODEL: decided[name].cat.codes.to_numpy().astype(np.int64)}
+        if seen.any():
+            shares = (seen / seen.sum()).astype(np.float64)
+            probabilities[MAJORITY] = np.tile(shares, (adata.n_obs, 1))
+            predicted[MAJORITY] = np.full(adata.n_obs, shares.argmax())
+        found[name] = Predictions(rows, codes, probabilities, predicted)
+    return found

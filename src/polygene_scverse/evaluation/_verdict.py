@@ -67,6 +67,37 @@ def describe_evaluation(
     return sentences
 
 
+def describe_model(
+    predictions: Mapping[str, Predictions],
+    recorded: Mapping[str, Labels],
+    groups: NDArray[np.integer],
+    group_key: str | None,
+) -> list[str]:
+    """Sentences about cells that a trained model was asked for.
+
+    Parameters
+    ----------
+    predictions, groups, group_key
+        As of `describe_evaluation`.
+    recorded
+        Of each phenotype all categories that the cells have.
+    """
+    n_cells, unit = len(groups), "cells"
+    if group_key is not None:
+        n_groups = len(np.unique(groups))
+        unit = "groups" if n_groups >= MIN_GROUPS else f"cells within groups, as there are fewer than {MIN_GROUPS}"
+        unit = f"the {n_groups} {unit} of {group_key!r}" if n_groups >= MIN_GROUPS else unit
+    sentences = [
+        f"{n_cells:,} cells, predicted by a trained model; the scores are those of new cells only if none of these, "
+        f"and no cell of their donors, was in its training. Bootstrap over {unit}; the model's categories are chosen with "
+        f"balance={BALANCE}."
+    ]
+    for name, found in predictions.items():
+        if n_left := int(((recorded[name].codes >= 0) & (found.codes < 0)).sum()):
+            sentences.append(f"{name}: {n_left:,} cells are of a category that training had no cell of, and left out.")
+    return sentences
+
+
 def _describe_test(predictions: Predictions, groups: NDArray[np.integer], group_key: str | None) -> str:
     n_cells, n_groups = len(predictions.rows), len(np.unique(groups[predictions.rows]))
     choice = f"the model's categories are chosen with balance={BALANCE}"

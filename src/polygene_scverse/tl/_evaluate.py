@@ -13,10 +13,10 @@ from rich.console import Console
 from polygene_scverse._constants import BALANCE
 from polygene_scverse._validate import check_notes, check_writable, write_notes
 from polygene_scverse.evaluation._baselines import choose_baselines
-from polygene_scverse.evaluation._evaluate import evaluate_folds
+from polygene_scverse.evaluation._evaluate import Evaluation, evaluate_folds, evaluate_model
 from polygene_scverse.evaluation._folds import Split, Training, resolve_columns
 from polygene_scverse.model import Polygene
-from polygene_scverse.tl._score_tokens import score_tokens
+from polygene_scverse.tl._models import find
 
 
 def evaluate(
@@ -63,8 +63,10 @@ def evaluate(
     seed
         Seed of folds, trainings, bootstrap and permutations.
     model
-        A trained model, or the folder it was saved to: nothing is trained then, and its scores on hidden tokens of
-        these cells are returned, as :func:`~polygene_scverse.tl.score_tokens` does with `seed`.
+        A trained model, or the folder it was saved to: nothing is trained then, and what it predicts of these cells is
+        scored, beside the shares of the categories in its training. `phenotypes` are the model's then, by default those
+        whose columns are there; `split`, `baselines`, `n_null` and `train_kwargs` must not be given. For hidden tokens
+        see :func:`~polygene_scverse.tl.score_tokens`.
     train_kwargs
         Passed to :func:`~polygene_scverse.tl.train`, e.g. ``layer``, ``n_genes``, ``max_epochs``, ``model_kwargs``.
 
@@ -90,20 +92,34 @@ def evaluate(
         If a column does not exist.
     ValueError
         If a baseline is unknown or cannot run, if there are fewer groups than folds, if a side of the split is empty or
-        a group on both sides, or if training cells have one category only.
+        a group on both sides, if training cells have one category only, or if an argument is given beside `model` that
+        it leaves no use for.
 
     Examples
     --------
     >>> table = pgs.tl.evaluate(adata, group_key="donor", phenotypes=["cell_type", "disease"], n_null=5)
     """
-    if model is not None:
-        return score_tokens(adata, model=model, seed=seed)
     check_writable(adata)
     check_notes(adata, "evaluate")
+    if model is not None:
+        unused = {"split": split != 5, "baselines": baselines is not None, "n_null": n_null != 0}
+        unused |= {"train_kwargs": train_kwargs is not None}
+        if given := [name for name, is_given in unused.items() if is_given]:
+            raise ValueError(
+                f"`model`: nothing is trained where a model is given, so that {given} have no use. Leave them out, or "
+                "leave out model= to train in folds."
+            )
+        found = evaluate_model(adata, find(adata, model), phenotypes, group_key, n_bootstrap, seed)
+        return _write(adata, found, {"group_key": group_key or "", "n_bootstrap": n_bootstrap, "seed": seed})
     names, chosen = resolve_columns(adata, phenotypes, group_key=group_key), choose_baselines(baselines)
     training = Training(group_key, seed, dict(train_kwargs or {}))
     result = evaluate_folds(adata, names, split, training, chosen, n_bootstrap, n_null)
     arguments = {"group_key": group_key or "", "n_bootstrap": n_bootstrap, "n_null": n_null, "seed": seed}
+    return _write(adata, result, arguments)
+
+
+def _write(adata: AnnData, result: Evaluation, arguments: dict[str, Any]) -> pd.DataFrame:
+    """Store and print what was found."""
     tables = {"table": result.table, "by_group": result.by_group, "words": result.sentences, "folds": result.folds}
     write_notes(adata, evaluate={**tables, **arguments, "balance": BALANCE})
     Console(soft_wrap=True, highlight=False).print("\n".join(result.sentences), markup=False)
