@@ -46,6 +46,10 @@ def evaluate(s: EvaluateSettings) -> None:
         logger = make_logger(s.logger, s.log_dir or output / "logs", s.project or "polygene")
         logger.log_metrics(_flat(scores), step=0)
         logger.finalize("success")
+    typer.echo(
+        "Scores of hidden tokens: some of a cell's genes and all phenotypes are hidden, as in training. What polygene "
+        "predict says of whole cells is scored by pgs.tl.evaluate(adata, model=...)."
+    )
     typer.echo(scores.to_string(index=False, float_format="{:.4f}".format))
     typer.echo(f"Scores and confusion matrices are in {output}.")
 

@@ -89,8 +89,8 @@ def describe_model(
         unit = f"the {n_groups} {unit} of {group_key!r}" if n_groups >= MIN_GROUPS else unit
     sentences = [
         f"{n_cells:,} cells, predicted by a trained model; the scores are those of new cells only if none of these, "
-        f"and no cell of their donors, was in its training. Bootstrap over {unit}; the model's categories are chosen with "
-        f"balance={BALANCE}."
+        f"and no cell of their donors, was in its training. Bootstrap over {unit}; the model's categories are chosen "
+        f"with balance={BALANCE}."
     ]
     for name, found in predictions.items():
         if n_left := int(((recorded[name].codes >= 0) & (found.codes < 0)).sum()):
