@@ -25,7 +25,12 @@ MODEL_NAME = "model_name"
 
 def field_state(registry: dict[str, Any], field: str) -> dict[str, Any]:
     """State that a registered field keeps, e.g. the categories of the phenotypes."""
-    return registry[FIELD_REGISTRIES][field][STATE_REGISTRY]
+    return field_registry(registry, field)[STATE_REGISTRY]
+
+
+def field_registry(registry: dict[str, Any], field: str) -> dict[str, Any]:
+    """All that is registered of a field."""
+    return registry[FIELD_REGISTRIES][field]
 
 
 def setup_args(registry: dict[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, cast
@@ -64,6 +65,7 @@ from polygene_scverse.fit._conformal import ConformalScores
 from polygene_scverse.fit._decision import check_balance, decide
 from polygene_scverse.fit._panels import KNOWN_SHARE
 from polygene_scverse.fit._state import ORIGINAL_MASK
+from polygene_scverse.model._growth import Added, grown_order, grown_registry, with_added
 from polygene_scverse.model._saving import SavingMixin
 from polygene_scverse.model._setup import SetupMixin
 from polygene_scverse.model.original._checkpoint import read_original, write_original
@@ -75,6 +77,7 @@ from polygene_scverse.model.training._training import (
     train_model,
 )
 from polygene_scverse.module import LossConfig, PolygeneModule
+from polygene_scverse.module._growth import grow_module
 from polygene_scverse.module._transformer import resolve_config
 
 NO_SCORES: Final = ConformalScores(np.zeros(0, dtype=np.int32), np.zeros(0, dtype=np.float32))
@@ -138,6 +141,7 @@ class Polygene(SavingMixin, SetupMixin):
     module: PolygeneModule
     fitted_: FittedState
     edges_: list[float] | None
+    added_: Added
 
     def __init__(
         self,
@@ -173,7 +177,7 @@ class Polygene(SavingMixin, SetupMixin):
         )
         loss = loss.to_dict()
         self.binning_, self.edges_ = binning, None
-        self.fitted_ = FittedState()
+        self.fitted_, self.added_ = FittedState(), {}
         self._model_summary_string = (
             f"Polygene with {self.layout.n_genes} genes in {self.layout.n_bins} bins, phenotypes "
             f"{shorten(self.layout.phenotype_names)}, {self.module.config}"
@@ -317,20 +321,136 @@ class Polygene(SavingMixin, SetupMixin):
         """
         if self.adata is None:
             raise ValueError("`adata`: the model has no data to train on. Set model.adata = adata first.")
-        rates, data = resolve_rates(masking), self._anndata(self.adata)
-        rows = resolve_split(data, group_key, validation_size, split, seed, list(self._columns))
-        train_model(
-            self,
-            self._training_cells(self._expression(data).matched(self._known_genes), rows, group_key),
-            rates,
-            max_epochs=max_epochs,
-            batch_size=batch_size,
-            seed=seed,
-            plan_kwargs=plan_kwargs,
-            loader_kwargs=loader_kwargs,
-            checkpoints=checkpoints,
-            **trainer_kwargs,
-        )
+        rates = resolve_rates(masking)
+        with self._growing(seed=seed):
+            data = self._anndata(self.adata)
+            rows = resolve_split(data, group_key, validation_size, split, seed, list(self._columns))
+            train_model(
+                self,
+                self._training_cells(self._expression(data).matched(self._known_genes), rows, group_key),
+                rates,
+                max_epochs=max_epochs,
+                batch_size=batch_size,
+                seed=seed,
+                plan_kwargs=plan_kwargs,
+                loader_kwargs=loader_kwargs,
+                checkpoints=checkpoints,
+                **trainer_kwargs,
+            )
+
+    def add_categories(self, phenotype: str, categories: str | Sequence[object]) -> Polygene:
+        """A model whose next training learns more categories of a phenotype.
+
+        Until that training nothing changes: predictions of the old categories are those of this model to the last bit,
+        the new ones are never predicted, and prediction sets of the phenotype, which say nothing of cells of a new
+        category, are no longer given. :func:`pgs.tl.train(adata, model=...) <polygene_scverse.tl.train>` calls this
+        for categories that it finds in the data, and keeps the old ones from being forgotten, which `train` does not.
+
+        Parameters
+        ----------
+        phenotype
+            A phenotype of the model.
+        categories
+            The new categories. Of an ordered phenotype they are placed by the numbers they stand for; if the others
+            are no numbers, the new ones follow the last.
+
+        Returns
+        -------
+        A new model without data; this one stays as it is. ``added_`` of it says what waits to be learned.
+
+        Raises
+        ------
+        ValueError
+            If the phenotype is not the model's, or if a category is there already.
+
+        Examples
+        --------
+        >>> grown = model.add_categories("cell_type", ["MAIT cell"])
+        """
+        waiting = [name for name in self.added_ if name not in self.layout.phenotype_names]
+        check_choice(phenotype, [*self.layout.phenotype_names, *waiting], "phenotype")
+        known, ordered = self.categories.get(phenotype, []), self.added_.get(phenotype, {}).get("ordered", False)
+        return self._with_added(with_added(self.added_, phenotype, categories, known, ordered))
+
+    def add_phenotype(self, name: str, categories: Sequence[object], *, ordered: bool = False) -> Polygene:
+        """A model whose next training learns one more phenotype; until then nothing changes, see `add_categories`.
+
+        Parameters
+        ----------
+        name
+            Obs column of it.
+        categories
+            Its categories, at least two.
+        ordered
+            Whether they stand in order, as ages do.
+
+        Returns
+        -------
+        As of `add_categories`.
+
+        Raises
+        ------
+        ValueError
+            If the model has the phenotype, or if there are fewer than two categories.
+        """
+        if name in self.layout.phenotype_names or name in self._columns or name in self.added_:
+            raise ValueError(f"`name`: the model has a phenotype {name!r} already. Call add_categories to extend it.")
+        if isinstance(categories, str) or len(categories) < 2:
+            raise ValueError(f"`categories`: found {categories!r} for {name!r}, but two or more are needed. Pass a list.")
+        return self._with_added(with_added(self.added_, name, categories, [], ordered))
+
+    def _with_added(self, added: Added) -> Polygene:
+        """A model of its own that will learn these."""
+        for name, entry in added.items():  # refuses what cannot be placed before anything is trained
+            if name in self.ordered:
+                grown_order(self.ordered[name], entry["categories"])
+        other = copy.deepcopy(self.without_data())
+        other.added_ = added
+        for name in added:
+            other.fitted_.conformal.pop(name, None)
+        return other
+
+    @contextmanager
+    def _growing(self, genes: Sequence[str] = (), seed: int = 0) -> Iterator[None]:
+        """Lay out what was added, for a training; taken back if no step of it is done.
+
+        Copies of the model keep the network and the fitted state of before.
+
+        Parameters
+        ----------
+        genes
+            Genes to add.
+        seed
+            Seed of the new weights.
+        """
+        if not self.added_ and not genes:
+            yield
+            return
+        before = dict(vars(self))
+        new_names = [name for name in self.added_ if name not in self.layout.phenotype_names]
+        layout = self.layout.grown({name: entry["categories"] for name, entry in self.added_.items()}, genes)
+        registry = grown_registry(self.registry_, layout, self.added_, [*self._columns, *new_names])
+        self.layout, self.registry_, self.added_ = layout, registry, {}
+        values = {name: entry["values"] for name, entry in self.ordered.items()}
+        self.module = grow_module(self.module, layout, ordered=values, seed=seed)
+        self.fitted_ = copy.deepcopy(self.fitted_)
+        self.init_params_ = copy.deepcopy(self.init_params_)
+        self.init_params_["non_kwargs"]["layout"] = layout.to_dict()
+        counts = self.fitted_.category_counts
+        try:
+            if (data := self._adata) is not None:
+                self.deregister_manager(data)
+                self._adata = self._adata_manager = None
+                self.adata = data
+            yield
+        except BaseException:
+            if self.fitted_.category_counts is counts:  # no step was done: a training that begins counts anew
+                if self._adata is not None:
+                    self.deregister_manager(self._adata)
+                vars(self).update(before)
+                if self._adata_manager is not None:
+                    self._register_manager_for_instance(self._adata_manager)
+            raise
 
     @classmethod
     def from_original(
