@@ -59,6 +59,11 @@ def registry_without_data(registry: dict[str, Any], states: Sequence[tuple[Any, 
     return {**registry, FIELD_REGISTRIES: fields}
 
 
+def forget_manager(model: Any, manager: Any) -> None:
+    """Take data out of scvi-tools' list of what a model reads, in which they stand by their number."""
+    model._per_instance_manager_store.get(model.id, {}).pop(manager.adata_uuid, None)
+
+
 def plain(value: Any) -> Any:
     """Plain containers, so that they are saved and read without pickling."""
     if isinstance(value, dict):

@@ -1,9 +1,13 @@
 """Cells whose genes have other names get the answers that they get under the model's names."""
 
+import warnings
+
 import numpy as np
 import pandas as pd
 import pytest
+import scanpy as sc
 
+import polygene_scverse as pgs
 from polygene_scverse.data.read._gene_names import gene_table
 from polygene_scverse.model import Polygene
 
@@ -53,3 +57,60 @@ def test_names_of_genes(model, cells, symbols_and_ids):
     assert list(found.names) == list(cells.var_names[:10])
     assert found.how == {"Ensembl id and symbol": 10}
     assert np.array_equal(found.matched, np.ones(10, dtype=bool))
+
+
+def _both_names(adata):
+    """Symbols and Ensembl ids of the first genes of the table, as made-up genes of these cells."""
+    pairs = [(symbol, ids[0]) for symbol, ids in gene_table()["human"].items() if len(ids) == 1][: adata.n_vars]
+    adata.var["symbol"] = [symbol for symbol, _ in pairs]
+    adata.var["ensembl"] = [gene for _, gene in pairs]
+    return adata
+
+
+@pytest.mark.parametrize("own", ["symbol", "ensembl", "both"])
+@pytest.mark.parametrize("theirs", ["symbol", "ensembl", "both"])
+def test_names_of_symbol_and_id_match_by_either(simulated, small, own, theirs):
+    cells = _both_names(simulated)
+    names = {name: cells.var[name].tolist() for name in ("symbol", "ensembl")}
+    names["both"] = [f"{s}_{e}" for s, e in zip(*names.values(), strict=True)]
+    cells.var = pd.DataFrame(index=names[own])
+    model = pgs.tl.train(cells, phenotypes="cell_type", **{**small, "max_epochs": 1})
+    before = model.predict_phenotype(cells)["cell_type"]
+    cells.var = pd.DataFrame(index=names[theirs])
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Genes of these data were matched")
+        np.testing.assert_array_equal(model.predict_phenotype(cells)["cell_type"], before)
+
+
+def test_a_model_remembers_what_it_calls_genes_by(simulated, small):
+    cells = _both_names(simulated)
+    cells.var["symbol"] = [*cells.var["symbol"][:-2], "TWICE", "TWICE"]
+    model = pgs.tl.train(cells, phenotypes="cell_type", gene_symbols="symbol", **{**small, "max_epochs": 1})
+    assert set(model.genes) == {*cells.var["symbol"][:-2], *cells.var_names[-2:]}
+    before = model.predict_phenotype(cells)["cell_type"]
+    renamed = cells.copy()
+    renamed.var_names = [*cells.var["symbol"][:-2], *cells.var_names[-2:]]
+    np.testing.assert_array_equal(model.predict_phenotype(renamed)["cell_type"], before)
+    renamed.var = renamed.var.rename(columns={"symbol": "mine"})
+    renamed.var_names = [f"row{i}" for i in range(58)] + list(cells.var_names[-2:])
+    np.testing.assert_array_equal(model.predict_phenotype(renamed, gene_symbols="mine")["cell_type"], before)
+    filled = pgs.tl.fill_phenotype(renamed, model=model, phenotypes="cell_type", gene_symbols="mine")
+    assert filled is None
+    imputed = pgs.tl.impute(renamed, model=model, gene_symbols="mine")
+    assert imputed is None
+    assert np.isfinite(renamed.layers["imputed"]).all()
+
+
+def test_counts_of_one_name_are_added_up_as_the_error_says(simulated, small):
+    cells = simulated
+    cells.var_names = [*cells.var_names[:-1], cells.var_names[0]]
+    with pytest.raises(ValueError, match="add up their counts") as caught:
+        pgs.tl.train(cells, phenotypes="cell_type", **small)
+    remedy = str(caught.value).partition("add up their counts: ")[2].rstrip(".")
+    names = {"adata": cells, "sc": sc}
+    exec(remedy, names)
+    summed = names["adata"]
+    assert summed.shape == (300, 59)
+    both = np.asarray(cells.X[:, [0, -1]].sum(1)).ravel()
+    np.testing.assert_array_equal(np.asarray(summed[:, "gene0"].X.todense()).ravel(), both)
+    pgs.tl.train(summed, phenotypes="cell_type", **{**small, "max_epochs": 1})

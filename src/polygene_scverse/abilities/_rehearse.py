@@ -19,9 +19,7 @@ MOST_CELLS: Final = 20_000
 FEWEST: Final = 50
 
 
-def missing_kinds(
-    state: FittedState, codes: NDArray[np.integer]
-) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
+def missing_kinds(state: FittedState, codes: NDArray[np.integer]) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
     """Combinations of categories that new cells have fewer of than the training cells, and how many fewer.
 
     Parameters
@@ -39,7 +37,9 @@ def missing_kinds(
         return None
     there, n_there = np.unique(codes, axis=0, return_counts=True)
     known = {tuple(row): int(n) for row, n in zip(there.tolist(), n_there, strict=True)}
-    fewer = [n - known.get(tuple(row), 0) for row, n in zip(state.kinds.codes.tolist(), state.kinds.n_cells, strict=True)]
+    fewer = [
+        n - known.get(tuple(row), 0) for row, n in zip(state.kinds.codes.tolist(), state.kinds.n_cells, strict=True)
+    ]
     wanted = np.maximum(np.array(fewer), 0).astype(np.int64)
     wanted[(state.kinds.codes < 0).all(axis=1)] = 0  # cells without a label teach none
     if (total := wanted.sum()) > MOST_CELLS:

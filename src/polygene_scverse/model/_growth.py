@@ -75,6 +75,7 @@ def grown_registry(
     state = field_state(found, PHENOTYPE_FIELD)
     state["categories"] = {c: list(slot.categories) for c, slot in zip(columns, layout.phenotypes, strict=True)}
     state["unseen"] = {}
+    state.pop("added", None)
     order = dict(state.get("ordered", {}))
     for column, slot in zip(columns, layout.phenotypes, strict=True):
         new = added.get(slot.name)

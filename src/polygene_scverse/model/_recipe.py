@@ -85,6 +85,8 @@ def train_on_cells(
     n_genes: int = N_GENES,
     layer: str | None = None,
     use_raw: bool = False,
+    gene_symbols: str | None = None,
+    gene_ids: str | None = None,
     mod: str | None = None,
     validation_size: float = 0.1,
     split: Split | None = None,
@@ -99,7 +101,8 @@ def train_on_cells(
     ----------
     adata
         The cells; only scvi-tools' identifiers are written.
-    phenotypes, ordered, missing, group_key, n_genes, layer, use_raw, validation_size, split, seed, model_kwargs
+    phenotypes, ordered, missing, group_key, n_genes, layer, use_raw, gene_symbols, gene_ids, validation_size, split, \
+    seed, model_kwargs
         As of :func:`~polygene_scverse.tl.train`.
     mod
         Modality to read, for MuData.
@@ -112,11 +115,12 @@ def train_on_cells(
     data = adata.mod[mod] if mod is not None and isinstance(adata, MuData) else adata
     names = resolve_phenotypes(data.obs, phenotypes)
     rows = resolve_split(data, group_key, validation_size, split, seed, names)
-    expression = Expression.of(data, layer, use_raw).loaded()
+    expression = Expression.of(data, layer, use_raw).loaded().named_by(gene_symbols, gene_ids)
     var = data.raw.var if use_raw else data.var
-    genes = choose_genes(expression, rows[0], n_genes, ranks=var.get(RANK), seed=seed)
+    ranks = pd.Series(var[RANK].to_numpy(), index=expression.var_names) if RANK in var else None
+    genes = choose_genes(expression, rows[0], n_genes, ranks=ranks, seed=seed)
     setup: dict[str, Any] = {"phenotype_keys": names, "layer": layer, "use_raw": use_raw}
-    setup |= {"ordered": ordered, "missing": missing}
+    setup |= {"ordered": ordered, "missing": missing, "gene_symbols": gene_symbols, "gene_ids": gene_ids}
     if isinstance(adata, MuData):
         Polygene.setup_mudata(adata, mod=mod or "rna", **setup)
     else:
@@ -141,6 +145,8 @@ def train_further(
     n_genes: int | None = None,
     layer: str | None = None,
     use_raw: bool = False,
+    gene_symbols: str | None = None,
+    gene_ids: str | None = None,
     mod: str | None = None,
     validation_size: float = 0.1,
     split: Split | None = None,
@@ -167,6 +173,8 @@ def train_further(
         Genes of the result: if more than the model has, the most variable others are added.
     layer, use_raw
         Where expression is read from; by default where the model reads it.
+    gene_symbols, gene_ids
+        Columns of ``var`` with names of the genes, which go before ``var_names``.
     mod
         Modality to read, for MuData.
     tell
@@ -195,13 +203,14 @@ def train_further(
     args.update(layer=layer, use_raw=use_raw)
     model, columns = _with_labels_of(model, data.obs, phenotypes)
     rows = resolve_split(data, group_key, validation_size, split, seed, columns)
-    expression = Expression.of(data, layer, use_raw).loaded().matched(model._known_genes)
+    names = {"gene_symbols": gene_symbols, "gene_ids": gene_ids}
+    expression = Expression.of(data, layer, use_raw).loaded().matched(model._known_genes, **names)
     codes = encode_all(data.obs, model._columns, model._missing)[0]
     rehearsed = _rehearsed(model, codes, seed)
     genes = _more_genes(model, expression, data.raw.var if use_raw else data.var, rows[0], n_genes, seed)
     added = {"genes": genes, **{name: entry["categories"] for name, entry in model.added_.items()}}
     with model._growing(genes, seed):
-        model.adata = whole
+        model._attach(whole)
         model.deregister_manager(whole)
         n_drawn = 0 if rehearsed is None else len(rehearsed)
         if tell is not None:

@@ -27,6 +27,7 @@ from polygene_scverse.model._recipe import (
     train_on_cells,
     train_on_files,
 )
+from polygene_scverse.model.training._arguments import resolve_seed
 from polygene_scverse.model.training._final_scores import final_sentences
 from polygene_scverse.tl._confounded import note_confounding
 from polygene_scverse.tl._models import anndata_of, find, remember
@@ -43,11 +44,13 @@ def train(
     model: Polygene | str | Path | None = None,
     layer: str | None = None,
     use_raw: bool = False,
+    gene_symbols: str | None = None,
+    gene_ids: str | None = None,
     mod: str = "rna",
     validation_size: float = 0.1,
     split: Split | None = None,
     max_epochs: int | None = None,
-    seed: int = 0,
+    seed: int | None = None,
     save_to: str | Path | None = None,
     verbose: bool = True,
     model_kwargs: Mapping[str, Any] | None = None,
@@ -97,6 +100,9 @@ def train(
         Layer to read instead of ``X``; stored with the model.
     use_raw
         Whether to read ``adata.raw`` instead; stored with the model.
+    gene_symbols, gene_ids
+        Column of ``var`` that genes are called by, instead of ``var_names``; stored with the model. With `model` the
+        genes are matched to its own by it.
     mod
         Modality to read, for MuData.
     validation_size
@@ -108,7 +114,8 @@ def train(
         Number of passes over the training cells. By default so many that about 50,000 cells, or 5 million of
         their expressed genes, are seen.
     seed
-        Seed of weights, split, order and masks: the same seed gives the same model on the same machine.
+        Seed of weights, split, order and masks: the same seed gives the same model on the same machine. By default
+        ``scvi.settings.seed``, or 0.
     save_to
         Folder to save the model to; noted in ``uns``, so that other verbs find it.
     verbose
@@ -155,6 +162,7 @@ def train(
         if verbose:
             _print_decisions(decisions, None if group_key is None else obs[group_key])
 
+    seed = resolve_seed(seed)
     old = None if model is None else find(AnnData(), model)
     fixed = {"ordered": ordered, "missing": missing, "model_kwargs": model_kwargs}
     if old is not None and (given := [name for name, value in fixed.items() if value is not None]):
@@ -174,6 +182,8 @@ def train(
     if not isinstance(adata, (AnnData, MuData)):
         if old is not None:
             raise TypeError("`model`: files cannot be trained on further. Pass AnnData, which may be backed by a file.")
+        if gene_symbols is not None or gene_ids is not None:
+            raise ValueError("`gene_symbols`: genes of files are matched by var_names. Set these in the files.")
         shards = ShardSet.open(adata, phenotypes, group_key, layer, use_raw)
         obs = shards.obs
         trained = train_on_files(shards, **common | train_kwargs)
@@ -185,7 +195,8 @@ def train(
     check_notes(adata, "train")
     obs = anndata_of(adata, mod).obs
     try:
-        common |= {"layer": layer, "use_raw": use_raw, "mod": mod, **train_kwargs}
+        common |= {"layer": layer, "use_raw": use_raw, "gene_symbols": gene_symbols, "gene_ids": gene_ids}
+        common |= {"mod": mod, **train_kwargs}
         if old is None:
             trained = train_on_cells(adata, **common)
         else:
