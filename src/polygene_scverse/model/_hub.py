@@ -125,9 +125,9 @@ def pull_folder(
         raise ValueError(
             f"`repo_name`: {repo_name!r} is not a repository that push_to_hub wrote: {error}. Pass another one."
         ) from error
-    if name != class_name:
+    if name != model_cls.__name__:
         raise ValueError(
-            f"`repo_name`: {repo_name!r} holds a model of class {name}, not {class_name}. Pass another one."
+            f"`repo_name`: {repo_name!r} holds a model of class {name}, not {model_cls.__name__}. Pass another one."
         )
     return Path(found)
 
