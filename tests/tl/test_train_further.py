@@ -162,6 +162,9 @@ def test_wrong_arguments_are_refused(model, parts, small, tmp_path):
         model.add_phenotype("tissue", ["eye"])
     with pytest.raises(ValueError, match="`model_kwargs`: with model="):
         pgs.tl.train(new, model=model, **small)
+    Polygene.setup_anndata(new, "sex")
+    with pytest.raises(ValueError, match="not trained"):
+        pgs.tl.train(new, model=Polygene(new, n_genes=10, n_hidden=16, n_layers=1), verbose=False)
     with pytest.raises(TypeError, match="files"):
         pgs.tl.train(tmp_path / "cells.h5ad", model=model)
     with pytest.raises(KeyError, match="tissue"):

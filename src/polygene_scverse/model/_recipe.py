@@ -21,6 +21,7 @@ from polygene_scverse.abilities._rehearse import missing_kinds, rehearsal_cells
 from polygene_scverse.data.feed._rates import resolve_rates
 from polygene_scverse.data.feed._table import CellTable
 from polygene_scverse.data.read._expression import Expression, place_name
+from polygene_scverse.data.read._gene_names import NOT_MATCHED
 from polygene_scverse.data.read._ordered import Ordered, resolve_ordered
 from polygene_scverse.data.read._phenotypes import categories_of, encode_all, ordered_labels, resolve_phenotypes
 from polygene_scverse.data.read._ranking import choose_genes
@@ -185,8 +186,15 @@ def train_further(
     Returns
     -------
     The trained model.
+
+    Raises
+    ------
+    ValueError
+        If the model is not trained, or reads MuData and is given none, or as for `train_on_cells`.
     """
     rates = resolve_rates(train_kwargs.pop("masking", None))
+    if not model.is_trained_ or model.edges_ is None:
+        raise ValueError("`model`: it is not trained. Train it first, or leave model= out.")
     model = copy.deepcopy(model.without_data())
     args = setup_args(model.registry)
     whole: AnnData | MuData = adata
@@ -203,6 +211,8 @@ def train_further(
     args.update(layer=layer, use_raw=use_raw)
     model, columns = _with_labels_of(model, data.obs, phenotypes)
     rows = resolve_split(data, group_key, validation_size, split, seed, columns)
+    if gene_symbols is None and gene_ids is None:
+        gene_symbols, gene_ids = model._name_columns(data)
     names = {"gene_symbols": gene_symbols, "gene_ids": gene_ids}
     expression = Expression.of(data, layer, use_raw).loaded().matched(model._known_genes, **names)
     codes = encode_all(data.obs, model._columns, model._missing)[0]
@@ -259,8 +269,8 @@ def _more_genes(
         return []
     ranks = pd.Series(var[RANK].to_numpy(), index=expression.var_names) if RANK in var else None
     every = choose_genes(expression, rows, 2**31, ranks=ranks, seed=seed)
-    own = set(model.genes)
-    return [gene for gene in every if gene not in own][:n_more]
+    taken = {*model.genes, *(name for name in every if name.endswith(NOT_MATCHED))}
+    return [gene for gene in every if gene not in taken][:n_more]
 
 
 def _rehearsed(model: Polygene, codes: NDArray[np.int64], seed: int) -> CellTable | None:

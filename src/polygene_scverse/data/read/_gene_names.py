@@ -34,6 +34,8 @@ USUAL_COLUMNS: Final = (
 )
 """Columns of ``var`` in which others keep ids and symbols."""
 BY_NAME, BY_SPELLING, BY_TABLE = "name", "version or case", "Ensembl id and symbol"
+NOT_MATCHED: Final = " (not matched)"
+"""End of the name of a column that is called as a gene of the model, but is another one."""
 BY_PART: Final = "part of the name"
 
 
@@ -238,7 +240,7 @@ class _Matcher:
         matched = np.array(self.gene) >= 0
         known = set(self.known)
         names = [
-            self.known[gene] if gene >= 0 else f"{own} (not matched)" if own in known else str(own)
+            self.known[gene] if gene >= 0 else f"{own}{NOT_MATCHED}" if own in known else str(own)
             for gene, own in zip(self.gene, var_names, strict=True)
         ]
         doubtful = tuple(str(var_names[at]) for at in sorted(self.doubtful) if self.gene[at] < 0)
