@@ -1628,7 +1628,7 @@ class Polygene(SavingMixin, SetupMixin):
         args = setup_args(self.registry)
         expression = Expression.of_query(data, args["layer"], args["use_raw"])
         if gene_symbols is None and gene_ids is None:
-            gene_symbols, gene_ids = self._name_columns(data)
+            expression = expression.named_by(*self._name_columns(data))
         return expression.matched(self._known_genes, gene_symbols=gene_symbols, gene_ids=gene_ids)
 
     @property

@@ -211,10 +211,13 @@ def train_further(
     args.update(layer=layer, use_raw=use_raw)
     model, columns = _with_labels_of(model, data.obs, phenotypes)
     rows = resolve_split(data, group_key, validation_size, split, seed, columns)
+    expression, names = (
+        Expression.of(data, layer, use_raw).loaded(),
+        {"gene_symbols": gene_symbols, "gene_ids": gene_ids},
+    )
     if gene_symbols is None and gene_ids is None:
-        gene_symbols, gene_ids = model._name_columns(data)
-    names = {"gene_symbols": gene_symbols, "gene_ids": gene_ids}
-    expression = Expression.of(data, layer, use_raw).loaded().matched(model._known_genes, **names)
+        expression = expression.named_by(*model._name_columns(data))
+    expression = expression.matched(model._known_genes, **names)
     codes = encode_all(data.obs, model._columns, model._missing)[0]
     rehearsed = _rehearsed(model, codes, seed)
     genes = _more_genes(model, expression, data.raw.var if use_raw else data.var, rows[0], n_genes, seed)
