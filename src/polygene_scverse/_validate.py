@@ -111,13 +111,6 @@ def check_not_empty(n_obs: int, n_vars: int) -> None:
         )
 
 
-SUM = (
-    ". Or add up their counts: adata.var['gene'] = list(adata.var_names); adata.var_names_make_unique(); "
-    "adata = sc.get.aggregate(adata, 'gene', 'sum', axis='var'); adata.X = adata.layers.pop('sum')"
-)
-"""How scanpy sums columns of one name."""
-
-
 def check_unique_names(names: pd.Index, what: str = "adata.var_names") -> None:
     """Refuse gene names that are not unique."""
     if names.is_unique:
@@ -126,9 +119,10 @@ def check_unique_names(names: pd.Index, what: str = "adata.var_names") -> None:
     remedy = "Call adata.var_names_make_unique()"
     if "raw" in what:  # which that does not reach
         remedy = "Take raw = adata.raw.to_adata(), call raw.var_names_make_unique(), and set adata.raw = raw"
+    more = " To add up their counts: adata = pgs.pp.sum_genes(adata)." if what == "adata.var_names" else ""
     raise ValueError(
         f"`adata`: {len(twice)} names occur more than once in {what}, e.g. {shorten(twice, 5)}. Genes are matched by "
-        f"name. {remedy}, or drop the duplicates{SUM if what == 'adata.var_names' else ''}."
+        f"name. {remedy}, or drop the duplicates.{more}"
     )
 
 

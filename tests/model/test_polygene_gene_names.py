@@ -3,7 +3,6 @@
 import numpy as np
 import pandas as pd
 import pytest
-import scanpy as sc
 
 import polygene_scverse as pgs
 from polygene_scverse.data.read._gene_names import gene_table
@@ -97,19 +96,3 @@ def test_a_model_remembers_what_it_calls_genes_by(simulated, small):
     imputed = pgs.tl.impute(renamed, model=model, gene_symbols="mine")
     assert imputed is None
     assert np.isfinite(renamed.layers["imputed"]).all()
-
-
-@pytest.mark.filterwarnings("ignore:Variable names are not unique")
-def test_counts_of_one_name_are_added_up_as_the_error_says(simulated, small):
-    cells = simulated
-    cells.var_names = [*cells.var_names[:-1], cells.var_names[0]]
-    with pytest.raises(ValueError, match="add up their counts") as caught:
-        pgs.tl.train(cells, phenotypes="cell_type", **small)
-    remedy = str(caught.value).partition("add up their counts: ")[2].rstrip(".")
-    names = {"adata": cells, "sc": sc}
-    exec(remedy, names)
-    summed = names["adata"]
-    assert summed.shape == (300, 59)
-    both = np.asarray(cells.X[:, [0, -1]].sum(1)).ravel()
-    np.testing.assert_array_equal(np.asarray(summed[:, "gene0"].X.todense()).ravel(), both)
-    pgs.tl.train(summed, phenotypes="cell_type", **{**small, "max_epochs": 1})
