@@ -354,8 +354,9 @@ class Polygene(SavingMixin, SetupMixin):
 
         Until that training nothing changes: predictions of the old categories are those of this model to the last bit,
         the new ones are never predicted. Only prediction sets of the phenotype, whose promise says nothing of cells of
-        a new category, hold every category, with a warning. :func:`pgs.tl.train(adata, model=...) <polygene_scverse.tl.train>` calls this
-        for categories that it finds in the data, and keeps the old ones from being forgotten, which `train` does not.
+        a new category, hold every category, with a warning.
+        :func:`pgs.tl.train(adata, model=...) <polygene_scverse.tl.train>` calls this for categories that it finds in
+        the data, and keeps the old ones from being forgotten, which `train` does not.
 
         Parameters
         ----------
