@@ -100,7 +100,7 @@ def test_phenotypes_and_genes_are_added_and_saved(model, parts, simulated, small
 def test_donors_may_be_named(model, parts, small):
     _, new = parts
     larger = pgs.tl.train(new, model=model, group_key="donor", **{**small, "model_kwargs": None})
-    assert "donor" in larger.calibration_["cell_type"]["words"]
+    assert "times flatter" in larger.calibration_["cell_type"]["words"]  # judged by predicting groups from each other
 
 
 def test_training_by_hand_learns_what_was_added(model, parts, small):
