@@ -7,7 +7,7 @@ is written here, and the folder is fetched whole.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
@@ -185,7 +185,7 @@ def _n_cells(model: Described) -> float:
 
 
 def _phenotypes(model: Described) -> pd.DataFrame:
-    counts = model.fitted_.category_counts or [None] * model.layout.n_phenotypes
+    counts: Sequence[Any] = model.fitted_.category_counts or [None] * model.layout.n_phenotypes
     return pd.DataFrame(
         [
             {
@@ -215,6 +215,6 @@ def markdown(table: pd.DataFrame | Mapping[str, Any]) -> str:
     """A table in markdown; numbers with three decimals."""
     frame = pd.DataFrame(table)
     lines = [[str(c) for c in frame.columns], ["---"] * frame.shape[1]]
-    for row in frame.itertuples(index=False):
-        lines.append([f"{v:.3f}" if isinstance(v, (float, np.floating)) else str(v) for v in row])
+    for row in frame.to_numpy(dtype=object).tolist():
+        lines.append([f"{v:.3f}" if isinstance(v, float) else str(v) for v in row])
     return "\n".join("| " + " | ".join(text.replace("|", "\\|") for text in line) + " |" for line in lines)
