@@ -146,6 +146,9 @@ class Polygene(SavingMixin, SetupMixin):
     fitted_: FittedState
     edges_: list[float] | None
     added_: Added
+    registry_: dict[str, Any]
+    _adata: AnnData | MuData | None
+    _adata_manager: Any
 
     def __init__(
         self,
@@ -469,7 +472,7 @@ class Polygene(SavingMixin, SetupMixin):
             if self.fitted_.category_counts is counts:  # no step was done: a training that begins counts anew
                 if self._adata_manager is not None:
                     forget_manager(self, self._adata_manager)
-                vars(self).update(before)
+                self.__dict__.update(before)
                 if self._adata_manager is not None:
                     self._register_manager_for_instance(self._adata_manager)
             raise
