@@ -72,8 +72,12 @@ def test_new_cells_alone_teach_the_new_and_keep_the_old(model, parts, simulated,
 
 def test_cells_that_are_there_are_not_drawn(model, parts, small, capsys):
     both = ad.concat(parts)
-    pgs.tl.train(both, model=model, **{**small, "model_kwargs": None, "verbose": True})
+    larger = pgs.tl.train(both, model=model, seed=0, **{**small, "model_kwargs": None, "verbose": True})
     said = capsys.readouterr().out
+    rows = larger.train_indices
+    fresh = pgs.tl.train(both, phenotypes="cell_type", n_genes=40, seed=0, **small)
+    assert np.array_equal(rows, fresh.train_indices)
+    assert set(larger.genes) == {*model.genes, *fresh.genes} > set(model.genes)
     assert "NK cell" in said
     assert "rehearsal" not in said
 

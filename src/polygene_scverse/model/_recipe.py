@@ -171,7 +171,9 @@ def train_further(
     group_key, validation_size, split, seed
         As of :func:`~polygene_scverse.tl.train`.
     n_genes
-        Genes of the result: if more than the model has, the most variable others are added.
+        Genes of the result: if more than the model has, the most variable others are added. By default those that a
+        new model of these cells would have, if these have old and new categories; else none, since nothing is known of
+        them in the old cells.
     layer, use_raw
         Where expression is read from; by default where the model reads it.
     gene_symbols, gene_ids
@@ -220,6 +222,8 @@ def train_further(
     expression = expression.matched(model._known_genes, **names)
     codes = encode_all(data.obs, model._columns, model._missing)[0]
     rehearsed = _rehearsed(model, codes, seed)
+    if n_genes is None and rehearsed is None and model.added_:  # the most variable genes tell the new ones too
+        n_genes = 0
     genes = _more_genes(model, expression, data.raw.var if use_raw else data.var, rows[0], n_genes, seed)
     added = {"genes": genes, **{name: entry["categories"] for name, entry in model.added_.items()}}
     with model._growing(genes, seed):
@@ -266,12 +270,15 @@ def _with_labels_of(
 def _more_genes(
     model: Polygene, expression: Expression, var: pd.DataFrame, rows: NDArray[np.int64], n_genes: int | None, seed: int
 ) -> list[str]:
-    """The most variable genes that a model does not have, as many as are asked for."""
-    n_more = (n_genes or 0) - len(model.genes)
+    """The most variable genes that a model does not have, up to a number in all.
+
+    Of 0 all those are taken that a new model of as many genes as this one would have; of None none is.
+    """
+    n_more = len(model.genes) if n_genes == 0 else (n_genes or 0) - len(model.genes)
     if n_more <= 0:
         return []
     ranks = pd.Series(var[RANK].to_numpy(), index=expression.var_names) if RANK in var else None
-    every = choose_genes(expression, rows, 2**31, ranks=ranks, seed=seed)
+    every = choose_genes(expression, rows, len(model.genes) if n_genes == 0 else 2**31, ranks=ranks, seed=seed)
     taken = {*model.genes, *(name for name in every if name.endswith(NOT_MATCHED))}
     return [gene for gene in every if gene not in taken][:n_more]
 

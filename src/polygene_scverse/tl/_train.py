@@ -88,8 +88,9 @@ def train(
         phenotypes that it alone determines, see :func:`~polygene_scverse.pp.confounding`.
     n_genes
         Number of genes, 3,000 by default, the most variable first; if there are ranks in
-        ``var["highly_variable_rank"]``, they decide. With `model` that model's genes by default; if more are asked
-        for, the most variable others are added.
+        ``var["highly_variable_rank"]``, they decide. With `model` that model's genes, and if the cells have old
+        and new categories, those that a new model of as many genes would have; if more are asked for, the most variable
+        others are added.
     model
         A model, or the folder it was saved to, that is trained further; it stays as it is. What the cells have more is
         added: categories of its phenotypes that they are labelled with, phenotypes that `phenotypes` names beside its
