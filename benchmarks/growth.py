@@ -54,7 +54,7 @@ def compare(train: ad.AnnData, test: ad.AnnData, pair: list[str], refit: Polygen
     rows = {"before": base}
     for name, cells in (("grown, new cells alone", train[is_new]), ("grown, old and new cells", train)):
         start = time.time()
-        rows[name] = pgs.tl.train(cells.copy(), model=base, **kwargs)
+        rows[name] = pgs.tl.train(cells.copy(), model=base, **kwargs | {"n_genes": None})
         print(f"{name}: {time.time() - start:.0f} s", flush=True)
     rows["refit on all"] = refit
     return [{"new subtypes": " + ".join(pair), "model": name, **scores(m, test, old, pair)} for name, m in rows.items()]
