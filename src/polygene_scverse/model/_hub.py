@@ -206,7 +206,7 @@ def _scores(model: Described) -> pd.DataFrame:
     for name in model.layout.phenotype_names:
         keys = {score: f"{score_name(name, score)}_final" for score in ("accuracy", "macro_f1")}
         if all(key in history for key in keys.values()):
-            found = {score: f"{history[key].iloc[-1, 0]:.3f}" for score, key in keys.items()}
+            found = {score: f"{history[key].to_numpy(dtype=float)[-1, 0]:.3f}" for score, key in keys.items()}
             rows.append({"phenotype": name, **found})
     return pd.DataFrame(rows)
 
