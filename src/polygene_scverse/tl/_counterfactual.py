@@ -27,6 +27,8 @@ def counterfactual(
     keep: float = KEEP,
     seed: int = 0,
     model: Polygene | str | Path | None = None,
+    gene_symbols: str | None = None,
+    gene_ids: str | None = None,
     mod: str = "rna",
     batch_size: int = 64,
 ) -> AnnData:
@@ -56,6 +58,9 @@ def counterfactual(
         Seed of which genes are asked for together.
     model
         A model, or the folder it was saved to. By default the one last trained on `adata`.
+    gene_symbols, gene_ids
+        Columns of ``var`` with symbols or ids of the genes, which go before ``var_names``, see
+        :meth:`~polygene_scverse.model.Polygene.gene_names`.
     mod
         Modality to read, for MuData.
     batch_size
@@ -102,13 +107,16 @@ def counterfactual(
         keep=keep,
         given=recorded,
         seed=seed,
+        gene_symbols=gene_symbols,
+        gene_ids=gene_ids,
         batch_size=batch_size,
     )
+    names = gene_names(data, trained, gene_symbols, gene_ids)
     note = {"phenotypes": {str(name): str(category) for name, category in phenotypes.items()}, "keep": keep}
     return AnnData(
         changed,
         obs=data.obs.copy(),
-        var=pd.DataFrame({"measured": np.isin(chosen, gene_names(data, trained))}, index=pd.Index(chosen)),
+        var=pd.DataFrame({"measured": np.isin(chosen, names)}, index=pd.Index(chosen)),
         layers={UNCHANGED: unchanged},
         uns={UNS: {COUNTERFACTUAL: {**note, "seed": seed}}},
     )

@@ -30,6 +30,8 @@ def impute(
     keep: float = IMPUTE_KEEP,
     seed: int = 0,
     model: Polygene | str | Path | None = None,
+    gene_symbols: str | None = None,
+    gene_ids: str | None = None,
     mod: str = "rna",
     batch_size: int = 64,
 ) -> AnnData | None:
@@ -59,6 +61,9 @@ def impute(
         Seed of which genes are asked for together.
     model
         A model, or the folder it was saved to. By default the one last trained on `adata`.
+    gene_symbols, gene_ids
+        Columns of ``var`` with symbols or ids of the genes, which go before ``var_names``, see
+        :meth:`~polygene_scverse.model.Polygene.gene_names`.
     mod
         Modality to read and write, for MuData.
     batch_size
@@ -92,12 +97,13 @@ def impute(
     if not 0.0 <= keep < 1.0:
         raise ValueError(f"`keep`: found {keep}, but it is a share below 1. Pass a number from 0 to 0.95.")
     chosen = trained.genes if genes is None else [str(gene) for gene in genes]
-    names = gene_names(data, trained)
+    names = gene_names(data, trained, gene_symbols, gene_ids)
     there = names.get_indexer(pd.Index(chosen)) >= 0
     trained.check_expected(data.n_obs, chosen, data.n_vars if there.any() else 0)
     own, absent = ([g for g, t in zip(chosen, there, strict=True) if t == of] for of in (True, False))
     logger.info("Expected expression: %d cells x %d genes.", data.n_obs, len(chosen))
     common: dict[str, Any] = {"given": given, "seed": seed, "batch_size": batch_size}
+    common |= {"gene_symbols": gene_symbols, "gene_ids": gene_ids}
     found = {}
     with warnings.catch_warnings():  # once is enough
         for name, part, share in (("own", own, keep), ("absent", absent, 1.0)):
