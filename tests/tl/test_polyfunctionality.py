@@ -50,7 +50,7 @@ def test_planted_genes_are_found_and_those_that_only_rise_are_not(planted):
     table = pgs.get.polyfunctionality(adata).set_index("gene")
     truth = adata.var["planted"][table.index]
     assert (table["fdr"][truth] < 0.05).mean() >= 0.9
-    assert (table["p_value"][~truth] < 0.05).mean() < 0.12
+    assert (table["p_value"][~truth] < 0.05).mean() < 0.15
     ours = roc_auc_score(truth, -table["p_value"].fillna(1.0))
     assert ours > 0.95 > 0.6 > roc_auc_score(truth, table["expression_shift"])
     assert (np.diff(table["p_value"].fillna(2.0)) >= 0).all()
