@@ -26,8 +26,7 @@ pgs.tl.train(blood, phenotypes="bulk_labels", verbose=False)
 
 # %%
 pgs.tl.rank_genes(blood, "bulk_labels", n_cells=3)
-sc.tl.dendrogram(blood, "bulk_labels", use_rep="X_umap")
-sc.pl.rank_genes_groups_dotplot(blood, key="polygene_rank_genes", n_genes=3, values_to_plot="logfoldchanges")
+sc.pl.rank_genes_groups_dotplot(blood, key="polygene_rank_genes", n_genes=3, dendrogram=False)
 
 # %% [markdown]
 # ## The same gene in two contexts
