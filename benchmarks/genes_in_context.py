@@ -2,11 +2,14 @@
 
     python benchmarks/genes_in_context.py --write                        # trains three models
     python benchmarks/genes_in_context.py --choose --max-epochs 2        # within the training donors
+    python benchmarks/genes_in_context.py --simulated --write            # tests of roles
 
 *rank*: the 20 highest genes of each category by `tl.rank_genes` in the training cells, of the 1,000 most variable ones,
 and how many of them are among the 20 highest Wilcoxon genes of held-out donors; beside it the coefficients of logistic
-regression (times standard deviations), and Wilcoxon itself in the training donors. *deletion*: mean probability of the
-predicted category of held-out cells before and after the 20 expressed genes that speak most for it are set to 0.
+regression (times standard deviations), and Wilcoxon itself in the training donors. *deletion*: mean
+probability of the predicted category of held-out cells before and after the 20 expressed genes that speak most for it
+are deleted; a second table deletes the genes that other methods find. *--simulated*: power and false positives of
+`tl.polyfunctionality` on simulated tissues, beside simpler tests.
 """
 
 from __future__ import annotations
@@ -14,25 +17,29 @@ from __future__ import annotations
 import argparse
 import sys
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import anndata as ad
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
+from _attribution import Attribution, weights_of
+from _context_genes import rows_of_draw
 from _report import report
 from _splits import DATA
 from scipy.stats import rankdata
 from sklearn.linear_model import LogisticRegression
 
 import polygene_scverse as pgs
-from polygene_scverse.abilities._gene_contributions import contrasts_of, linear_weights, occlude
-from polygene_scverse.engine import Engine, Query
 from polygene_scverse.model import Polygene
 
 RESULTS = Path(__file__).parent / "results"
 N_TOP, N_VARIABLE = 20, 1000
 MOST_TRAIN, MOST_TEST = 3000, 1500
+DRAWS = ((0, 8, 0.1), (1, 6, 0.1), (10, 8, 0.0))
+"""Seed, number of donors and share of planted genes of simulated tissues."""
+TEST_COLUMNS = ("donors", "planted", "test", "power at FDR .05", "false among found", "p < .05 of others", "AUROC")
 DATA_SETS = {
     "kang18": ("kang18_pbmc_ifnb.h5ad", "cluster_id", "sample_id"),
     "OneK1K": ("onek1k_40donors.h5ad", "cell_type", "indiv"),
@@ -96,8 +103,8 @@ def top(scores: np.ndarray) -> set[int]:
 
 def rank_rows(
     name: str, folder: Path | None, choose: bool, epochs: int | None, n_cells: int, n_deleted: int
-) -> list[dict]:
-    """Agreement with held-out markers, and deletion."""
+) -> tuple[list[dict], list[dict]]:
+    """Agreement with held-out markers, and deletion; then deletion by method."""
     train, test = cells_of(name, choose)
     phenotype = DATA_SETS[name][1]
     model = model_of(name, train, folder, choose, epochs)
@@ -126,71 +133,38 @@ def rank_rows(
         for method, values in found.items():
             rows.setdefault(method, []).append(len(top(values) & truth) / N_TOP)
     agreement = [{"data": name, "method": m, "top 20 in common": float(np.mean(v))} for m, v in rows.items()]
-    return merge(agreement, deletion_rows(name, model, regression, test[:n_deleted].copy(), genes))
+    rows_of_both, methods = deletion_rows(name, model, regression, test[:n_deleted].copy(), genes)
+    return merge(agreement, rows_of_both), methods
 
 
 def deletion_rows(
     name: str, model: Polygene, regression: LogisticRegression, test: ad.AnnData, genes: np.ndarray
-) -> list[dict]:
-    """Mean probability of the predicted category with and without the genes that speak most for it."""
+) -> tuple[list[dict], list[dict]]:
+    """Mean probability of the predicted category with and without the genes that speak most for it.
+
+    Returns rows of logistic regression and of `tl.rank_genes`, and rows of methods that look for genes of the model.
+    """
     phenotype = DATA_SETS[name][1]
-    part = test
-    rng, x = np.random.default_rng(0), log_counts(part, 1e3)[:, genes]
+    rng, x = np.random.default_rng(0), log_counts(test, 1e3)[:, genes]
     before = regression.predict_proba(x)
     guess, cells = before.argmax(1), np.arange(len(x))
-    attributed = x * regression.coef_[guess]
-
-    def without(values: np.ndarray, order: np.ndarray) -> np.ndarray:
-        values = values.copy()
-        np.put_along_axis(values, np.argsort(-order, 1)[:, :N_TOP], 0, 1)
-        return values
 
     def regressed(order: np.ndarray) -> float:
-        return float(regression.predict_proba(without(x, order))[cells, guess].mean())
+        values = x.copy()
+        np.put_along_axis(values, np.argsort(-order, 1)[:, :N_TOP], 0, 1)
+        return float(regression.predict_proba(values)[cells, guess].mean())
 
-    random = np.where(x > 0, rng.random(x.shape), -1.0)
+    weights = weights_of(regression.coef_, list(regression.classes_), list(test.var_names[genes]), model, phenotype)
+    found = Attribution(model, phenotype, N_TOP, weights).deletions(test)
+    keys = ("probability", "20 genes deleted", "20 random genes deleted")
+    random = regressed(np.where(x > 0, rng.random(x.shape), -1.0))
+    theirs = (float(before[cells, guess].mean()), regressed(x * regression.coef_[guess]), random)
+    ours = (found["in full"], found["occlusion (tl.rank_genes)"], found["random genes"])
     rows = [
-        {
-            "data": name, "method": "logistic regression", "probability": float(before[cells, guess].mean()),
-            "20 genes deleted": regressed(attributed), "20 random genes deleted": regressed(random),
-        }
-    ]  # fmt: skip
-    logged = part.copy()
-    logged.X = sp.csr_matrix(log_counts(part, 1e4))
-    at = logged.var_names.get_indexer(model.genes)
-    table = model.predict_phenotype(logged)[phenotype].to_numpy()
-    guess = table.argmax(1)
-    engine = Engine(model.module, 16)
-    slot = model.layout.phenotype_names.index(phenotype)
-    contrasts, share = contrasts_of(engine, model.fitted_, slot), model.fitted_.linear_share[slot]
-    effects = np.zeros((len(cells), model.layout.n_genes))
-    source = model._cells(logged)
-
-    def add(rows: np.ndarray, outputs: list) -> None:
-        found, positions, mask = (output.numpy() for output in outputs)
-        for row, phi, gene, kept in zip(rows, found, positions, mask, strict=True):
-            effects[row, gene[kept]] = (1 - share) * (phi[kept] @ contrasts)[:, guess[row]]
-
-    def ask(batch: dict) -> list:
-        s, n = model.layout.n_special, batch["key_mask"].shape[1]
-        positions = batch["positions"][:, s:n] - model.layout.first_gene_position
-        return [occlude(engine, batch, slot), positions, batch["key_mask"][:, s:]]
-
-    engine.run(source, Query(), ask, add)
-    linear = np.minimum(log_counts(part, 1e3)[:, at], model.module.linear.cap.numpy())
-    effects += share * linear * (linear_weights(engine, slot) @ contrasts).T[guess]
-    dense = logged.X.toarray()
-    found = {
-        "20 genes deleted": effects,
-        "20 random genes deleted": np.where(dense[:, at] > 0, rng.random(effects.shape), -1),
-    }
-    row = {"data": name, "method": "rank_genes", "probability": float(table[cells, guess].mean())}
-    for column, order in found.items():
-        changed = dense.copy()
-        changed[:, at] = without(dense[:, at], order)
-        logged.X = sp.csr_matrix(changed)
-        row[column] = float(model.predict_phenotype(logged)[phenotype].to_numpy()[cells, guess].mean())
-    return [*rows, row]
+        {"data": name, "method": method, **dict(zip(keys, values, strict=True))}
+        for method, values in (("logistic regression", theirs), ("rank_genes", ours))
+    ]
+    return rows, [{"data": name, "genes deleted from the model": k, "probability": v} for k, v in found.items()]
 
 
 def merge(rows: list[dict], more: list[dict]) -> list[dict]:
@@ -208,16 +182,26 @@ def main() -> None:
     parser.add_argument("--models", type=Path, help="folder where models are kept between runs")
     parser.add_argument("--n-cells", type=int, default=10, help="of `tl.rank_genes`")
     parser.add_argument("--n-deleted", type=int, default=50, help="held-out cells in which genes are deleted")
+    parser.add_argument("--simulated", action="store_true", help="tests of roles on simulated tissues instead")
     parser.add_argument("--write", action="store_true", help="write the tables to results/")
     arguments = parser.parse_args()
     warnings.filterwarnings("ignore")
-    settings = (arguments.models, arguments.choose, arguments.max_epochs, arguments.n_cells, arguments.n_deleted)
-    rows = [row for name in arguments.data for row in rank_rows(name, *settings)]
-    columns = ["data", "method", "top 20 in common", "probability", "20 genes deleted", "20 random genes deleted"]
     words = [word for word in sys.argv[1:] if word not in ("--models", str(arguments.models))]
     command = " ".join(["python benchmarks/genes_in_context.py", *words])
-    where = RESULTS / "genes_in_context.md" if arguments.write else None
-    report("Which genes carry a category", columns, rows, command, where)
+
+    def show(title: str, columns: Sequence[str], rows: list[dict], name: str) -> None:
+        report(title, columns, rows, command, RESULTS / f"{name}.md" if arguments.write else None)
+
+    if arguments.simulated:
+        rows = [row for draw in DRAWS for row in rows_of_draw(*draw, arguments.max_epochs)]
+        show("Genes whose role differs between tissues", TEST_COLUMNS, rows, "polyfunctionality")
+        return
+    settings = (arguments.models, arguments.choose, arguments.max_epochs, arguments.n_cells, arguments.n_deleted)
+    tables = [rank_rows(name, *settings) for name in arguments.data]
+    columns = ["data", "method", "top 20 in common", "probability", "20 genes deleted", "20 random genes deleted"]
+    show("Which genes carry a category", columns, [row for rows, _ in tables for row in rows], "genes_in_context")
+    columns = ["data", "genes deleted from the model", "probability"]
+    show("Twenty genes deleted", columns, [row for _, rows in tables for row in rows], "genes_deleted")
 
 
 if __name__ == "__main__":

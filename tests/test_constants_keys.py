@@ -238,6 +238,8 @@ VERBS = {
     "novelty": lambda c, m: pgs.tl.novelty(c, model=m),
     "tokens": lambda c, m: pgs.tl.score_tokens(c, model=m),
     "gene_interactions": lambda c, m: pgs.tl.gene_interactions(c, model=m),
+    "polyfunctionality": lambda c, m: pgs.tl.polyfunctionality(c, "x", model=m),
+    "biomarkers": lambda c, m: pgs.tl.biomarkers(c, "x", contexts="y", model=m),
     "audit": lambda c, m: pgs.tl.audit(c, phenotypes=["x"], model=m),
     "evaluate": lambda c, m: pgs.tl.evaluate(c, phenotypes=["x"], baselines=[]),
     "prepare": lambda c, m: pgs.pp.prepare(c),
@@ -255,6 +257,7 @@ def two():
 def test_what_the_user_keeps_there_is_not_destroyed(two, entry, verb, monkeypatch):
     model = two[1]
     computed = ["predict_phenotype", "joint_phenotype", "novelty", "count_hidden_tokens", "get_gene_states", "train"]
+    computed += ["polyfunctionality", "biomarkers"]
     for name in computed:
         monkeypatch.setattr(pgs.model.Polygene, name, lambda *_, **__: pytest.fail("computed before the refusal"))
     for own in (*OWN.values(), {entry: "monday"}, {entry: [1]}):

@@ -45,6 +45,11 @@ RANK_GENES: Final = "polygene_rank_genes"
 GENE_EMBEDDINGS: Final = "gene_embeddings"
 """Entry of ``uns["polygene"]`` that holds the arguments that states of genes by context were made with."""
 
+POLYFUNCTIONALITY: Final = "polyfunctionality"
+"""Entry of ``uns["polygene"]`` that says how far the role of each gene moves between contexts."""
+BIOMARKERS: Final = "biomarkers"
+"""Entry of ``uns["polygene"]`` that says in which contexts each gene carries a phenotype."""
+
 UNKNOWN: Final = -1
 """Code of a phenotype value that is missing."""
 
@@ -115,6 +120,8 @@ NOTES: Final[dict[str, tuple[str, ...]]] = {
     "audit": ("table", "words"),
     TOKENS: ("scores", "genes"),
     GENE_INTERACTIONS: ("contexts", "covariance"),
+    POLYFUNCTIONALITY: ("table", "groupby"),
+    BIOMARKERS: ("table", "phenotype"),
 }
 """Entries of ``uns["polygene"]``, and what is in each that a verb wrote, besides names of phenotypes."""
 

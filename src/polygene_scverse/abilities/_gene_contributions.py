@@ -87,7 +87,7 @@ def gene_contributions(
     contrasts = contrasts_of(engine, state, slot)
     counts = np.bincount(codes, minlength=len(contrasts))
     present = np.flatnonzero(counts)
-    sums = _sum_expression(engine, source, codes, len(contrasts))
+    sums = sum_expression(engine, source, codes, len(contrasts))
     linear, expression = (_differences(total, counts)[present] for total in sums)  # (n_present, G)
     own_share = float(linear_share(engine, state)[slot])
     effects = np.zeros((len(present), layout.n_genes))
@@ -198,7 +198,7 @@ def _visible(engine: Engine, batch: Batch) -> list[Tensor]:
     return [batch["positions"][:, part] - layout.first_gene_position, batch["key_mask"][:, part]]
 
 
-def _sum_expression(
+def sum_expression(
     engine: Engine, source: CellSource, codes: NDArray[np.int64], n_categories: int
 ) -> NDArray[np.float64]:
     """Expression as the linear path sees it, and log1p of counts per 10,000, summed by category; shape (2, C, G)."""

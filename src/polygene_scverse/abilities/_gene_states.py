@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -73,7 +74,7 @@ def gene_states(
     module = engine.module
     layout, s = module.layout, module.layout.n_special
     check_size(len(contexts), layout.n_genes, module.config.n_hidden)
-    sums = _Sums(len(contexts), layout.n_genes, module.config.n_hidden)
+    sums = Sums(len(contexts), layout.n_genes, module.config.n_hidden)
 
     def states(batch: Batch) -> list[Tensor]:
         """States, gene slots and which of them are no padding; V visible genes: (B, V, H), (B, V), (B, V)."""
@@ -89,8 +90,14 @@ def gene_states(
     return GeneStates(list(contexts), list(layout.genes), *sums.means())
 
 
-class _Sums:
-    """Adds up states by context and gene, in double precision."""
+class Sums:
+    """Adds up states by context and gene, in double precision.
+
+    Parameters
+    ----------
+    n_contexts, n_genes, n_hidden
+        Their shape.
+    """
 
     def __init__(self, n_contexts: int, n_genes: int, n_hidden: int) -> None:
         self.shape = (n_contexts, n_genes)
@@ -103,10 +110,10 @@ class _Sums:
         self.sums.index_add_(0, index, states.double())
         self.counts += torch.bincount(index, minlength=len(self.counts))
 
-    def means(self) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    def means(self, dtype: torch.dtype = torch.float32) -> tuple[NDArray[Any], NDArray[np.int64]]:
         """Means, NaN where there is no cell, and numbers of cells."""
         means = torch.where(self.counts[:, None] > 0, self.sums / self.counts[:, None], torch.nan)
-        return means.float().reshape(*self.shape, -1).numpy(), self.counts.reshape(self.shape).numpy()
+        return means.to(dtype).reshape(*self.shape, -1).numpy(), self.counts.reshape(self.shape).numpy()
 
 
 def find_contexts(adata: AnnData, groupby: str | None, rows: NDArray[np.int64]) -> tuple[list[str], NDArray[np.int64]]:

@@ -1,7 +1,9 @@
 """The scvi-tools model."""
 
+from polygene_scverse.abilities._biomarkers import ContextMarkers
 from polygene_scverse.abilities._gene_contributions import GeneContributions
 from polygene_scverse.abilities._gene_states import GeneStates
+from polygene_scverse.abilities._polyfunctionality import Polyfunctionality
 from polygene_scverse.abilities._score_tokens import TokenCounts
 from polygene_scverse.data.feed._masking import MaskingRates
 from polygene_scverse.fit._state import ORIGINAL_MASK
@@ -11,9 +13,11 @@ from polygene_scverse.model.training._checkpoints import Checkpoints
 __all__ = [
     "ORIGINAL_MASK",
     "Checkpoints",
+    "ContextMarkers",
     "GeneContributions",
     "GeneStates",
     "MaskingRates",
+    "Polyfunctionality",
     "Polygene",
     "TokenCounts",
 ]

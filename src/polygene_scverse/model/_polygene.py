@@ -37,11 +37,13 @@ from polygene_scverse._constants import (
 from polygene_scverse._layout import TokenLayout
 from polygene_scverse._quiet import quiet
 from polygene_scverse._validate import check_choice, check_columns, check_fraction, label_of, shorten
+from polygene_scverse.abilities._biomarkers import ContextMarkers, differences, group_means
 from polygene_scverse.abilities._calibrate import calibrate
 from polygene_scverse.abilities._embed import POOLINGS, embed
 from polygene_scverse.abilities._expected_expression import check_size as check_values
 from polygene_scverse.abilities._expected_expression import expected_expression
 from polygene_scverse.abilities._gene_contributions import GeneContributions, draw, gene_contributions
+from polygene_scverse.abilities._gene_roles import gene_roles
 from polygene_scverse.abilities._gene_states import GeneStates, find_contexts, find_pairs, gene_states
 from polygene_scverse.abilities._generate import check_size as check_entries
 from polygene_scverse.abilities._generate import draw_depths, draw_phenotypes, generate, generate_counts
@@ -49,6 +51,7 @@ from polygene_scverse.abilities._joint import check_size, joint, seen_together
 from polygene_scverse.abilities._novelty import novelty
 from polygene_scverse.abilities._panel import expected_accuracy, for_panel
 from polygene_scverse.abilities._perturb import MOST_CELLS, matched_genes, mean_expression, perturb
+from polygene_scverse.abilities._polyfunctionality import Polyfunctionality, polyfunctionality
 from polygene_scverse.abilities._predict import category_log_shares, phenotype_logits, predict
 from polygene_scverse.abilities._score_tokens import TokenCounts, count_hidden_tokens
 from polygene_scverse.data.feed._adata_cells import AnnDataCells
@@ -58,7 +61,7 @@ from polygene_scverse.data.feed._source import draw_cells
 from polygene_scverse.data.read._expression import Expression
 from polygene_scverse.data.read._fields import warn_unseen
 from polygene_scverse.data.read._gene_names import GeneNames
-from polygene_scverse.data.read._phenotypes import candidates, encode, encode_all, missing_words
+from polygene_scverse.data.read._phenotypes import candidates, encode, encode_all, missing_words, ordered_labels
 from polygene_scverse.data.read._ranking import choose_genes
 from polygene_scverse.data.read._split import Split, resolve_split
 from polygene_scverse.engine import Engine, Query, RandomHiding
@@ -1032,12 +1035,78 @@ class Polygene(SavingMixin, SetupMixin):
         found = gene_states(Engine(self.module, batch_size), cells, query, contexts, codes[codes >= 0])
         return replace(found, groups=groups)
 
+    def polyfunctionality(
+        self,
+        adata: AnnData | MuData | None = None,
+        *,
+        groupby: str,
+        group_key: str | None = None,
+        min_cells: int = 10,
+        n_permutations: int = 100,
+        seed: int = 0,
+        batch_size: int = 64,
+    ) -> Polyfunctionality:
+        """How far the role of each gene moves between contexts, see :func:`~polygene_scverse.tl.polyfunctionality`.
+
+        Parameters
+        ----------
+        adata
+            Cells; by default those the model was set up with. Genes are matched by name.
+        groupby
+            Obs column whose levels are the contexts.
+        group_key
+            Obs column of groups (donors, samples); cells without a value of either are left out. By default all cells
+            are one group.
+        min_cells
+            Cells of a context and group that must express a gene.
+        n_permutations
+            Permutations of the contexts within groups.
+        seed
+            Seed of these.
+        batch_size
+            Cells per step.
+
+        Returns
+        -------
+        Shift and p-value of each gene of the model.
+
+        Raises
+        ------
+        ValueError
+            If the cells are of fewer than two contexts, if `min_cells` or `n_permutations` is below 1, or as for
+            `get_gene_states`.
+        KeyError
+            If `groupby` or `group_key` is not an obs column.
+        """
+        if min_cells < 1 or n_permutations < 1:
+            raise ValueError(
+                f"`min_cells`, `n_permutations`: found {min_cells} and {n_permutations}. Pass 1 or more of each."
+            )
+        data = self._data(adata)
+        rows = self._rows(data, None)
+        if group_key is None:
+            contexts, codes = find_contexts(self._anndata(data), groupby, rows)
+            groups = ["all"] * len(contexts)
+        else:
+            contexts, groups, codes = find_pairs(self._anndata(data), groupby, group_key, rows)
+        if len(set(contexts)) < 2:
+            raise ValueError(
+                f"`groupby`: adata.obs[{groupby!r}] holds one context, {contexts[0]!r}, but roles of genes are "
+                "compared between two or more. Pass cells of several contexts, or another column."
+            )
+        known = codes >= 0
+        slots = [i for i, column in enumerate(self._columns) if column != groupby]
+        engine, state = self._for(cells := self._cells(data, rows[known]), batch_size)
+        found = gene_roles(engine, state, cells, (contexts, groups), codes[known], slots or [0])
+        return polyfunctionality(found, min_cells=min_cells, n_permutations=n_permutations, seed=seed)
+
     def gene_contributions(
         self,
         adata: AnnData | MuData | None = None,
         *,
         phenotype: str,
         groupby: str,
+        indices: Sequence[int] | NDArray[np.int64] | None = None,
         n_cells: int = 10,
         seed: int = 0,
         batch_size: int = 64,
@@ -1052,6 +1121,8 @@ class Polygene(SavingMixin, SetupMixin):
             A phenotype of the model.
         groupby
             Obs column that says which category each cell is of; cells of none are left out.
+        indices
+            Row numbers; all by default.
         n_cells
             Cells of each category, at most, in which genes are taken away from the transformer one by one.
         seed
@@ -1078,18 +1149,103 @@ class Polygene(SavingMixin, SetupMixin):
         data = self._data(adata)
         obs, known = self._anndata(data).obs, self.categories[phenotype]
         check_columns([groupby], obs, "groupby", candidates)
-        codes = encode(obs[groupby], known)[0]
+        rows = self._rows(data, indices)
+        codes = encode(obs[groupby].iloc[rows], known)[0]
         if len(present := np.unique(codes[codes >= 0])) < 2:
             raise ValueError(
                 f"`groupby`: adata.obs[{groupby!r}] holds {len(present)} of the categories of {phenotype!r}, "
                 f"{shorten(known)}, but genes carry a category against others. Pass cells of two categories or more."
             )
-        cells = self._cells(data, np.flatnonzero(codes >= 0))
+        cells = self._cells(data, rows[codes >= 0])
         codes = codes[codes >= 0]
         drawn = draw(codes, n_cells, seed)
         some = replace(cells, ids=cells.ids[drawn], codes=cells.codes[drawn])
         slot = self.layout.phenotype_names.index(phenotype)
         return gene_contributions(Engine(self.module, batch_size), self.fitted_, cells, slot, codes, drawn, some)
+
+    def biomarkers(
+        self,
+        adata: AnnData | MuData | None = None,
+        *,
+        phenotype: str,
+        contexts: str,
+        groupby: str,
+        group_key: str | None = None,
+        n_cells: int = 5,
+        min_cells: int = 5,
+        n_permutations: int = 100,
+        seed: int = 0,
+        batch_size: int = 64,
+    ) -> dict[str, ContextMarkers]:
+        """Which genes carry a phenotype in each context, see :func:`~polygene_scverse.tl.biomarkers`.
+
+        Parameters
+        ----------
+        adata
+            Cells; by default those the model was set up with. Genes are matched by name.
+        phenotype
+            A phenotype of the model.
+        contexts
+            Obs column whose levels are the contexts.
+        groupby
+            Obs column that says which category each cell is of.
+        group_key
+            Obs column of groups (donors, samples).
+        n_cells
+            As of `gene_contributions`, in each context.
+        min_cells
+            Cells of a group and category of a context that must be there, else they are left out of the null.
+        n_permutations
+            Permutations of the null.
+        seed
+            Seed of the draw of cells and of the permutations.
+        batch_size
+            Cells per step.
+
+        Returns
+        -------
+        Contributions and p-values of each context that has two categories of the phenotype.
+
+        Raises
+        ------
+        ValueError
+            As for `gene_contributions`, and if no context has two categories of the phenotype.
+        KeyError
+            If a column is not an obs column.
+        """
+        check_choice(phenotype, self.layout.phenotype_names, "phenotype")
+        data = self._data(adata)
+        obs, rows = self._anndata(data).obs, self._rows(data, None)
+        levels, of_context = find_contexts(self._anndata(data), contexts, rows)
+        check_columns([groupby, *([] if group_key is None else [group_key])], obs, "groupby", candidates)
+        codes = encode(obs[groupby], self.categories[phenotype])[0]
+        of_group = np.zeros(len(rows), dtype=np.int64)
+        if group_key is not None:
+            of_group = encode(obs[group_key], ordered_labels(obs[group_key]))[0]
+        found = {}
+        for number, level in enumerate(levels):
+            part = rows[(of_context == number) & (codes >= 0)]
+            if len(np.unique(codes[part])) < 2:
+                continue
+            arguments: dict[str, Any] = {"n_cells": n_cells, "seed": seed, "batch_size": batch_size}
+            scores = self.gene_contributions(data, phenotype=phenotype, groupby=groupby, indices=part, **arguments)
+            grouped = part[of_group[part] >= 0] if group_key is not None else part[:0]
+            p_value, n_groups = np.full(scores.scores.shape, np.nan), np.zeros(len(scores.categories), dtype=np.int64)
+            if len(grouped):
+                cells, engine = self._cells(data, grouped), Engine(self.module, batch_size)
+                kinds = np.array([self.categories[phenotype].index(name) for name in scores.categories])
+                means, n = group_means(
+                    engine, cells, of_group[grouped], codes[grouped], len(self.categories[phenotype])
+                )
+                at = [self.genes.index(gene) for gene in scores.genes]
+                p_value, n_groups = differences(means[:, :, at], n, kinds, min_cells, n_permutations, seed)
+            found[level] = ContextMarkers(scores, p_value, n_groups)
+        if not found:
+            raise ValueError(
+                f"`contexts`: no level of adata.obs[{contexts!r}] has cells of two categories of {phenotype!r}, so "
+                "that there is nothing to tell apart within a context. Pass another column."
+            )
+        return found
 
     def count_hidden_tokens(
         self,

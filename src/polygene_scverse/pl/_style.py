@@ -8,8 +8,11 @@ import pandas as pd
 import scanpy as sc
 from anndata import AnnData
 from matplotlib import rcParams
+from matplotlib.axes import Axes
 from matplotlib.font_manager import FontProperties
+from matplotlib.text import Text
 from matplotlib.textpath import TextPath
+from matplotlib.transforms import Bbox
 
 from polygene_scverse._constants import prediction_key
 from polygene_scverse._validate import colors_of_labels
@@ -70,3 +73,30 @@ def text_width(labels: Iterable[str], size: str | float) -> float:
     points = font.get_size_in_points()
     widths = [TextPath((0, 0), label, size=points, prop=font).get_extents().width for label in labels if label.strip()]
     return max(widths, default=0.0) / 72
+
+
+def label_points(ax: Axes, x: Iterable[float], y: Iterable[float], labels: Iterable[str]) -> None:
+    """Write labels beside points, farther to the right where they would lie on others, with a line to the point.
+
+    Parameters
+    ----------
+    ax
+        Axes that are complete but for the labels.
+    x, y
+        Where the points are.
+    labels
+        Label of each.
+    """
+    taken: list[Bbox] = []
+    ax.figure.canvas.draw()  # which settles how large the axes are
+    places = [(4 + right, 2 + up) for right in range(0, 200, 10) for up in ((0, 9, -9) if right else (0,))]
+    for at, height, label in zip(x, y, labels, strict=True):
+        for place in places:
+            arrow = {"arrowstyle": "-", "linewidth": 0.4, "color": "grey"} if place != places[0] else None
+            text = ax.annotate(label, (at, height), place, textcoords="offset points", fontsize=7, arrowprops=arrow)
+            text.get_window_extent()  # which puts it in its place
+            box = Text.get_window_extent(text)  # without its line
+            if place == places[-1] or not any(box.overlaps(other) for other in taken):
+                taken.append(box)
+                break
+            text.remove()

@@ -1,6 +1,7 @@
 """Train, predict, embed: the verbs that write into AnnData."""
 
 from polygene_scverse.tl._audit import audit
+from polygene_scverse.tl._biomarkers import biomarkers
 from polygene_scverse.tl._check import check
 from polygene_scverse.tl._counterfactual import counterfactual
 from polygene_scverse.tl._embed import embed
@@ -14,6 +15,7 @@ from polygene_scverse.tl._impute import impute
 from polygene_scverse.tl._joint_phenotype import joint_phenotype
 from polygene_scverse.tl._novelty import novelty
 from polygene_scverse.tl._perturb import perturb
+from polygene_scverse.tl._polyfunctionality import polyfunctionality
 from polygene_scverse.tl._predict_phenotype import predict_phenotype
 from polygene_scverse.tl._rank_genes import rank_genes
 from polygene_scverse.tl._score_tokens import score_tokens
@@ -21,6 +23,7 @@ from polygene_scverse.tl._train import train
 
 __all__ = [
     "audit",
+    "biomarkers",
     "check",
     "counterfactual",
     "embed",
@@ -34,6 +37,7 @@ __all__ = [
     "joint_phenotype",
     "novelty",
     "perturb",
+    "polyfunctionality",
     "predict_phenotype",
     "rank_genes",
     "score_tokens",

@@ -1,0 +1,147 @@
+"""Which genes of a cell carry its prediction, by several methods, and what is left of it without them.
+
+Shapes: B cells, V visible genes, G genes, C categories.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from anndata import AnnData
+from torch import Tensor
+from torch.nn import functional as F
+
+from polygene_scverse.abilities._gene_contributions import contrasts_of, linear_weights, occlude
+from polygene_scverse.abilities._predict import linear_share, unseen_offsets
+from polygene_scverse.engine import INPUTS, Batch, Engine, Query
+from polygene_scverse.fit._gene_scaler import rescale
+from polygene_scverse.model import Polygene
+
+STEPS = 8
+"""Points of the path of integrated gradients."""
+ROUNDS = 5
+"""Rounds of the greedy deletion."""
+
+
+@dataclass(frozen=True)
+class Attribution:
+    """A model whose predictions of one phenotype are taken apart.
+
+    Parameters
+    ----------
+    model
+        The model.
+    phenotype
+        The phenotype.
+    n_deleted
+        Genes that are deleted in each cell.
+    other
+        Weights of another method for each gene and category, whose genes are deleted as well; shape (G, C).
+    """
+
+    model: Polygene
+    phenotype: str
+    n_deleted: int
+    other: np.ndarray
+
+    def deletions(self, cells: AnnData) -> dict[str, float]:
+        """Mean probability of the predicted category, in full and without the genes that each method finds."""
+        names: list[str] = []
+
+        def ask(batch: Batch) -> list[Tensor]:
+            with torch.inference_mode(mode=False), torch.enable_grad():
+                results = self._of_batch({name: value.clone() for name, value in batch.items()})
+            names[:] = list(results)
+            return [torch.stack([value.detach() for value in results.values()], dim=1)]
+
+        engine, source = Engine(self.model.module, 16), self.model._cells(cells)
+        values = engine.gather(source, Query(), ask)[0].mean(0)
+        return dict(zip(names, values.tolist(), strict=True))
+
+    def _of_batch(self, batch: Batch) -> dict[str, Tensor]:
+        engine, module, state = Engine(self.model.module, 16), self.model.module, self.model.fitted_
+        slot = module.layout.phenotype_names.index(self.phenotype)
+        s, first = module.layout.n_special, sum(module.n_categories[:slot])
+        own = slice(first, first + module.n_categories[slot])
+        shares, offset = linear_share(engine, state), unseen_offsets(engine, state)[slot]
+        share, temperature = float(shares[slot]), state.temperature(self.phenotype)
+        visible = batch["key_mask"][:, s:]
+        genes = (batch["positions"][:, s : batch["key_mask"].shape[1]] - module.layout.first_gene_position).clamp(min=0)
+        expression = torch.from_numpy(rescale(batch["values"].numpy())).float()
+        weights = torch.from_numpy(linear_weights(engine, slot)).float()
+        linear = torch.minimum(expression, module.linear.cap[genes])[..., None] * weights[genes]  # (B, V, C)
+        average = (module.linear.bias - (module.linear.centre * batch["measured"]) @ module.linear.weights)[..., own]
+
+        def log_p(batch: Batch, gate: Tensor) -> Tensor:
+            """Log-probabilities with each visible gene let through by a share; 0 is as if it were not there; (B, C)."""
+            mixed = (1 - share) * self._gated(batch, gate, slot) + share * ((gate[..., None] * linear).sum(1) + average)
+            return ((mixed + offset) / temperature).log_softmax(-1)
+
+        everything = visible.float()
+        full = log_p(batch, everything).detach().exp()
+        guess, cells = full.argmax(1), torch.arange(len(full))
+        with torch.inference_mode():
+            of_gene = (1 - share) * occlude(engine, batch, slot).float() + share * linear
+        of_gene = of_gene.clone()
+        by_share = torch.from_numpy(contrasts_of(engine, state, slot)).float()[:, guess].T  # (B, C)
+        others = full.clone()
+        others[cells, guess] = 0
+        by_probability = F.one_hot(guess, full.shape[1]) - others / others.sum(1, keepdim=True).clamp(min=1e-12)
+        gradients = torch.zeros_like(everything)
+        for step in range(STEPS):
+            gate = (everything * (step + 0.5) / STEPS).requires_grad_()
+            gradients += torch.autograd.grad(log_p(batch, gate)[cells, guess].sum(), gate)[0] / STEPS
+        random = torch.rand(everything.shape, generator=torch.Generator().manual_seed(0))
+        other = expression * torch.from_numpy(self.other).float()[genes, guess[:, None]]
+        scores = {
+            "occlusion (tl.rank_genes)": (of_gene * by_share[:, None]).sum(-1),
+            "occlusion, other categories by probability": (of_gene * by_probability[:, None]).sum(-1),
+            "integrated gradients of the log-probability": gradients,
+            "linear path alone": (linear * by_share[:, None]).sum(-1),
+            "logistic regression's genes": other,
+            "random genes": random,
+        }
+        results = {"in full": full[cells, guess]}
+        for name, values in scores.items():
+            results[name] = log_p(batch, _without(everything, values, self.n_deleted))[cells, guess].exp()
+        left = everything
+        for _ in range(ROUNDS):
+            gate = left.clone().requires_grad_()
+            slope = torch.autograd.grad(log_p(batch, gate)[cells, guess].sum(), gate)[0]
+            left = _without(left, slope, self.n_deleted // ROUNDS)
+        results["gradient, taken anew after every 4 genes"] = log_p(batch, left)[cells, guess].exp()
+        return results
+
+    def _gated(self, batch: Batch, gate: Tensor, slot: int) -> Tensor:
+        """The transformer's logits where attention to each gene is multiplied by a share; (B, C)."""
+        module, n = self.model.module, batch["key_mask"].shape[1]
+        tokens, positions, _ = (batch[name] for name in INPUTS[:3])
+        special = torch.zeros(len(tokens), module.layout.n_special)
+        bias = torch.cat([special, gate.clamp(min=1e-12).log()], dim=1)[:, None, None, :]  # (B, 1, 1, K)
+        x = module.encoder.embeddings(tokens, positions)
+        for block in module.encoder.blocks:
+            x = block(x, x[:, :n], bias)
+        hidden = x[:, 1 : 1 + module.layout.n_phenotypes]
+        logits: Tensor = module.generative(hidden, None, module._shown(tokens, hidden))["phenotype_logits"][slot]
+        return logits
+
+
+def _without(gate: Tensor, scores: Tensor, n: int) -> Tensor:
+    """Without the visible genes of the highest scores."""
+    top = torch.where(gate > 0, scores, -torch.inf).topk(min(n, gate.shape[1]), dim=1).indices
+    return gate.scatter(1, top, 0.0)
+
+
+def weights_of(
+    coefficients: np.ndarray, classes: list[str], columns: list[str], model: Polygene, phenotype: str
+) -> np.ndarray:
+    """Coefficients, shape (classes, columns), for the genes and categories of a model; shape (G, C)."""
+    found = np.zeros((len(model.genes), len(model.categories[phenotype])))
+    at = {gene: i for i, gene in enumerate(model.genes)}
+    for c, category in enumerate(model.categories[phenotype]):
+        for column, gene in enumerate(columns):
+            if category in classes and gene in at:
+                found[at[gene], c] = coefficients[classes.index(category), column]
+    return found

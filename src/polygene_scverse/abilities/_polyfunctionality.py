@@ -1,0 +1,273 @@
+"""Genes whose role differs between contexts, with a null over groups.
+
+Shapes: D groups, C contexts, G genes, H = n_hidden.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import false_discovery_control
+
+from polygene_scverse.abilities._gene_roles import GeneRoles
+
+MIN_GROUPS: Final = 5
+"""Groups with two contexts that a null needs."""
+MIN_POOL: Final = 100
+"""Genes whose permuted statistics make a null together, where there are so many."""
+VARIANCE: Final = 0.95
+"""Share of the variance of the genes' mean roles in the components along which a common move is taken out."""
+GENES_PER_COMPONENT: Final = 20
+"""Genes that there must be for each of these components."""
+ROUNDS: Final = 4
+"""Regressions, each of which weighs genes by how well the one before fitted them."""
+RIDGE: Final = 1e-3
+"""Share of a regressor's variance that is added to it."""
+
+
+@dataclass(frozen=True)
+class Polyfunctionality:
+    """How far the role of each gene moves between contexts.
+
+    Parameters
+    ----------
+    genes
+        Genes of the model.
+    contexts
+        Names of the contexts.
+    shift
+        Length of the move that groups have in common, in lengths of the role of a median gene; NaN where a gene has no
+        two contexts. Shape (G,).
+    farthest
+        Context whose role is farthest from the mean over contexts, -1 for none; shape (G,).
+    expression_shift
+        Difference between the highest and the lowest mean expression of a context; shape (G,).
+    n_groups
+        Groups that have the gene in two contexts at least; shape (G,).
+    p_value, fdr
+        NaN where there is no null; shape (G,).
+    n_null
+        Groups that the null is of.
+    """
+
+    genes: list[str]
+    contexts: list[str]
+    shift: NDArray[np.float64]
+    farthest: NDArray[np.int64]
+    expression_shift: NDArray[np.float64]
+    n_groups: NDArray[np.int64]
+    p_value: NDArray[np.float64]
+    fdr: NDArray[np.float64]
+    n_null: int
+
+
+def polyfunctionality(found: GeneRoles, *, min_cells: int, n_permutations: int, seed: int) -> Polyfunctionality:
+    """How far roles move beyond what expression, and a move that is common to genes, explain.
+
+    Parameters
+    ----------
+    found
+        Roles by context and group.
+    min_cells
+        Cells of a context and group that must express a gene.
+    n_permutations
+        Permutations of the contexts within groups.
+    seed
+        Seed of these.
+
+    Notes
+    -----
+    Within each group and context, the roles of all genes, less their means over the contexts of the group, are
+    regressed on their expression and on the components of their mean roles, which takes out a linear map between
+    contexts, as embeddings of words of two times are aligned before they are compared [1]_. Genes that are fitted badly
+    count less in the next round. What lies along a gene's own mean role is taken out as well: how sharply a gene tells
+    the same thing depends on its level and on the mix of cells. None of this depends on which context is which, so
+    contexts of a group may be exchanged afterwards.
+
+    The statistic is the ratio of the sum of squares between contexts to that within them. In each permutation as many
+    groups are shifted by one context as by another: so a gene that does move takes no part in the null.
+
+    References
+    ----------
+    .. [1] Hamilton, Leskovec, Jurafsky. Diachronic word embeddings reveal statistical laws of semantic change.
+       ACL 2016.
+    """
+    contexts, groups = list(dict.fromkeys(found.contexts)), list(dict.fromkeys(found.groups))
+    at = ([groups.index(g) for g in found.groups], [contexts.index(c) for c in found.contexts])
+    shape = (len(groups), len(contexts), len(found.genes))
+    roles, covariates = np.zeros((*shape, found.roles.shape[-1])), np.zeros((*shape, found.covariates.shape[-1]))
+    there, expression = np.zeros(shape, dtype=bool), np.full(shape, np.nan)
+    roles[at], covariates[at], there[at], expression[at] = (
+        found.roles, found.covariates, found.n_cells >= min_cells, found.expression
+    )  # fmt: skip
+    own = (roles * there[..., None]).sum((0, 1)) / np.maximum(there.sum((0, 1)), 1)[:, None]  # (G, H)
+    there &= there.sum(1, keepdims=True) >= 2
+    moves = residuals(roles, covariates, own, there)
+    n_groups = there.any(1).sum(0)
+    between, within = sums_of_squares(moves, there)
+    of_noise = within / np.maximum(n_groups - 1, 1)
+    n_means = np.maximum(there.any(0).sum(0), 1)
+    length = np.maximum(between - of_noise, 0.0) / np.maximum(there.sum((0, 1)), 1)
+    known = n_groups > 0
+    unit = np.median(np.linalg.norm(own[known], axis=1)) if known.any() else 1.0
+    shift = np.where(known, np.sqrt(length) / max(unit, 1e-12), np.nan)
+    means = moves.sum(0) / np.maximum(there.sum(0), 1)[..., None]  # (C, G, H)
+    farthest = np.where(known & (n_means > 1), np.linalg.norm(means, axis=-1).argmax(0), -1)
+    usable = n_groups >= MIN_GROUPS
+    p_value = np.full(len(known), np.nan)
+    if usable.any():
+        p_value[usable] = pooled_p(moves[:, :, usable], there[:, :, usable], n_permutations, seed)
+    fdr = p_value.copy()
+    if usable.any():
+        fdr[usable] = false_discovery_control(p_value[usable], method="bh")
+    with np.errstate(invalid="ignore"):
+        of_contexts = np.nansum(expression, 0) / np.maximum((~np.isnan(expression)).sum(0), 1)  # (C, G)
+    return Polyfunctionality(
+        found.genes, contexts, shift, farthest, np.ptp(of_contexts, axis=0), n_groups, p_value, fdr,
+        int(n_groups.max(initial=0)) if usable.any() else 0,
+    )  # fmt: skip
+
+
+def residuals(
+    roles: NDArray[np.float64], covariates: NDArray[np.float64], own: NDArray[np.float64], there: NDArray[np.bool_]
+) -> NDArray[np.float64]:
+    """What is left of the moves of roles between the contexts of a group; 0 where a gene is not there.
+
+    Parameters
+    ----------
+    roles, covariates
+        Shapes (D, C, G, H) and (D, C, G, any).
+    own
+        Mean role of each gene; shape (G, H).
+    there
+        Which genes are there in two contexts of the group; shape (D, C, G).
+    """
+    scores, lengths, _ = np.linalg.svd(own - own.mean(0), full_matrices=False)
+    enough = 1 + np.searchsorted(np.cumsum(lengths**2), VARIANCE * (lengths**2).sum())
+    components = scores[:, : min(enough, there.any((0, 1)).sum() // GENES_PER_COMPONENT)]
+    moves, changes = _centred(roles, there), _centred(covariates, there)
+    weights, known = np.ones(len(own)), there.any((0, 1))
+    if not known.any():
+        return np.zeros_like(moves)
+    for _ in range(ROUNDS):
+        left = _unexplained(moves, changes, components, there, weights)
+        sizes = (left**2).sum((0, 1, 3)) / np.maximum(there.sum((0, 1)), 1)  # the same whichever context is which
+        weights = 1.0 / np.maximum(sizes / max(np.median(sizes[known]), 1e-300), 1.0)
+    direction = own / np.maximum(np.linalg.norm(own, axis=1, keepdims=True), 1e-12)
+    left -= np.einsum("dcgh,gh->dcg", left, direction)[..., None] * direction
+    return _centred(left, there)
+
+
+def _unexplained(
+    moves: NDArray[np.float64],
+    changes: NDArray[np.float64],
+    components: NDArray[np.float64],
+    there: NDArray[np.bool_],
+    weights: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """Residuals of weighted regressions over genes, in each group and context; genes of large ones count less."""
+    left = np.zeros_like(moves)
+    for d, c in np.ndindex(there.shape[:2]):
+        genes = there[d, c]
+        if not genes.any():
+            continue
+        w = weights[genes, None] / weights[genes].sum()
+        x = np.concatenate([changes[d, c, genes], components[genes]], axis=1)  # (n_genes, R)
+        x = x - (w * x).sum(0)
+        x /= np.maximum(np.sqrt((w * x**2).sum(0)), 1e-9)
+        y = moves[d, c, genes] - (w * moves[d, c, genes]).sum(0)
+        slopes = np.linalg.solve(x.T @ (w * x) + RIDGE * np.eye(x.shape[1]), x.T @ (w * y))
+        left[d, c, genes] = y - x @ slopes
+    return left
+
+
+def _centred(values: NDArray[np.float64], there: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Less the mean over the contexts of the group, and 0 where a gene is not there."""
+    kept = there[..., None]
+    means = (values * kept).sum(1, keepdims=True) / np.maximum(kept.sum(1, keepdims=True), 1)
+    centred: NDArray[np.float64] = (values - means) * kept
+    return centred
+
+
+def sums_of_squares(
+    moves: NDArray[np.float64], there: NDArray[np.bool_]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Between contexts, and within them between groups; (G,) each.
+
+    Parameters
+    ----------
+    moves, there
+        Shapes (D, C, G, H) and (D, C, G); `moves` is 0 where a gene is not there.
+    """
+    n = np.maximum(there.sum(0), 1)
+    between = ((moves.sum(0) ** 2).sum(-1) / n).sum(0)
+    return between, (moves**2).sum((0, 1, 3)) - between
+
+
+def permute(moves: NDArray[np.float64], there: NDArray[np.bool_], random: np.random.Generator) -> NDArray[np.float64]:
+    """Contexts of each group exchanged, in a circle: groups are dealt out evenly to the steps.
+
+    Parameters
+    ----------
+    moves, there
+        As of `sums_of_squares`; a gene stays within the contexts that it is there in.
+    random
+        Source of the draws.
+    """
+    order = random.permutation(moves.shape[1])
+    permuted = np.empty_like(moves)
+    for step, d in enumerate(random.permutation(len(moves))):
+        kept = there[d][order]  # (C, G)
+        if kept.all():
+            permuted[d, order] = np.roll(moves[d, order], step, axis=0)
+            continue
+        rank, n = np.cumsum(kept, axis=0) - 1, np.maximum(kept.sum(0), 1)
+        places = np.argsort(~kept, axis=0, kind="stable")  # of the contexts that are there, first of all
+        target = np.take_along_axis(places, np.where(kept, (rank + step) % n, rank.clip(0)), axis=0)
+        source = np.where(kept, target, np.arange(len(kept))[:, None])
+        permuted[d, order] = np.take_along_axis(moves[d, order], source[..., None], axis=0)
+    return permuted
+
+
+def pooled_p(
+    moves: NDArray[np.float64], there: NDArray[np.bool_], n_permutations: int, seed: int
+) -> NDArray[np.float64]:
+    """How often the statistic of permuted contexts is as large, over genes that are there in as many groups; (G,).
+
+    Parameters
+    ----------
+    moves, there
+        As of `sums_of_squares`.
+    n_permutations, seed
+        As of `polyfunctionality`.
+    """
+    random = np.random.default_rng(seed)
+    n_groups = there.any(1).sum(0)
+    degrees = np.maximum(n_groups - 1, 1) / np.maximum(there.any(0).sum(0) - 1, 1)
+
+    def statistic(values: NDArray[np.float64]) -> NDArray[np.float64]:
+        between, within = sums_of_squares(values, there)
+        ratio: NDArray[np.float64] = between / np.maximum(within, 1e-300) * degrees
+        return ratio
+
+    observed = statistic(moves)
+    null = np.stack([statistic(permute(moves, there, random)) for _ in range(n_permutations)])
+    p_value = np.ones(len(observed))
+    for n in np.unique(n_groups):
+        alike = _alike(n_groups, int(n))
+        pool, genes = np.sort(null[:, alike].ravel()), n_groups == n
+        reached = len(pool) - np.searchsorted(pool, observed[genes], side="left")
+        p_value[genes] = (1 + reached) / (1 + len(pool))
+    return p_value
+
+
+def _alike(n_groups: NDArray[np.int64], n: int) -> NDArray[np.bool_]:
+    """Genes that are there in about `n` groups: fewer rather than more, whose statistics spread more."""
+    for low in range(n, 0, -1):
+        alike = (n_groups <= n) & (n_groups >= low)
+        if alike.sum() >= MIN_POOL:
+            return alike
+    return n_groups >= 1

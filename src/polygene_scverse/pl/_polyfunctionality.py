@@ -1,0 +1,76 @@
+"""Genes whose role differs between contexts, beside the shift of their expression."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import pandas as pd
+from anndata import AnnData
+from matplotlib.axes import Axes
+
+from polygene_scverse._constants import POLYFUNCTIONALITY, UNS
+from polygene_scverse._validate import shorten
+from polygene_scverse.get import polyfunctionality as get_polyfunctionality
+from polygene_scverse.pl._finish import finish
+from polygene_scverse.pl._style import PETROFF_10, label_points
+
+FOUND, OTHER = PETROFF_10[2], PETROFF_10[3]
+
+
+def polyfunctionality(
+    adata: AnnData,
+    genes: Sequence[str] | int = 15,
+    *,
+    fdr: float = 0.05,
+    ax: Axes | None = None,
+    show: bool | None = None,
+    save: bool | str | Path | None = None,
+) -> Axes | None:
+    """Draw how far the role of each gene moves between contexts against the shift of its expression.
+
+    Parameters
+    ----------
+    adata
+        Data that :func:`~polygene_scverse.tl.polyfunctionality` was called with.
+    genes
+        Genes to label, or how many of the first ones of the table.
+    fdr
+        False discovery rate below which genes are coloured.
+    ax
+        Axes to draw into.
+    show
+        Whether to show the figure; by default as ``scanpy.settings.autoshow`` says.
+    save
+        Whether to save the figure to ``scanpy.settings.figdir``; a name is appended to the default one, a path with a
+        folder is taken as it is.
+
+    Returns
+    -------
+    Axes, None if the figure is shown.
+
+    Raises
+    ------
+    KeyError
+        If there is no result, or a gene has none.
+
+    Examples
+    --------
+    >>> pgs.pl.polyfunctionality(adata, ["VWF", "PECAM1"])
+    """
+    table, note = get_polyfunctionality(adata), adata.uns[UNS][POLYFUNCTIONALITY]
+    named = list(table["gene"][:genes]) if isinstance(genes, int) else list(genes)
+    if absent := [gene for gene in named if gene not in set(table["gene"])]:
+        raise KeyError(f"`genes`: {shorten(absent)} not among the genes that have a result. Pass others.")
+    ax = plt.subplots(figsize=(5.5, 4.2), layout="constrained")[1] if ax is None else ax
+    found = table["fdr"] < fdr
+    for part, color, size in ((~found, OTHER, 8), (found, FOUND, 14)):
+        ax.scatter(table["expression_shift"][part], table["shift"][part], s=size, color=color, linewidths=0)
+    labelled = pd.concat([table[table["gene"] == gene] for gene in named]) if named else table[:0]
+    ax.set(xlabel="shift of expression (log1p of counts per 10,000)", ylabel="shift of role")
+    null = f"{int(found.sum())} of {len(table):,} genes at FDR {fdr:g}, {note['n_null']} groups"
+    ax.set_title(f"{note['groupby']}\n{null if note['n_null'] else 'no null: too few groups'}", fontsize=10)
+    ax.spines[["top", "right"]].set_visible(False)
+    label_points(ax, labelled["expression_shift"], labelled["shift"], labelled["gene"])
+    return finish(ax, ax, "polyfunctionality", show, save)

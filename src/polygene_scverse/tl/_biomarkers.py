@@ -1,0 +1,139 @@
+"""Genes that carry a phenotype in several contexts, or in one."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from mudata import MuData
+from scipy.stats import false_discovery_control
+
+from polygene_scverse._constants import BIOMARKERS
+from polygene_scverse._validate import check_choice, check_notes, shorten, write_notes
+from polygene_scverse.model import ContextMarkers, Polygene
+from polygene_scverse.tl._models import anndata_of, find
+
+
+def biomarkers(
+    adata: AnnData | MuData,
+    phenotype: str,
+    *,
+    contexts: str,
+    group_key: str | None = None,
+    n_cells: int = 5,
+    min_cells: int = 5,
+    n_permutations: int = 100,
+    model: Polygene | str | Path | None = None,
+    mod: str = "rna",
+    seed: int = 0,
+    batch_size: int = 64,
+) -> None:
+    """Rank the genes that carry a phenotype within each context, such as a disease in each cell type.
+
+    Within each context, genes are ranked as by :func:`~polygene_scverse.tl.rank_genes`: a score says what the model
+    uses. With `group_key` it is also tested whether cells of a category express the gene differently from others in the
+    same way in all donors: within donors where five have both, else between donors, three on each side at least. The
+    null exchanges sides, pooled over genes; donors count, and not cells. The test is about the cells, not the model.
+
+    Parameters
+    ----------
+    adata
+        Cells; genes are matched by name.
+    phenotype
+        A phenotype of the model, recorded in `adata`.
+    contexts
+        Obs column whose levels are the contexts, such as ``"tissue"`` or ``"cell_type"``; those with fewer than two
+        categories of the phenotype are left out.
+    group_key
+        Obs column of donors (or other samples). Without it nothing is tested.
+    n_cells
+        As of :func:`~polygene_scverse.tl.rank_genes`, for each context.
+    min_cells
+        Cells of a category, or of the others, that a donor needs in a context to count in the null.
+    n_permutations
+        Permutations of the null.
+    model
+        A model, or the folder it was saved to. By default the one last trained on `adata`.
+    mod
+        Modality to read and write, for MuData.
+    seed
+        Seed of the draw of cells, and of the permutations.
+    batch_size
+        Cells per step.
+
+    Returns
+    -------
+    Nothing. Writes ``uns["polygene"]["biomarkers"]``: a ``table`` with a row for each gene, category and context, and
+    the arguments. Read it with :func:`~polygene_scverse.get.biomarkers`, draw it with
+    :func:`~polygene_scverse.pl.biomarkers`.
+
+    Raises
+    ------
+    ValueError
+        If no model is found, if the phenotype is not the model's, if no context has two of its categories, if no gene
+        matches, or if expression has the wrong scale.
+    KeyError
+        If a column is not in ``obs``.
+
+    Warns
+    -----
+    UserWarning
+        If a context has too few donors for a null.
+
+    Examples
+    --------
+    >>> pgs.tl.biomarkers(adata, "disease", contexts="cell_type", group_key="donor")
+    >>> pgs.get.biomarkers(adata, "lupus").query("n_contexts > 3")
+    """
+    data, trained = anndata_of(adata, mod), find(adata, model)
+    check_notes(data, BIOMARKERS)
+    check_choice(phenotype, list(trained.columns), "phenotype")
+    found = trained.biomarkers(
+        data,
+        phenotype=phenotype,
+        contexts=contexts,
+        groupby=trained.columns[phenotype],
+        group_key=group_key,
+        n_cells=n_cells,
+        min_cells=min_cells,
+        n_permutations=n_permutations,
+        seed=seed,
+        batch_size=batch_size,
+    )
+    few = [level for level, part in found.items() if not part.n_groups.any()]
+    if few and group_key is not None:
+        warnings.warn(
+            f"`group_key`: too few groups of {group_key!r} have {min_cells} cells on each side in {shorten(few)}: no "
+            "null is possible there, p_value and fdr are NaN.",
+            UserWarning,
+            stacklevel=2,
+        )
+    table = pd.concat([_rows(level, part) for level, part in found.items()], ignore_index=True)
+    table.index = table.index.astype(str)
+    note = {"phenotype": phenotype, "contexts": contexts, "group_key": group_key or "", "seed": seed}
+    write_notes(data, **{BIOMARKERS: {"table": table, **note}})
+
+
+def _rows(level: str, part: ContextMarkers) -> pd.DataFrame:
+    """A row for each category and gene of a context."""
+    scores = part.contributions
+    fdr = part.p_value.copy()
+    for row in fdr:
+        if not np.isnan(row).any():
+            row[:] = false_discovery_control(row, method="bh")
+    n_genes, n_categories = len(scores.genes), len(scores.categories)
+    return pd.DataFrame(
+        {
+            "gene": np.tile(np.array(scores.genes, dtype=object), n_categories),
+            "category": np.repeat(np.array(scores.categories, dtype=object), n_genes),
+            "context": level,
+            "score": scores.scores.ravel().astype(float),
+            "log_fold_change": scores.log_fold_changes.ravel().astype(float),
+            "n_groups": np.repeat(part.n_groups, n_genes),
+            "p_value": part.p_value.ravel(),
+            "fdr": fdr.ravel(),
+        }
+    )

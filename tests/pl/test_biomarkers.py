@@ -1,0 +1,42 @@
+import numpy as np
+import pandas as pd
+import pytest
+from anndata import AnnData
+
+from polygene_scverse import pl
+
+
+@pytest.fixture
+def adata():
+    """Gene a is shared, b belongs to x, c to y, d to none."""
+    scores = {"a": (4.0, 1.0), "b": (2.0, -1.0), "c": (-1.0, 0.5), "d": (-1.0, -1.0)}
+    rows = [
+        {"gene": g, "category": "ill", "context": c, "score": v, "log_fold_change": 1.0, "fdr": 0.01}
+        for g, values in scores.items()
+        for c, v in zip("xy", values, strict=True)
+    ]
+    table = pd.DataFrame(rows, index=[str(i) for i in range(8)])
+    adata = AnnData(shape=(2, 2))
+    adata.uns["polygene"] = {"biomarkers": {"table": table, "phenotype": "disease"}}
+    return adata
+
+
+def test_shared_genes_come_first(adata):
+    ax = pl.biomarkers(adata, show=False)
+    assert [t.get_text() for t in ax.get_yticklabels()] == ["a", "b", "c"]
+    assert [t.get_text() for t in ax.get_xticklabels()] == ["x", "y"]
+    np.testing.assert_allclose(ax.images[0].get_array(), [[1, 1], [0.5, -1], [-0.25, 0.5]])
+    assert ax.collections[0].get_offsets().tolist() == [[0, 0], [1, 0], [0, 1], [1, 2]]
+    assert ax.get_title() == "ill"
+
+
+def test_no_gene(adata):
+    with pytest.raises(ValueError, match=r"`category`: no gene carries 'ill' in any context at FDR 0\.001"):
+        pl.biomarkers(adata, "ill", fdr=0.001, show=False)
+    with pytest.raises(ValueError, match="`category`: found 'well'"):
+        pl.biomarkers(adata, "well", show=False)
+
+
+def test_show_and_save(adata, tmp_path):
+    assert pl.biomarkers(adata, show=True, save=tmp_path / "shared.png") is None
+    assert (tmp_path / "shared.png").stat().st_size > 5_000
