@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+import warnings
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -289,3 +292,14 @@ def check_not_negative(values: NDArray[np.floating], where: str, remedy: str = "
             f"`adata`: {where} has negative values (lowest {lowest:.3g}), as scaled or corrected data have, but raw "
             f"counts or log1p of counts per 10,000 are needed. Pass unscaled data{remedy}."
         )
+
+
+def warn(text: str) -> None:
+    """Warn the user, and point at the line of their code that called the package, however deep the cause is."""
+    package, depth, level = str(Path(__file__).parent), 1, 1
+    frame = sys._getframe()
+    while frame.f_back is not None:
+        if frame.f_code.co_filename.startswith(package):
+            level = depth + 1  # of the caller: a frame of another library may lie between two of ours
+        frame, depth = frame.f_back, depth + 1
+    warnings.warn(text, UserWarning, stacklevel=min(level, depth))

@@ -20,6 +20,26 @@ def predicted_phenotypes(adata: AnnData) -> list[str]:
     return [name for name in names if name is not None and confidence_key(name) in adata.obs]
 
 
+def the_phenotype(adata: AnnData, phenotype: str | None) -> str:
+    """The phenotype asked for, or the only one that was predicted.
+
+    Raises
+    ------
+    KeyError
+        If none was predicted.
+    ValueError
+        If none is named and several were predicted.
+    """
+    if phenotype is not None:
+        return phenotype
+    found = predicted_phenotypes(adata)
+    if not found:
+        raise KeyError("`phenotype`: adata has no predictions. Call pgs.tl.predict_phenotype(adata) first.")
+    if len(found) > 1:
+        raise ValueError(f"`phenotype`: {len(found)} phenotypes are predicted, {shorten(found)}. Pass one of them.")
+    return found[0]
+
+
 def check_predicted(adata: AnnData, phenotype: str, *, where: str = "obs", key_of: Callable = prediction_key) -> None:
     """Refuse a phenotype whose result is not there.
 

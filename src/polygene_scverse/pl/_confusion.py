@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from polygene_scverse.get import confusion as get_confusion
+from polygene_scverse.get._lookup import the_phenotype
 from polygene_scverse.pl._finish import finish
 from polygene_scverse.pl._style import text_width
 
@@ -22,7 +23,7 @@ MOST_NUMBERS = 16
 
 def confusion(
     adata: AnnData,
-    phenotype: str,
+    phenotype: str | None = None,
     *,
     normalize: Literal["true", "pred", "all"] | None = "true",
     cmap: str = "Blues",
@@ -42,6 +43,7 @@ def confusion(
         donors, for a figure that says how well new cells are predicted.
     phenotype
         A phenotype that was predicted and is recorded in ``obs``.
+        Optional if only one phenotype was predicted.
     normalize
         ``"true"`` divides by the number of cells of each recorded category, ``"pred"`` of each predicted one, ``"all"``
         by the number of cells; None counts cells.
@@ -64,12 +66,14 @@ def confusion(
     KeyError
         If the phenotype was not predicted, or is not recorded.
     ValueError
-        If `normalize` is something else, or no cell has a recorded value.
+        If several phenotypes are predicted and none is named, if `normalize` is something else, or if no cell has a
+        recorded value.
 
     Examples
     --------
     >>> pgs.pl.confusion(adata, "cell_type")
     """
+    phenotype = the_phenotype(adata, phenotype)
     matrix = get_confusion(adata, phenotype, normalize=normalize)
     counts = get_confusion(adata, phenotype)
     used = used_words(counts)
