@@ -36,7 +36,8 @@ extensions = [
     "sphinx_design",
 ]
 root_doc = "docs/index"
-include_patterns = ["docs/**.md", "docs/**.rst", "tutorials/*.ipynb", "benchmarks/**.md", "C[HO]*.md"]
+include_patterns = ["docs/**.md", "docs/**.rst", "tutorials/*.ipynb", "benchmarks/**.md"]
+include_patterns += ["CHANGELOG.md", "CONTRIBUTING.md"]
 exclude_patterns = [".*", "**/.ipynb_checkpoints", "build", "src", "tests", "scripts", "docs/_*"]
 templates_path = ["_templates"]
 suppress_warnings = ["mystnb.unknown_mime_type", "myst.header"]  # results of benchmarks begin at deeper levels

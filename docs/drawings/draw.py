@@ -1,4 +1,4 @@
-"""Draw the figures of concepts.md: `python docs/drawings/draw.py` writes them beside this file."""
+"""Draw the figures of concepts.md and how_good.md: `python docs/drawings/draw.py` writes them beside this file."""
 
 from __future__ import annotations
 
@@ -88,16 +88,13 @@ def hidden() -> None:
 def asked() -> None:
     """What each question shows, changes and asks for."""
     rows = [
-        ("tl.predict_phenotype", "which cell type?", "-?--", "sss"),
-        ("tl.fill_phenotype", "which sex, given the rest?", "s?ss", "sss"),
+        ("tl.predict_phenotype", "which cell type?", "--?-", "sss"),
+        ("tl.fill_phenotype", "which sex, given the rest?", "?sss", "sss"),
         ("tl.impute", "how much of a gene that was not measured?", "----", "ss?"),
-        ("tl.perturb", "what if this gene were silent?", "-?--", "cs?"),
+        ("tl.perturb", "what if this gene were silent?", "--?-", "cs?"),
         ("tl.counterfactual", "what if this cell were diseased?", "sssc", "s??"),
         ("tl.generate", "cells of these phenotypes", "ssss", "???"),
     ]
-    rows[1] = ("tl.fill_phenotype", "which sex, given the rest?", "?sss", "sss")
-    rows[0] = ("tl.predict_phenotype", "which cell type?", "--?-", "sss")
-    rows[3] = ("tl.perturb", "what if this gene were silent?", "--?-", "cs?")
     columns, step, left = [*PHENOTYPES, "gene 1", "gene 2", "gene 3"], WIDTH + GAP, 4.3
     ax = canvas(left + len(columns) * step + 0.45, len(rows) * 0.85 + 1.2)
     top = len(rows) * 0.85 + 0.1
@@ -123,6 +120,35 @@ def asked() -> None:
     save("asked")
 
 
+METHODS = {
+    "Polygene": (BLUE, "o"),
+    "logistic regression": (RED, "s"),
+    "logistic regression, balanced": (ORANGE, "D"),
+    "kNN on 50 PCs": (PURPLE, "^"),
+    "majority": (GREY, "|"),
+}
+
+
+def scores() -> None:
+    """Macro-F1 of each method, a row for each phenotype, from the table that the benchmark wrote."""
+    lines = (HERE.parents[1] / "benchmarks" / "results" / "accuracy.md").read_text().partition("### Phenotypes")[2]
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines.partition("\n###")[0].splitlines()]
+    rows = [row for row in rows if len(row) == 8 and row[2] in METHODS]
+    names = list(dict.fromkeys(f"{row[0]}, {row[1]}" for row in rows))[::-1]
+    ax = plt.subplots(figsize=(7.2, 0.36 * len(names) + 1.2), layout="constrained")[1]
+    for method, (color, marker) in METHODS.items():
+        found = {f"{row[0]}, {row[1]}": float(row[3]) for row in rows if row[2] == method}
+        style = {"color": color, "marker": marker, "linestyle": "none", "markersize": 7, "label": method}
+        ax.plot(list(found.values()), [names.index(name) for name in found], **style, zorder=3 + (method == "Polygene"))
+    ax.set_yticks(range(len(names)), names, fontsize=9)
+    ax.set(xlim=(0, 1), xlabel="macro-F1 on cells of new donors (pbmc68k: of the same donor)")
+    ax.grid(axis="y", color="#dddddd", linewidth=0.6)
+    ax.spines[["top", "right", "left"]].set_visible(False)
+    ax.tick_params(axis="y", length=0)
+    ax.figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False, fontsize=9)
+    save("scores")
+
+
 def save(name: str) -> None:
     """Write the current figure as SVG, the same bytes each time."""
     plt.rcParams["svg.hashsalt"] = name
@@ -131,5 +157,5 @@ def save(name: str) -> None:
 
 
 if __name__ == "__main__":
-    for draw in (sentence, hidden, asked):
+    for draw in (sentence, hidden, asked, scores):
         draw()
