@@ -5,9 +5,9 @@
 #
 # **Which cell types are in my data, given cells whose types are known?**
 #
-# Polygene reads a cell as a sequence of tokens. The first ones say what the cell *is* (its **phenotypes**: cell type, sex,
-# disease or any other column of `obs`), and the others how strongly each gene is expressed. During training, some tokens
-# are hidden and predicted from the rest.
+# Polygene reads a cell as a sequence of tokens. The first ones say what the cell *is* (its **phenotypes**: cell type,
+# sex, disease or any other column of `obs`), and the others how strongly each gene is expressed. During training,
+# some tokens are hidden and predicted from the rest.
 #
 # This notebook takes about two minutes on a laptop. The data are 700 blood cells that are installed with scanpy.
 
@@ -20,9 +20,9 @@ adata = pgs.datasets.pbmc68k()
 adata
 
 # %% [markdown]
-# `X` may contain raw counts or log-normalised values; the scale is auto-detected. Phenotype columns with a common name
-# are found automatically, and others are chosen with `phenotypes=[...]`. These cells come from one donor, so single cells
-# are held out; with several donors, pass `group_key="donor"`.
+# `X` may contain raw counts or log-normalised values; the scale is auto-detected. Phenotype columns with a common
+# name are found automatically, and others are chosen with `phenotypes=[...]`. These cells come from one donor, so
+# single cells are held out; with several donors, pass `group_key="donor"`.
 
 # %%
 model = pgs.tl.train(adata, validation_size=0.2, enable_progress_bar=False)
@@ -30,8 +30,8 @@ model = pgs.tl.train(adata, validation_size=0.2, enable_progress_bar=False)
 # %% [markdown]
 # ## How well are new cells predicted?
 #
-# The held-out cells were not used in training. The lines are scores of the transformer after each epoch, and the points are
-# scores of the finished model, in which the linear path takes part.
+# The held-out cells were not used in training. The lines are scores of the transformer after each epoch, and the
+# points are scores of the finished model, in which the linear path takes part.
 
 # %%
 pgs.pl.history(adata)
@@ -52,8 +52,8 @@ pgs.pl.confusion(held_out, "bulk_labels")
 #
 # ## The embedding
 #
-# The embedding is written to `obsm["X_polygene"]`, and its UMAP beside it. Training cells lie closer to others with the same
-# label than new cells do, so the held-out cells are drawn separately.
+# The embedding is written to `obsm["X_polygene"]`, and its UMAP beside it. Training cells lie closer to others with
+# the same label than new cells do, so the held-out cells are drawn separately.
 
 # %%
 pgs.tl.embed(adata)
@@ -67,8 +67,8 @@ pgs.pl.umap(adata[adata.obs["split"] == "held out"], color=["bulk_labels", "poly
 # %% [markdown]
 # ## Cells of another data set
 #
-# Genes are matched by name. Here the new cells have only half of the genes; the others are *unmeasured*, which is not the
-# same as not expressed. A warning says what accuracy to expect.
+# Genes are matched by name. Here the new cells have only half of the genes; the others are *unmeasured*, which is not
+# the same as not expressed. A warning says what accuracy to expect.
 
 # %%
 query = held_out[:, ::2].copy()

@@ -5,8 +5,8 @@
 #
 # **Which of these predictions can I rely on?**
 #
-# A model predicts something for every cell, also where it should not. This notebook checks the probabilities, leaves out
-# uncertain cells, looks for cells that are unlike the training data, and compares with simpler methods.
+# A model predicts something for every cell, also where it should not. This notebook checks the probabilities, leaves
+# out uncertain cells, looks for cells that are unlike the training data, and compares with simpler methods.
 
 # %%
 import polygene_scverse as pgs
@@ -65,9 +65,9 @@ adata.obs.groupby("bulk_labels", observed=True)["polygene_novelty"].median().sor
 # %% [markdown]
 # ## New donors, and baselines
 #
-# Cells of one donor resemble each other. Only donors who were not in training show how well new donors are predicted.
-# `tl.evaluate` holds out whole donors, trains the model and simpler methods on the same cells, and says who wins. The
-# cells here are simulated; with yours it is the same call.
+# Cells of one donor resemble each other, so only donors that were not in training show how well new donors are
+# predicted. `tl.evaluate` holds out whole donors, trains the model and simpler methods on the same cells, and prints
+# which differences are significant. These cells are simulated; the call is the same for real ones.
 
 # %%
 cells = pgs.datasets.simulate(n_obs=1000, n_vars=300, seed=0)
@@ -86,12 +86,23 @@ table = pgs.tl.evaluate(
 pgs.pl.evaluation(cells)
 
 # %% [markdown]
-# ## Blanks and errors in the records
+# ## Missing values
 #
-# What is recorded of a cell helps to guess what is not. `tl.fill_phenotype` fills blanks, and only those.
+# `tl.fill_phenotype` predicts missing values, with the phenotypes that are recorded for a cell as evidence. Recorded
+# values are not changed.
 
 # %%
 cells.obs.loc[cells.obs_names[::4], "sex"] = None
 donors = pgs.tl.train(cells, phenotypes=["cell_type", "sex"], group_key="donor", verbose=False)
 pgs.tl.fill_phenotype(cells, phenotypes="sex")
 cells.obs.loc[cells.obs["sex"].isna(), ["polygene_sex_filled", "polygene_sex_filled_probability"]].head()
+
+# %% [markdown]
+# ## What not to conclude
+#
+# * **That a prediction with 95 % confidence is right in 95 % of *any* cells.** Calibration and prediction sets hold
+#   for cells like those that were held out; those of another tissue, technology or donor may be predicted with too
+#   much confidence.
+# * **That a cell of low novelty is of a known type.** Subtypes of known types are mostly not found: see the
+#   [figures](../docs/trust.md#cells-of-a-kind-that-is-not-in-the-reference).
+# * **That filled values are measurements.** They are predictions; keep them apart from what was recorded.

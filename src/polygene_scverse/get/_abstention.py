@@ -11,7 +11,7 @@ from polygene_scverse.metrics import risk_coverage
 
 
 def abstention(adata: AnnData, phenotype: str | None = None) -> pd.DataFrame:
-    """Share of cells that are answered and of wrong answers, for each threshold of confidence.
+    """Risk–coverage curve: share of wrong predictions among the cells with the highest confidence.
 
     It helps to choose `min_confidence` of :func:`~polygene_scverse.tl.predict_phenotype`.
 

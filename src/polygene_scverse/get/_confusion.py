@@ -1,4 +1,4 @@
-"""Which category is taken for which."""
+"""Confusion matrix."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ def counterfactual(
     n_permutations: int = 10_000,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Mean shift of each gene when phenotypes are set, with a null over groups.
+    """Mean shift of each gene when phenotypes are set, with p-values from groups.
 
     The null flips the sign of the shift of whole groups (donors, samples): its p-value says how often flipped signs
     make the mean over groups as large. It tells whether groups agree in what the *model* expects of them. All groups

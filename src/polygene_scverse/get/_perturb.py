@@ -21,7 +21,7 @@ NEAREST: Final = 30
 
 
 def perturb(adata: AnnData, outcome: str = "embedding") -> pd.DataFrame:
-    """Shifts of each perturbation, beside those of random genes of like expression.
+    """Shifts of each perturbation, with those of random genes of similar expression as a null.
 
     Each shift is compared with those of the 30 random perturbations whose genes are expressed most alike, in units of
     their standard deviation. The p-value says how often random perturbations, compared with the others of them in the

@@ -37,8 +37,8 @@ def confusion(
 ) -> Axes | None:
     """Draw recorded against predicted categories as a heat map.
 
-    Categories that are neither recorded nor predicted in these cells are left out; the number of cells stands behind
-    each recorded category.
+    Categories that are neither recorded nor predicted in these cells are left out; the number after each recorded
+    category is its number of cells.
 
     Parameters
     ----------
@@ -99,7 +99,7 @@ def confusion(
 
 
 def used_words(counts: pd.DataFrame) -> NDArray[np.bool_]:
-    """Which words of a confusion matrix occur, on either side; shape (n_words,)."""
+    """Which labels of a confusion matrix occur, on either side; shape (n_labels,)."""
     return ((counts.sum(axis=0) + counts.sum(axis=1)) > 0).to_numpy()
 
 

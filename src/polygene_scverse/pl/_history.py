@@ -51,12 +51,12 @@ def history(
 ) -> list[Axes] | None:
     """Draw the curves of the last training on these data.
 
-    From left to right: the losses, with the negative log-likelihood (NLL) of hidden genes; how well the phenotypes of
-    the held-out cells are predicted; how well their hidden expression bins are. Without held-out cells there are only
-    losses.
+    From left to right: the losses, with the negative log-likelihood (NLL) of hidden genes; scores of the phenotypes of
+    held-out cells; accuracy of their hidden expression bins. Without held-out cells only the losses are drawn. A colour
+    has the same meaning in each panel.
 
-    Curves of phenotypes are those of the transformer. The points behind them, with their values, are the scores of the
-    finished model as it predicts: the linear path, which is fitted last, has a part in these.
+    Curves of phenotypes are those of the transformer. The labelled points after them are the scores of the finished
+    model, which also uses the linear path that is fitted after training.
 
     Parameters
     ----------

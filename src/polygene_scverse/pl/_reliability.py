@@ -30,7 +30,7 @@ def reliability(
     show: bool | None = None,
     save: bool | str | Path | None = None,
 ) -> list[Axes] | None:
-    """Draw how often predictions are right against how sure they are.
+    """Draw the accuracy of predictions against their confidence.
 
     A panel per phenotype, a bar per bin of confidence: its height is the accuracy of the most probable category, the
     mark on it the mean confidence, and the red line between them the gap. A thin grey line is the 95 % interval of the
