@@ -89,7 +89,7 @@ new.obs[["cell_type", "polygene_cell_type", "polygene_cell_type_confidence"]].he
 # %% [markdown]
 # ## What not to conclude
 #
-# * **That more cells are more donors.** Scores on new donors are uncertain while there are few of them, however many cells
-#   each has.
+# * **That more cells are more donors.** Scores on new donors are uncertain while there are few of them, however many
+#   cells each has.
 # * **That these scores hold for new studies.** Files of one study share protocol and batch; hold out whole studies by
 #   `group_key` to see what a new one would give.

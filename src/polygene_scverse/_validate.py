@@ -110,7 +110,7 @@ def check_not_empty(n_obs: int, n_vars: int) -> None:
     if n_obs == 0 or n_vars == 0:
         raise ValueError(
             f"`adata`: found {n_obs} cells and {n_vars} genes, but at least one of each is needed. "
-            "Look at the filter that came before."
+            "Check the filters that were applied before."
         )
 
 
@@ -177,8 +177,8 @@ def check_notes(data: Any, *entries: str, like: str | None = None) -> None:
     found = data.uns.get(UNS, {})
     if not isinstance(found, Mapping):
         raise ValueError(
-            f"`adata`: adata.uns[{UNS!r}] holds {type(found).__name__} {shorten([found])}, but results are noted "
-            "there, in a mapping, and yours shall not be lost. Keep it under another name first: "
+            f"`adata`: adata.uns[{UNS!r}] holds {type(found).__name__} {shorten([found])}, but results are "
+            "stored there, in a mapping, and yours would be overwritten. Keep it under another name first: "
             f"adata.uns['my_note'] = adata.uns.pop({UNS!r})."
         )
     for entry in entries:
@@ -187,8 +187,8 @@ def check_notes(data: Any, *entries: str, like: str | None = None) -> None:
         if note is None or (isinstance(note, Mapping) and all(part in note for part in parts)):
             continue
         raise ValueError(
-            f"`adata`: adata.uns[{UNS!r}][{entry!r}] was not written by the verb that is to write it, and it shall not "
-            f"be lost. Keep it under another name first: adata.uns['my_note'] = adata.uns[{UNS!r}].pop({entry!r})."
+            f"`adata`: adata.uns[{UNS!r}][{entry!r}] was not written by the function that would "
+            f"overwrite it. Keep it under another name first: adata.uns['my_note'] = adata.uns[{UNS!r}].pop({entry!r})."
         )
 
 
@@ -210,7 +210,7 @@ def check_key_added(key: str, like: str | None = None) -> None:
     check_plain_name(key, "key_added")
     if like is not None and key != like and key in NOTES:
         raise ValueError(
-            f"`key_added`: found {key!r}, but that entry of adata.uns[{UNS!r}] is written by another verb. Pass "
+            f"`key_added`: found {key!r}, but that entry of adata.uns[{UNS!r}] is written by another function. Pass "
             "another name."
         )
 
@@ -257,8 +257,8 @@ def check_free(adata: AnnData, verb: str, keys: Iterable[str], phenotypes: Itera
         if owner != verb and key in adata.obs:
             whose = "labels that the model has learned" if owner == "you" else f"what pgs.tl.{owner} wrote"
             raise ValueError(
-                f"`adata`: {verb} is to write adata.obs[{key!r}], but that column holds {whose}, which shall not be "
-                f"lost. Keep it under another name first: adata.obs['my_column'] = adata.obs.pop({key!r})."
+                f"`adata`: {verb} would write adata.obs[{key!r}], but that column holds {whose}, which would "
+                f"be overwritten. Keep it under another name first: adata.obs['my_column'] = adata.obs.pop({key!r})."
             )
 
 

@@ -113,7 +113,7 @@ class ConformalScores:
         held = [float((self.probabilities[self.groups == g] >= threshold).mean()) for g in names]
         warn(
             f"`coverage`: {coverage:g} for cells of new groups (donors) needs {n_needed} training groups, but there "
-            f"are {len(names)}: it is not promised for {phenotype!r}. Where each was predicted from the others, sets "
+            f"are {len(names)}: it is not guaranteed for {phenotype!r}. Where each was predicted from the others, sets "
             f"held the true category of {min(held):.2f} to {max(held):.2f} of the cells of a group."
         )
 

@@ -48,7 +48,7 @@ def abstention(adata: AnnData, phenotype: str | None = None) -> pd.DataFrame:
     labels = adata.obs[prediction_key(phenotype)].astype(object)
     if n := int((labels == UNASSIGNED).sum()):
         raise ValueError(
-            f"`adata`: {n} cells are {UNASSIGNED!r}, so that what they would have been is not known. Call "
+            f"`adata`: {n} cells are {UNASSIGNED!r}, so their most probable category is not stored. Call "
             "pgs.tl.predict_phenotype(adata) without `min_confidence` first."
         )
     categories = model_categories(adata, phenotype)

@@ -150,7 +150,7 @@ def _warn(few: list[str], alike: list[str], group_key: str | None, n_groups: int
     if few:
         warn(
             f"`group_key`: fewer than {MIN_GROUPS} groups of {group_key!r} (of {n_groups} in all) have cells of "
-            f"{shorten(few)}, too few for flipped signs to tell anything: p_value and fdr are NaN there."
+            f"{shorten(few)}, too few for a sign-flip test: p_value and fdr are NaN there."
         )
     if alike:
         warn(

@@ -128,7 +128,7 @@ def recorded_codes(adata: AnnData, phenotype: str, categories: list[str]) -> NDA
     """
     if phenotype not in adata.obs:
         raise KeyError(
-            f"`phenotype`: {phenotype!r} is predicted but not recorded, adata.obs[{phenotype!r}] is not there, so that "
+            f"`phenotype`: {phenotype!r} is predicted but not recorded, adata.obs[{phenotype!r}] is not there, so "
             "there is nothing to compare with. Use pgs.get.predictions(adata, phenotype) instead."
         )
     return pd.Categorical(recorded_labels(adata.obs[phenotype]), categories=categories).codes.astype(np.int64)
@@ -148,7 +148,7 @@ def scored_phenotypes(adata: AnnData, phenotypes: str | Sequence[str] | None) ->
     found = [name for name in predicted if name in adata.obs]
     if not found:
         raise KeyError(
-            f"`phenotypes`: of the predicted ones, {shorten(predicted)}, none is recorded in adata.obs, so that there "
+            f"`phenotypes`: of the predicted ones, {shorten(predicted)}, none is recorded in adata.obs, so there "
             "is nothing to compare with. Call pgs.tl.predict_phenotype(adata) on cells whose phenotypes are recorded."
         )
     return found

@@ -77,7 +77,7 @@ def history(
     Raises
     ------
     KeyError
-        If no training is noted.
+        If no training is recorded.
 
     Examples
     --------

@@ -125,8 +125,8 @@ def _check_entry(data: AnnData, key: str) -> None:
     params = entry.get("params", {}) if isinstance(entry, Mapping) else {}
     if entry is not None and params.get("method") != PACKAGE:
         raise ValueError(
-            f"`key_added`: adata.uns[{key!r}] holds what pgs.tl.rank_genes did not write, and it shall not be "
-            "lost. Pass another name."
+            f"`key_added`: adata.uns[{key!r}] holds what pgs.tl.rank_genes did not write, and would "
+            "be overwritten. Pass another name."
         )
 
 

@@ -81,7 +81,7 @@ def test_nothing_is_ordered():
 
 
 def test_not_a_phenotype():
-    with pytest.raises(ValueError, match=r"`ordered`: \['aeg'\] are no phenotypes of the model, which has \['age'\]"):
+    with pytest.raises(ValueError, match=r"`ordered`: \['aeg'\] are not phenotypes of the model, which has \['age'\]"):
         resolve_ordered({"age": ["1", "2"]}, ["aeg"])
 
 

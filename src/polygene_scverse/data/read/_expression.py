@@ -186,9 +186,9 @@ class Expression:
         found = self._checked(self._detect)
         if not found.told:
             warn(
-                f"{self.where} holds logarithms of normalised counts of some of the genes, and nothing tells the sum "
-                f"that cells were normalised to: it is read as {found}. If it was another, take the raw counts, or all "
-                "genes that were normalised."
+                f"{self.where} holds logarithms of normalised counts of some of the genes, and the sum that "
+                f"cells were normalised to is unknown: it is read as {found}. If it was another, take the raw "
+                "counts, or all genes that were normalised."
             )
         return found
 

@@ -126,7 +126,7 @@ def categories_of(column: pd.Series, missing: Collection[str] = MISSING_WORDS) -
         )
     if len(found) == 1:
         raise ValueError(
-            f"`phenotypes`: adata.obs[{name!r}] has one category only, {found[0]!r}: there is nothing to tell apart. "
+            f"`phenotypes`: adata.obs[{name!r}] has one category only, {found[0]!r}: there is nothing to predict. "
             f"Leave the column out.{read}"
         )
     is_float = pd.api.types.is_float_dtype(column.dtype)

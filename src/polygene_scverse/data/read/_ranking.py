@@ -122,7 +122,7 @@ def _without_small_batches(data: AnnData) -> AnnData:
         return data
     warn(
         f"`batch_key`: the batches {shorten(small, 5)} have fewer than {FEWEST_CELLS} cells that express a gene: too "
-        "few to tell what varies, and left out of the ranking."
+        "few to estimate variability; they are left out of the ranking."
     )
     if len(small) == len(n_cells):
         data.obs["batch"] = pd.Categorical(["all"] * data.n_obs)

@@ -115,7 +115,7 @@ def warn_lost(lost: Mapping[str, Sequence[str]]) -> None:
     """Say which categories the training will not see, and so will never predict."""
     for name, categories in lost.items():
         warn(
-            f"All cells of {shorten(categories)} of {name!r} are held out, so that the model does not learn them and "
+            f"All cells of {shorten(categories)} of {name!r} are held out, so the model does not learn them and "
             "never predicts them. Pass another split=, seed= or validation_size=, or group_key=None."
         )
 

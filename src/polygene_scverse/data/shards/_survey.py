@@ -115,9 +115,7 @@ def common_ranks(files: Sequence[ShardFile]) -> pd.Series | None:
     if len(ranks) == len(files) and first.reindex(joined.index).equals(joined):
         return first
     reason = "differs between the files" if len(ranks) == len(files) else f"is in {len(ranks)} of {len(files)} files"
-    warn(
-        f"var['highly_variable_rank'] {reason}, so that it is not used: genes are ranked on the training cells of all."
-    )
+    warn(f"var['highly_variable_rank'] {reason}, so it is not used: genes are ranked on the training cells of all.")
     return None
 
 
