@@ -86,7 +86,7 @@ def test_not_a_phenotype():
 
 
 def test_no_order():
-    with pytest.raises(ValueError, match=r"`ordered`: nothing tells the order of 'age', because \['adult', 'old'\]"):
+    with pytest.raises(ValueError, match=r"`ordered`: the order of 'age' is unknown, because \['adult', 'old'\]"):
         resolve_ordered({"age": ["adult", "old", "34"]}, ["age"])
 
 

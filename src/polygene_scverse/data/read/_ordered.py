@@ -75,7 +75,7 @@ def resolve_ordered(
     Raises
     ------
     ValueError
-        If a name is no phenotype, if categories are missing from the mapping, or if nothing tells an order.
+        If a name is no phenotype, if categories are missing from the mapping, or if the order is unknown.
     """
     given = dict(ordered) if isinstance(ordered, Mapping) else dict.fromkeys(_names(ordered, categories, obs))
     if absent := [name for name in given if name not in categories]:

@@ -352,8 +352,8 @@ def detect_scale(
         return Scale("log", base or math.e, TARGET_SUM, complete=False, told=False)
     raise ValueError(
         f"`adata`: what {where} holds cannot be determined. The values are not whole numbers; as counts, or as "
-        "logarithms of normalised counts (base e, 2 or 10), they belong to no counts of cells. If these are counts with decimals, "
-        "round them, as in adata.X.data = np.round(adata.X.data). Else take the raw counts, or normalise and take "
+        "logarithms of normalised counts (base e, 2 or 10), they belong to no counts of cells. If these are counts "
+        "with decimals, round them, as in adata.X.data = np.round(adata.X.data). Else take the raw counts, or normalise and take "
         f"log1p of them without scaling, correcting or imputing afterwards{remedy}."
     )
 
