@@ -353,8 +353,8 @@ def detect_scale(
     raise ValueError(
         f"`adata`: what {where} holds cannot be determined. The values are not whole numbers; as counts, or as "
         "logarithms of normalised counts (base e, 2 or 10), they belong to no counts of cells. If these are counts "
-        "with decimals, round them, as in adata.X.data = np.round(adata.X.data). Else take the raw counts, or normalise and take "
-        f"log1p of them without scaling, correcting or imputing afterwards{remedy}."
+        "with decimals, round them, as in adata.X.data = np.round(adata.X.data). Else take the raw counts, or "
+        f"normalise and take log1p of them without scaling, correcting or imputing afterwards{remedy}."
     )
 
 
