@@ -39,7 +39,7 @@ root_doc = "docs/index"
 include_patterns = ["docs/**.md", "docs/**.rst", "tutorials/*.ipynb", "benchmarks/**.md"]
 include_patterns += ["CHANGELOG.md", "CONTRIBUTING.md"]
 exclude_patterns = [".*", "**/.ipynb_checkpoints", "build", "src", "tests", "scripts", "docs/_*"]
-templates_path = ["_templates"]
+templates_path = [str(HERE / "_templates")]  # a relative one would be looked for in two folders
 suppress_warnings = ["mystnb.unknown_mime_type", "myst.header"]  # results of benchmarks begin at deeper levels
 
 nb_execution_mode = "off"

@@ -20,6 +20,8 @@ from polygene_scverse.get._lookup import predicted_phenotypes, training_note
 from polygene_scverse.pl._finish import finish
 from polygene_scverse.pl._style import note_colors, text_width
 
+LARGEST = 60.0
+"""Size of a point where cells are few."""
 WIDEST = 24.0
 """Width in inches up to which panels stand side by side."""
 
@@ -82,6 +84,7 @@ def umap(
             note_colors(adata, key)
     if len(keys) > 1:
         kwargs = _layout(adata, keys, kwargs.get("legend_fontsize")) | kwargs
+    kwargs = {"size": min(LARGEST, 120_000 / max(1, adata.n_obs))} | kwargs  # as scanpy, but for few cells
     drawn = sc.pl.embedding(
         adata, basis, color=keys if len(keys) > 1 else next(iter(keys), None), ax=ax, show=False, **kwargs
     )
