@@ -6,6 +6,7 @@ So links between pages, notebooks and benchmark results are the same on the site
 from __future__ import annotations
 
 import re
+import warnings
 from importlib import import_module
 from importlib.metadata import version as version_of
 from pathlib import Path
@@ -18,6 +19,7 @@ from sphinx.ext.napoleon.docstring import NumpyDocstring
 from sphinx.transforms import SphinxTransform
 
 HERE = Path(__file__).parent
+warnings.filterwarnings("ignore", message=".*set_application")  # of sphinx-autodoc-typehints, a line per function
 
 project = "polygene-scverse"
 author = "The polygene-scverse developers"
