@@ -10,8 +10,9 @@ import pytest
 from anndata import AnnData
 from matplotlib.testing.compare import compare_images
 from matplotlib.text import Text
+from scipy.stats import binomtest
 
-from polygene_scverse import pl
+from polygene_scverse import get, pl
 
 IMAGES = Path(__file__).parent / "images"
 PHENOTYPES = ("cell_type", "disease", "tissue_of_origin", "development_stage")
@@ -130,15 +131,16 @@ def test_a_colour_means_the_same_in_each_panel():
     assert all(len(labels) == 1 for labels in meanings.values()), meanings
 
 
-def test_reliability_counts_cells_and_shows_how_little_few_tell():
+def test_reliability_counts_cells_and_has_intervals_as_scipy():
     adata = cells_of(2, 1)
     (ax,) = pl.reliability(adata, show=False)
-    counts = ax.figure.axes[1]
-    n_cells = [bar.get_height() for bar in counts.patches]
-    assert sum(n_cells) == adata.obs["cell_type"].notna().sum()
+    table = get.reliability(adata)
+    assert [bar.get_height() for bar in ax.figure.axes[1].patches] == table["n_cells"].tolist()
     (intervals,) = (c for c in ax.containers if hasattr(c, "has_yerr"))
-    lengths = [np.ptp(segment[:, 1]) for segment in intervals.lines[2][0].get_segments()]
-    assert np.argmax(lengths) == np.argmin(n_cells)
+    for segment, (_, row) in zip(intervals.lines[2][0].get_segments(), table.iterrows(), strict=True):
+        n = int(row["n_cells"])
+        expected = binomtest(round(row["accuracy"] * n), n).proportion_ci(method="wilson")
+        np.testing.assert_allclose(segment[:, 1], [expected.low, expected.high])
 
 
 def without_text(figure):

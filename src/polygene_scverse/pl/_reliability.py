@@ -100,6 +100,8 @@ def _draw(ax: Axes, adata: AnnData, name: str, n_bins: int) -> pd.DataFrame:
     )
     for bar, share in zip(bars, shares, strict=True):
         bar.set_alpha(0.25 + 0.75 * float(np.sqrt(share / shares.max())))
+    ax.vlines(table["confidence"], table["accuracy"], table["confidence"], color=GAP, linewidth=2)
+    ax.scatter(table["confidence"], table["confidence"], color=GAP, s=14, zorder=3)
     low, high = _wilson(table["accuracy"].to_numpy(), table["n_cells"].to_numpy())
     middle = (table["lower"] + table["upper"]) / 2
     ax.errorbar(
@@ -112,8 +114,6 @@ def _draw(ax: Axes, adata: AnnData, name: str, n_bins: int) -> pd.DataFrame:
         capsize=2,
         zorder=2,
     )
-    ax.vlines(table["confidence"], table["accuracy"], table["confidence"], color=GAP, linewidth=2)
-    ax.scatter(table["confidence"], table["confidence"], color=GAP, s=14, zorder=3)
     ax.set(xlim=(0, 1), ylim=(0, 1))
     ax.tick_params(labelbottom=False)
     ax.set_title(
