@@ -85,5 +85,8 @@ def test_the_input_is_not_overwritten(polygene, shards, model_folder, command):
     ],
     ids=["file", "no file", "nothing"],
 )
-def test_what_cannot_be(polygene, flags, match):
+def test_what_cannot_be(polygene, flags, match, tmp_path, monkeypatch):
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / "model.json").touch()  # looks like a model; that it is none is found after the files are
+    monkeypatch.chdir(tmp_path)
     assert match in polygene("predict", *flags, code=2).said
