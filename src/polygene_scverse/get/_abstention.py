@@ -6,7 +6,7 @@ import pandas as pd
 from anndata import AnnData
 
 from polygene_scverse._constants import UNASSIGNED, confidence_key, prediction_key
-from polygene_scverse.get._lookup import check_predicted, model_categories, recorded_codes, the_phenotype
+from polygene_scverse.get._lookup import check_predicted, codes_among, model_categories, recorded_codes, the_phenotype
 from polygene_scverse.metrics import risk_coverage
 
 
@@ -54,7 +54,7 @@ def abstention(adata: AnnData, phenotype: str | None = None) -> pd.DataFrame:
     categories = model_categories(adata, phenotype)
     curve = risk_coverage(
         recorded_codes(adata, phenotype, categories),
-        pd.Categorical(labels, categories=categories).codes,
+        codes_among(labels, categories),
         adata.obs[confidence_key(phenotype)],
     )
     return pd.DataFrame(curve).set_axis(["min_confidence", "answered", "error"], axis=1)

@@ -131,7 +131,12 @@ def recorded_codes(adata: AnnData, phenotype: str, categories: list[str]) -> NDA
             f"`phenotype`: {phenotype!r} is predicted but not recorded, adata.obs[{phenotype!r}] is not there, so "
             "there is nothing to compare with. Use pgs.get.predictions(adata, phenotype) instead."
         )
-    return pd.Categorical(recorded_labels(adata.obs[phenotype]), categories=categories).codes.astype(np.int64)
+    return codes_among(recorded_labels(adata.obs[phenotype]), categories)
+
+
+def codes_among(labels: pd.Series, categories: list[str]) -> NDArray[np.int64]:
+    """Position of each label among the categories, -1 where it is missing or not among them; shape (n_obs,)."""
+    return pd.Index(categories, dtype=object).get_indexer(pd.Index(labels, dtype=object)).astype(np.int64)
 
 
 def scored_phenotypes(adata: AnnData, phenotypes: str | Sequence[str] | None) -> list[str]:

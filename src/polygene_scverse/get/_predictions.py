@@ -6,7 +6,7 @@ import pandas as pd
 from anndata import AnnData
 
 from polygene_scverse._constants import confidence_key, prediction_key
-from polygene_scverse.get._lookup import check_predicted, model_categories, recorded_labels, the_phenotype
+from polygene_scverse.get._lookup import check_predicted, codes_among, model_categories, recorded_labels, the_phenotype
 
 
 def predictions(adata: AnnData, phenotype: str | None = None) -> pd.DataFrame:
@@ -50,5 +50,6 @@ def predictions(adata: AnnData, phenotype: str | None = None) -> pd.DataFrame:
         "confidence": adata.obs[confidence_key(phenotype)],
     }
     table = pd.DataFrame({name: column for name, column in columns.items() if column is not None})
-    dtype = pd.CategoricalDtype(categories)
-    return table.astype({name: dtype for name in ("recorded", "predicted") if name in table})
+    for name in {"recorded", "predicted"} & set(table):
+        table[name] = pd.Categorical.from_codes(codes_among(table[name], categories), categories)
+    return table
