@@ -106,7 +106,7 @@ class ConformalScores:
         if len(names) == 1:
             warn(
                 f"`coverage`: {coverage:g} for cells of new groups (donors) needs {n_needed} training groups that can "
-                f"be predicted from each other, and there are none for {phenotype!r}: it is not promised. Sets are "
+                f"be predicted from each other, and there are none for {phenotype!r}: it is not guaranteed. Sets are "
                 "those of the probabilities, which were made flatter, as is usual for new groups."
             )
             return
