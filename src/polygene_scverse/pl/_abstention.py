@@ -1,4 +1,4 @@
-"""Errors against the share of cells that are answered."""
+"""Risk–coverage curve."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def abstention(
     Parameters
     ----------
     adata
-        Data with predictions from :func:`~polygene_scverse.tl.predict_phenotype`, every cell answered. Pass a subset,
+        Data with predictions from :func:`~polygene_scverse.tl.predict_phenotype`, without `min_confidence`. Pass a subset,
         such as held-out donors, for a figure that holds for new cells.
     phenotypes
         Phenotypes to draw; by default all that were predicted and are recorded.
