@@ -37,8 +37,8 @@ def abstention(
     Parameters
     ----------
     adata
-        Data with predictions from :func:`~polygene_scverse.tl.predict_phenotype`, without `min_confidence`. Pass a subset,
-        such as held-out donors, for a figure that holds for new cells.
+        Data with predictions from :func:`~polygene_scverse.tl.predict_phenotype`, without `min_confidence`. Pass a
+        subset, such as held-out donors, for a figure that holds for new cells.
     phenotypes
         Phenotypes to draw; by default all that were predicted and are recorded.
     ax
