@@ -51,5 +51,5 @@ def predictions(adata: AnnData, phenotype: str | None = None) -> pd.DataFrame:
     }
     table = pd.DataFrame({name: column for name, column in columns.items() if column is not None})
     for name in {"recorded", "predicted"} & set(table):
-        table[name] = pd.Categorical.from_codes(codes_among(table[name], categories), categories)
+        table[name] = pd.Categorical.from_codes(codes_among(table[name], categories), pd.Index(categories))
     return table

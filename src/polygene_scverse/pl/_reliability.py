@@ -74,10 +74,10 @@ def reliability(
     cells = figure.add_gridspec(rows, columns)
     axes = []
     for i, name in enumerate(names):
-        above, below = cells[divmod(i, columns)].subgridspec(2, 1, height_ratios=(4, 1), hspace=0.02)
-        ax = figure.add_subplot(above)
+        parts = cells[divmod(i, columns)].subgridspec(2, 1, height_ratios=(4, 1), hspace=0.02)
+        ax = figure.add_subplot(parts[0])
         table = _draw(ax, adata, name, n_bins)
-        _draw_counts(figure.add_subplot(below, sharex=ax), table, first=i % columns == 0)
+        _draw_counts(figure.add_subplot(parts[1], sharex=ax), table, first=i % columns == 0)
         if i % columns == 0:
             ax.set_ylabel("accuracy")
         axes.append(ax)
