@@ -17,7 +17,7 @@ import polygene_scverse as pgs
 folder = Path(tempfile.mkdtemp())
 cells = pgs.datasets.simulate(n_obs=3000, n_vars=200, seed=0)
 for i in range(3):
-    cells[1000 * i : 1000 * (i + 1)].write_h5ad(folder / f"shard_{i}.h5ad")
+    cells[1000 * i : 1000 * (i + 1)].copy().write_h5ad(folder / f"shard_{i}.h5ad")
 
 # %% [markdown]
 # ## Train on files
