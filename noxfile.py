@@ -1,5 +1,7 @@
 """Sessions: ``nox -s demo``, ``tests``, ``slow``, ``lint``, ``tutorials``, ``benchmarks``."""
 
+import shutil
+
 import nox
 
 nox.options.default_venv_backend = "venv"
@@ -9,7 +11,7 @@ nox.options.reuse_existing_virtualenvs = True
 
 def install(session: nox.Session, *extras: str) -> None:
     """Install the package with extras; torch is pinned to the build in constraints.txt and goes first."""
-    session.install("-q", "-r", "constraints.txt")
+    session.install("-q", "-c", "constraints.txt", "torch")
     wanted = f".[{','.join(extras)}]" if extras else "."
     session.install("-q", "-c", "constraints.txt", "-e", wanted)
 
@@ -57,3 +59,60 @@ def benchmarks(session: nox.Session) -> None:
     install(session, "bench")
     name, *arguments = session.posargs or ["accuracy"]
     session.run("python", f"benchmarks/{name}.py", *arguments)
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Build the site into build/html, warnings being errors, and check its links."""
+    install(session, "doc")
+    shutil.rmtree("docs/generated", ignore_errors=True)  # pages of functions that are gone
+    session.run("sphinx-build", "-W", "--keep-going", "-q", "-c", "docs", ".", "build/html", *session.posargs)
+    session.run("python", "docs/check_site.py", "build/html")
+
+
+@nox.session
+def coverage(session: nox.Session) -> None:
+    """Run the default tests and fail if they cover less than the share in pyproject.toml."""
+    install(session, "test")
+    session.run("pytest", "--cov", "--cov-report=term:skip-covered", *session.posargs)
+
+
+MATRIX = {
+    "py311-scvi1.4-anndata0.11-pandas2": ("3.11", "scvi-tools>=1.4.2,<1.5", "anndata>=0.11,<0.12", "pandas>=2,<2.3"),
+    "py311-scvi1.4-anndata0.12-pandas2": ("3.11", "scvi-tools>=1.4.2,<1.5", "anndata>=0.12,<0.13", "pandas>=2,<3"),
+    "py312-scvi1.5-anndata0.12-pandas2": ("3.12", "scvi-tools>=1.5,<1.6", "anndata>=0.12,<0.13", "pandas>=2,<3"),
+    "py312-scvi1.5-pandas3": ("3.12", "scvi-tools>=1.5,<1.6", "anndata>=0.12", "pandas>=3"),
+    "py313-newest": ("3.13", "scvi-tools>=1.5,<1.6", "anndata>=0.12", "pandas>=3"),
+}
+"""Environments by name: Python, then what is asked of the libraries whose versions matter."""
+
+SMOKE = ("tests/tl", "tests/get", "tests/pl", "tests/model/test_saving.py", "tests/model/test_folder_golden.py")
+"""Tests that read and write AnnData, train and save; all of them run with ``-- tests``."""
+
+
+@nox.session
+@nox.parametrize("name", list(MATRIX), ids=list(MATRIX))
+def matrix(session: nox.Session, name: str) -> None:
+    """Run some of the tests beside other versions of Python and of libraries: ``nox -s "matrix(py313-newest)"``.
+
+    The session is skipped, with the reason, where this machine lacks the Python or pip finds no such versions.
+    """
+    python, *wanted = MATRIX[name]
+    interpreter = shutil.which(f"python{python}")
+    found = interpreter and session.run(
+        interpreter,
+        "-c",
+        "import sys; print('%d.%d' % sys.version_info[:2])",
+        external=True,
+        silent=True,
+        success_codes=range(256),
+    )
+    if not found or str(found).strip() != python:
+        session.skip(f"there is no Python {python} on this machine")
+    folder = session.create_tmp() + f"/{name}"
+    session.run(str(interpreter), "-m", "venv", "--clear", folder, external=True)
+    inside = f"{folder}/bin/python"
+    for requirements in (["torch"], [*wanted, "-e", ".[test]"]):
+        pip = [inside, "-m", "pip", "install", "-q", "-c", "constraints.txt", *requirements]
+        session.run(*pip, external=True)
+    session.run(inside, "-m", "pytest", *(session.posargs or SMOKE), external=True)

@@ -204,7 +204,7 @@ def test_a_phenotype_with_the_name_of_a_verb_is_not_lost(name, verb):
     cells.obs["kept"] = cells.obs.pop(f"polygene_{name}")
     verb(cells, model)
     after = cells.obs.copy()
-    with pytest.raises(ValueError, match=rf"predict_phenotype is to write adata.obs\['polygene_{name}'\]"):
+    with pytest.raises(ValueError, match=rf"predict_phenotype would write adata.obs\['polygene_{name}'\]"):
         pgs.tl.predict_phenotype(cells, model=model)
     pd.testing.assert_frame_equal(cells.obs, after)
 
@@ -301,7 +301,7 @@ def test_keys_that_files_cannot_hold_are_refused(two, key):
 @pytest.mark.parametrize("key", ["train", "predict", "balance"])
 def test_keys_of_other_verbs_are_refused(two, key):
     for verb in (pgs.tl.score_tokens, pgs.tl.gene_interactions):
-        with pytest.raises(ValueError, match=r"is written by another verb"):
+        with pytest.raises(ValueError, match=r"is written by another function"):
             verb(two[0], model=two[1], key_added=key)
 
 

@@ -77,7 +77,9 @@ HEAVY_OF = {
 """Which of the heavy packages a room may import."""
 
 TORCH_IN_DATA = {"feed/_loader", "read/_fields", "feed/_steps", "shards/_loader"}
-TESTS_OF_THE_WHOLE = {"test_api", "test_defects", "test_hostile_input", "test_layers", "test_migration"}
+TESTS_OF_THE_WHOLE = {
+    *{"test_api", "test_defects", "test_docs", "test_examples", "test_hostile_input", "test_layers", "test_migration"}
+}
 
 
 def room_of(path):

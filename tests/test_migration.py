@@ -50,7 +50,7 @@ def test_no_cell_is_empty(title):
 
 def test_every_line_and_every_defect_has_its_row():
     assert len(table("The original's README, line by line")) == 1 + LINES_OF_ITS_README
-    assert len(table("Defects of the original, and what we do")) == 1 + DEFECTS
+    assert len(table("Defects of the original, and what is done here")) == 1 + DEFECTS
 
 
 def test_every_option_of_the_original_stands_in_the_table_and_is_understood():
@@ -79,7 +79,7 @@ def test_functions_and_methods_are_there():
 
 def test_tests_are_there():
     written = "\n".join(path.read_text() for path in TESTS.rglob("test_*.py"))
-    for *_, tests in table("Defects of the original, and what we do")[1:]:
+    for *_, tests in table("Defects of the original, and what is done here")[1:]:
         for name in re.findall(r"`(test_\w+)`", tests):
             assert f"def {name}(" in written, name
     for name in set(re.findall(r"`(tests/[\w/]+\.py)`", PAGE)):

@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 from polygene_scverse import _validate as v
+from polygene_scverse.data.read._phenotypes import warn_of_words
 
 
 @pytest.mark.parametrize(
@@ -143,3 +144,10 @@ def test_negative():
         ValueError, match=r"adata\.X has negative values \(lowest -2\.5\).* Pass unscaled data, here\.$"
     ):
         v.check_not_negative(np.array([1.0, -2.5, -1.0]), "adata.X", ", here")
+
+
+def test_a_warning_points_at_the_line_of_the_user():
+    labels = pd.Series(["B cell", "NA", "T cell"] * 5)
+    with pytest.warns(UserWarning, match="'NA'") as seen:
+        warn_of_words({"cell_type": labels})
+    assert [w.filename for w in seen] == [__file__]

@@ -3,8 +3,10 @@
 # %% [markdown]
 # # Answers to trust
 #
-# A model always answers. This notebook asks how far the answer can be trusted: on cells of donors it has not seen,
-# beside simpler methods, and cell by cell.
+# **Which of these predictions can I rely on?**
+#
+# A model predicts something for every cell, also where it should not. This notebook checks the probabilities, leaves
+# out uncertain cells, looks for cells that are unlike the training data, and compares with simpler methods.
 
 # %%
 import polygene_scverse as pgs
@@ -15,10 +17,10 @@ pgs.tl.predict_phenotype(adata, coverage=0.9)
 held_out = adata[model.validation_indices].copy()
 
 # %% [markdown]
-# ## Is 80 % sure right in 80 % of the cells?
+# ## Is a confidence of 80 % right in 80 % of cells?
 #
-# After training, the probabilities are calibrated on the cells (or, with `group_key`, the donors) held out in training.
-# What they were calibrated on is noted:
+# After training, the probabilities are calibrated on the cells (with `group_key`, the donors) that were held out. `uns`
+# records what they were calibrated on:
 
 # %%
 print(adata.uns["polygene"]["calibration"]["bulk_labels"])
@@ -27,32 +29,32 @@ print(adata.uns["polygene"]["calibration"]["bulk_labels"])
 pgs.pl.reliability(held_out, "bulk_labels")
 
 # %% [markdown]
-# ## More than one answer, where one would be a guess
+# ## Several categories instead of a guess
 #
-# A **prediction set** holds the true category in at least 90 % of cells that are like those held out in training.
+# A **prediction set** contains the true category in about 90 % of cells like those that were held out.
 
 # %%
 sets = pgs.get.prediction_sets(adata, "bulk_labels")
 sets.head()
 
 # %% [markdown]
-# Keeping only the cells that the model is sure of makes fewer errors. How many fewer, this curve says:
+# The risk–coverage curve shows how many errors remain if only the cells with the highest confidence are kept:
 
 # %%
 pgs.pl.abstention(held_out, "bulk_labels")
 
 # %% [markdown]
-# With `min_confidence`, the others become "unassigned".
+# `min_confidence` leaves the other cells "unassigned".
 
 # %%
 pgs.tl.predict_phenotype(held_out, model=model, min_confidence=0.6)
 (held_out.obs["polygene_bulk_labels"] == "unassigned").mean()
 
 # %% [markdown]
-# ## Cells of a kind that the model does not know
+# ## Cells of a type that was not in training
 #
-# Here the model never sees a monocyte, and is then asked about all cells. Novelty is the share of held-out training
-# cells that look less novel.
+# This model is trained without monocytes, and then predicts all cells. The novelty of a cell is the share of held-out
+# training cells that look less novel.
 
 # %%
 known = adata[adata.obs["bulk_labels"] != "CD14+ Monocyte"].copy()
@@ -63,9 +65,9 @@ adata.obs.groupby("bulk_labels", observed=True)["polygene_novelty"].median().sor
 # %% [markdown]
 # ## New donors, and baselines
 #
-# Cells of one donor resemble each other. Only donors who were not in training show how well new donors are predicted.
-# `tl.evaluate` holds out whole donors, trains the model and simpler methods on the same cells, and says who wins. The
-# cells here are simulated; with yours it is the same call.
+# Cells of one donor resemble each other, so only donors that were not in training show how well new donors are
+# predicted. `tl.evaluate` holds out whole donors, trains the model and simpler methods on the same cells, and prints
+# which differences are significant. These cells are simulated; the call is the same for real ones.
 
 # %%
 cells = pgs.datasets.simulate(n_obs=1000, n_vars=300, seed=0)
@@ -84,12 +86,23 @@ table = pgs.tl.evaluate(
 pgs.pl.evaluation(cells)
 
 # %% [markdown]
-# ## Blanks and errors in the records
+# ## Missing values
 #
-# What is recorded of a cell helps to guess what is not. `tl.fill_phenotype` fills blanks, and only those.
+# `tl.fill_phenotype` predicts missing values, with the phenotypes that are recorded for a cell as evidence. Recorded
+# values are not changed.
 
 # %%
 cells.obs.loc[cells.obs_names[::4], "sex"] = None
 donors = pgs.tl.train(cells, phenotypes=["cell_type", "sex"], group_key="donor", verbose=False)
 pgs.tl.fill_phenotype(cells, phenotypes="sex")
 cells.obs.loc[cells.obs["sex"].isna(), ["polygene_sex_filled", "polygene_sex_filled_probability"]].head()
+
+# %% [markdown]
+# ## What not to conclude
+#
+# * **That a prediction with 95 % confidence is right in 95 % of *any* cells.** Calibration and prediction sets hold
+#   for cells like those that were held out; those of another tissue, technology or donor may be predicted with too
+#   much confidence.
+# * **That a cell of low novelty is of a known type.** Subtypes of known types are mostly not found: see the
+#   [figures](../docs/trust.md#cells-of-a-type-that-is-not-in-the-reference).
+# * **That filled values are measurements.** They are predictions; keep them apart from what was recorded.

@@ -23,7 +23,7 @@ def read_script(path: Path) -> nbformat.NotebookNode:
         kind, _, body = part.partition("\n")
         body = body.strip("\n")
         if "[markdown]" in kind:
-            text = "\n".join(line.removeprefix("# ").removeprefix("#") for line in body.splitlines())
+            text = "\n".join(line[2:] if line.startswith("# ") else line[1:] for line in body.splitlines())
             cells.append(nbformat.v4.new_markdown_cell(text))
         else:
             cells.append(nbformat.v4.new_code_cell(body))
@@ -39,6 +39,8 @@ def hide_paths(notebook: nbformat.NotebookNode) -> None:
             if "text" in output:
                 for folder in (HERE.parent, tempfile.gettempdir()):
                     output["text"] = output["text"].replace(f"{folder}/", "")
+                if "site-packages" in output["text"] or str(Path.home()) in output["text"]:
+                    raise ValueError(f"an output holds a path of this machine: {output['text']}")
 
 
 def main() -> None:
@@ -49,7 +51,11 @@ def main() -> None:
             continue
         notebook = read_script(script)
         NotebookClient(
-            notebook, timeout=1200, kernel_name="python3", resources={"metadata": {"path": str(HERE)}}
+            notebook,
+            timeout=1200,
+            kernel_name="python3",
+            record_timing=False,
+            resources={"metadata": {"path": str(HERE)}},
         ).execute()
         hide_paths(notebook)
         nbformat.write(notebook, script.with_suffix(".ipynb"))

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+import warnings
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -107,7 +110,7 @@ def check_not_empty(n_obs: int, n_vars: int) -> None:
     if n_obs == 0 or n_vars == 0:
         raise ValueError(
             f"`adata`: found {n_obs} cells and {n_vars} genes, but at least one of each is needed. "
-            "Look at the filter that came before."
+            "Check the filters that were applied before."
         )
 
 
@@ -175,8 +178,8 @@ def check_notes(data: Any, *entries: str, like: str | None = None) -> None:
     found = data.uns.get(UNS, {})
     if not isinstance(found, Mapping):
         raise ValueError(
-            f"`adata`: adata.uns[{UNS!r}] holds {type(found).__name__} {shorten([found])}, but results are noted "
-            "there, in a mapping, and yours shall not be lost. Keep it under another name first: "
+            f"`adata`: adata.uns[{UNS!r}] holds {type(found).__name__} {shorten([found])}, but results are "
+            "stored there, in a mapping, and yours would be overwritten. Keep it under another name first: "
             f"adata.uns['my_note'] = adata.uns.pop({UNS!r})."
         )
     for entry in entries:
@@ -185,8 +188,8 @@ def check_notes(data: Any, *entries: str, like: str | None = None) -> None:
         if note is None or (isinstance(note, Mapping) and all(part in note for part in parts)):
             continue
         raise ValueError(
-            f"`adata`: adata.uns[{UNS!r}][{entry!r}] was not written by the verb that is to write it, and it shall not "
-            f"be lost. Keep it under another name first: adata.uns['my_note'] = adata.uns[{UNS!r}].pop({entry!r})."
+            f"`adata`: adata.uns[{UNS!r}][{entry!r}] was not written by the function that would "
+            f"overwrite it. Keep it under another name first: adata.uns['my_note'] = adata.uns[{UNS!r}].pop({entry!r})."
         )
 
 
@@ -208,7 +211,7 @@ def check_key_added(key: str, like: str | None = None) -> None:
     check_plain_name(key, "key_added")
     if like is not None and key != like and key in NOTES:
         raise ValueError(
-            f"`key_added`: found {key!r}, but that entry of adata.uns[{UNS!r}] is written by another verb. Pass "
+            f"`key_added`: found {key!r}, but that entry of adata.uns[{UNS!r}] is written by another function. Pass "
             "another name."
         )
 
@@ -255,8 +258,8 @@ def check_free(adata: AnnData, verb: str, keys: Iterable[str], phenotypes: Itera
         if owner != verb and key in adata.obs:
             whose = "labels that the model has learned" if owner == "you" else f"what pgs.tl.{owner} wrote"
             raise ValueError(
-                f"`adata`: {verb} is to write adata.obs[{key!r}], but that column holds {whose}, which shall not be "
-                f"lost. Keep it under another name first: adata.obs['my_column'] = adata.obs.pop({key!r})."
+                f"`adata`: {verb} would write adata.obs[{key!r}], but that column holds {whose}, which would "
+                f"be overwritten. Keep it under another name first: adata.obs['my_column'] = adata.obs.pop({key!r})."
             )
 
 
@@ -290,3 +293,14 @@ def check_not_negative(values: NDArray[np.floating], where: str, remedy: str = "
             f"`adata`: {where} has negative values (lowest {lowest:.3g}), as scaled or corrected data have, but raw "
             f"counts or log1p of counts per 10,000 are needed. Pass unscaled data{remedy}."
         )
+
+
+def warn(text: str) -> None:
+    """Warn the user, and point at the line of their code that called the package, however deep the cause is."""
+    package, depth, level = str(Path(__file__).parent), 1, 1
+    frame = sys._getframe()
+    while frame.f_back is not None:
+        if frame.f_code.co_filename.startswith(package):
+            level = depth + 1  # of the caller: a frame of another library may lie between two of ours
+        frame, depth = frame.f_back, depth + 1
+    warnings.warn(text, UserWarning, stacklevel=min(level, depth))

@@ -90,3 +90,24 @@ def test_a_room_that_does_not_exist():
 )
 def test_phenotypes_may_follow_each_other_as_in_the_original(args, expected):
     assert join_words(args) == expected
+
+
+BAD = """
+import sys
+from polygene_scverse.cli import app
+try:
+    app(sys.argv[1:])
+except SystemExit as end:
+    assert end.code == 2, end.code
+heavy = {"torch", "scvi", "lightning", "anndata", "scanpy", "pandas", "numpy"} & set(sys.modules)
+assert not heavy, heavy
+"""
+
+
+@pytest.mark.parametrize("command", ["evaluate", "check", "predict", "embed"])
+def test_a_bad_model_is_refused_before_anything_heavy_is_imported(command, tmp_path):
+    args = [command, "cells.h5ad", "--model", str(tmp_path), *(() if command == "check" else ("-o", "out"))]
+    result = subprocess.run([sys.executable, "-c", BAD, *args], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert "--model:" in result.stderr
+    assert "neither a saved model" in result.stderr

@@ -96,3 +96,14 @@ def test_the_text_of_a_key_error_has_no_quotes():
     assert text_of(KeyError("`x`: is not there")) == "`x`: is not there"
     assert text_of(KeyError()) == ""
     assert not is_of_user(KeyError("x"))  # never raised, so nobody knows where
+
+
+def test_an_argument_is_called_by_its_option(capsys):
+    for text, said in [
+        ("`group_key`: no", "--group-key: no"),
+        ("`adata`: no", "DATA: no"),
+        ("`size`: no", "`size`: no"),
+    ]:
+        with pytest.raises(typer.Exit), exits(options={"group_key": "--group-key"}):
+            raise UserError(text)
+        assert capsys.readouterr().err == f"Error: {said}\n"

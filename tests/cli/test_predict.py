@@ -81,9 +81,12 @@ def test_the_input_is_not_overwritten(polygene, shards, model_folder, command):
     [
         (["nix.h5ad", "-m", "m", "-o", "a.h5ad"], "no file matches 'nix.h5ad'"),
         (["-m", "m", "-o", "a.h5ad"], "no cells: name h5ad files"),
-        (["a.h5ad"], "needed, and not given: model, output"),
+        (["a.h5ad"], "--model and --output are required"),
     ],
     ids=["file", "no file", "nothing"],
 )
-def test_what_cannot_be(polygene, flags, match):
+def test_what_cannot_be(polygene, flags, match, tmp_path, monkeypatch):
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / "model.json").touch()  # looks like a model; that it is none is found after the files are
+    monkeypatch.chdir(tmp_path)
     assert match in polygene("predict", *flags, code=2).said

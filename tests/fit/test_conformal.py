@@ -188,5 +188,5 @@ def test_of_enough_groups_the_threshold_decides_alone():
 
 
 def test_one_group_promises_nothing():
-    with pytest.warns(UserWarning, match="and there are none for 'cell_type': it is not promised"):
+    with pytest.warns(UserWarning, match="and there are none for 'cell_type': it is not guaranteed"):
         few(1).sets("cell_type", ["a", "b"], np.full((3, 2), 0.5), 0.9)

@@ -1,7 +1,9 @@
 import numpy as np
 import pandas as pd
 import pytest
+from anndata import AnnData
 
+from polygene_scverse import get
 from polygene_scverse._constants import probability_key
 from polygene_scverse.data.read._phenotypes import categories_of, encode
 from polygene_scverse.get import _lookup
@@ -72,3 +74,24 @@ def test_scored_phenotypes(predicted):
     assert _lookup.scored_phenotypes(predicted, None) == ["cell_type", "age"]  # "hidden" is not recorded
     assert _lookup.scored_phenotypes(predicted, "age") == ["age"]
     assert _lookup.scored_phenotypes(predicted, ("age", "cell_type")) == ["age", "cell_type"]
+
+
+TABLES = ("confusion", "predictions", "probabilities", "reliability")
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_the_only_phenotype_need_not_be_named(name, predicted):
+    table = getattr(get, name)
+    predicted.obs = predicted.obs[["cell_type", "polygene_cell_type", "polygene_cell_type_confidence"]]
+    pd.testing.assert_frame_equal(table(predicted), table(predicted, "cell_type"))
+
+
+@pytest.mark.parametrize("name", [*TABLES, "abstention", "prediction_sets"])
+def test_of_several_phenotypes_one_must_be_named(name, predicted):
+    with pytest.raises(ValueError, match=r"`phenotype`: 3 phenotypes are predicted, \['cell_type'.* Pass one of them"):
+        getattr(get, name)(predicted)
+
+
+def test_no_phenotype_is_predicted():
+    with pytest.raises(KeyError, match=r"adata has no predictions. Call pgs.tl.predict_phenotype"):
+        get.predictions(AnnData(np.ones((2, 1), np.float32)))

@@ -13,7 +13,8 @@ def test_table(predicted):
 
 
 def test_table_is_a_copy(predicted):
-    get.probabilities(predicted, "cell_type").iloc[:] = 0
+    table = get.probabilities(predicted, "cell_type")
+    table.iloc[:] = 0
     np.testing.assert_allclose(predicted.obsm["polygene_cell_type_proba"].sum(axis=1), 1.0, rtol=1e-6)
 
 

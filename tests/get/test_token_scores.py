@@ -20,7 +20,8 @@ def test_the_table_that_was_returned(scored, key):
 
 
 def test_what_is_read_is_not_changed(scored):
-    get.token_scores(scored).loc[0, "nll"] = 9.0
+    table = get.token_scores(scored)
+    table.loc[0, "nll"] = 9.0
     assert scored.uns["polygene"]["tokens"]["scores"]["nll"][0] == 1.5
 
 

@@ -28,7 +28,7 @@ def test_ordered_in_a_modality(cells):
 
 
 def test_no_order(cells):
-    with pytest.raises(ValueError, match="`ordered`: nothing tells the order of 'cell_type'"):
+    with pytest.raises(ValueError, match="`ordered`: the order of 'cell_type' is unknown"):
         Polygene.setup_anndata(cells(40), phenotype_keys=["cell_type", "sex"], ordered=["cell_type"])
 
 

@@ -19,7 +19,8 @@ def test_points_mark_thresholds(drawn):
     sure = drawn.obs["polygene_phase_confidence"].to_numpy()
     marked = [points.get_offsets()[0, 0] for points in ax.collections]
     assert marked == pytest.approx([(sure >= t).mean() for t in (0.5, 0.7, 0.9)])
-    assert [text.get_text() for text in ax.texts] == ["0.5", "0.7", "0.9"]
+    labels = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert labels == ["phase", "confidence ≥ 0.5", "confidence ≥ 0.7", "confidence ≥ 0.9"]
 
 
 def test_a_threshold_that_no_cell_reaches_has_no_point(drawn):

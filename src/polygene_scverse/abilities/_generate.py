@@ -67,7 +67,7 @@ def draw_phenotypes(
     if state.kinds is None:
         raise ValueError(
             "`model`: it does not hold which combinations of categories its training cells had, because it was saved "
-            "by an earlier version. Train it anew with pgs.tl.train."
+            "by an earlier version. Train it again with pgs.tl.train."
         )
     keys = cell_keys(seed, 0, np.arange(len(codes)))
     draws = uniform(keys[:, None], KIND, np.arange(1 + codes.shape[1]))
@@ -84,8 +84,8 @@ def draw_depths(engine: Engine, state: FittedState, codes: NDArray[np.int64], se
     """
     if state.kinds is None or not len(state.kinds.log_depths):
         raise ValueError(
-            "`depth`: found None, but the training cells do not tell total counts, since their expression is not that "
-            "of whole counts. Pass depth= with the total count of a cell, such as 5,000."
+            "`depth`: found None, but the total counts of the training cells are unknown, because their expression "
+            "is not integer counts. Pass depth= with the total count of a cell, such as 5,000."
         )
     keys = cell_keys(seed, 0, np.arange(len(codes)))
     return state.kinds.depths(codes, engine.module.n_categories, uniform(keys, DEPTH))

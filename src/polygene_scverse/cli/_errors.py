@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import traceback
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,13 +22,15 @@ class UserError(Exception):
 
 
 @contextmanager
-def exits(*, debug: bool = False) -> Iterator[None]:
+def exits(*, debug: bool = False, options: Mapping[str, str] | None = None) -> Iterator[None]:
     """Turn errors into a line on the standard error stream and an exit code, and warnings into lines.
 
     Parameters
     ----------
     debug
         Whether to let errors through, so that the traceback is seen.
+    options
+        Names that the command line has for arguments of Python.
 
     Raises
     ------
@@ -50,7 +53,7 @@ def exits(*, debug: bool = False) -> Iterator[None]:
             if debug:
                 raise
             if is_of_user(error):
-                _say(f"Error: {text_of(error)}", error)
+                _say(f"Error: {with_options(text_of(error), options or {})}", error)
                 raise typer.Exit(USER) from None
             _say(f"Unexpected {type(error).__name__}: {text_of(error)}", error)
             typer.echo("Run the command again with --debug to see where it happened.", err=True)
@@ -69,6 +72,12 @@ def is_of_user(error: BaseException) -> bool:
 def text_of(error: BaseException) -> str:
     """The text of an error; that of a KeyError would stand in quotes."""
     return str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+
+
+def with_options(text: str, options: Mapping[str, str]) -> str:
+    """An error of Python that begins with the name of an argument, with the name of the option in its place."""
+    names = {"adata": "DATA", **options}
+    return re.sub(r"^`(\w+)`:", lambda found: f"{names.get(found[1], found[0][:-1])}:", text)
 
 
 def _say(text: str, error: BaseException) -> None:

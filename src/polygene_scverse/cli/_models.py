@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from polygene_scverse._quiet import quiet
 from polygene_scverse.cli._errors import UserError
-from polygene_scverse.cli._settings import ModelSettings
+from polygene_scverse.cli._settings import ModelSettings, check_model_folder, needed
 from polygene_scverse.cli._train_arguments import device_of
 
 if TYPE_CHECKING:
@@ -30,24 +30,18 @@ def read_model(s: ModelSettings, files: Sequence[Path] = ()) -> Polygene:
     UserError
         If the folder holds neither, or a checkpoint is named without its vocabulary.
     """
-    from polygene_scverse.model import Polygene
-    from polygene_scverse.model._folder import MANIFEST
-
-    folder = s.model
-    if folder is None:
-        raise UserError("--model is needed: the folder of a saved model. See --help.")
-    if not folder.is_dir():
-        raise UserError(f"--model: there is no folder {folder}. Name the folder that a model was saved to.")
+    (folder,) = needed(s, "model")
+    saved = check_model_folder(folder, s.vocabulary)
     device = device_of(s.device)
-    if (folder / MANIFEST).is_file():
+    from polygene_scverse.model import Polygene
+
+    if saved:
         one = {"device": device["devices"][0]} if "devices" in device else {}
         accelerator = {"accelerator": device["accelerator"]} if device else {}
         with quiet("scvi"):  # of a file on this machine it says that it is "already downloaded"
             return Polygene.load(folder, adata=False, **accelerator, **one)
-    if not (folder / "config.json").is_file():
-        raise UserError(f"--model: {folder} holds neither a saved model ({MANIFEST}) nor a checkpoint (config.json).")
     if s.vocabulary is None:
-        raise UserError(f"--vocabulary is needed: {folder} is a checkpoint of the original, without its words.")
+        raise UserError("--vocabulary is required for a checkpoint of the original.")
     genes = s.genes if s.genes is not None else str(files[0])
     model = Polygene.from_original(folder, vocabulary=s.vocabulary, genes=genes, threshold=_threshold(s, folder))
     if device.get("accelerator") == "gpu":

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Annotated, Any, Final, TypeVar, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Final, Protocol, TypeVar, get_args, get_origin, get_type_hints, runtime_checkable
 
 import typer
 
@@ -71,6 +71,21 @@ def other_key(field: str, number: int) -> str:
     return f"{field}__{number}"
 
 
+@runtime_checkable
+class Checked(Protocol):
+    """Settings that are checked before a command runs."""
+
+    def check(self) -> None:
+        """Raise an error if a value cannot be right."""
+
+
+def option_name(settings: Any, name: str) -> str:
+    """How the command line calls a field of a dataclass of settings."""
+    (entry,) = (entry for entry in fields(settings) if entry.name == name)
+    info = entry.metadata[INFO]
+    return f"--{name.replace('_', '-')}" if isinstance(info, Option) else info.metavar or name.upper()
+
+
 def add_command(
     app: typer.Typer,
     name: str,
@@ -101,6 +116,7 @@ def add_command(
     annotations |= {key: Annotated[str | None, typer.Option(flag, hidden=True)] for key, flag in unused.items()}
     keys = config_keys(settings) | {key: key for key in unused}
 
+    options = {entry.name: option_name(settings, entry.name) for entry in fields(settings)}  # type: ignore[arg-type]
     lists = {key for key, annotation in annotations.items() if takes_many(annotation)}
 
     def load(context: typer.Context, value: Path | None) -> Path | None:
@@ -116,12 +132,15 @@ def add_command(
     annotations["debug"] = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
     def command(**values: Any) -> None:
-        with exits(debug=values.pop("debug")):
+        with exits(debug=values.pop("debug"), options=options):
             values.pop("config")
             needless = [flag for key, flag in unused.items() if values.pop(key) is not None]
             if needless:
                 typer.echo(f"Warning: not needed, because the saved model knows: {', '.join(needless)}.", err=True)
-            run(settings(**merged(values)))
+            found = settings(**merged(values))
+            if isinstance(found, Checked):
+                found.check()
+            run(found)
 
     parameters = [
         inspect.Parameter(

@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import Any, Final
 
 from polygene_scverse.cli._errors import UserError
-from polygene_scverse.cli._options import argument, option
+from polygene_scverse.cli._options import argument, option, option_name
 
 CELLS: Final = "h5ad files or zarr stores: paths, patterns such as shard_{0..46}.h5ad or 'shards/*.h5ad'."
 
 original_option = partial(option, panel="A checkpoint of the original")
 log_option = partial(option, panel="Logging")
+
+MANIFEST: Final = "model.json"
+"""File that every saved model has; `model` writes it, and importing that takes seconds."""
 
 IGNORED: Final = (
     "--n_epochs",
@@ -47,6 +50,38 @@ class ModelSettings:
     batch_size: int | None = option("Cells per step.", "--eval_batch_size")
     device: str | None = option("auto, cpu, cuda, cuda:1, mps.", "--accelerator")
     overwrite: bool | None = option("Replace what is there.")
+
+    def check(self) -> None:
+        """Refuse a folder that cannot be a model; called before anything heavy is imported.
+
+        Raises
+        ------
+        UserError
+            If it holds neither a saved model nor a checkpoint, or a checkpoint is named without its vocabulary.
+        """
+        if self.model is not None:
+            check_model_folder(self.model, self.vocabulary)
+
+
+def check_model_folder(folder: Path, vocabulary: Path | None) -> bool:
+    """Whether a folder holds a saved model; otherwise it holds a checkpoint of the original.
+
+    Raises
+    ------
+    UserError
+        If it holds neither, or a checkpoint is named without its vocabulary.
+    """
+    if not folder.is_dir():
+        raise UserError(f"--model: there is no folder {folder}. Pass the folder that a model was saved to.")
+    if (folder / MANIFEST).is_file():
+        return True
+    if not (folder / "config.json").is_file():
+        raise UserError(
+            f"--model: {folder} contains neither a saved model ({MANIFEST}) nor a checkpoint (config.json)."
+        )
+    if vocabulary is None:
+        raise UserError(f"--vocabulary is required, because {folder} is a checkpoint of the original.")
+    return False
 
 
 @dataclass(frozen=True)
@@ -132,6 +167,7 @@ def needed(settings: Any, *names: str) -> tuple[Any, ...]:
     UserError
         As said.
     """
-    if absent := [name for name in names if getattr(settings, name) is None]:
-        raise UserError(f"needed, and not given: {', '.join(absent)}. See --help.")
+    if absent := [option_name(settings, name) for name in names if getattr(settings, name) is None]:
+        listed = " and ".join([", ".join(absent[:-1]), absent[-1]] if len(absent) > 1 else absent)
+        raise UserError(f"{listed} {'are' if len(absent) > 1 else 'is'} required. See --help.")
     return tuple(getattr(settings, name) for name in names)

@@ -1,4 +1,4 @@
-"""Cells to try things on, and the published models and data of the original."""
+"""Example data, and the published models and data of the original."""
 
 from polygene_scverse.datasets._pbmc68k import pbmc68k
 from polygene_scverse.datasets._pretrained import pretrained

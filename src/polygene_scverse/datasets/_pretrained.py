@@ -16,10 +16,10 @@ from polygene_scverse.datasets._registry import PRETRAINED
 
 
 def pretrained(name: str, *, cache: str | Path | None = None, base_url: str | None = None) -> Path:
-    """A published model of the original Polygene, downloaded when first asked for.
+    """A published model of the original Polygene, downloaded on first use.
 
-    A broken download goes on where it ended; the file is compared with the sha256 of its first use. An archive is
-    unpacked beside the file.
+    Interrupted downloads are resumed. The authors do not publish checksums, so the first download is trusted; its
+    sha256 is recorded and compared at each later use. An archive is unpacked beside the file.
 
     Parameters
     ----------

@@ -112,7 +112,7 @@ def _check(n_obs: int, n_markers: int, sizes: Mapping[str, int], n_groups: int, 
     check_fraction(missing, "missing")
     if few := [name for name, size in sizes.items() if size < 2]:
         raise ValueError(
-            f"`phenotypes`: {few} have fewer than 2 categories, so that there is nothing to tell apart. Pass 2 or more."
+            f"`phenotypes`: {few} have fewer than 2 categories, so there is nothing to predict. Pass 2 or more."
         )
     most = max([n_groups, *sizes.values()])
     if n_obs < most:

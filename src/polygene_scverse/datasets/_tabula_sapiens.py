@@ -16,7 +16,7 @@ def tabula_sapiens(
     """The 48 files of Tabula Sapiens that the original Polygene was trained on, downloaded when first asked for.
 
     The original trains on files 0 to 46 and evaluates on file 47. All of them together are large: ask for the ones you
-    need. A broken download goes on where it ended; each file is compared with the sha256 of its first use.
+    need. Interrupted downloads are resumed; the first download of a file is trusted, and its sha256 recorded.
 
     Parameters
     ----------

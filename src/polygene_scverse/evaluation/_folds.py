@@ -192,8 +192,8 @@ def make_folds(
             if len(found) < 2:
                 raise ValueError(
                     f"`split`: the training cells of fold {i + 1} of {len(folds)} have the categories "
-                    f"{shorten(label.categories[c] for c in found)} of {name!r} only, so that there is nothing to tell "
-                    "apart. Pass another seed or number of folds, or leave the phenotype out."
+                    f"{shorten(label.categories[c] for c in found)} of {name!r} only, so there is "
+                    "nothing to predict. Pass another seed or number of folds, or leave the phenotype out."
                 )
     return folds
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from polygene_scverse._validate import shorten
+from polygene_scverse._validate import shorten, warn
 
 
 @dataclass(frozen=True)
@@ -76,12 +75,10 @@ class ConformalScores:
         """
         n_needed = _needed(coverage)
         if len(self.codes) < n_needed:
-            warnings.warn(
+            warn(
                 f"`coverage`: {coverage:g} needs {n_needed} calibration cells, but {len(self.codes)} with a known "
                 f"{phenotype!r} were held out: every set holds all categories. Hold out more cells in training, or "
-                "call model.calibrate(adata) with other labelled cells.",
-                UserWarning,
-                stacklevel=6,
+                "call model.calibrate(adata) with other labelled cells."
             )
         threshold = conformal_threshold(self.probabilities, coverage)
         if len(self.groups) and len(self.codes) >= n_needed:
@@ -94,12 +91,10 @@ class ConformalScores:
         for code in np.flatnonzero(counts >= n_needed):
             found[code] = conformal_threshold(self.probabilities[self.codes == code], coverage)
         if len(few := np.flatnonzero(counts < n_needed)) and len(self.codes) >= n_needed:
-            warnings.warn(
+            warn(
                 f"`by_category`: {coverage:g} needs {n_needed} calibration cells of each category of {phenotype!r}, "
                 f"but there are fewer of {shorten(categories[int(code)] for code in few)}: these take the threshold of "
-                "all cells, so that their own coverage is not known.",
-                UserWarning,
-                stacklevel=6,
+                "all cells, so that their own coverage is not known."
             )
         return found
 
@@ -109,21 +104,17 @@ class ConformalScores:
         if len(names) >= n_needed:
             return
         if len(names) == 1:
-            warnings.warn(
+            warn(
                 f"`coverage`: {coverage:g} for cells of new groups (donors) needs {n_needed} training groups that can "
-                f"be predicted from each other, and there are none for {phenotype!r}: it is not promised. Sets are "
-                "those of the probabilities, which were made flatter, as is usual for new groups.",
-                UserWarning,
-                stacklevel=7,
+                f"be predicted from each other, and there are none for {phenotype!r}: it is not guaranteed. Sets are "
+                "those of the probabilities, which were made flatter, as is usual for new groups."
             )
             return
         held = [float((self.probabilities[self.groups == g] >= threshold).mean()) for g in names]
-        warnings.warn(
+        warn(
             f"`coverage`: {coverage:g} for cells of new groups (donors) needs {n_needed} training groups, but there "
-            f"are {len(names)}: it is not promised for {phenotype!r}. Where each was predicted from the others, sets "
-            f"held the true category of {min(held):.2f} to {max(held):.2f} of the cells of a group.",
-            UserWarning,
-            stacklevel=7,
+            f"are {len(names)}: it is not guaranteed for {phenotype!r}. Where each was predicted from the others, sets "
+            f"held the true category of {min(held):.2f} to {max(held):.2f} of the cells of a group."
         )
 
 

@@ -1,4 +1,4 @@
-"""Read what the verbs of `tl` wrote into AnnData, as tables."""
+"""Tables of the results that functions of `tl` stored in AnnData."""
 
 from polygene_scverse.get._abstention import abstention
 from polygene_scverse.get._audit import audit

@@ -10,7 +10,7 @@ from polygene_scverse._validate import check_choice, notes_of
 
 
 def audit(adata: AnnData, *, phenotype: str | None = None) -> pd.DataFrame:
-    """Samples, or cells, and how well their expression fits what is recorded.
+    """Samples or cells, with how well their expression fits the recorded phenotypes.
 
     Parameters
     ----------

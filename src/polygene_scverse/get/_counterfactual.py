@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Final
 
 import numpy as np
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.stats import false_discovery_control
 
 from polygene_scverse._constants import COUNTERFACTUAL, UNCHANGED, UNS
-from polygene_scverse._validate import shorten
+from polygene_scverse._validate import shorten, warn
 from polygene_scverse.get._lookup import recorded_labels
 
 MIN_GROUPS: Final = 6
@@ -31,7 +30,7 @@ def counterfactual(
     n_permutations: int = 10_000,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Mean shift of each gene when phenotypes are set, with a null over groups.
+    """Mean shift of each gene when phenotypes are set, with p-values from groups.
 
     The null flips the sign of the shift of whole groups (donors, samples): its p-value says how often flipped signs
     make the mean over groups as large. It tells whether groups agree in what the *model* expects of them. All groups
@@ -149,17 +148,13 @@ def _levels(adata: AnnData, key: str | None, argument: str) -> tuple[list[str], 
 
 def _warn(few: list[str], alike: list[str], group_key: str | None, n_groups: int) -> None:
     if few:
-        warnings.warn(
+        warn(
             f"`group_key`: fewer than {MIN_GROUPS} groups of {group_key!r} (of {n_groups} in all) have cells of "
-            f"{shorten(few)}, too few for flipped signs to tell anything: p_value and fdr are NaN there.",
-            UserWarning,
-            stacklevel=3,
+            f"{shorten(few)}, too few for a sign-flip test: p_value and fdr are NaN there."
         )
     if alike:
-        warnings.warn(
+        warn(
             f"`adata`: the model expects the same shift in every group of {group_key!r} in {shorten(alike)}, since "
             "nothing that it was shown differs between them: there is nothing to test, p_value and fdr are NaN. Pass "
-            "keep= above 0 to pgs.tl.counterfactual.",
-            UserWarning,
-            stacklevel=3,
+            "keep= above 0 to pgs.tl.counterfactual."
         )

@@ -31,7 +31,7 @@ def history(adata: AnnData) -> pd.DataFrame:
     Raises
     ------
     KeyError
-        If no training is noted.
+        If no training is recorded.
 
     Examples
     --------
@@ -40,8 +40,8 @@ def history(adata: AnnData) -> pd.DataFrame:
     metrics = training_note(adata).get("history", {})
     if not len(metrics):
         raise KeyError(
-            "`adata`: no training is noted, adata.uns['polygene']['train']['history'] is not there. Call "
-            "pgs.tl.train(adata) first; it notes the training in the object that it is called with."
+            "`adata`: no training is recorded, adata.uns['polygene']['train']['history'] is not there. Call "
+            "pgs.tl.train(adata) first; it records the training in the object that it is called with."
         )
     table = pd.DataFrame({name_of_note(n): pd.Series(np.asarray(v, dtype=float)) for n, v in metrics.items()})
     return table.rename_axis(index="epoch")

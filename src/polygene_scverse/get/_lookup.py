@@ -20,6 +20,26 @@ def predicted_phenotypes(adata: AnnData) -> list[str]:
     return [name for name in names if name is not None and confidence_key(name) in adata.obs]
 
 
+def the_phenotype(adata: AnnData, phenotype: str | None) -> str:
+    """The phenotype asked for, or the only one that was predicted.
+
+    Raises
+    ------
+    KeyError
+        If none was predicted.
+    ValueError
+        If none is named and several were predicted.
+    """
+    if phenotype is not None:
+        return phenotype
+    found = predicted_phenotypes(adata)
+    if not found:
+        raise KeyError("`phenotype`: adata has no predictions. Call pgs.tl.predict_phenotype(adata) first.")
+    if len(found) > 1:
+        raise ValueError(f"`phenotype`: {len(found)} phenotypes are predicted, {shorten(found)}. Pass one of them.")
+    return found[0]
+
+
 def check_predicted(adata: AnnData, phenotype: str, *, where: str = "obs", key_of: Callable = prediction_key) -> None:
     """Refuse a phenotype whose result is not there.
 
@@ -108,10 +128,15 @@ def recorded_codes(adata: AnnData, phenotype: str, categories: list[str]) -> NDA
     """
     if phenotype not in adata.obs:
         raise KeyError(
-            f"`phenotype`: {phenotype!r} is predicted but not recorded, adata.obs[{phenotype!r}] is not there, so that "
+            f"`phenotype`: {phenotype!r} is predicted but not recorded, adata.obs[{phenotype!r}] is not there, so "
             "there is nothing to compare with. Use pgs.get.predictions(adata, phenotype) instead."
         )
-    return pd.Categorical(recorded_labels(adata.obs[phenotype]), categories=categories).codes.astype(np.int64)
+    return codes_among(recorded_labels(adata.obs[phenotype]), categories)
+
+
+def codes_among(labels: pd.Series, categories: list[str]) -> NDArray[np.int64]:
+    """Position of each label among the categories, -1 where it is missing or not among them; shape (n_obs,)."""
+    return pd.Index(categories, dtype=object).get_indexer(pd.Index(labels, dtype=object)).astype(np.int64)
 
 
 def scored_phenotypes(adata: AnnData, phenotypes: str | Sequence[str] | None) -> list[str]:
@@ -128,7 +153,7 @@ def scored_phenotypes(adata: AnnData, phenotypes: str | Sequence[str] | None) ->
     found = [name for name in predicted if name in adata.obs]
     if not found:
         raise KeyError(
-            f"`phenotypes`: of the predicted ones, {shorten(predicted)}, none is recorded in adata.obs, so that there "
+            f"`phenotypes`: of the predicted ones, {shorten(predicted)}, none is recorded in adata.obs, so there "
             "is nothing to compare with. Call pgs.tl.predict_phenotype(adata) on cells whose phenotypes are recorded."
         )
     return found

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.stats import false_discovery_control
 
 from polygene_scverse._constants import PERTURB, UNS
-from polygene_scverse._validate import check_choice
+from polygene_scverse._validate import check_choice, warn
 
 MIN_NULL: Final = 20
 """Random perturbations that a null needs."""
@@ -21,7 +21,7 @@ NEAREST: Final = 30
 
 
 def perturb(adata: AnnData, outcome: str = "embedding") -> pd.DataFrame:
-    """Shifts of each perturbation, beside those of random genes of like expression.
+    """Shifts of each perturbation, with those of random genes of similar expression as a null.
 
     Each shift is compared with those of the 30 random perturbations whose genes are expressed most alike, in units of
     their standard deviation. The p-value says how often random perturbations, compared with the others of them in the
@@ -94,11 +94,9 @@ def perturb(adata: AnnData, outcome: str = "embedding") -> pd.DataFrame:
         z[rows] = matched_z(values, expression[rows], null[rows])
         p_value[rows] = pooled_p(z[rows], z[rows & null], two_sided=not sizes)
     if few:
-        warnings.warn(
+        warn(
             f"`adata`: fewer than {MIN_NULL} random perturbations of {few} genes, too few for a null: z, p_value and "
-            "fdr are NaN there. Pass n_null=200 to pgs.tl.perturb, and a model with more genes.",
-            UserWarning,
-            stacklevel=2,
+            "fdr are NaN there. Pass n_null=200 to pgs.tl.perturb, and a model with more genes."
         )
     columns = {
         "perturbation": np.repeat(adata.obs_names[~null].to_numpy(), len(levels)),

@@ -7,10 +7,10 @@ import pandas as pd
 from anndata import AnnData
 
 from polygene_scverse._constants import prediction_key, set_key
-from polygene_scverse.get._lookup import category_table
+from polygene_scverse.get._lookup import category_table, the_phenotype
 
 
-def prediction_sets(adata: AnnData, phenotype: str) -> pd.DataFrame:
+def prediction_sets(adata: AnnData, phenotype: str | None = None) -> pd.DataFrame:
     """Prediction set of each cell.
 
     Parameters
@@ -19,6 +19,7 @@ def prediction_sets(adata: AnnData, phenotype: str) -> pd.DataFrame:
         Data with prediction sets from ``pgs.tl.predict_phenotype(adata, coverage=0.9)``.
     phenotype
         A phenotype whose sets were predicted.
+        Optional if only one phenotype was predicted.
 
     Returns
     -------
@@ -31,13 +32,15 @@ def prediction_sets(adata: AnnData, phenotype: str) -> pd.DataFrame:
     KeyError
         If no sets of the phenotype were predicted.
     ValueError
-        If the names of the categories were lost from ``uns``, as in a concatenation.
+        If several phenotypes are predicted and none is named, or if the names of the categories were lost from
+        ``uns``, as in a concatenation.
 
     Examples
     --------
     >>> pgs.tl.predict_phenotype(adata, coverage=0.9)
     >>> pgs.get.prediction_sets(adata, "cell_type")["size"].value_counts()
     """
+    phenotype = the_phenotype(adata, phenotype)
     if prediction_key(phenotype) in adata.obs and set_key(phenotype) not in adata.obsm:
         raise KeyError(
             f"`phenotype`: {phenotype!r} was predicted without sets, adata.obsm[{set_key(phenotype)!r}] is not there. "

@@ -6,10 +6,10 @@ import pandas as pd
 from anndata import AnnData
 
 from polygene_scverse._constants import confidence_key, prediction_key
-from polygene_scverse.get._lookup import check_predicted, model_categories, recorded_labels
+from polygene_scverse.get._lookup import check_predicted, codes_among, model_categories, recorded_labels, the_phenotype
 
 
-def predictions(adata: AnnData, phenotype: str) -> pd.DataFrame:
+def predictions(adata: AnnData, phenotype: str | None = None) -> pd.DataFrame:
     """Recorded and predicted category of each cell, and the confidence.
 
     Parameters
@@ -18,6 +18,7 @@ def predictions(adata: AnnData, phenotype: str) -> pd.DataFrame:
         Data with predictions from :func:`~polygene_scverse.tl.predict_phenotype`.
     phenotype
         A phenotype that was predicted.
+        Optional if only one phenotype was predicted.
 
     Returns
     -------
@@ -29,12 +30,15 @@ def predictions(adata: AnnData, phenotype: str) -> pd.DataFrame:
     ------
     KeyError
         If the phenotype was not predicted.
+    ValueError
+        If several phenotypes are predicted and none is named.
 
     Examples
     --------
     >>> table = pgs.get.predictions(adata, "cell_type")
     >>> wrong = table[table["recorded"] != table["predicted"]]
     """
+    phenotype = the_phenotype(adata, phenotype)
     check_predicted(adata, phenotype)
     categories = model_categories(adata, phenotype)
     recorded = recorded_labels(adata.obs[phenotype]) if phenotype in adata.obs else None
@@ -46,5 +50,6 @@ def predictions(adata: AnnData, phenotype: str) -> pd.DataFrame:
         "confidence": adata.obs[confidence_key(phenotype)],
     }
     table = pd.DataFrame({name: column for name, column in columns.items() if column is not None})
-    dtype = pd.CategoricalDtype(categories)
-    return table.astype({name: dtype for name in ("recorded", "predicted") if name in table})
+    for name in {"recorded", "predicted"} & set(table):
+        table[name] = pd.Categorical.from_codes(codes_among(table[name], categories), pd.Index(categories))
+    return table

@@ -6,10 +6,10 @@ import pandas as pd
 from anndata import AnnData
 
 from polygene_scverse._constants import probability_key
-from polygene_scverse.get._lookup import category_table
+from polygene_scverse.get._lookup import category_table, the_phenotype
 
 
-def probabilities(adata: AnnData, phenotype: str) -> pd.DataFrame:
+def probabilities(adata: AnnData, phenotype: str | None = None) -> pd.DataFrame:
     """Probability of each category of a phenotype.
 
     Parameters
@@ -18,6 +18,7 @@ def probabilities(adata: AnnData, phenotype: str) -> pd.DataFrame:
         Data with predictions from :func:`~polygene_scverse.tl.predict_phenotype`.
     phenotype
         A phenotype that was predicted.
+        Optional if only one phenotype was predicted.
 
     Returns
     -------
@@ -28,10 +29,12 @@ def probabilities(adata: AnnData, phenotype: str) -> pd.DataFrame:
     KeyError
         If the phenotype was not predicted.
     ValueError
-        If the names of the categories were lost from ``uns``, as in a concatenation.
+        If several phenotypes are predicted and none is named, or if the names of the categories were lost from
+        ``uns``, as in a concatenation.
 
     Examples
     --------
     >>> pgs.get.probabilities(adata, "cell_type").idxmax(axis=1)
     """
+    phenotype = the_phenotype(adata, phenotype)
     return category_table(adata, phenotype, probability_key, "adata, model=model")

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pandas as pd
 from anndata import AnnData
 
-from polygene_scverse.get._lookup import recorded_codes
+from polygene_scverse.get._lookup import recorded_codes, the_phenotype
 from polygene_scverse.get._probabilities import probabilities
 from polygene_scverse.metrics import reliability as reliability_bins
 
 
-def reliability(adata: AnnData, phenotype: str, *, n_bins: int = 15) -> pd.DataFrame:
+def reliability(adata: AnnData, phenotype: str | None = None, *, n_bins: int = 15) -> pd.DataFrame:
     """Confidence and accuracy of the most probable category, in bins of confidence.
 
     Parameters
@@ -20,6 +20,7 @@ def reliability(adata: AnnData, phenotype: str, *, n_bins: int = 15) -> pd.DataF
         donors, for figures that say how well calibrated predictions of new cells are.
     phenotype
         A phenotype that was predicted and is recorded in ``obs``.
+        Optional if only one phenotype was predicted.
     n_bins
         Number of equally wide bins.
 
@@ -34,12 +35,14 @@ def reliability(adata: AnnData, phenotype: str, *, n_bins: int = 15) -> pd.DataF
     KeyError
         If the phenotype was not predicted, or is not recorded.
     ValueError
-        If the names of the categories were lost from ``uns``, as in a concatenation.
+        If several phenotypes are predicted and none is named, or if the names of the categories were lost from
+        ``uns``, as in a concatenation.
 
     Examples
     --------
     >>> pgs.get.reliability(adata[held_out], "cell_type")
     """
+    phenotype = the_phenotype(adata, phenotype)
     table = probabilities(adata, phenotype)
     bins = reliability_bins(recorded_codes(adata, phenotype, list(table.columns)), table.to_numpy(), n_bins=n_bins)
     return pd.DataFrame(bins).query("n_cells > 0").reset_index(drop=True)

@@ -20,7 +20,7 @@ def token_confusion(
     normalize: Literal["true", "pred", "all"] | None = None,
     key: str = TOKENS,
 ) -> pd.DataFrame:
-    """Hidden against guessed tokens.
+    """Hidden against predicted tokens.
 
     Parameters
     ----------
@@ -29,14 +29,14 @@ def token_confusion(
     phenotype
         A phenotype; None for the expression bins of hidden genes.
     normalize
-        ``"true"`` divides by the number of times that each token was hidden, ``"pred"`` that it was guessed, ``"all"``
-        by the number of hidden tokens; None counts them. Where there is nothing to divide by, the share is 0.
+        ``"true"`` divides by how often each token was hidden, ``"pred"`` by how often it was predicted, ``"all"`` by
+        the number of hidden tokens; None counts them. Where there is nothing to divide by, the share is 0.
     key
         Entry of ``uns["polygene"]`` to read.
 
     Returns
     -------
-    Table with hidden tokens in rows and guessed ones in columns (n_tokens x n_tokens); their scores, the NLL among
+    Table with hidden tokens in rows and predicted ones in columns (n_tokens x n_tokens); their scores, the NLL among
     them, are in :func:`~polygene_scverse.get.token_scores`.
 
     Raises

@@ -1,4 +1,4 @@
-"""Pure functions of arrays: scores of predicted phenotypes, and how alike genes are.
+"""Metrics of predictions and similarity of genes, as pure functions of arrays.
 
 Cells whose true code is -1 (unknown) are left out of every score.
 """

@@ -9,7 +9,7 @@ from polygene_scverse.metrics._known import known_codes
 
 
 def accuracy(true: ArrayLike, predicted: ArrayLike) -> float:
-    """Share of the known cells that are predicted right.
+    """Share of the known cells whose prediction is correct.
 
     Parameters
     ----------

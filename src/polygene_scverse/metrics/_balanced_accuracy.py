@@ -10,7 +10,7 @@ from polygene_scverse.metrics._known import known_codes
 
 
 def balanced_accuracy(true: ArrayLike, predicted: ArrayLike) -> float:
-    """Mean over the categories that occur of the share of their cells that is predicted right.
+    """Mean over categories of the share of their cells that is predicted correctly.
 
     Parameters
     ----------

@@ -11,8 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 def confusion_scores(matrices: Sequence[ArrayLike], *, classes: Sequence[int] | None = None) -> dict[str, float]:
     """Accuracy and macro-averaged precision, recall and F1 of one or more confusion matrices.
 
-    Several matrices are scored together as one with these blocks on its diagonal: an answer of one question is never
-    taken for one of another.
+    Several matrices are scored as one matrix with these blocks on its diagonal.
 
     Parameters
     ----------

@@ -10,7 +10,7 @@ from polygene_scverse.metrics._known import known_codes
 
 
 def macro_f1(true: ArrayLike, predicted: ArrayLike, *, min_cells: int = 0) -> float:
-    """Mean over categories of the harmonic mean of precision and recall.
+    """Mean over categories of the F1 score, the harmonic mean of precision and recall.
 
     Parameters
     ----------

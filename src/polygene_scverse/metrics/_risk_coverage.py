@@ -1,4 +1,4 @@
-"""What is gained by not answering."""
+"""Risk–coverage curve."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from polygene_scverse.metrics._known import known_codes
 
 
 def risk_coverage(true: ArrayLike, predicted: ArrayLike, confidence: ArrayLike) -> dict[str, NDArray[np.floating]]:
-    """Share of wrong answers when only the surest cells are answered.
+    """Risk–coverage curve: share of wrong predictions among the cells with the highest confidence.
 
     Parameters
     ----------
@@ -18,13 +18,13 @@ def risk_coverage(true: ArrayLike, predicted: ArrayLike, confidence: ArrayLike) 
     predicted
         Predicted codes; shape (n_obs,).
     confidence
-        How sure each prediction is; shape (n_obs,). Cells with the same confidence are answered together.
+        Confidence of each prediction; shape (n_obs,). Cells with the same confidence are kept together.
 
     Returns
     -------
-    ``threshold``, each confidence that occurs, from the highest down; ``coverage``, the share of the known cells that
-    are at least so sure; ``risk``, the share of these that are wrong. Each of shape (n_thresholds,), ascending in
-    coverage; empty if no cell is known.
+    ``threshold``, each confidence that occurs, in descending order; ``coverage``, the share of the known cells with at
+    least this confidence; ``risk``, the share of these whose prediction is wrong. Each of shape (n_thresholds,),
+    ascending in coverage; empty if no cell is known.
 
     Raises
     ------

@@ -9,7 +9,7 @@ from polygene_scverse.metrics._known import known_probabilities
 
 
 def set_coverage(true: ArrayLike, sets: ArrayLike) -> float:
-    """Share of the known cells whose prediction set holds their true category.
+    """Share of the known cells whose prediction set contains their true category.
 
     Parameters
     ----------

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import copy
 import tempfile
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -36,7 +35,7 @@ from polygene_scverse._constants import (
 )
 from polygene_scverse._layout import TokenLayout
 from polygene_scverse._quiet import quiet
-from polygene_scverse._validate import check_choice, check_columns, check_fraction, label_of, shorten
+from polygene_scverse._validate import check_choice, check_columns, check_fraction, label_of, shorten, warn
 from polygene_scverse.abilities._biomarkers import ContextMarkers, differences, group_means
 from polygene_scverse.abilities._calibrate import calibrate
 from polygene_scverse.abilities._embed import POOLINGS, embed
@@ -1816,7 +1815,7 @@ class Polygene(SavingMixin, SetupMixin):
             words = f"{shorten(absent)}, which the model learns, not among the columns of adata.obs"
             if len(absent) == len(self._columns):
                 raise KeyError(f"`adata`: {words}. Put it back, or set the model up anew with other phenotypes.")
-            warnings.warn(f"`adata`: {words}: it is unknown in all cells.", UserWarning, stacklevel=3)
+            warn(f"`adata`: {words}: it is unknown in all cells.")
         warn_unseen(encode_all(obs.iloc[rows[0]], self._columns, self._missing)[1])
         groups = None if group_key is None else obs[group_key]
         binning = self.binning_ if self.edges_ is None else np.array(self.edges_)
@@ -1868,7 +1867,7 @@ class Polygene(SavingMixin, SetupMixin):
                 f"few to tell anything: at least {LEAST_OVERLAP:.0%}, or {ENOUGH_GENES}, are needed. "
                 f"{expression.match_words} Look at model.gene_names(adata), or train on the genes that there are."
             )
-        cells.warn_unmeasured(stacklevel=5, outlook=self._outlook(measured))
+        cells.warn_unmeasured(outlook=self._outlook(measured))
         return cells
 
     def _outlook(self, measured: NDArray[np.bool_]) -> str:
@@ -1969,10 +1968,8 @@ class Polygene(SavingMixin, SetupMixin):
         trained = getattr(self, "train_indices_", None) if data is self.adata else None
         n = 0 if trained is None else int(np.isin(rows, trained).sum())
         if n:
-            warnings.warn(
+            warn(
                 f"`adata`: {n} of the {len(rows)} cells were trained on, and the model is surer of these than of "
                 "others: it will seem better calibrated than it is. Pass indices= of other cells, e.g. "
-                "model.validation_indices.",
-                UserWarning,
-                stacklevel=3,
+                "model.validation_indices."
             )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import uuid
-import warnings
 from collections.abc import Sequence
 from inspect import getattr_static
 from pathlib import Path
@@ -20,7 +19,7 @@ from scvi.model.base import BaseModelClass
 
 from polygene_scverse import _files
 from polygene_scverse._compat import ADATA_FILE, MDATA_FILE, MODEL_NAME, plain, torch_device
-from polygene_scverse._validate import check_plain_name
+from polygene_scverse._validate import check_plain_name, warn
 from polygene_scverse.fit import FittedState
 from polygene_scverse.model._folder import SavedModel, data_file, read_model, stage_data, write_model
 from polygene_scverse.model._folder_checks import check_fitted, check_weights
@@ -323,11 +322,9 @@ def _saved_data(folder: Path, prefix: str, data: dict[str, Any]) -> AnnData | Mu
     if data:
         path = data_file(folder, data)
         if path is None:
-            warnings.warn(
+            warn(
                 f"`dir_path`: {data['name']}, which was saved with the model, is no longer in {folder}. The model is "
-                "loaded without data.",
-                UserWarning,
-                stacklevel=3,
+                "loaded without data."
             )
     else:
         path = next((folder / name for name in sorted(names) if os.path.isfile(folder / name)), None)

@@ -1,4 +1,4 @@
-"""Draw what is in AnnData."""
+"""Plotting: figures of the results in AnnData."""
 
 from polygene_scverse.pl._abstention import abstention
 from polygene_scverse.pl._biomarkers import biomarkers

@@ -1,19 +1,24 @@
-"""Errors against the share of cells that are answered."""
+"""Risk–coverage curve."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, Final
 
 import matplotlib.pyplot as plt
 from anndata import AnnData
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 from matplotlib.ticker import PercentFormatter
 
 from polygene_scverse.get import abstention as get_abstention
 from polygene_scverse.get._lookup import scored_phenotypes
 from polygene_scverse.pl._finish import finish
-from polygene_scverse.pl._style import palette
+from polygene_scverse.pl._style import legend_below, palette
+
+MARKERS: Final = {0.5: "o", 0.7: "s", 0.9: "^"}
+"""Marker of each confidence that is marked."""
 
 
 def abstention(
@@ -24,16 +29,16 @@ def abstention(
     show: bool | None = None,
     save: bool | str | Path | None = None,
 ) -> Axes | None:
-    """Draw how many answers are wrong when only the surest cells are answered.
+    """Draw the share of wrong predictions among the cells with the highest confidence.
 
-    A line per phenotype. Its right end is the error over all cells; going left, cells are left out from the least sure
-    on. Points mark what is left at a confidence of at least 0.5, 0.7 and 0.9.
+    This is the risk–coverage curve, a line per phenotype. Its right end is the error over all cells; to the left, cells
+    of low confidence are left out. Markers show which cells are left at a confidence of at least 0.5, 0.7 and 0.9.
 
     Parameters
     ----------
     adata
-        Data with predictions from :func:`~polygene_scverse.tl.predict_phenotype`, every cell answered. Pass a subset,
-        such as held-out donors, for a figure that holds for new cells.
+        Data with predictions from :func:`~polygene_scverse.tl.predict_phenotype`, without `min_confidence`. Pass a
+        subset, such as held-out donors, for a figure that holds for new cells.
     phenotypes
         Phenotypes to draw; by default all that were predicted and are recorded.
     ax
@@ -67,19 +72,21 @@ def abstention(
             f"`phenotypes`: no cell has a recorded value of {empty} that the model knows, so there is nothing to "
             "compare with. Leave it out."
         )
-    ax = plt.subplots(figsize=(4.6, 3.6), layout="constrained")[1] if ax is None else ax
+    ax = plt.subplots(figsize=(4.6, 3.4 + 0.2 * len(names)), layout="constrained")[1] if ax is None else ax
     for (name, curve), color in zip(curves.items(), palette(len(curves)), strict=True):
         ax.plot(curve["answered"], curve["error"], color=color, label=name)
-        for threshold in (0.5, 0.7, 0.9):
+        for threshold, marker in MARKERS.items():
             kept = curve[curve["min_confidence"] >= threshold]
             if len(kept):
                 x, y = kept["answered"].iloc[-1], kept["error"].iloc[-1]
-                ax.scatter(x, y, color=color, s=16, zorder=3)
-                ax.annotate(f"{threshold:g}", (x, y), (0, 4), textcoords="offset points", ha="center", fontsize=7)
-    ax.set(xlim=(0, 1.02), xlabel="cells answered, the surest first", ylabel="wrong answers among them")
+                ax.scatter(x, y, color=color, marker=marker, s=28, zorder=3, clip_on=False)
+    ax.set(xlim=(0, 1.02), xlabel="cells predicted, by confidence", ylabel="wrong predictions")
     ax.set_ylim(bottom=0)
     ax.xaxis.set_major_formatter(PercentFormatter(1))
     ax.yaxis.set_major_formatter(PercentFormatter(1))
-    ax.legend(frameon=False)
+    grey: dict[str, Any] = {"color": "grey", "linestyle": "none"}
+    handles = [*ax.get_legend_handles_labels()[0]]
+    handles += [Line2D([], [], **grey, marker=m, label=f"confidence ≥ {t:g}") for t, m in MARKERS.items()]
+    legend_below(ax, handles)
     ax.spines[["top", "right"]].set_visible(False)
     return finish(ax, ax, "abstention", show, save)

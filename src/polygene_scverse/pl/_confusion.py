@@ -13,16 +13,21 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from polygene_scverse.get import confusion as get_confusion
+from polygene_scverse.get._lookup import the_phenotype
 from polygene_scverse.pl._finish import finish
-from polygene_scverse.pl._style import text_width
+from polygene_scverse.pl._style import short_name, text_width
 
 MOST_NUMBERS = 16
 """Categories up to which the numbers are written into the squares."""
+LONGEST = 44
+"""Characters up to which a name is written whole; the number of cells is a part of it."""
+LEAST_SIZE = 1.8
+"""Inches that the matrix takes at least, so that the label of its colour bar fits beside it."""
 
 
 def confusion(
     adata: AnnData,
-    phenotype: str,
+    phenotype: str | None = None,
     *,
     normalize: Literal["true", "pred", "all"] | None = "true",
     cmap: str = "Blues",
@@ -32,8 +37,8 @@ def confusion(
 ) -> Axes | None:
     """Draw recorded against predicted categories as a heat map.
 
-    Categories that are neither recorded nor predicted in these cells are left out; the number of cells stands behind
-    each recorded category.
+    Categories that are neither recorded nor predicted in these cells are left out; the number after each recorded
+    category is its number of cells.
 
     Parameters
     ----------
@@ -42,6 +47,7 @@ def confusion(
         donors, for a figure that says how well new cells are predicted.
     phenotype
         A phenotype that was predicted and is recorded in ``obs``.
+        Optional if only one phenotype was predicted.
     normalize
         ``"true"`` divides by the number of cells of each recorded category, ``"pred"`` of each predicted one, ``"all"``
         by the number of cells; None counts cells.
@@ -64,12 +70,14 @@ def confusion(
     KeyError
         If the phenotype was not predicted, or is not recorded.
     ValueError
-        If `normalize` is something else, or no cell has a recorded value.
+        If several phenotypes are predicted and none is named, if `normalize` is something else, or if no cell has a
+        recorded value.
 
     Examples
     --------
     >>> pgs.pl.confusion(adata, "cell_type")
     """
+    phenotype = the_phenotype(adata, phenotype)
     matrix = get_confusion(adata, phenotype, normalize=normalize)
     counts = get_confusion(adata, phenotype)
     used = used_words(counts)
@@ -91,7 +99,7 @@ def confusion(
 
 
 def used_words(counts: pd.DataFrame) -> NDArray[np.bool_]:
-    """Which words of a confusion matrix occur, on either side; shape (n_words,)."""
+    """Which labels of a confusion matrix occur, on either side; shape (n_labels,)."""
     return ((counts.sum(axis=0) + counts.sum(axis=1)) > 0).to_numpy()
 
 
@@ -120,14 +128,15 @@ def draw_matrix(
     labels
         Labels of columns, of rows and of the colour bar.
     """
-    rows, columns = list(matrix.index), list(matrix.columns)
+    rows = [short_name(str(name), LONGEST) for name in matrix.index]
+    columns = [short_name(str(name), LONGEST) for name in matrix.columns]
     ax = _new_axes(rows, columns) if ax is None else ax
     image = ax.imshow(matrix, cmap=cmap, vmin=0, vmax=vmax)
     _label(ax, rows, columns, labels)
     ax.set_title(title, fontsize=12)
     if len(matrix) <= MOST_NUMBERS:
         _write_numbers(ax, matrix, np.asarray(image.norm(matrix.to_numpy())))
-    bar = ax.figure.colorbar(image, ax=ax, shrink=0.6, aspect=25)
+    bar = ax.figure.colorbar(image, ax=ax, shrink=0.6 if len(rows) > 4 else 1.0, aspect=25)
     bar.set_label(labels[2], fontsize=9)
     bar.ax.tick_params(labelsize=8)
     return ax
@@ -136,7 +145,7 @@ def draw_matrix(
 def _new_axes(rows: list[str], columns: list[str]) -> Axes:
     """Axes that leave room for squares and labels."""
     size = _font_size(len(rows))
-    squares = len(rows) * (0.42 if len(rows) <= MOST_NUMBERS else 0.18)
+    squares = max(LEAST_SIZE, len(rows) * (0.42 if len(rows) <= MOST_NUMBERS else 0.18))
     width = squares + text_width(rows, size) + 1.5
     height = squares + 0.75 * text_width(columns, size) + 1.0
     return plt.subplots(figsize=(width, height), layout="compressed")[1]

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from anndata import AnnData
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 
 from polygene_scverse._validate import check_choice
 from polygene_scverse.get import evaluation as get_evaluation
 from polygene_scverse.pl._finish import finish
-from polygene_scverse.pl._style import PETROFF_10, text_width
+from polygene_scverse.pl._style import PETROFF_10, short_name, text_width
 
 MODEL = "Polygene"
 TITLES = {
@@ -97,15 +100,22 @@ def evaluation(
                 shown = (groups["phenotype"] == name) & (groups["score"] == score) & groups["method"].isin(methods)
                 _mark_groups(ax, groups[shown], methods)
             ax.tick_params(labelleft=ax is row[0], labelsize=8)
-        row[0].set_ylabel(name, fontsize=11)
+        row[0].set_ylabel(short_name(name, 24), fontsize=11)
     axes = list(grid.flat)
+    axes[0].figure.legend(
+        handles=_handles(table[table["phenotype"].isin(names)], with_groups=groups is not None),
+        loc="outside lower center",
+        ncols=2,
+        frameon=False,
+        fontsize=8,
+    )
     return finish(axes[0], axes, "evaluation", show, save)
 
 
 def _new_axes(table: pd.DataFrame, n_rows: int, n_columns: int) -> np.ndarray:
     """Axes that leave room for the names of the methods."""
     methods = table["method"].unique()
-    size = (2.1 * n_columns + text_width(methods, 8) + 0.5, n_rows * (0.24 * len(methods) + 0.5) + 0.3)
+    size = (2.1 * n_columns + text_width(methods, 8) + 0.5, n_rows * (0.24 * len(methods) + 0.5) + 0.8)
     return plt.subplots(n_rows, n_columns, figsize=size, squeeze=False, sharey="row", layout="constrained")[1]
 
 
@@ -122,6 +132,22 @@ def _draw(ax: Axes, table: pd.DataFrame) -> None:
     ax.spines[["top", "right"]].set_visible(False)
     ax.grid(axis="x", color="lightgrey", linewidth=0.5)
     ax.set_axisbelow(True)
+
+
+def _handles(table: pd.DataFrame, *, with_groups: bool) -> list[Artist]:
+    """What the legend explains: only what is drawn."""
+    line: dict[str, Any] = {"marker": "o", "markersize": 5, "linewidth": 1.8}
+    found: list[Artist] = [Line2D([], [], color=COLORS["model"], label=f"{MODEL} and its 95 % interval", **line)]
+    others = table["method"] != MODEL
+    if (others & (table["verdict"] != "worse")).any():
+        found.append(Line2D([], [], color=COLORS["other"], label="a baseline and its 95 % interval", **line))
+    if (others & (table["verdict"] == "worse")).any():
+        label = f"a baseline that is significantly better than {MODEL} (paired)"
+        found.append(Line2D([], [], color=COLORS["worse"], label=label, **line))
+    if with_groups:
+        style: dict[str, Any] = {"color": COLORS["group"], "marker": "|", "linestyle": "none"}
+        found.append(Line2D([], [], label="the same in a single test group", **style))
+    return found
 
 
 def _mark_groups(ax: Axes, groups: pd.DataFrame, methods: Sequence[str]) -> None:

@@ -42,7 +42,7 @@ def gene_interactions(
     show: bool | None = None,
     save: bool | str | Path | None = None,
 ) -> Axes | None:
-    """Draw how alike genes are in a context, as a clustered heat map.
+    """Draw the similarity of genes in a context as a clustered heat map.
 
     Parameters
     ----------

@@ -11,22 +11,33 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from anndata import AnnData
-from matplotlib import rcParams
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
-from matplotlib.transforms import ScaledTranslation
 from numpy.typing import NDArray
 
 from polygene_scverse.get import history as get_history
 from polygene_scverse.pl._finish import finish
-from polygene_scverse.pl._style import palette
+from polygene_scverse.pl._style import legend_below, palette, short_name
 
 KINDS: Final = {"transformer, macro-F1": "_macro_f1", "transformer, accuracy": "_accuracy"}
 FILLS: Final[dict[str, Any]] = {"transformer, macro-F1": "full", "transformer, accuracy": "none"}
 """Words of the curves of phenotypes with the ends of their columns, and points of the final scores beside them."""
 PHENOTYPES: Final = "held-out phenotypes"
 """Title of a panel."""
+MOST_LABELS: Final = 14
+"""Final scores up to which their values are written beside them."""
+COLORS: Final = {
+    "total": "#000000",
+    "genes": "#3f90da",
+    "phenotypes": "#ffa90e",
+    "NLL of hidden genes": "#92dadd",
+    "all genes": "#3f90da",
+    "expressed genes": "#1f4e79",
+}
+"""Colours of losses and of genes: blue is genes in every panel."""
+GREYS: Final = ("#94a4a2", "#717581")
+"""Colours of the palette that look like the grey of the legend's line styles."""
 Lines = dict[tuple[str, str], str]
 """Column of the history by the two words of its line: that of its colour and that of its dash."""
 
@@ -40,12 +51,12 @@ def history(
 ) -> list[Axes] | None:
     """Draw the curves of the last training on these data.
 
-    From left to right: the losses, with the negative log-likelihood (NLL) of hidden genes; how well the phenotypes of
-    the held-out cells are predicted; how well their hidden expression bins are. Without held-out cells there are only
-    losses.
+    From left to right: the losses, with the negative log-likelihood (NLL) of hidden genes; scores of the phenotypes of
+    held-out cells; accuracy of their hidden expression bins. Without held-out cells only the losses are drawn. A colour
+    has the same meaning in each panel.
 
-    Curves of phenotypes are those of the transformer. The points behind them, with their values, are the scores of the
-    finished model as it predicts: the linear path, which is fitted last, has a part in these.
+    Curves of phenotypes are those of the transformer. The labelled points after them are the scores of the finished
+    model, which also uses the linear path that is fitted after training.
 
     Parameters
     ----------
@@ -66,7 +77,7 @@ def history(
     Raises
     ------
     KeyError
-        If no training is noted.
+        If no training is recorded.
 
     Examples
     --------
@@ -75,12 +86,13 @@ def history(
     table = get_history(adata)
     finals = _final_scores(table)
     panels = {title: lines for title, lines in _panels(table).items() if lines}
-    size = (4.3 * len(panels), 3.6) if figsize is None else figsize
+    colors = _colors(panels)
+    size = (4.3 * len(panels), 2.9 + 0.19 * _legend_rows(panels)) if figsize is None else figsize
     _, grid = plt.subplots(1, len(panels), figsize=size, squeeze=False, layout="constrained")
     axes = list(grid.flat)
     for ax, (title, lines) in zip(axes, panels.items(), strict=True):
         points = {key: column for key, column in finals.items() if key in lines}
-        _draw(ax, table, lines, points if title == PHENOTYPES else {})
+        _draw(ax, table, lines, points if title == PHENOTYPES else {}, colors)
         ax.set(title=title, xlabel="epoch")
         if title != "loss":
             ax.set_ylim(0, 1)
@@ -115,30 +127,33 @@ def _final_scores(table: pd.DataFrame) -> Lines:
     return {key: column for key, column in found.items() if table[column].notna().any()}
 
 
-def _draw(ax: Axes, table: pd.DataFrame, lines: Lines, points: Lines) -> None:
+def _colors(panels: Mapping[str, Lines]) -> dict[str, str]:
+    """Colour of each name, the same in every panel; phenotypes have none of the colours of losses and genes."""
+    names = list(dict.fromkeys(name for name, _ in panels.get(PHENOTYPES, ())))
+    taken = {*COLORS.values(), *GREYS}
+    spare = [color for color in palette(len(names) + len(taken)) if color not in taken]
+    return {**dict(zip(names, spare, strict=False)), **COLORS}
+
+
+def _legend_rows(panels: Mapping[str, Lines]) -> int:
+    """Rows of the longest legend, in two columns."""
+    n = [len({name for name, _ in lines}) + len({kind for _, kind in lines}) for lines in panels.values()]
+    return -(-(max(n) + len(FILLS)) // 2)
+
+
+def _draw(ax: Axes, table: pd.DataFrame, lines: Lines, points: Lines, colors: Mapping[str, str]) -> None:
     """One line per column, and one labelled point per final score; colours and dashes are explained apart."""
     names, kinds = (list(dict.fromkeys(words)) for words in zip(*lines, strict=True))
-    colors = dict(zip(names, palette(len(names)), strict=True))
     dashes = dict(zip(kinds, ("-", "--"), strict=False))
     for (name, kind), column in lines.items():
         values = table[column].dropna()
         marker = "o" if len(values) == 1 else None
         ax.plot(values.index, values, color=colors[name], linestyle=dashes[kind], marker=marker)
-    handles = [Line2D([], [], color=colors[name], label=name) for name in names]
+    handles = [Line2D([], [], color=colors[name], label=short_name(name, 26)) for name in names]
     handles += [Line2D([], [], color="grey", linestyle=dashes[kind], label=kind) for kind in kinds if len(kinds) > 1]
     if points:
         handles += _draw_points(ax, table, points, colors)
-    below = ScaledTranslation(0, -3.5 * rcParams["font.size"] / 72, ax.figure.dpi_scale_trans)  # under the axis label
-    ax.legend(
-        handles=handles,
-        frameon=False,
-        fontsize="small",
-        handlelength=2,
-        ncols=2,
-        loc="upper center",
-        bbox_to_anchor=(0.5, 0),
-        bbox_transform=ax.transAxes + below,
-    )
+    legend_below(ax, handles)
     ax.spines[["top", "right"]].set_visible(False)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
 
@@ -150,6 +165,8 @@ def _draw_points(ax: Axes, table: pd.DataFrame, points: Lines, colors: Mapping[s
         epoch = table[column].dropna().index[-1]
         point = {"color": colors[name], "marker": "o", "fillstyle": FILLS[kind], "linestyle": "none"}
         ax.plot([epoch], [value], **point, clip_on=False, zorder=3)
+        if len(points) > MOST_LABELS:
+            continue
         words = {"textcoords": "offset points", "va": "center", "fontsize": "small", "color": colors[name]}
         ax.annotate(f"{value:.2f}", (epoch, label_height), xytext=(7, 0), annotation_clip=False, **words)
     labels = {kind: f"finished model, {kind.partition(',')[2].strip()}" for _, kind in points}

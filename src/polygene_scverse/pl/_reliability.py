@@ -7,15 +7,19 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 from anndata import AnnData
 from matplotlib.axes import Axes
+from numpy.typing import NDArray
 
 from polygene_scverse.get import reliability as get_reliability
 from polygene_scverse.get._lookup import scored_phenotypes
 from polygene_scverse.pl._finish import finish
-from polygene_scverse.pl._style import PETROFF_10
+from polygene_scverse.pl._style import PETROFF_10, short_name
 
 BAR, GAP = PETROFF_10[0], PETROFF_10[2]
+MOST_COLUMNS = 4
+"""Panels side by side."""
 
 
 def reliability(
@@ -26,11 +30,12 @@ def reliability(
     show: bool | None = None,
     save: bool | str | Path | None = None,
 ) -> list[Axes] | None:
-    """Draw how often predictions are right against how sure they are.
+    """Draw the accuracy of predictions against their confidence.
 
     A panel per phenotype, a bar per bin of confidence: its height is the accuracy of the most probable category, the
-    mark on it the mean confidence, and the red line between them the gap. The darker a bar, the more cells it has. The
-    calibration error in the title is the mean length of the red lines over cells.
+    mark on it the mean confidence, and the red line between them the gap. A thin grey line is the 95 % interval of the
+    accuracy (Wilson), which is wide where a bin has few cells; the bars below count them. The calibration error in the
+    title is the mean length of the red lines over cells.
 
     Parameters
     ----------
@@ -63,15 +68,24 @@ def reliability(
     >>> pgs.pl.reliability(adata[held_out])
     """
     names = scored_phenotypes(adata, phenotypes)
-    _, grid = plt.subplots(1, len(names), figsize=(3.6 * len(names), 3.9), squeeze=False, layout="constrained")
-    axes = list(grid.flat)
-    for ax, name in zip(axes, names, strict=True):
-        _draw(ax, adata, name, n_bins)
-    axes[0].set_ylabel("accuracy")
+    columns = min(len(names), MOST_COLUMNS)
+    rows = -(-len(names) // columns)
+    figure = plt.figure(figsize=(3.3 * columns, 4.4 * rows), layout="constrained")
+    cells = figure.add_gridspec(rows, columns)
+    axes = []
+    for i, name in enumerate(names):
+        parts = cells[divmod(i, columns)].subgridspec(2, 1, height_ratios=(4, 1), hspace=0.02)
+        ax = figure.add_subplot(parts[0])
+        table = _draw(ax, adata, name, n_bins)
+        _draw_counts(figure.add_subplot(parts[1], sharex=ax), table, first=i % columns == 0)
+        if i % columns == 0:
+            ax.set_ylabel("accuracy")
+        axes.append(ax)
     return finish(axes[0], axes, "reliability", show, save)
 
 
-def _draw(ax: Axes, adata: AnnData, name: str, n_bins: int) -> None:
+def _draw(ax: Axes, adata: AnnData, name: str, n_bins: int) -> pd.DataFrame:
+    """Bars of accuracy with their intervals; returns the table."""
     table = get_reliability(adata, name, n_bins=n_bins)
     if table.empty:
         raise ValueError(
@@ -88,6 +102,40 @@ def _draw(ax: Axes, adata: AnnData, name: str, n_bins: int) -> None:
         bar.set_alpha(0.25 + 0.75 * float(np.sqrt(share / shares.max())))
     ax.vlines(table["confidence"], table["accuracy"], table["confidence"], color=GAP, linewidth=2)
     ax.scatter(table["confidence"], table["confidence"], color=GAP, s=14, zorder=3)
-    ax.set(xlim=(0, 1), ylim=(0, 1), xlabel="confidence", aspect="equal")
-    ax.set_title(f"{name}\nECE {(gaps * shares).sum():.3f}, {table['n_cells'].sum():,} cells", fontsize=10)
+    low, high = _wilson(table["accuracy"].to_numpy(), table["n_cells"].to_numpy())
+    middle = (table["lower"] + table["upper"]) / 2
+    ax.errorbar(
+        middle,
+        (low + high) / 2,
+        yerr=(high - low) / 2,
+        fmt="none",
+        ecolor="#555555",
+        elinewidth=0.8,
+        capsize=2,
+        zorder=2,
+    )
+    ax.set(xlim=(0, 1), ylim=(0, 1))
+    ax.tick_params(labelbottom=False)
+    ax.set_title(
+        f"{short_name(name, 32)}\nECE {(gaps * shares).sum():.3f}, {table['n_cells'].sum():,} cells", fontsize=10
+    )
     ax.spines[["top", "right"]].set_visible(False)
+    return table
+
+
+def _draw_counts(ax: Axes, table: pd.DataFrame, *, first: bool) -> None:
+    """How many cells each bin has."""
+    width = table["upper"] - table["lower"]
+    ax.bar(table["lower"], table["n_cells"], width=width, align="edge", color="#94a4a2")
+    ax.set(xlabel="confidence", ylabel="cells" if first else "")
+    ax.set_yticks([0, int(table["n_cells"].max())])
+    ax.tick_params(labelsize=8)
+    ax.spines[["top", "right"]].set_visible(False)
+
+
+def _wilson(share: NDArray[np.float64], n: NDArray[np.integer]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """95 % interval of each share (Wilson 1927); both of shape (n_bins,)."""
+    z = 1.959963984540054  # scipy.stats.norm.ppf(0.975)
+    middle = (share + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
+    return middle - half, middle + half

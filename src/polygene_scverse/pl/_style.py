@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import pandas as pd
 import scanpy as sc
 from anndata import AnnData
 from matplotlib import rcParams
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.font_manager import FontProperties
 from matplotlib.text import Text
 from matplotlib.textpath import TextPath
-from matplotlib.transforms import Bbox
+from matplotlib.transforms import Bbox, ScaledTranslation
 
 from polygene_scverse._constants import prediction_key
 from polygene_scverse._validate import colors_of_labels
@@ -39,6 +40,29 @@ def palette(n: int) -> list[str]:
         if n <= len(colors):
             return list(colors[:n])
     return ["grey"] * n
+
+
+def legend_below(ax: Axes, handles: Sequence[Artist], ncols: int = 2) -> None:
+    """A legend under the label of the x axis, where it covers no data."""
+    below = ScaledTranslation(0, -3.5 * rcParams["font.size"] / 72, ax.figure.dpi_scale_trans)
+    ax.legend(
+        handles=handles,
+        frameon=False,
+        fontsize="small",
+        handlelength=2,
+        ncols=ncols,
+        loc="upper center",
+        bbox_to_anchor=(0.5, 0),
+        bbox_transform=ax.transAxes + below,
+    )
+
+
+def short_name(name: str, most: int = 40) -> str:
+    """A name of at most so many characters: its middle is left out, since names often differ at the end."""
+    if len(name) <= most:
+        return name
+    tail = most // 3
+    return f"{name[: most - tail - 1]}…{name[-tail:]}"
 
 
 def note_colors(adata: AnnData, key: str) -> None:

@@ -1,4 +1,4 @@
-"""Heat map of hidden against guessed tokens."""
+"""Heat map of hidden against predicted tokens."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ def token_confusion(
     show: bool | None = None,
     save: bool | str | Path | None = None,
 ) -> Axes | None:
-    """Draw hidden against guessed tokens as a heat map.
+    """Draw hidden against predicted tokens as a heat map.
 
-    Tokens that were neither hidden nor guessed are left out; behind each stands how often it was hidden. The title says
-    the mean negative log-likelihood (NLL), and that phenotypes are guessed by the transformer alone.
+    Tokens that were neither hidden nor predicted are left out; the number after each is how often it was hidden. The
+    title contains the mean negative log-likelihood (NLL). Phenotypes are predicted by the transformer alone.
 
     Parameters
     ----------
@@ -38,8 +38,8 @@ def token_confusion(
     phenotype
         A phenotype; None for the expression bins of hidden genes.
     normalize
-        ``"true"`` divides by the number of times that each token was hidden, ``"pred"`` that it was guessed, ``"all"``
-        by the number of hidden tokens; None counts them.
+        ``"true"`` divides by how often each token was hidden, ``"pred"`` by how often it was predicted, ``"all"`` by
+        the number of hidden tokens; None counts them.
     key
         Entry of ``uns["polygene"]`` to read.
     cmap
@@ -76,14 +76,14 @@ def token_confusion(
             f"`phenotype`: no token of {what!r} was hidden where it is known, so that there is nothing to draw. Score "
             "cells that have recorded values."
         )
-    words = {"true": "share of hidden tokens", "pred": "share of guesses", "all": "share of all hidden tokens"}
+    words = {"true": "share of hidden tokens", "pred": "share of predictions", "all": "share of all hidden tokens"}
     ax = draw_matrix(
         with_counts(matrix.loc[used, used], counts.sum(axis=1)[used]),
         ax=ax,
         cmap=cmap,
         vmax=1 if normalize in ("true", "pred") else None,
         title=_title(adata, phenotype, key),
-        labels=("guessed", "hidden (tokens)", words.get(normalize or "", "hidden tokens")),
+        labels=("predicted", "hidden (tokens)", words.get(normalize or "", "hidden tokens")),
     )
     return finish(ax, ax, "token_confusion", show, save)
 

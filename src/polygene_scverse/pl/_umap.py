@@ -11,6 +11,7 @@ import scanpy as sc
 from anndata import AnnData
 from matplotlib import rcParams
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 
 from polygene_scverse._constants import EMBEDDING_UMAP, prediction_key
@@ -19,6 +20,8 @@ from polygene_scverse.get._lookup import predicted_phenotypes, training_note
 from polygene_scverse.pl._finish import finish
 from polygene_scverse.pl._style import note_colors, text_width
 
+LARGEST = 60.0
+"""Size of a point where cells are few."""
 WIDEST = 24.0
 """Width in inches up to which panels stand side by side."""
 
@@ -81,13 +84,16 @@ def umap(
             note_colors(adata, key)
     if len(keys) > 1:
         kwargs = _layout(adata, keys, kwargs.get("legend_fontsize")) | kwargs
+    kwargs = {"size": min(LARGEST, 120_000 / max(1, adata.n_obs))} | kwargs  # as scanpy, but for few cells
     drawn = sc.pl.embedding(
         adata, basis, color=keys if len(keys) > 1 else next(iter(keys), None), ax=ax, show=False, **kwargs
     )
-    panels = drawn if isinstance(drawn, list) else [drawn]
+    panels: list[Any] = drawn if isinstance(drawn, list) else [drawn]
     for panel in panels:
         panel.set_xlabel(panel.get_xlabel().replace(EMBEDDING_UMAP, "Polygene UMAP "))
         panel.set_ylabel(panel.get_ylabel().replace(EMBEDDING_UMAP, "Polygene UMAP "))
+    if ax is None:
+        _make_room(panels[0].figure)
     return finish(panels[0], drawn, "umap", show, save)
 
 
@@ -101,6 +107,19 @@ def _check_basis(adata: AnnData, basis: str) -> None:
 def _default_color(adata: AnnData) -> list[str]:
     predicted = [prediction_key(name) for name in predicted_phenotypes(adata)]
     return predicted or [name for name in training_note(adata).get("phenotypes", ()) if name in adata.obs]
+
+
+def _make_room(figure: Figure) -> None:
+    """Enlarge a figure until legends beside its panels are inside; the panels keep their size."""
+    width, height = figure.get_size_inches()
+    box = figure.get_tightbbox()
+    left, bottom = max(0.0, 0.1 - box.x0), max(0.0, 0.1 - box.y0)
+    wide, tall = left + max(width, box.x1 + 0.1), bottom + max(height, box.y1 + 0.1)
+    places = {ax: ax.get_position(original=True).bounds for ax in figure.axes}
+    figure.set_size_inches(wide, tall)
+    for ax, (x, y, w, h) in places.items():
+        inches = (x * width + left, y * height + bottom, w * width, h * height)
+        ax.set_position((inches[0] / wide, inches[1] / tall, inches[2] / wide, inches[3] / tall))
 
 
 def _layout(adata: AnnData, keys: Sequence[str], fontsize: float | str | None) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Before training."""
+"""Preprocessing: what can be done before training."""
 
 from polygene_scverse.pp._confounding import confounding
 from polygene_scverse.pp._prepare import prepare

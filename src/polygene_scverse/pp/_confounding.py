@@ -118,7 +118,7 @@ def _sum_p_log(weights: NDArray[np.floating], p: NDArray[np.floating]) -> float:
 def _in_words(row: dict[str, Any], alone: Sequence[str], group_key: str) -> str:
     """What follows from a row; empty if nothing does."""
     if row["n_groups"] < 2:
-        return f"all cells are of one {group_key}, so that nothing can be said of new ones"
+        return f"all cells are of one {group_key}, so nothing can be said about new ones"
     words = []
     if row["constant"]:
         words.append(

@@ -25,7 +25,7 @@ def prepare(
     Parameters
     ----------
     adata
-        Annotated data matrix with raw counts or log1p of counts per 10,000; which, is detected.
+        Annotated data matrix with raw counts or log-normalised values; the scale is auto-detected.
     layer
         Layer to read instead of ``X``.
     use_raw

@@ -1,4 +1,4 @@
-"""Train, predict, embed: the verbs that write into AnnData."""
+"""Tools: train, predict, embed and more. These functions write into AnnData."""
 
 from polygene_scverse.tl._audit import audit
 from polygene_scverse.tl._biomarkers import biomarkers

@@ -32,8 +32,8 @@ def audit(
 ) -> pd.DataFrame:
     """Find recorded phenotypes that the expression contradicts: swapped samples, a wrong sex, a wrong tissue.
 
-    Each cell is judged by a model that has not seen it, nor any cell of its group: one is trained for each fold. What
-    is wrong in the records is in the training of the others, so that a few errors are found, not many.
+    A model is trained for each fold and applied to cells of the other groups, so no cell is judged by a model that has
+    seen it. Wrong records are part of the training data of the other folds, so this finds a few errors, not many.
 
     Parameters
     ----------

@@ -22,7 +22,7 @@ def check(
     gene_ids: str | None = None,
     mod: str = "rna",
 ) -> pd.Series:
-    """Tell how some cells fit a model: genes, scale, labels, and the accuracy to expect.
+    """Report how well data fit a model: genes, scale, labels, and the accuracy to expect.
 
     Parameters
     ----------

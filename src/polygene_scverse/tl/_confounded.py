@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 
 import pandas as pd
 
+from polygene_scverse._validate import warn
 from polygene_scverse.model import Polygene
 from polygene_scverse.pp._confounding import describe_confounding
 
@@ -41,11 +41,9 @@ def note_confounding(
     model.fitted_.confounding = {"group_key": group_key, "phenotypes": report.to_dict(orient="index")}
     words = report["words"][report["words"] != ""]
     if len(words):
-        warnings.warn(
+        warn(
             f"`group_key`: what {group_key!r} determines cannot be told from it by a model. "
             + " ".join(f"{name}: {text}." for name, text in words.items())
-            + " See pgs.pp.confounding, and score on held-out groups with pgs.tl.evaluate.",
-            UserWarning,
-            stacklevel=5,
+            + " See pgs.pp.confounding, and score on held-out groups with pgs.tl.evaluate."
         )
     return report

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,7 @@ from mudata import MuData
 
 from polygene_scverse._constants import EMBEDDING, EMBEDDING_UMAP, PACKAGE
 from polygene_scverse._threads import threads_kept
-from polygene_scverse._validate import check_key_added
+from polygene_scverse._validate import check_key_added, warn
 from polygene_scverse.model import Polygene
 from polygene_scverse.tl._models import anndata_of, find
 
@@ -95,11 +94,9 @@ def embed(
     elif umap:
         if key_of_umap in data.obsm:  # of an earlier embedding
             del data.obsm[key_of_umap]
-        warnings.warn(
+        warn(
             f"`umap`: {data.n_obs} cells are too few for a UMAP, which needs {FEWEST}. obsm[{key_added!r}] is written, "
-            f"obsm[{key_of_umap!r}] is not. Pass more cells, or umap=False.",
-            UserWarning,
-            stacklevel=2,
+            f"obsm[{key_of_umap!r}] is not. Pass more cells, or umap=False."
         )
 
 

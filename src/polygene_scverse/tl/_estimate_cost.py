@@ -27,7 +27,7 @@ def estimate_cost(
     model_kwargs: Mapping[str, Any] | None = None,
     **train_kwargs: Any,
 ) -> pd.DataFrame:
-    """Say what training and prediction would cost on this machine, from a few timed steps on a sample of the cells.
+    """Estimate the time and memory of training and prediction on this machine, from a few steps on a sample of cells.
 
     Parameters
     ----------

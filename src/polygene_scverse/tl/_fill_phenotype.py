@@ -30,9 +30,9 @@ def fill_phenotype(
     mod: str = "rna",
     batch_size: int = 64,
 ) -> None:
-    """Fill the blanks of recorded phenotypes; what is recorded stays.
+    """Predict the missing values of recorded phenotypes.
 
-    The other recorded phenotypes of a cell are shown to the model as evidence, each where it is known.
+    The other recorded phenotypes of a cell are shown to the model as evidence. Recorded values are not changed.
 
     Parameters
     ----------

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from anndata import AnnData
 from mudata import MuData
 
 from polygene_scverse._constants import GENE_INTERACTIONS, gene_cells_key, gene_states_key
-from polygene_scverse._validate import check_choice, check_key_added, check_notes, shorten, write_notes
+from polygene_scverse._validate import check_choice, check_key_added, check_notes, shorten, warn, write_notes
 from polygene_scverse.metrics._gene_interactions import Metric, gene_covariance
 from polygene_scverse.model import GeneStates, Polygene
 from polygene_scverse.tl._models import anndata_of, find, gene_names, genes_in_var
@@ -131,20 +130,16 @@ def _by_var(
 def _warn_of_empty(found: GeneStates, means: np.ndarray, min_cells: int) -> None:
     empty = [name for name, x in zip(found.contexts, means, strict=True) if np.isnan(x).all()]
     if empty:
-        warnings.warn(
+        warn(
             f"`min_cells`: no gene is expressed in {min_cells} cells of {shorten(empty)}; there are no states of genes "
-            "in these contexts. Pass a smaller number, or other contexts.",
-            UserWarning,
-            stacklevel=3,
+            "in these contexts. Pass a smaller number, or other contexts."
         )
 
 
 def _warn_of_lost(found: GeneStates, var_names: pd.Index) -> None:
     seen = pd.Index(found.genes)[np.flatnonzero(found.n_cells.any(axis=0))]
     if len(lost := seen.difference(var_names)):
-        warnings.warn(
+        warn(
             f"{len(lost)} genes of the model, e.g. {shorten(lost, 3)}, are in adata.raw but not in adata.var_names, so "
-            "that their states have no place. Pass adata.raw.to_adata() and a model of it to keep them.",
-            UserWarning,
-            stacklevel=3,
+            "that their states have no place. Pass adata.raw.to_adata() and a model of it to keep them."
         )

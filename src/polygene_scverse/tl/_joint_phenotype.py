@@ -32,11 +32,11 @@ def joint_phenotype(
     mod: str = "rna",
     batch_size: int = 64,
 ) -> None:
-    """Predict several phenotypes together, so that they fit each other.
+    """Predict several phenotypes jointly, so that they are consistent with each other.
 
-    Predicted one by one, phenotypes that depend on each other can make a combination that does not exist. Here the
-    probability of a combination is that of the first phenotype times that of the second when the first is shown, and so
-    on, the mean over all orders of the phenotypes.
+    Predicted separately, phenotypes that depend on each other can form a combination that does not exist. Here the
+    probability of a combination is that of the first phenotype times that of the second given the first, and so on,
+    averaged over all orders of the phenotypes.
 
     Parameters
     ----------

@@ -24,10 +24,11 @@ def novelty(
     mod: str = "rna",
     batch_size: int = 64,
 ) -> None:
-    """Say of each cell how unlike the training cells it is: it may be of no category that the model knows.
+    """Score how unlike the training cells each cell is.
 
-    Cells of a new kind that looks much like a known one are not found, and cells of new donors or protocols look more
-    novel than those of the training's; see :meth:`~polygene_scverse.model.Polygene.novelty` for what is measured.
+    A high score means that the cell may be of a type that was not in the training data. New types that resemble a known
+    one are not found, and cells of new donors or protocols score higher than cells like those in training. See
+    :meth:`~polygene_scverse.model.Polygene.novelty` for what is measured.
 
     Parameters
     ----------

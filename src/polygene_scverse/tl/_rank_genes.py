@@ -33,15 +33,15 @@ def rank_genes(
 ) -> None:
     """Rank the genes that carry the prediction of each category of a phenotype.
 
-    The contribution of a gene in a cell is what its expression adds to the logit of a category, less what it adds to
-    those of the others: for the linear path its weight times the expression, for the transformer what changes when the
-    gene is taken away. The score of a gene is its mean contribution in the cells of the category minus that in the
-    other cells: how much it tells them apart. A score above 0 says that expression of the gene speaks for the category,
-    one below 0 that it speaks against it.
+    The contribution of a gene in a cell is what its expression adds to the logit of a category, minus what it adds to
+    the logits of the others: for the linear path its weight times the expression, for the transformer the change when
+    the gene is removed. The score of a gene is its mean contribution in the cells of the category minus that in the
+    other cells. A positive score means that expression of the gene is evidence for the category, a negative one that it
+    is evidence against it.
 
-    A score says what this model uses. Of several genes that say the same a model may use one, so a low score does not
-    mean that a gene is no marker: to find markers as such, Wilcoxon tests (:func:`scanpy.tl.rank_genes_groups`) agree
-    better between donors, see ``docs/genes_in_context.md``.
+    Scores describe this model. If several genes carry the same information the model may use only one of them, so a low
+    score does not mean that a gene is not a marker. To find markers, use Wilcoxon tests
+    (:func:`scanpy.tl.rank_genes_groups`), which agree better between donors (``docs/genes_in_context.md``).
 
     Parameters
     ----------
@@ -56,7 +56,7 @@ def rank_genes(
     n_genes
         Genes of each category that are written; all that are measured by default.
     n_cells
-        Cells of each category, at most, in which genes are taken away from the transformer. Time grows with this number
+        Cells of each category, at most, in which genes are removed for the transformer. Time grows with this number
         times the number of genes that a cell expresses; the linear path is computed on all cells.
     key_added
         Entry of ``uns`` to write.
@@ -125,8 +125,8 @@ def _check_entry(data: AnnData, key: str) -> None:
     params = entry.get("params", {}) if isinstance(entry, Mapping) else {}
     if entry is not None and params.get("method") != PACKAGE:
         raise ValueError(
-            f"`key_added`: adata.uns[{key!r}] holds what pgs.tl.rank_genes did not write, and it shall not be "
-            "lost. Pass another name."
+            f"`key_added`: adata.uns[{key!r}] holds what pgs.tl.rank_genes did not write, and would "
+            "be overwritten. Pass another name."
         )
 
 

@@ -33,21 +33,21 @@ def score_tokens(
     seed: int = 0,
     batch_size: int = 64,
 ) -> pd.DataFrame:
-    """Hide tokens of cells, genes and phenotypes, let the model guess them, and score the guesses.
+    """Hide tokens of genes and phenotypes, predict them, and score the predictions.
 
-    These are the scores that the original reports in training and evaluation, and the negative log-likelihood (NLL) of
-    what was hidden. Pass cells that the model was not trained on, such as held-out donors. Guesses are counted batch by
-    batch: memory does not grow with the number of hidden tokens.
+    Reports the scores that the original reports in training and evaluation, and the negative log-likelihood (NLL) of
+    the hidden tokens. Pass cells that were not used in training, such as held-out donors. Memory does not grow with the
+    number of hidden tokens.
 
-    Phenotypes are guessed by the transformer alone, before calibration, and the rows say so. Predictions of
-    :func:`~polygene_scverse.tl.predict_phenotype` also use the linear path and are better as a rule: score those with
+    Phenotypes are predicted by the transformer alone, before calibration, as the rows say. Predictions of
+    :func:`~polygene_scverse.tl.predict_phenotype` also use the linear path and are usually better; score those with
     :mod:`polygene_scverse.metrics`.
 
-    A guess is one of the tokens of its slot. By default as many not-expressed genes are hidden as expressed ones, which
-    is not the mix of all genes: the logit of bin 0 is corrected by the log of the ratio of the two sampling rates, and
-    the column ``zero_offset`` says by how much. With ``masking="original"`` all genes are hidden at one rate and there
-    is nothing to correct. Models of the original are shown the mask that they were trained with, which tells of a
-    hidden gene whether it is expressed.
+    Each prediction is one of the tokens of its slot. By default as many not-expressed genes are hidden as expressed
+    ones, so the logit of bin 0 is corrected by the log of the ratio of the two sampling rates; the column
+    ``zero_offset`` contains the correction. With ``masking="original"`` all genes are hidden at the same rate and
+    nothing is corrected. Imported models of the original are shown the attention mask they were trained with, which
+    reveals whether a hidden gene is expressed.
 
     Parameters
     ----------
@@ -83,7 +83,7 @@ def score_tokens(
     expressed ones when it is known that they are) and for the transformer's phenotypes (together and one by one), and
     the columns ``words`` (the kind of token), ``of``, ``n`` hidden tokens, ``n_classes`` that occur, ``accuracy``,
     macro-averaged ``precision``, ``recall`` and ``f1``, ``zero_offset``, the mean correction of the logit of bin 0, and
-    ``nll``. Precision of expressed genes counts wrong guesses for genes that are not.
+    ``nll``. Precision of expressed genes counts wrong predictions for genes that are not.
 
     ``nll`` is the mean over the hidden tokens of a row of minus the natural log of the probability of the true token;
     lower is better, and NaN where nothing was hidden. Bins are not smoothed as in the training loss, and bin 0 is

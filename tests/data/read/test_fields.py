@@ -79,7 +79,8 @@ def test_transfer_to_other_genes_and_labels(simulated):
     assert state(other, PHENOTYPE_FIELD) == expected
     assert state(other, X_FIELD) == {"n_obs": 4, "n_vars": 3, "column_names": ["gene1", "new", "gene0"]}
     assert state(manager, PHENOTYPE_FIELD)["unseen"] == {}
-    assert target.obs["cell_type"].tolist() == ["T cell", "monocyte", None, "B cell"]
+    labels = target.obs["cell_type"].astype(object)
+    assert labels.where(labels.notna(), None).tolist() == ["T cell", "monocyte", None, "B cell"]
 
 
 def test_transfer_without_unseen_labels_is_quiet(simulated):

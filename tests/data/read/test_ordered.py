@@ -81,12 +81,12 @@ def test_nothing_is_ordered():
 
 
 def test_not_a_phenotype():
-    with pytest.raises(ValueError, match=r"`ordered`: \['aeg'\] are no phenotypes of the model, which has \['age'\]"):
+    with pytest.raises(ValueError, match=r"`ordered`: \['aeg'\] are not phenotypes of the model, which has \['age'\]"):
         resolve_ordered({"age": ["1", "2"]}, ["aeg"])
 
 
 def test_no_order():
-    with pytest.raises(ValueError, match=r"`ordered`: nothing tells the order of 'age', because \['adult', 'old'\]"):
+    with pytest.raises(ValueError, match=r"`ordered`: the order of 'age' is unknown, because \['adult', 'old'\]"):
         resolve_ordered({"age": ["adult", "old", "34"]}, ["age"])
 
 

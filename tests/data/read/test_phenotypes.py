@@ -165,6 +165,8 @@ def test_looks_like_phenotype(values, looks):
 def test_candidates(simulated, pbmc):
     assert candidates(simulated.obs) == ["cell_type", "sex", "donor"]
     assert candidates(pbmc.obs) == ["bulk_labels", "phase", "louvain"]
+    pbmc.obs["polygene_phase"] = pbmc.obs["phase"]  # a prediction
+    assert candidates(pbmc.obs) == ["bulk_labels", "phase", "louvain"]
 
 
 @pytest.mark.parametrize("asked", ["sex", ["sex"], ("sex",)], ids=["text", "list", "tuple"])

@@ -38,13 +38,13 @@ def test_read_as_missing_and_said(word):
 @pytest.mark.parametrize("word", [None, np.nan, "", "  "])
 def test_really_missing_without_a_word(word):
     with warnings.catch_warnings():
-        warnings.simplefilter("error")
+        warnings.simplefilter("error", UserWarning)
         assert train(arms(word, "IFNb", "TNF")).categories["arm"] == ["IFNb", "TNF"]
 
 
 def test_further_words_are_named(tmp_path):
     with warnings.catch_warnings():
-        warnings.simplefilter("error")
+        warnings.simplefilter("error", UserWarning)
         model = train(arms("none", "IFNb", "TNF", "unknown"), missing=["None"])
         assert model.categories["arm"] == ["IFNb", "TNF"]
         model.save(tmp_path / "model")
@@ -54,7 +54,7 @@ def test_further_words_are_named(tmp_path):
 
 def test_every_label_is_kept_by_an_empty_list():
     with warnings.catch_warnings():
-        warnings.simplefilter("error")
+        warnings.simplefilter("error", UserWarning)
         model = train(arms("unknown", "drug"), missing=[])
     assert model.categories["arm"] == ["drug", "unknown"]
     assert set(model.encode(pd.DataFrame({"arm": ["unknown", "drug"]}))["arm"]) == {0, 1}

@@ -44,7 +44,7 @@ def test_a_list_keeps_its_order(names, tmp_path):
 
 
 def test_a_file_that_is_not_there(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"`adata`: no file matches '.*cells\.h5ad'\. Look at the path"):
+    with pytest.raises(FileNotFoundError, match=r"`adata`: no file matches '.*cells\.h5ad'\. Check the path"):
         expand_paths([tmp_path / "cells.h5ad"])
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -11,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from polygene_scverse._layout import TokenLayout
-from polygene_scverse._validate import shorten
+from polygene_scverse._validate import shorten, warn
 from polygene_scverse.data.feed._table import CellTable
 from polygene_scverse.data.read._expression import Expression
 from polygene_scverse.data.read._phenotypes import encode_all
@@ -95,21 +94,19 @@ class AnnDataCells:
         codes = self.codes[rows].astype(np.int64)
         return CellTable(cells, codes, self.ids[rows], self.layout, self.tokenizer.measured)
 
-    def warn_unmeasured(self, stacklevel: int = 4, outlook: str = "") -> None:
+    def warn_unmeasured(self, outlook: str = "") -> None:
         """Say how genes were matched, which of the model the data do not have, and what that does to total counts."""
         match = self.expression.match
         if match is not None and match.words:
-            warnings.warn(match.words, UserWarning, stacklevel=stacklevel)
+            warn(match.words)
         footing = self.tokenizer.footing
         if footing is not None and footing.words:
-            warnings.warn(footing.words, UserWarning, stacklevel=stacklevel)
+            warn(footing.words)
         genes, measured = self.layout.genes, self.tokenizer.measured
         if absent := [gene for gene, there in zip(genes, measured, strict=True) if not there]:
-            warnings.warn(
+            warn(
                 f"{len(absent)} of the model's {len(genes)} genes are unmeasured in these data: {shorten(absent, 5)}. "
-                f"They are left out, which is not the same as not expressed; {outlook or 'accuracy may suffer.'}",
-                UserWarning,
-                stacklevel=stacklevel,
+                f"They are left out, which is not the same as not expressed; {outlook or 'accuracy may suffer.'}"
             )
 
     def read_all(self) -> CellTable:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -16,7 +15,7 @@ from anndata import AnnData
 from anndata.utils import make_index_unique
 from numpy.typing import NDArray
 
-from polygene_scverse._validate import check_not_empty, check_unique_names
+from polygene_scverse._validate import check_not_empty, check_unique_names, warn
 from polygene_scverse.data.read._gene_names import GeneNames, match_names, named_by
 from polygene_scverse.data.read._scale import Scale, detect_scale
 from polygene_scverse.data.read._source import BLOCK, by_row, read_rows, spread_rows
@@ -140,11 +139,9 @@ class Expression:
         found = cls.of(adata, *((None, False) if absent else (layer, use_raw)))
         found = replace(found, has_arguments=False)
         if absent and not use_raw and not NAME_OF_SCALE.search(str(layer)):
-            warnings.warn(
+            warn(
                 f"The model was trained on adata.layers[{layer!r}], which these data do not have: adata.X is read "
-                f"instead, as {found.scale}. Set adata.layers[{layer!r}] if that is not meant.",
-                UserWarning,
-                stacklevel=5,
+                f"instead, as {found.scale}. Set adata.layers[{layer!r}] if that is not meant."
             )
         return found
 
@@ -194,12 +191,10 @@ class Expression:
         """
         found = self._checked(self._detect)
         if not found.told:
-            warnings.warn(
-                f"{self.where} holds logarithms of normalised counts of some of the genes, and nothing tells the sum "
-                f"that cells were normalised to: it is read as {found}. If it was another, take the raw counts, or all "
-                "genes that were normalised.",
-                UserWarning,
-                stacklevel=7,
+            warn(
+                f"{self.where} holds logarithms of normalised counts of some of the genes, and the sum that "
+                f"cells were normalised to is unknown: it is read as {found}. If it was another, take the raw "
+                "counts, or all genes that were normalised."
             )
         return found
 

@@ -5,7 +5,6 @@ Both state registries hold plain containers only, so that a saved model can be r
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,7 +16,7 @@ from numpy.typing import NDArray
 from scvi.data.fields import BaseAnnDataField
 
 from polygene_scverse._constants import PHENOTYPE_FIELD, X_FIELD
-from polygene_scverse._validate import shorten
+from polygene_scverse._validate import shorten, warn
 from polygene_scverse.data.read._expression import Expression
 from polygene_scverse.data.read._ordered import Ordered, resolve_ordered
 from polygene_scverse.data.read._phenotypes import (
@@ -156,11 +155,7 @@ class PhenotypeField(BaseAnnDataField):
 def warn_unseen(unseen: dict[str, list[str]]) -> None:
     """Say once which labels the model does not know."""
     for name, found in unseen.items():
-        warnings.warn(
-            f"adata.obs[{name!r}]: the model was not trained on {shorten(found)}; these are treated as unknown.",
-            UserWarning,
-            stacklevel=3,
-        )
+        warn(f"adata.obs[{name!r}]: the model was not trained on {shorten(found)}; these are treated as unknown.")
 
 
 def _modality(data: AnnData | MuData, mod_key: str | None) -> AnnData:

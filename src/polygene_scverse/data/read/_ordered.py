@@ -75,11 +75,11 @@ def resolve_ordered(
     Raises
     ------
     ValueError
-        If a name is no phenotype, if categories are missing from the mapping, or if nothing tells an order.
+        If a name is no phenotype, if categories are missing from the mapping, or if the order is unknown.
     """
     given = dict(ordered) if isinstance(ordered, Mapping) else dict.fromkeys(_names(ordered, categories, obs))
     if absent := [name for name in given if name not in categories]:
-        raise ValueError(f"`ordered`: {absent} are no phenotypes of the model, which has {list(categories)}.")
+        raise ValueError(f"`ordered`: {absent} are not phenotypes of the model, which has {list(categories)}.")
     return {name: _resolve(name, list(categories[name]), places, obs) for name, places in given.items()}
 
 
@@ -117,7 +117,7 @@ def _resolve(name: str, categories: list[str], places: Any, obs: pd.DataFrame | 
     elif not numeric:
         strange = [label for label, number in zip(categories, numbers, strict=True) if number is None]
         raise ValueError(
-            f"`ordered`: nothing tells the order of {name!r}, because {shorten(strange)} stand for no number. Make the "
+            f"`ordered`: the order of {name!r} is unknown, because {shorten(strange)} are not numbers. Make the "
             "column an ordered categorical, or pass the categories in order, such as "
             f"ordered={{{name!r}: [...]}}."
         )

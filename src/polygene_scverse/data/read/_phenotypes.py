@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -10,8 +9,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from polygene_scverse._constants import DOUBTFUL_WORDS, MISSING_WORDS, PHENOTYPE_ALIASES, UNKNOWN
-from polygene_scverse._validate import check_columns, check_labels, label_of, shorten
+from polygene_scverse._constants import DOUBTFUL_WORDS, MISSING_WORDS, PACKAGE, PHENOTYPE_ALIASES, UNKNOWN
+from polygene_scverse._validate import check_columns, check_labels, label_of, shorten, warn
 from polygene_scverse.data.read._ordered import number_of
 from polygene_scverse.data.read._source import spread_rows
 
@@ -95,11 +94,9 @@ def warn_of_words(columns: Mapping[str, pd.Series], missing: str | Sequence[str]
         if label.lower() in words
     ]
     if sentences:
-        warnings.warn(
+        warn(
             f"{'; '.join(sentences)}. Name further labels that mean no value in missing=, such as missing=['none']; "
-            "with missing=[] every label is kept.",
-            UserWarning,
-            stacklevel=4,
+            "with missing=[] every label is kept."
         )
 
 
@@ -129,7 +126,7 @@ def categories_of(column: pd.Series, missing: Collection[str] = MISSING_WORDS) -
         )
     if len(found) == 1:
         raise ValueError(
-            f"`phenotypes`: adata.obs[{name!r}] has one category only, {found[0]!r}: there is nothing to tell apart. "
+            f"`phenotypes`: adata.obs[{name!r}] has one category only, {found[0]!r}: there is nothing to predict. "
             f"Leave the column out.{read}"
         )
     is_float = pd.api.types.is_float_dtype(column.dtype)
@@ -198,10 +195,11 @@ def looks_like_phenotype(column: pd.Series, most: int = 200) -> bool:
 
 
 def candidates(obs: pd.DataFrame) -> list[str]:
-    """Columns that look like phenotypes in some of the cells, for messages."""
+    """Columns that look like phenotypes in some of the cells, for messages; what we wrote ourselves is none."""
     rows = spread_rows(len(obs), LOOKED_AT)
     some = obs.iloc[rows].loc[:, ~obs.columns.duplicated(keep=False)]
-    return [str(name) for name in some.columns if looks_like_phenotype(some[name])]
+    own = f"{PACKAGE}_"
+    return [str(n) for n in some.columns if not str(n).startswith(own) and looks_like_phenotype(some[n])]
 
 
 def resolve_phenotypes(obs: pd.DataFrame, phenotypes: str | Sequence[str] | None) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 
 import numpy as np
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 
 from polygene_scverse._constants import RANK, TARGET_SUM
 from polygene_scverse._threads import threads_kept
-from polygene_scverse._validate import shorten
+from polygene_scverse._validate import shorten, warn
 from polygene_scverse.data.read._expression import Expression
 
 FEWEST_CELLS = 3
@@ -121,11 +120,9 @@ def _without_small_batches(data: AnnData) -> AnnData:
     n_cells = data.obs["batch"][expressing].value_counts()  # silent cells tell nothing
     if len(small := sorted(n_cells.index[n_cells < FEWEST_CELLS])) == 0:
         return data
-    warnings.warn(
+    warn(
         f"`batch_key`: the batches {shorten(small, 5)} have fewer than {FEWEST_CELLS} cells that express a gene: too "
-        "few to tell what varies, and left out of the ranking.",
-        UserWarning,
-        stacklevel=4,
+        "few to estimate variability; they are left out of the ranking."
     )
     if len(small) == len(n_cells):
         data.obs["batch"] = pd.Categorical(["all"] * data.n_obs)

@@ -316,7 +316,7 @@ def detect_scale(
     filled = np.flatnonzero(np.diff(x.indptr))
     if not len(filled):
         raise ValueError(
-            f"`adata`: {where} has no value above 0, so that there is nothing to read. Look at how it was made{remedy}."
+            f"`adata`: {where} has no value above 0, so there is nothing to read. Look at how it was made{remedy}."
         )
     rows = [x.data[x.indptr[i] : x.indptr[i + 1]].astype(np.float64) for i in filled]
     whole = np.array([np.array_equal(row, np.rint(row)) for row in rows])
@@ -351,10 +351,10 @@ def detect_scale(
     if noted is not None and not _of_unit_variance(x):
         return Scale("log", base or math.e, TARGET_SUM, complete=False, told=False)
     raise ValueError(
-        f"`adata`: what {where} holds cannot be told. The values are not whole numbers; as counts, or as logarithms of "
-        "normalised counts (base e, 2 or 10), they belong to no counts of cells. If these are counts with decimals, "
-        "round them, as in adata.X.data = np.round(adata.X.data). Else take the raw counts, or normalise and take "
-        f"log1p of them without scaling, correcting or imputing afterwards{remedy}."
+        f"`adata`: what {where} holds cannot be determined. The values are not whole numbers; as counts, or as "
+        "logarithms of normalised counts (base e, 2 or 10), they belong to no counts of cells. If these are counts "
+        "with decimals, round them, as in adata.X.data = np.round(adata.X.data). Else take the raw counts, or "
+        f"normalise and take log1p of them without scaling, correcting or imputing afterwards{remedy}."
     )
 
 

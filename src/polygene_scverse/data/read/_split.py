@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from polygene_scverse._validate import check_columns, check_fraction, shorten
+from polygene_scverse._validate import check_columns, check_fraction, shorten, warn
 from polygene_scverse.data.read._phenotypes import candidates
 
 Rows = Sequence[int] | NDArray[np.int64]
@@ -115,11 +114,9 @@ def lost_categories(
 def warn_lost(lost: Mapping[str, Sequence[str]]) -> None:
     """Say which categories the training will not see, and so will never predict."""
     for name, categories in lost.items():
-        warnings.warn(
-            f"All cells of {shorten(categories)} of {name!r} are held out, so that the model does not learn them and "
-            "never predicts them. Pass another split=, seed= or validation_size=, or group_key=None.",
-            UserWarning,
-            stacklevel=5,
+        warn(
+            f"All cells of {shorten(categories)} of {name!r} are held out, so the model does not learn them and "
+            "never predicts them. Pass another split=, seed= or validation_size=, or group_key=None."
         )
 
 

@@ -98,7 +98,7 @@ def open_shard(path: Path, layer: str | None = None, use_raw: bool = False) -> t
     except (OSError, KeyError) as error:
         raise ValueError(
             f"`adata`: {path} cannot be read as an h5ad file or a zarr store ({type(error).__name__}: {error}). Write "
-            "it anew, or leave it out."
+            "it again, or leave it out."
         ) from error
     if not there:
         raise KeyError(f"`adata`: {key} is not in {path}. Pass another layer=, of {others}, or use_raw=.")
@@ -193,7 +193,7 @@ def _expand(pattern: str) -> list[Path]:
         matches = [name] if Path(name).exists() else sorted(glob.glob(name), key=_natural)
         if not matches:
             of = "" if name == pattern else f", of the pattern {pattern!r}"
-            raise FileNotFoundError(f"`adata`: no file matches {name!r}{of}. Look at the path.")
+            raise FileNotFoundError(f"`adata`: no file matches {name!r}{of}. Check the path.")
         found += [Path(match) for match in matches]
     return found
 

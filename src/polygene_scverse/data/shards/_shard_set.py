@@ -6,7 +6,6 @@ cells only the obs columns in use are kept in memory; expression is read in buff
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -17,7 +16,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from polygene_scverse._constants import PHENOTYPE_ALIASES
-from polygene_scverse._validate import check_labels, shorten
+from polygene_scverse._validate import check_labels, shorten, warn
 from polygene_scverse.data.read._phenotypes import candidates, resolve_phenotypes
 from polygene_scverse.data.read._tokens import Cells, Tokenizer
 from polygene_scverse.data.shards._files import Paths, ShardFile, expand_paths, open_shard
@@ -160,11 +159,9 @@ def _warn_left_out(keys: Sequence[str], tables: Sequence[pd.DataFrame]) -> None:
     found = {str(key) for table in tables for key in table}
     usual = [[name for name in names if name in found] for names in PHENOTYPE_ALIASES.values()]
     if left_out := [name for names in usual if not set(names) & set(keys) for name in names]:
-        warnings.warn(
+        warn(
             f"{shorten(left_out)} not among the columns of obs in every file, and so not learned. Give it to all "
-            "files, with missing values where it is not known.",
-            UserWarning,
-            stacklevel=4,
+            "files, with missing values where it is not known."
         )
 
 

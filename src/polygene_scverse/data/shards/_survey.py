@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +11,7 @@ import pandas as pd
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from polygene_scverse._validate import shorten
+from polygene_scverse._validate import shorten, warn
 from polygene_scverse.data.read._dispersions import DispersionSums
 from polygene_scverse.data.read._expression import SAMPLE_ROWS
 from polygene_scverse.data.read._ranking import genes_by_rank
@@ -116,11 +115,7 @@ def common_ranks(files: Sequence[ShardFile]) -> pd.Series | None:
     if len(ranks) == len(files) and first.reindex(joined.index).equals(joined):
         return first
     reason = "differs between the files" if len(ranks) == len(files) else f"is in {len(ranks)} of {len(files)} files"
-    warnings.warn(
-        f"var['highly_variable_rank'] {reason}, so that it is not used: genes are ranked on the training cells of all.",
-        UserWarning,
-        stacklevel=4,
-    )
+    warn(f"var['highly_variable_rank'] {reason}, so it is not used: genes are ranked on the training cells of all.")
     return None
 
 
@@ -179,9 +174,7 @@ def warn_unmeasured(shards: ShardSet, genes: Sequence[str], tokenizers: Sequence
     }
     if absent:
         lacking = [f"{name} lacks {n}" for name, n in absent.items()]
-        warnings.warn(
+        warn(
             f"Some of the {len(genes)} genes are unmeasured in {len(absent)} of {len(shards.files)} files: "
-            f"{shorten(lacking, 4)}. They are left out there, which is not the same as not expressed.",
-            UserWarning,
-            stacklevel=4,
+            f"{shorten(lacking, 4)}. They are left out there, which is not the same as not expressed."
         )

@@ -8,7 +8,6 @@ replacement as a whole, and an error in writing ends the training: see `WholeFil
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from lightning.pytorch.plugins import TorchCheckpointIO
 
 from polygene_scverse._compat import add_callback, history_from_plain, plain, set_loop_position
 from polygene_scverse._files import replace_file
+from polygene_scverse._validate import warn
 from polygene_scverse.data.feed._loader import CellSplitter
 from polygene_scverse.model.training._checkpoints import STATE_KEY, Checkpoints
 from polygene_scverse.model.training._loggers import HistoryLogger
@@ -67,7 +67,7 @@ class WholeFiles(TorchCheckpointIO):
             if not self._warned:
                 last = "there is none yet" if self.last_step is None else f"the last one is of step {self.last_step}"
                 text = f"The checkpoint of step {step} could not be written to {path} ({error}); {last}."
-                warnings.warn(f"{text} Training goes on, and tries again.", UserWarning, stacklevel=2)
+                warn(f"{text} Training goes on, and tries again.")
             self._warned = True
 
     def load_checkpoint(self, path: str | Path, *_: Any, **__: Any) -> dict[str, Any]:

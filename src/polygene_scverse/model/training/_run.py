@@ -6,7 +6,6 @@ import gc
 import signal
 import tempfile
 import threading
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any, Protocol
@@ -18,6 +17,7 @@ from lightning.pytorch import Trainer
 from numpy.typing import NDArray
 
 from polygene_scverse._compat import history_from_plain, seeded
+from polygene_scverse._validate import warn
 from polygene_scverse.data.feed._loader import CellSplitter
 from polygene_scverse.model.training._checkpoint_writer import CheckpointWriter
 from polygene_scverse.model.training._checkpoints import Checkpoints
@@ -249,11 +249,9 @@ class TrainingRun:
         size = self._largest_batch
         self.batches_per_step *= 2
         resumes = self.writer is not None and self.writer.path.exists()
-        warnings.warn(
+        warn(
             f"Memory ran out with {size} cells in a batch. Training "
             f"{'resumes from the last checkpoint' if resumes else 'begins anew'} with {self._largest_batch}: a step "
             f"still has {self.splitter.batch_size} cells, in {self.batches_per_step} batches. Pass a smaller "
-            f"batch_size and accumulate_grad_batches={self.batches_per_step} to begin so.",
-            UserWarning,
-            stacklevel=4,
+            f"batch_size and accumulate_grad_batches={self.batches_per_step} to begin so."
         )

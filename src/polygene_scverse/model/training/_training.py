@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -14,6 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from polygene_scverse._layout import TokenLayout
+from polygene_scverse._validate import warn
 from polygene_scverse.abilities._calibrate import fit_after_training
 from polygene_scverse.data.feed._adata_cells import AnnDataCells
 from polygene_scverse.data.feed._loader import CellSplitter
@@ -188,10 +188,8 @@ def train_model(
 def warn_of_mask(state: FittedState) -> None:
     """Say that what weights of the original know of genes must be learned anew."""
     if state.mask == ORIGINAL_MASK:
-        warnings.warn(
+        warn(
             "The weights come from the original, whose mask tells of a hidden gene whether it is expressed. This "
             "training does not tell: what the weights know of genes must be learned anew, and their loss begins "
-            "high. Prediction of phenotypes is not concerned.",
-            UserWarning,
-            stacklevel=4,
+            "high. Prediction of phenotypes is not concerned."
         )
