@@ -16,6 +16,7 @@ from typing import Any, Final, cast
 
 import numpy as np
 import pandas as pd
+import scipy.sparse as sp
 from anndata import AnnData
 from mudata import MuData
 from numpy.typing import NDArray
@@ -982,6 +983,38 @@ class Polygene(SavingMixin, SetupMixin):
         cells = self._cells(data, indices, query)
         engine = Engine(self.module, batch_size)
         return expected_expression(engine, cells, slots, settings=pairs, shown=query.shown, keep=keep, seed=seed)
+
+    def measured_expression(
+        self,
+        adata: AnnData | MuData | None = None,
+        *,
+        genes: Sequence[str] | None = None,
+        indices: Sequence[int] | NDArray[np.int64] | None = None,
+    ) -> sp.csr_matrix:
+        """Expression of cells as the model reads it: its genes, in its scale.
+
+        Parameters
+        ----------
+        adata
+            Cells; by default those the model was set up with. Genes are matched by name.
+        genes
+            Genes of the model; all by default, in the order of ``genes``.
+        indices
+            Row numbers; all by default.
+
+        Returns
+        -------
+        log1p of counts per 10,000, shape (n_cells, n_genes); 0 also where a gene is unmeasured.
+
+        Raises
+        ------
+        ValueError
+            If a gene is not the model's, or as for `predict_phenotype`.
+        """
+        slots = self._gene_slots(genes)
+        data = self._data(adata)
+        cells = self._cells(data, self._rows(data, indices))
+        return cells.read_all().cells.matrix(len(self.genes))[:, slots]
 
     def generate(
         self,

@@ -2,6 +2,7 @@
 
 from polygene_scverse.pl._abstention import abstention
 from polygene_scverse.pl._confusion import confusion
+from polygene_scverse.pl._counterfactual import counterfactual
 from polygene_scverse.pl._evaluation import evaluation
 from polygene_scverse.pl._gene_interactions import gene_interactions
 from polygene_scverse.pl._history import history
@@ -12,6 +13,7 @@ from polygene_scverse.pl._umap import umap
 __all__ = [
     "abstention",
     "confusion",
+    "counterfactual",
     "evaluation",
     "gene_interactions",
     "history",
