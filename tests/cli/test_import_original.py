@@ -26,7 +26,7 @@ def test_what_to_original_wrote_needs_no_other_file(polygene, theirs, tmp_path):
 @pytest.mark.parametrize(
     ("flags", "match"),
     [
-        ([], "needed, and not given: output"),
+        ([], "--output is required"),
         (["--vocabulary", "v", "--genes", "g", "-o", "m", "--columns", "age"], "--columns: found 'age'"),
         (["--vocabulary", "v", "--genes", "g", "-o", "m"], "Error: `folder`"),
     ],

@@ -27,7 +27,7 @@ def test_a_checkpoint_of_the_original(theirs):
 
 def test_what_is_no_model(tmp_path, model_folder):
     for settings, match in [
-        (ModelSettings(), "--model is needed"),
+        (ModelSettings(), "--model is required"),
         (ModelSettings(model=tmp_path / "nix"), "--model: there is no folder"),
         (ModelSettings(model=tmp_path), r"holds neither a saved model \(model.json\) nor a checkpoint"),
         (ModelSettings(model=model_folder, device="cuda:x"), "--device: found 'cuda:x'"),
@@ -38,5 +38,5 @@ def test_what_is_no_model(tmp_path, model_folder):
 
 def test_a_checkpoint_without_its_words(tmp_path):
     (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(UserError, match="--vocabulary is needed"):
+    with pytest.raises(UserError, match="--vocabulary is required"):
         read_model(ModelSettings(model=tmp_path))

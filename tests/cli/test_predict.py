@@ -81,7 +81,7 @@ def test_the_input_is_not_overwritten(polygene, shards, model_folder, command):
     [
         (["nix.h5ad", "-m", "m", "-o", "a.h5ad"], "no file matches 'nix.h5ad'"),
         (["-m", "m", "-o", "a.h5ad"], "no cells: name h5ad files"),
-        (["a.h5ad"], "needed, and not given: model, output"),
+        (["a.h5ad"], "--model and --output are required"),
     ],
     ids=["file", "no file", "nothing"],
 )

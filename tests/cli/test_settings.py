@@ -28,7 +28,7 @@ def test_evaluation_knows_or_needs_not_every_option_of_the_original():
 def test_what_is_needed():
     settings = EmbedSettings(paths=["a"])
     assert needed(settings, "paths") == (["a"],)
-    with pytest.raises(UserError, match="needed, and not given: model, output"):
+    with pytest.raises(UserError, match="--model and --output are required"):
         needed(settings, "paths", "model", "output")
 
 

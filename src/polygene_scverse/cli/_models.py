@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 from polygene_scverse._quiet import quiet
 from polygene_scverse.cli._errors import UserError
-from polygene_scverse.cli._settings import ModelSettings
+from polygene_scverse.cli._settings import OneModelSettings
 from polygene_scverse.cli._train_arguments import device_of
 
 if TYPE_CHECKING:
     from polygene_scverse.model import Polygene
 
 
-def read_model(s: ModelSettings, files: Sequence[Path] = ()) -> Polygene:
+def read_model(s: OneModelSettings, files: Sequence[Path] = ()) -> Polygene:
     """Read a saved model, or a checkpoint of the original.
 
     Parameters
@@ -35,7 +35,7 @@ def read_model(s: ModelSettings, files: Sequence[Path] = ()) -> Polygene:
 
     folder = s.model
     if folder is None:
-        raise UserError("--model is needed: the folder of a saved model. See --help.")
+        raise UserError("--model is required: the folder of a saved model. See --help.")
     if not folder.is_dir():
         raise UserError(f"--model: there is no folder {folder}. Name the folder that a model was saved to.")
     device = device_of(s.device)
@@ -47,7 +47,9 @@ def read_model(s: ModelSettings, files: Sequence[Path] = ()) -> Polygene:
     if not (folder / "config.json").is_file():
         raise UserError(f"--model: {folder} holds neither a saved model ({MANIFEST}) nor a checkpoint (config.json).")
     if s.vocabulary is None:
-        raise UserError(f"--vocabulary is needed: {folder} is a checkpoint of the original, without its words.")
+        raise UserError(f"--vocabulary is required: {folder} is a checkpoint of the original, without its words.")
+    if s.genes is None and not files:
+        raise UserError(f"--genes is required: {folder} is a checkpoint of the original, without names of genes.")
     genes = s.genes if s.genes is not None else str(files[0])
     model = Polygene.from_original(folder, vocabulary=s.vocabulary, genes=genes, threshold=_threshold(s, folder))
     if device.get("accelerator") == "gpu":
@@ -55,7 +57,7 @@ def read_model(s: ModelSettings, files: Sequence[Path] = ()) -> Polygene:
     return model
 
 
-def _threshold(s: ModelSettings, folder: Path) -> float | None:
+def _threshold(s: OneModelSettings, folder: Path) -> float | None:
     """The threshold of two bins; the original's command always names one, and with more bins it means nothing."""
     import json
 

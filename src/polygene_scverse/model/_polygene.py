@@ -38,7 +38,7 @@ from polygene_scverse._validate import check_choice, check_columns, check_fracti
 from polygene_scverse.abilities._calibrate import calibrate
 from polygene_scverse.abilities._embed import POOLINGS, embed
 from polygene_scverse.abilities._expected_expression import check_size as check_values
-from polygene_scverse.abilities._expected_expression import expected_expression
+from polygene_scverse.abilities._expected_expression import denoised_expression, expected_expression
 from polygene_scverse.abilities._gene_contributions import GeneContributions, draw, gene_contributions
 from polygene_scverse.abilities._gene_states import GeneStates, find_contexts, find_pairs, gene_states
 from polygene_scverse.abilities._generate import check_size as check_entries
@@ -935,6 +935,7 @@ class Polygene(SavingMixin, SetupMixin):
         given: str | Sequence[str] | None = None,
         indices: Sequence[int] | NDArray[np.int64] | None = None,
         seed: int = 0,
+        log: bool = True,
         batch_size: int = 64,
     ) -> list[NDArray[np.float32]]:
         """Expression that the model expects of genes it does not see, with phenotypes as recorded or set.
@@ -958,6 +959,8 @@ class Polygene(SavingMixin, SetupMixin):
             Row numbers; all by default.
         seed
             Seed of which genes are asked for together.
+        log
+            False for the mean of counts per 10,000.
         batch_size
             Cells per step, fewer where many genes are asked for.
 
@@ -982,7 +985,45 @@ class Polygene(SavingMixin, SetupMixin):
         check_values(len(self._rows(data, indices)), len(slots), len(pairs))
         cells = self._cells(data, indices, query)
         engine = Engine(self.module, batch_size)
-        return expected_expression(engine, cells, slots, settings=pairs, shown=query.shown, keep=keep, seed=seed)
+        arguments: dict[str, Any] = {"shown": query.shown, "keep": keep, "seed": seed, "log": log}
+        return expected_expression(engine, cells, slots, settings=pairs, **arguments)
+
+    def denoised_expression(
+        self,
+        adata: AnnData | MuData | None = None,
+        *,
+        genes: Sequence[str] | None = None,
+        log: bool = True,
+        indices: Sequence[int] | NDArray[np.int64] | None = None,
+    ) -> NDArray[np.float32] | None:
+        """Expression that follows from all measured genes of a cell, by factors of the training cells.
+
+        Parameters
+        ----------
+        adata
+            Cells; by default those the model was set up with. Genes are matched by name.
+        genes
+            Genes of the model; all by default, in the order of ``genes``.
+        log
+            Mean of log1p of counts per 10,000, or of counts per 10,000.
+        indices
+            Row numbers; all by default.
+
+        Returns
+        -------
+        Shape (n_cells, n_genes); None if the model has no such factors: it was trained on too few cells.
+
+        Raises
+        ------
+        ValueError
+            If a gene is not the model's, if the result is too large, or as for `predict_phenotype`.
+        """
+        slots, data = self._gene_slots(genes), self._data(adata)
+        rows = self._rows(data, indices)
+        check_values(len(rows), len(slots), 1)
+        if self.fitted_.factors is None:
+            return None
+        return denoised_expression(self.fitted_.factors, self._cells(data, rows), slots, log=log)
 
     def measured_expression(
         self,
