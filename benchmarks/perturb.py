@@ -16,7 +16,6 @@ after the mean shift of random genes is subtracted. `seconds`: for 100 genes and
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 import warnings
 from pathlib import Path
@@ -33,6 +32,7 @@ import polygene_scverse as pgs
 
 N_GENES, N_REGULATORS, N_TARGETS, N_TYPES = 600, 24, 5, 3
 N_TRAIN, N_ASKED, N_PERTURBED = 2000, 1000, 100
+KINDS = ("knockout", "overexpress")
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -111,18 +111,24 @@ def row_of(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--parts", nargs="*", choices=(*KINDS, "permuted"), default=(*KINDS, "permuted"))
+    parser.add_argument("--table", type=Path, help="CSV file of rows that are there, to which others are added")
     parser.add_argument("--write", action="store_true", help="write the table to results/")
     arguments = parser.parse_args()
     warnings.filterwarnings("ignore")
-    rows = []
+    there = arguments.table is not None and arguments.table.exists()
+    rows: list[dict] = pd.read_csv(arguments.table).to_dict("records") if there else []
     for seed in range(arguments.seeds):
-        for permuted, kinds in ((False, ("knockout", "overexpress")), (True, ("knockout",))):
-            some = trained(seed, permuted=permuted)
-            for kind in kinds:
-                rows.append(row_of(*some, kind, seed, permuted=permuted))
-                print(rows[-1], flush=True)
+        for part in arguments.parts:
+            permuted, kind = part == "permuted", part if part in KINDS else KINDS[0]
+            if permuted or part == arguments.parts[0]:
+                some = trained(seed, permuted=permuted)
+            rows.append(row_of(*some, kind, seed, permuted=permuted))
+            print(rows[-1], flush=True)
+            if arguments.table is not None:
+                pd.DataFrame(rows).to_csv(arguments.table, index=False)
     table = pd.DataFrame(rows).groupby(["cells", "kind"], sort=False).mean().reset_index()
-    command = " ".join(["python benchmarks/perturb.py", *sys.argv[1:]])
+    command = f"python benchmarks/perturb.py --seeds {arguments.seeds} --write"
     where = RESULTS / "perturb.md" if arguments.write else None
     flat = table.melt(["cells", "kind"], var_name="figure").pivot_table(
         index="figure", columns=["cells", "kind"], values="value", sort=False, dropna=False

@@ -61,8 +61,14 @@ def test_the_rate_is_that_of_a_count_by_hand():
     signs = np.array(np.meshgrid(*[[1, -1]] * 6)).reshape(6, -1).T
     statistics = np.array([of_pairs(x * s[:, None], 0) for s in signs])
     observed = of_pairs(x, 0)
-    rates = np.array([(statistics >= t - 1e-12).sum() / 64 / (observed >= t).sum() for t in observed])
-    expected = [min(1.0, rates[observed <= t].min()) for t in observed]
+
+    def rates(of_genes):
+        return np.array([(statistics >= t - 1e-12).sum() / 64 / (of_genes >= t - 1e-12).sum() for t in of_genes])
+
+    own = rates(observed)
+    least = np.mean([rates(row).min() <= own.min() + 1e-12 for row in statistics])
+    assert least == 2 / 64
+    expected = [max(least, min(1.0, own[observed <= t].min())) for t in observed]
     np.testing.assert_allclose(paired(x, 64, 0).fdr, expected)
 
 
@@ -73,3 +79,14 @@ def test_share_of_permutations_that_are_alike(numbers, expected):
 
 def test_no_groups_are_all_alike():
     assert share_alike(0) == share_alike(0, 3, 0) == 1.0
+
+
+def test_something_is_found_no_more_often_than_the_level_says():
+    """Every permutation of the groups is as likely as the groups as they are, where labels mean nothing."""
+    rng = np.random.default_rng(5)
+    x = rng.normal(size=(7, 2)) @ rng.normal(size=(2, 60)) + rng.normal(0, 0.3, (7, 60))  # genes go together
+    signs = np.array(np.meshgrid(*[[1, -1]] * 7)).reshape(7, -1).T
+    lowest = np.array([paired(x * s[:, None], 128, 0).fdr.min() for s in signs])
+    for level in (0.02, 0.05, 0.1, 0.3):
+        assert (lowest < level).mean() <= level
+    assert (lowest < 0.1).any()
