@@ -10,8 +10,8 @@ predicted shift is compared with the observed one of the held-out cells (mean of
 model's genes: Pearson correlation of all genes and of the 100 that shift most, slope of these, means over types. Beside
 it the shift of the same type in the training cells ("own shift"), the mean shift of all types, and the shift of the
 other types weighted by how alike their control cells are. With `--choose` one half of donor 101's cells stands for the
-test donor. cells/s is of calls for some dozens of cells, whose cost is that of a call; `--speed` asks for 2,000 cells at
-once (those of the test donor, repeated), all genes of the model, and as many to impute; weights play no part in that.
+test donor. cells/s is of calls for some dozens of cells, whose cost is that of a call; `--speed` asks for 2,000 cells
+at once (those of the test donor, repeated), all genes of the model, and as many to impute; weights play no part there.
 
 `--null`: a label that means nothing is given to donors, or to half of the cells of each, at random, cells are asked for
 the other label, and genes with fdr < .05 are counted (`get.counterfactual`): all of them are false. OneK1K: 40 donors,

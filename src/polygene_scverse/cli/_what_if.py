@@ -128,7 +128,7 @@ def _each_file(
         if target.suffix in TABLES:
             written = table(result)
             with replace_file(target) as part:
-                written.to_csv(part, sep=TABLES[target.suffix], index_label=written.index.name or "cell")
+                written.to_csv(part, sep=TABLES[target.suffix], index_label=str(written.index.name or "cell"))
         else:
             write_new(result, target)
         typer.echo(f"{adata.n_obs:,} cells: {target}")

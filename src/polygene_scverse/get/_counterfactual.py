@@ -108,8 +108,10 @@ def counterfactual(
         differences = np.asarray(part.X, dtype=np.float64) - part.layers[UNCHANGED]
         shifts, n_cells = _means(differences[changed], of_part[changed], len(groups))
         shift = shifts[n_cells > 0].mean(axis=0)
-        sides = [_means(part.layers[OBSERVED][of], of_part[of], len(groups)) for of in (asked[rows], other[rows])]
-        found = _compare(*sides, 1 if group_key is None else MIN_CELLS)
+        first, second = (
+            _means(part.layers[OBSERVED][of], of_part[of], len(groups)) for of in (asked[rows], other[rows])
+        )
+        found = _compare(first, second, 1 if group_key is None else MIN_CELLS)
         table = pd.DataFrame({"gene": adata.var_names, "level": level, "shift": shift, "observed": found.difference})
         table["n_cells"], table["n_groups"] = int(changed.sum()), 0 if group_key is None else found.n_groups
         table["p_value"], table["fdr"] = np.nan, np.nan
