@@ -25,7 +25,12 @@ MODEL_NAME = "model_name"
 
 def field_state(registry: dict[str, Any], field: str) -> dict[str, Any]:
     """State that a registered field keeps, e.g. the categories of the phenotypes."""
-    return registry[FIELD_REGISTRIES][field][STATE_REGISTRY]
+    return field_registry(registry, field)[STATE_REGISTRY]
+
+
+def field_registry(registry: dict[str, Any], field: str) -> dict[str, Any]:
+    """All that is registered of a field."""
+    return registry[FIELD_REGISTRIES][field]
 
 
 def setup_args(registry: dict[str, Any]) -> dict[str, Any]:
@@ -52,6 +57,11 @@ def registry_without_data(registry: dict[str, Any], states: Sequence[tuple[Any, 
         for field, state in states
     }
     return {**registry, FIELD_REGISTRIES: fields}
+
+
+def forget_manager(model: Any, manager: Any) -> None:
+    """Take data out of scvi-tools' list of what a model reads, in which they stand by their number."""
+    model._per_instance_manager_store.get(model.id, {}).pop(manager.adata_uuid, None)
 
 
 def plain(value: Any) -> Any:

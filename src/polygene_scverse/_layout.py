@@ -152,6 +152,33 @@ class TokenLayout:
         )
         return cls(slots, tuple(genes), n_bins, len(words), (*words, *(str(b) for b in range(n_bins))))
 
+    def grown(self, categories: Mapping[str, Sequence[str]], genes: Sequence[str] = ()) -> TokenLayout:
+        """The same layout with more categories, phenotypes and genes; codes of what was there stay as they are.
+
+        New words stand before the bins, new phenotypes and genes after the others.
+
+        Parameters
+        ----------
+        categories
+            New categories of each phenotype; a name that is no phenotype yet becomes one.
+        genes
+            New genes.
+        """
+        words, slots = list(self.vocabulary[: self.first_bin_id]), []
+        for slot in self.phenotypes:
+            new = tuple(categories.get(slot.name, ()))
+            plain = bool(slot.ids) and words[slot.ids[0]] == token_text(slot.categories[0])  # as the original spells it
+            ids = tuple(range(len(words), len(words) + len(new)))
+            words += [token_text(c if plain else f"{slot.name}={c}") for c in new]
+            slots.append(PhenotypeSlot(slot.name, slot.categories + new, slot.ids + ids, slot.no_value_id))
+        for name in [name for name in categories if name not in self.phenotype_names]:
+            words.append(token_text(f"no_{name}"))
+            ids = tuple(range(len(words), len(words) + len(categories[name])))
+            words += [token_text(f"{name}={c}") for c in categories[name]]
+            slots.append(PhenotypeSlot(name, tuple(categories[name]), ids, ids[0] - 1))
+        bins = self.vocabulary[self.first_bin_id :]
+        return TokenLayout(tuple(slots), (*self.genes, *genes), self.n_bins, len(words), (*words, *bins))
+
     @property
     def phenotype_names(self) -> tuple[str, ...]:
         """Names of the phenotypes, in the order of their slots."""

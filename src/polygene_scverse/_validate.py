@@ -119,9 +119,10 @@ def check_unique_names(names: pd.Index, what: str = "adata.var_names") -> None:
     remedy = "Call adata.var_names_make_unique()"
     if "raw" in what:  # which that does not reach
         remedy = "Take raw = adata.raw.to_adata(), call raw.var_names_make_unique(), and set adata.raw = raw"
+    more = " To add up their counts: adata = pgs.pp.sum_genes(adata)." if what == "adata.var_names" else ""
     raise ValueError(
         f"`adata`: {len(twice)} names occur more than once in {what}, e.g. {shorten(twice, 5)}. Genes are matched by "
-        f"name. {remedy}, or drop the duplicates."
+        f"name. {remedy}, or drop the duplicates.{more}"
     )
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import polygene_scverse as pgs
 from polygene_scverse.data.read._gene_names import gene_table
 from polygene_scverse.model import Polygene
 
@@ -53,3 +54,45 @@ def test_names_of_genes(model, cells, symbols_and_ids):
     assert list(found.names) == list(cells.var_names[:10])
     assert found.how == {"Ensembl id and symbol": 10}
     assert np.array_equal(found.matched, np.ones(10, dtype=bool))
+
+
+def _both_names(adata):
+    """Symbols and Ensembl ids of the first genes of the table, as made-up genes of these cells."""
+    pairs = [(symbol, ids[0]) for symbol, ids in gene_table()["human"].items() if len(ids) == 1][: adata.n_vars]
+    adata.var["symbol"] = [symbol for symbol, _ in pairs]
+    adata.var["ensembl"] = [gene for _, gene in pairs]
+    return adata
+
+
+@pytest.mark.filterwarnings("ignore:Genes of these data were matched")
+@pytest.mark.parametrize("own", ["symbol", "ensembl", "both"])
+@pytest.mark.parametrize("theirs", ["symbol", "ensembl", "both"])
+def test_names_of_symbol_and_id_match_by_either(simulated, small, own, theirs):
+    cells = _both_names(simulated)
+    names = {name: cells.var[name].tolist() for name in ("symbol", "ensembl")}
+    names["both"] = [f"{s}_{e}" for s, e in zip(*names.values(), strict=True)]
+    cells.var = pd.DataFrame(index=names[own])
+    model = pgs.tl.train(cells, phenotypes="cell_type", **{**small, "max_epochs": 1})
+    before = model.predict_phenotype(cells)["cell_type"]
+    cells.var = pd.DataFrame(index=names[theirs])
+    np.testing.assert_array_equal(model.predict_phenotype(cells)["cell_type"], before)
+
+
+@pytest.mark.filterwarnings("ignore:Genes of these data were matched to .* by var..mine")
+def test_a_model_remembers_what_it_calls_genes_by(simulated, small):
+    cells = _both_names(simulated)
+    cells.var["symbol"] = [*cells.var["symbol"][:-2], "TWICE", "TWICE"]
+    model = pgs.tl.train(cells, phenotypes="cell_type", gene_symbols="symbol", **{**small, "max_epochs": 1})
+    assert set(model.genes) == {*cells.var["symbol"][:-2], *cells.var_names[-2:]}
+    before = model.predict_phenotype(cells)["cell_type"]
+    renamed = cells.copy()
+    renamed.var_names = [*cells.var["symbol"][:-2], *cells.var_names[-2:]]
+    np.testing.assert_array_equal(model.predict_phenotype(renamed)["cell_type"], before)
+    renamed.var = renamed.var.rename(columns={"symbol": "mine"})
+    renamed.var_names = [f"row{i}" for i in range(58)] + list(cells.var_names[-2:])
+    np.testing.assert_array_equal(model.predict_phenotype(renamed, gene_symbols="mine")["cell_type"], before)
+    filled = pgs.tl.fill_phenotype(renamed, model=model, phenotypes="cell_type", gene_symbols="mine")
+    assert filled is None
+    imputed = pgs.tl.impute(renamed, model=model, gene_symbols="mine")
+    assert imputed is None
+    assert np.isfinite(renamed.layers["imputed"]).all()

@@ -39,7 +39,7 @@ class Features:
 def read_features(model: Polygene, adata: AnnData, layer: str | None = None, use_raw: bool = False) -> Features:
     """Expression of the model's genes as the model reads it, unbinned and dense."""
     expression, rows = Expression.of(adata, layer, use_raw).loaded(), np.arange(adata.n_obs)
-    scale, names = expression.scale, expression.var_names
+    scale, names = expression.scale, model.gene_names(adata).names
     cells = Tokenizer.match(model.genes, names, scale, EVERY_VALUE, expression.footing).read(expression, rows)
     columns = names.get_indexer(pd.Index(model.genes))
     counts = expression.rows(rows)[:, columns] if scale.kind == "counts" else None

@@ -8,8 +8,10 @@ import `abilities`, `engine`, `fit`, `module`, `data` and its own room, nothing 
 from __future__ import annotations
 
 import copy
+import tempfile
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, cast
@@ -22,7 +24,7 @@ from mudata import MuData
 from numpy.typing import NDArray
 from scvi.train import TrainRunner
 
-from polygene_scverse._compat import field_state, setup_args
+from polygene_scverse._compat import field_state, forget_manager, setup_args
 from polygene_scverse._constants import (
     BALANCE,
     KEEP,
@@ -34,6 +36,7 @@ from polygene_scverse._constants import (
     RANK,
 )
 from polygene_scverse._layout import TokenLayout
+from polygene_scverse._quiet import quiet
 from polygene_scverse._validate import check_choice, check_columns, check_fraction, label_of, shorten
 from polygene_scverse.abilities._calibrate import calibrate
 from polygene_scverse.abilities._embed import POOLINGS, embed
@@ -65,9 +68,12 @@ from polygene_scverse.fit._conformal import ConformalScores
 from polygene_scverse.fit._decision import check_balance, decide
 from polygene_scverse.fit._panels import KNOWN_SHARE
 from polygene_scverse.fit._state import ORIGINAL_MASK
+from polygene_scverse.model._growth import Added, grown_order, grown_registry, with_added
+from polygene_scverse.model._hub import hub_modules, model_card, pull_folder, push_folder
 from polygene_scverse.model._saving import SavingMixin
-from polygene_scverse.model._setup import SetupMixin
+from polygene_scverse.model._setup import GENE_NAMES, SetupMixin
 from polygene_scverse.model.original._checkpoint import read_original, write_original
+from polygene_scverse.model.training._arguments import resolve_seed, split_of, validation_share
 from polygene_scverse.model.training._checkpoints import Checkpoints
 from polygene_scverse.model.training._plan import PolygeneTrainingPlan
 from polygene_scverse.model.training._training import (
@@ -76,6 +82,7 @@ from polygene_scverse.model.training._training import (
     train_model,
 )
 from polygene_scverse.module import LossConfig, PolygeneModule
+from polygene_scverse.module._growth import grow_module
 from polygene_scverse.module._transformer import resolve_config
 
 NO_SCORES: Final = ConformalScores(np.zeros(0, dtype=np.int32), np.zeros(0, dtype=np.float32))
@@ -118,7 +125,7 @@ class Polygene(SavingMixin, SetupMixin):
     loss
         Values of :class:`~polygene_scverse.module.LossConfig`.
     seed
-        Seed of the initial weights.
+        Seed of the initial weights; by default ``scvi.settings.seed``, or 0.
     layout
         Slots and vocabulary as saved with a model; takes the place of `genes`, `n_genes` and `n_bins`.
     **network
@@ -139,6 +146,10 @@ class Polygene(SavingMixin, SetupMixin):
     module: PolygeneModule
     fitted_: FittedState
     edges_: list[float] | None
+    added_: Added
+    registry_: dict[str, Any]
+    _adata: AnnData | MuData | None
+    _adata_manager: Any
 
     def __init__(
         self,
@@ -153,11 +164,12 @@ class Polygene(SavingMixin, SetupMixin):
         linear_path: bool = True,
         gene_decoder: bool = True,
         loss: LossConfig | Mapping[str, Any] | None = None,
-        seed: int = 0,
+        seed: int | None = None,
         layout: Mapping[str, Any] | None = None,
         **network: Any,
     ) -> None:
         super().__init__(adata, registry)
+        seed = resolve_seed(seed)
         if layout is None:
             genes = self._choose_genes(genes, n_genes)
             layout = TokenLayout.build(self._columns, genes, n_bins).to_dict()
@@ -174,7 +186,7 @@ class Polygene(SavingMixin, SetupMixin):
         )
         loss = loss.to_dict()
         self.binning_, self.edges_ = binning, None
-        self.fitted_ = FittedState()
+        self.fitted_, self.added_ = FittedState(), {}
         self._model_summary_string = (
             f"Polygene with {self.layout.n_genes} genes in {self.layout.n_bins} bins, phenotypes "
             f"{shorten(self.layout.phenotype_names)}, {self.module.config}"
@@ -257,14 +269,15 @@ class Polygene(SavingMixin, SetupMixin):
 
     def train(
         self,
-        *,
         max_epochs: int | None = None,
+        *,
         batch_size: int = 16,
         group_key: str | None = None,
-        validation_size: float = 0.1,
+        validation_size: float | None = None,
+        train_size: float | None = None,
         split: Split | None = None,
         masking: MaskingRates | Mapping[str, Any] | str | None = None,
-        seed: int = 0,
+        seed: int | None = None,
         plan_kwargs: Mapping[str, Any] | None = None,
         loader_kwargs: Mapping[str, Any] | None = None,
         checkpoints: Checkpoints | Mapping[str, Any] | str | Path | None = None,
@@ -284,15 +297,18 @@ class Polygene(SavingMixin, SetupMixin):
             Obs column of the groups (donors, samples) that cells come from: whole ones are held out where
             `validation_size` is one group or more, and probabilities say how sure the model may be of new ones.
         validation_size
-            Share of the cells, or groups, to hold out; 0 for none. The model is calibrated on them in the end: give
-            `group_key` if predictions for new donors shall be well calibrated, and see ``calibration_``.
+            Share of the cells, or groups, to hold out, 0.1 by default; 0 for none. The model is calibrated on them in
+            the end: give `group_key` if predictions for new donors shall be well calibrated, and see ``calibration_``.
+        train_size
+            The rest, as scvi-tools calls it: 0.9 holds out a tenth.
         split
-            Row numbers of the training and the validation cells, instead of a draw.
+            Row numbers of the training and the validation cells, instead of a draw; scvi-tools'
+            ``datasplitter_kwargs={"external_indexing": [...]}`` is understood as well.
         masking
             How much is hidden, see `MaskingRates`; ``"original"`` for the rates
             of the original.
         seed
-            Seed of split, order, targets and dropout.
+            Seed of split, order, targets and dropout; by default ``scvi.settings.seed``, or 0.
         plan_kwargs
             Passed to the training plan, e.g. ``lr``, ``weight_decay``, ``warmup``, ``schedule``,
             ``phenotype_rise``.
@@ -318,20 +334,149 @@ class Polygene(SavingMixin, SetupMixin):
         """
         if self.adata is None:
             raise ValueError("`adata`: the model has no data to train on. Set model.adata = adata first.")
-        rates, data = resolve_rates(masking), self._anndata(self.adata)
-        rows = resolve_split(data, group_key, validation_size, split, seed, list(self._columns))
-        train_model(
-            self,
-            self._training_cells(self._expression(data).matched(self._known_genes), rows, group_key),
-            rates,
-            max_epochs=max_epochs,
-            batch_size=batch_size,
-            seed=seed,
-            plan_kwargs=plan_kwargs,
-            loader_kwargs=loader_kwargs,
-            checkpoints=checkpoints,
-            **trainer_kwargs,
-        )
+        rates, seed = resolve_rates(masking), resolve_seed(seed)
+        split = split_of(split, trainer_kwargs.pop("datasplitter_kwargs", None))
+        validation_size = validation_share(train_size, validation_size)
+        with self._growing(seed=seed):
+            data = self._anndata(self.adata)
+            rows = resolve_split(data, group_key, validation_size, split, seed, list(self._columns))
+            train_model(
+                self,
+                self._training_cells(self._expression(data).matched(self._known_genes), rows, group_key),
+                rates,
+                max_epochs=max_epochs,
+                batch_size=batch_size,
+                seed=seed,
+                plan_kwargs=plan_kwargs,
+                loader_kwargs=loader_kwargs,
+                checkpoints=checkpoints,
+                **trainer_kwargs,
+            )
+
+    def add_categories(self, phenotype: str, categories: str | Sequence[object]) -> Polygene:
+        """A model whose next training learns more categories of a phenotype.
+
+        Until that training nothing changes: predictions of the old categories are those of this model to the last bit,
+        the new ones are never predicted. Only prediction sets of the phenotype, whose promise says nothing of cells of
+        a new category, hold every category, with a warning.
+        :func:`pgs.tl.train(adata, model=...) <polygene_scverse.tl.train>` calls this for categories that it finds in
+        the data, and keeps the old ones from being forgotten, which `train` does not.
+
+        Parameters
+        ----------
+        phenotype
+            A phenotype of the model.
+        categories
+            The new categories. Of an ordered phenotype they are placed by the numbers they stand for; if the others
+            are no numbers, the new ones follow the last.
+
+        Returns
+        -------
+        A new model without data; this one stays as it is. ``added_`` of it says what waits to be learned.
+
+        Raises
+        ------
+        ValueError
+            If the phenotype is not the model's, or if a category is there already.
+
+        Examples
+        --------
+        >>> grown = model.add_categories("cell_type", ["MAIT cell"])
+        """
+        waiting = [name for name in self.added_ if name not in self.layout.phenotype_names]
+        check_choice(phenotype, [*self.layout.phenotype_names, *waiting], "phenotype")
+        known, ordered = self.categories.get(phenotype, []), self.added_.get(phenotype, {}).get("ordered", False)
+        return self._with_added(with_added(self.added_, phenotype, categories, known, ordered))
+
+    def add_phenotype(self, name: str, categories: Sequence[object], *, ordered: bool = False) -> Polygene:
+        """A model whose next training learns one more phenotype; until then nothing changes, see `add_categories`.
+
+        Parameters
+        ----------
+        name
+            Obs column of it.
+        categories
+            Its categories, at least two.
+        ordered
+            Whether they stand in order, as ages do.
+
+        Returns
+        -------
+        As of `add_categories`.
+
+        Raises
+        ------
+        ValueError
+            If the model has the phenotype, or if there are fewer than two categories.
+        """
+        if name in self.layout.phenotype_names or name in self._columns or name in self.added_:
+            raise ValueError(f"`name`: the model has a phenotype {name!r} already. Call add_categories to extend it.")
+        if isinstance(categories, str) or len(categories) < 2:
+            raise ValueError(
+                f"`categories`: found {categories!r} for {name!r}, but two or more are needed. Pass a list."
+            )
+        return self._with_added(with_added(self.added_, name, categories, [], ordered))
+
+    def _with_added(self, added: Added) -> Polygene:
+        """A model of its own that will learn these."""
+        for name, entry in added.items():  # refuses what cannot be placed before anything is trained
+            if name in self.ordered:
+                grown_order(self.ordered[name], entry["categories"])
+        other = copy.deepcopy(self.without_data())
+        other.added_, other.registry_ = added, copy.deepcopy(other.registry_)
+        columns = {name: self.columns.get(name, name) for name in added}
+        waiting = {columns[name]: entry["categories"] for name, entry in added.items()}
+        field_state(other.registry_, PHENOTYPE_FIELD)["added"] = waiting
+        for name in added:
+            other.fitted_.conformal.pop(name, None)
+        return other
+
+    def _attach(self, data: AnnData | MuData) -> None:
+        """Set the model up with data, without scvi-tools' remarks."""
+        with quiet("scvi.model.base._base_model"):
+            self.adata = data
+
+    @contextmanager
+    def _growing(self, genes: Sequence[str] = (), seed: int = 0) -> Iterator[None]:
+        """Lay out what was added, for a training; taken back if no step of it is done.
+
+        Copies of the model keep the network and the fitted state of before.
+
+        Parameters
+        ----------
+        genes
+            Genes to add.
+        seed
+            Seed of the new weights.
+        """
+        if not self.added_ and not genes:
+            yield
+            return
+        before = dict(vars(self))
+        new_names = [name for name in self.added_ if name not in self.layout.phenotype_names]
+        layout = self.layout.grown({name: entry["categories"] for name, entry in self.added_.items()}, genes)
+        registry = grown_registry(self.registry_, layout, self.added_, [*self._columns, *new_names])
+        self.layout, self.registry_, self.added_ = layout, registry, {}
+        values = {name: entry["values"] for name, entry in self.ordered.items()}
+        self.module = grow_module(self.module, layout, ordered=values, seed=seed)
+        self.fitted_ = copy.deepcopy(self.fitted_)
+        self.init_params_ = copy.deepcopy(self.init_params_)
+        self.init_params_["non_kwargs"]["layout"] = layout.to_dict()
+        counts = self.fitted_.category_counts
+        try:
+            if (data := self._adata) is not None:
+                forget_manager(self, self._adata_manager)
+                self._adata = self._adata_manager = None
+                self._attach(data)
+            yield
+        except BaseException:
+            if self.fitted_.category_counts is counts:  # no step was done: a training that begins counts anew
+                if self._adata_manager is not None:
+                    forget_manager(self, self._adata_manager)
+                self.__dict__.update(before)
+                if self._adata_manager is not None:
+                    self._register_manager_for_instance(self._adata_manager)
+            raise
 
     @classmethod
     def from_original(
@@ -448,6 +593,97 @@ class Polygene(SavingMixin, SetupMixin):
                 "Train with gene_decoder=False to export a model."
             )
         write_original(self.module, self.edges_ or [], self.mask_, list(self._columns), Path(folder), overwrite)
+
+    # the hub
+
+    def push_to_hub(
+        self,
+        repo_name: str,
+        *,
+        license: str = "unknown",
+        description: str = "",
+        evaluation: pd.DataFrame | None = None,
+        token: str | None = None,
+        private: bool = False,
+    ) -> None:
+        """Upload the model, without data, to the Hugging Face hub, with a card that says what it is.
+
+        Parameters
+        ----------
+        repo_name
+            ``"user/name"``; made if it is not there.
+        license
+            Licence of the model, as the hub spells it, e.g. ``"cc-by-4.0"``.
+        description
+            What the cells are, and where they come from.
+        evaluation
+            Table to show on the card, such as ``pgs.get.evaluation(adata)``. The card also has the scores on cells held
+            out in training, calibration, categories and their training cells.
+        token
+            Token with the right to write; by default that of ``huggingface-cli login``.
+        private
+            Whether a repository that is made is private.
+
+        Raises
+        ------
+        RuntimeError
+            If the model is not trained.
+        ImportError
+            If ``huggingface_hub`` is not installed.
+
+        Examples
+        --------
+        >>> model.push_to_hub("me/blood", license="cc-by-4.0", description="Blood cells of 40 donors")
+        """
+        self._check_if_trained(warn=False, message="The model is not trained. Call train() first.")
+        made_with = str(self.registry["scvi_version"])
+        facts: dict[str, Any] = {"license_name": license, "description": description, "evaluation": evaluation}
+        card = model_card(self, repo_name=repo_name, scvi=made_with, **facts)
+        hub_modules()  # before anything is written
+        with tempfile.TemporaryDirectory(prefix="polygene_") as folder:
+            path = Path(folder) / "model"
+            self.save(path)
+            push_folder(path, repo_name, card, type(self).__name__, made_with, token, private)
+
+    @classmethod
+    def from_hub(
+        cls,
+        repo_name: str,
+        *,
+        revision: str | None = None,
+        cache_dir: str | Path | None = None,
+        token: str | None = None,
+    ) -> Polygene:
+        """Download a model that `push_to_hub` uploaded. As in `load`, nothing in it can run code.
+
+        Parameters
+        ----------
+        repo_name
+            ``"user/name"``.
+        revision
+            Branch, tag or commit; by default the newest.
+        cache_dir
+            Folder for what is downloaded; by default that of ``huggingface_hub``.
+        token
+            Token with the right to read, for a private repository.
+
+        Returns
+        -------
+        The model, without data.
+
+        Raises
+        ------
+        ImportError
+            If ``huggingface_hub`` is not installed.
+        ValueError
+            If the repository is none that `push_to_hub` wrote, or as for `load`.
+
+        Examples
+        --------
+        >>> model = Polygene.from_hub("me/blood")
+        """
+        where = None if cache_dir is None else Path(cache_dir)
+        return cls.load(pull_folder(repo_name, cls, revision, where, token), adata=False)
 
     # questions about cells
 
@@ -613,6 +849,8 @@ class Polygene(SavingMixin, SetupMixin):
         phenotypes: Sequence[str],
         indices: Sequence[int] | NDArray[np.int64] | None = None,
         given: str | Sequence[str] | None = None,
+        gene_symbols: str | None = None,
+        gene_ids: str | None = None,
         batch_size: int = 64,
     ) -> NDArray[np.float32]:
         """Joint probability of the categories of several phenotypes.
@@ -630,6 +868,8 @@ class Polygene(SavingMixin, SetupMixin):
             Row numbers; all by default.
         given
             Other phenotypes whose recorded value is shown where it is known.
+        gene_symbols, gene_ids
+            As of `predict_phenotype`.
         batch_size
             Cells per step. A step takes one pass through the network for each combination of categories of all but one
             of the phenotypes, of all but two, and so on: with two phenotypes as many as they have categories, and two.
@@ -650,7 +890,7 @@ class Polygene(SavingMixin, SetupMixin):
         names, query = self._joint_names(phenotypes, given), self._query(given)
         data = self._data(adata)
         check_size(names, [len(self.categories[name]) for name in names], len(self._rows(data, indices)))
-        cells = self._cells(data, indices, query)
+        cells = self._cells(data, indices, query, names={"gene_symbols": gene_symbols, "gene_ids": gene_ids})
         return joint(*self._for(cells, batch_size), cells, query, names)
 
     def seen_together(self, phenotypes: Sequence[str]) -> NDArray[np.bool_]:
@@ -936,6 +1176,8 @@ class Polygene(SavingMixin, SetupMixin):
         indices: Sequence[int] | NDArray[np.int64] | None = None,
         seed: int = 0,
         log: bool = True,
+        gene_symbols: str | None = None,
+        gene_ids: str | None = None,
         batch_size: int = 64,
     ) -> list[NDArray[np.float32]]:
         """Expression that the model expects of genes it does not see, with phenotypes as recorded or set.
@@ -961,6 +1203,8 @@ class Polygene(SavingMixin, SetupMixin):
             Seed of which genes are asked for together.
         log
             False for the mean of counts per 10,000.
+        gene_symbols, gene_ids
+            As of `predict_phenotype`.
         batch_size
             Cells per step, fewer where many genes are asked for.
 
@@ -983,7 +1227,7 @@ class Polygene(SavingMixin, SetupMixin):
         query = self._query(given)
         data = self._data(adata)
         check_values(len(self._rows(data, indices)), len(slots), len(pairs))
-        cells = self._cells(data, indices, query)
+        cells = self._cells(data, indices, query, names={"gene_symbols": gene_symbols, "gene_ids": gene_ids})
         engine = Engine(self.module, batch_size)
         arguments: dict[str, Any] = {"shown": query.shown, "keep": keep, "seed": seed, "log": log}
         return expected_expression(engine, cells, slots, settings=pairs, **arguments)
@@ -994,6 +1238,8 @@ class Polygene(SavingMixin, SetupMixin):
         *,
         genes: Sequence[str] | None = None,
         log: bool = True,
+        gene_symbols: str | None = None,
+        gene_ids: str | None = None,
         indices: Sequence[int] | NDArray[np.int64] | None = None,
     ) -> NDArray[np.float32] | None:
         """Expression that follows from all measured genes of a cell, by factors of the training cells.
@@ -1006,6 +1252,8 @@ class Polygene(SavingMixin, SetupMixin):
             Genes of the model; all by default, in the order of ``genes``.
         log
             Mean of log1p of counts per 10,000, or of counts per 10,000.
+        gene_symbols, gene_ids
+            As of `predict_phenotype`.
         indices
             Row numbers; all by default.
 
@@ -1023,13 +1271,20 @@ class Polygene(SavingMixin, SetupMixin):
         check_values(len(rows), len(slots), 1)
         if self.fitted_.factors is None:
             return None
-        return denoised_expression(self.fitted_.factors, self._cells(data, rows), slots, log=log)
+        return denoised_expression(
+            self.fitted_.factors,
+            self._cells(data, rows, names={"gene_symbols": gene_symbols, "gene_ids": gene_ids}),
+            slots,
+            log=log,
+        )
 
     def measured_expression(
         self,
         adata: AnnData | MuData | None = None,
         *,
         genes: Sequence[str] | None = None,
+        gene_symbols: str | None = None,
+        gene_ids: str | None = None,
         indices: Sequence[int] | NDArray[np.int64] | None = None,
     ) -> sp.csr_matrix:
         """Expression of cells as the model reads it: its genes, in its scale.
@@ -1040,6 +1295,8 @@ class Polygene(SavingMixin, SetupMixin):
             Cells; by default those the model was set up with. Genes are matched by name.
         genes
             Genes of the model; all by default, in the order of ``genes``.
+        gene_symbols, gene_ids
+            As of `predict_phenotype`.
         indices
             Row numbers; all by default.
 
@@ -1054,7 +1311,7 @@ class Polygene(SavingMixin, SetupMixin):
         """
         slots = self._gene_slots(genes)
         data = self._data(adata)
-        cells = self._cells(data, self._rows(data, indices))
+        cells = self._cells(data, self._rows(data, indices), names={"gene_symbols": gene_symbols, "gene_ids": gene_ids})
         return cells.read_all().cells.matrix(len(self.genes))[:, slots]
 
     def generate(
@@ -1446,7 +1703,14 @@ class Polygene(SavingMixin, SetupMixin):
 
     def _expression(self, data: AnnData) -> Expression:
         args = setup_args(self.registry)
-        return Expression.of(data, args["layer"], args["use_raw"])
+        return Expression.of(data, args["layer"], args["use_raw"]).named_by(*self._name_columns(data))
+
+    def _name_columns(self, data: AnnData) -> tuple[str | None, str | None]:
+        """Columns of ``var`` that the model calls genes by, if these data have them."""
+        args, raw = setup_args(self.registry), setup_args(self.registry)["use_raw"] and data.raw is not None
+        columns = (data.raw if raw else data).var.columns
+        symbols, ids = (args.get(name) if args.get(name) in columns else None for name in GENE_NAMES)
+        return symbols, ids
 
     def _query_expression(
         self, data: AnnData, gene_symbols: str | None = None, gene_ids: str | None = None
@@ -1454,6 +1718,8 @@ class Polygene(SavingMixin, SetupMixin):
         """Expression of cells to ask about, genes named as the model names them."""
         args = setup_args(self.registry)
         expression = Expression.of_query(data, args["layer"], args["use_raw"])
+        if gene_symbols is None and gene_ids is None:
+            expression = expression.named_by(*self._name_columns(data))
         return expression.matched(self._known_genes, gene_symbols=gene_symbols, gene_ids=gene_ids)
 
     @property
@@ -1468,7 +1734,8 @@ class Polygene(SavingMixin, SetupMixin):
             return [str(gene) for gene in genes]
         data = self._anndata(self.adata)
         expression, rows = self._expression(data), np.arange(data.n_obs)
-        ranks = data.var[RANK] if RANK in data.var and len(expression.var_names) == data.n_vars else None
+        there = RANK in data.var and len(expression.var_names) == data.n_vars
+        ranks = pd.Series(data.var[RANK].to_numpy(), index=expression.var_names) if there else None
         return choose_genes(expression, rows, n_genes, genes=genes, ranks=ranks)
 
     def _training_cells(

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import copy
+import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from anndata import AnnData
 from mudata import MuData
 from numpy.typing import NDArray
 
+from polygene_scverse._compat import setup_args
 from polygene_scverse._constants import N_GENES, RANK
+from polygene_scverse._validate import shorten
+from polygene_scverse.abilities._rehearse import missing_kinds, rehearsal_cells
 from polygene_scverse.data.feed._rates import resolve_rates
-from polygene_scverse.data.read._expression import Expression
-from polygene_scverse.data.read._ordered import Ordered
-from polygene_scverse.data.read._phenotypes import resolve_phenotypes
+from polygene_scverse.data.feed._table import CellTable
+from polygene_scverse.data.read._expression import Expression, place_name
+from polygene_scverse.data.read._gene_names import NOT_MATCHED
+from polygene_scverse.data.read._ordered import Ordered, resolve_ordered
+from polygene_scverse.data.read._phenotypes import categories_of, encode_all, ordered_labels, resolve_phenotypes
 from polygene_scverse.data.read._ranking import choose_genes
 from polygene_scverse.data.read._scale import Scale
 from polygene_scverse.data.read._split import Split, resolve_split
@@ -23,11 +31,13 @@ from polygene_scverse.data.shards._feed import BUFFER_CELLS
 from polygene_scverse.data.shards._files import Paths
 from polygene_scverse.data.shards._shard_set import ShardSet
 from polygene_scverse.data.shards._survey import survey
+from polygene_scverse.engine import Engine
+from polygene_scverse.model._growth import lost_by, with_rehearsal
 from polygene_scverse.model._polygene import Polygene
 from polygene_scverse.model.training._shards import read_shards, shard_registry
 from polygene_scverse.model.training._training import train_model
 
-__all__ = ["Decisions", "Ordered", "Paths", "ShardSet", "Split", "train_on_cells", "train_on_files"]
+__all__ = ["Decisions", "Ordered", "Paths", "ShardSet", "Split", "train_further", "train_on_cells", "train_on_files"]
 MAX_HELD_OUT = 10_000
 """Held-out cells of files that are kept in memory and looked at after each epoch."""
 Rows = tuple[NDArray[np.int64], NDArray[np.int64]]
@@ -47,6 +57,10 @@ class Decisions:
         Category codes of the training cells by phenotype, -1 where unknown; shape (n_train,) each.
     scale, where, n_vars
         Scale of expression, where it is read from, and the number of genes there.
+    added
+        What an earlier model did not have: categories by phenotype, and ``genes``.
+    n_rehearsed
+        Cells drawn from what the earlier model keeps of its own.
     """
 
     model: Polygene
@@ -55,6 +69,8 @@ class Decisions:
     scale: Scale
     where: str
     n_vars: int
+    added: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    n_rehearsed: int = 0
 
 
 Tell = Callable[[Decisions], None]
@@ -70,6 +86,8 @@ def train_on_cells(
     n_genes: int = N_GENES,
     layer: str | None = None,
     use_raw: bool = False,
+    gene_symbols: str | None = None,
+    gene_ids: str | None = None,
     mod: str | None = None,
     validation_size: float = 0.1,
     split: Split | None = None,
@@ -84,7 +102,8 @@ def train_on_cells(
     ----------
     adata
         The cells; only scvi-tools' identifiers are written.
-    phenotypes, ordered, missing, group_key, n_genes, layer, use_raw, validation_size, split, seed, model_kwargs
+    phenotypes, ordered, missing, group_key, n_genes, layer, use_raw, gene_symbols, gene_ids, validation_size, split, \
+    seed, model_kwargs
         As of :func:`~polygene_scverse.tl.train`.
     mod
         Modality to read, for MuData.
@@ -97,11 +116,12 @@ def train_on_cells(
     data = adata.mod[mod] if mod is not None and isinstance(adata, MuData) else adata
     names = resolve_phenotypes(data.obs, phenotypes)
     rows = resolve_split(data, group_key, validation_size, split, seed, names)
-    expression = Expression.of(data, layer, use_raw).loaded()
+    expression = Expression.of(data, layer, use_raw).loaded().named_by(gene_symbols, gene_ids)
     var = data.raw.var if use_raw else data.var
-    genes = choose_genes(expression, rows[0], n_genes, ranks=var.get(RANK), seed=seed)
+    ranks = pd.Series(var[RANK].to_numpy(), index=expression.var_names) if RANK in var else None
+    genes = choose_genes(expression, rows[0], n_genes, ranks=ranks, seed=seed)
     setup: dict[str, Any] = {"phenotype_keys": names, "layer": layer, "use_raw": use_raw}
-    setup |= {"ordered": ordered, "missing": missing}
+    setup |= {"ordered": ordered, "missing": missing, "gene_symbols": gene_symbols, "gene_ids": gene_ids}
     if isinstance(adata, MuData):
         Polygene.setup_mudata(adata, mod=mod or "rna", **setup)
     else:
@@ -115,6 +135,170 @@ def train_on_cells(
     del expression
     train_model(model, cells, rates, seed=seed, **train_kwargs)
     return model
+
+
+def train_further(
+    adata: AnnData | MuData,
+    model: Polygene,
+    *,
+    phenotypes: str | Sequence[str] | None = None,
+    group_key: str | None = None,
+    n_genes: int | None = None,
+    layer: str | None = None,
+    use_raw: bool = False,
+    gene_symbols: str | None = None,
+    gene_ids: str | None = None,
+    mod: str | None = None,
+    validation_size: float = 0.1,
+    split: Split | None = None,
+    seed: int = 0,
+    tell: Tell | None = None,
+    **train_kwargs: Any,
+) -> Polygene:
+    """Train a copy of a model further, on cells that may have more categories, phenotypes and genes than it knows.
+
+    Where the cells have fewer of a combination of old categories than the model was trained on, the difference is drawn
+    from what it keeps of its training cells (see `rehearsal_cells`), so that it does not forget them.
+
+    Parameters
+    ----------
+    adata
+        The cells; only scvi-tools' identifiers are written.
+    model
+        The model; it stays as it is.
+    phenotypes
+        Obs columns to learn beside those of the model.
+    group_key, validation_size, split, seed
+        As of :func:`~polygene_scverse.tl.train`.
+    n_genes
+        Genes of the result: if more than the model has, the most variable others are added. By default those that a
+        new model of these cells would have, if these have old and new categories; else none, since nothing is known of
+        them in the old cells.
+    layer, use_raw
+        Where expression is read from; by default where the model reads it.
+    gene_symbols, gene_ids
+        Columns of ``var`` with names of the genes, which go before ``var_names``.
+    mod
+        Modality to read, for MuData.
+    tell
+        As of `train_on_cells`.
+    **train_kwargs
+        As of `Polygene.train`.
+
+    Returns
+    -------
+    The trained model.
+
+    Raises
+    ------
+    ValueError
+        If the model is not trained, or reads MuData and is given none, or as for `train_on_cells`.
+    """
+    rates = resolve_rates(train_kwargs.pop("masking", None))
+    if not model.is_trained_ or model.edges_ is None:
+        raise ValueError("`model`: it is not trained. Train it first, or leave model= out.")
+    model = copy.deepcopy(model.without_data())
+    args = setup_args(model.registry)
+    whole: AnnData | MuData = adata
+    if args.get("mod") is not None:
+        mod = str(args["mod"])
+        if not isinstance(adata, MuData):
+            raise ValueError(f"`adata`: the model reads modality {mod!r} of MuData. Pass MuData({{{mod!r}: adata}}).")
+    elif isinstance(adata, MuData):
+        whole = adata.mod[mod or "rna"]
+    data = adata.mod[mod or "rna"] if isinstance(adata, MuData) else adata
+    if layer is None and not use_raw:  # as the model reads, or X where that is not there
+        found = Expression.of_query(data, args["layer"], args["use_raw"])
+        layer, use_raw = (None, False) if found.where == place_name(None, False) else (args["layer"], args["use_raw"])
+    args.update(layer=layer, use_raw=use_raw)
+    model, columns = _with_labels_of(model, data.obs, phenotypes)
+    rows = resolve_split(data, group_key, validation_size, split, seed, columns)
+    expression, names = (
+        Expression.of(data, layer, use_raw).loaded(),
+        {"gene_symbols": gene_symbols, "gene_ids": gene_ids},
+    )
+    if gene_symbols is None and gene_ids is None:
+        expression = expression.named_by(*model._name_columns(data))
+    expression = expression.matched(model._known_genes, **names)
+    codes = encode_all(data.obs, model._columns, model._missing)[0]
+    rehearsed = _rehearsed(model, codes, seed)
+    if n_genes is None and rehearsed is None and model.added_:  # the most variable genes tell the new ones too
+        n_genes = 0
+    genes = _more_genes(model, expression, data.raw.var if use_raw else data.var, rows[0], n_genes, seed)
+    added = {"genes": genes, **{name: entry["categories"] for name, entry in model.added_.items()}}
+    with model._growing(genes, seed):
+        model._attach(whole)
+        model.deregister_manager(whole)
+        n_drawn = 0 if rehearsed is None else len(rehearsed)
+        if tell is not None:
+            facts = (expression.scale, expression.where, len(expression.var_names))
+            tell(Decisions(model, rows, model.encode(data.obs.iloc[rows[0]]), *facts, added, n_drawn))
+        cells = model._training_cells(expression, rows, group_key)
+        del expression
+        if rehearsed is not None:
+            cells = with_rehearsal(cells, rehearsed, data.n_obs, seed=seed)
+        try:
+            train_model(model, cells, rates, seed=seed, **train_kwargs)
+        finally:  # drawn cells have no row in the data
+            for name in ("train_indices_", "validation_indices_"):
+                if (ids := getattr(model, name, None)) is not None:
+                    setattr(model, name, ids[ids < data.n_obs])
+    return model
+
+
+def _with_labels_of(
+    model: Polygene, obs: pd.DataFrame, phenotypes: str | Sequence[str] | None
+) -> tuple[Polygene, list[str]]:
+    """A model that will learn what some cells have more, and the obs columns that it reads."""
+    names = [phenotypes] if isinstance(phenotypes, str) else list(phenotypes or ())
+    new = [name for name in names if name not in [*model._columns, *model.added_]]
+    if new:
+        resolve_phenotypes(obs, new)
+    waiting = [name for name in model.added_ if name not in model.columns]
+    for name, column in {**model.columns, **dict(zip(waiting, waiting, strict=True))}.items():
+        if column not in obs.columns:
+            continue
+        known = [*model.categories.get(name, []), *model.added_.get(name, {}).get("categories", [])]
+        if found := [label for label in ordered_labels(obs[column], model._missing) if label not in known]:
+            model = model.add_categories(name, found)
+    for name in new:
+        order = resolve_ordered({name: categories_of(obs[name], model._missing)}, None, obs)
+        model = model.add_phenotype(name, categories_of(obs[name], model._missing), ordered=name in order)
+    return model, [*model._columns, *waiting, *new]
+
+
+def _more_genes(
+    model: Polygene, expression: Expression, var: pd.DataFrame, rows: NDArray[np.int64], n_genes: int | None, seed: int
+) -> list[str]:
+    """The most variable genes that a model does not have, up to a number in all.
+
+    Of 0 all those are taken that a new model of as many genes as this one would have; of None none is.
+    """
+    n_more = len(model.genes) if n_genes == 0 else (n_genes or 0) - len(model.genes)
+    if n_more <= 0:
+        return []
+    ranks = pd.Series(var[RANK].to_numpy(), index=expression.var_names) if RANK in var else None
+    every = choose_genes(expression, rows, len(model.genes) if n_genes == 0 else 2**31, ranks=ranks, seed=seed)
+    taken = {*model.genes, *(name for name in every if name.endswith(NOT_MATCHED))}
+    return [gene for gene in every if gene not in taken][:n_more]
+
+
+def _rehearsed(model: Polygene, codes: NDArray[np.int64], seed: int) -> CellTable | None:
+    """Cells drawn for what new ones lack of the old ones, None for none; says what will be forgotten."""
+    engine, state = Engine(model.module), model.fitted_
+    found = missing_kinds(state, codes)
+    if found is None:
+        for name, labels in lost_by(state.category_counts, codes, model.categories).items():
+            warnings.warn(
+                f"`adata`: no cell is of {shorten(labels)} of {name!r}, and the model keeps nothing to draw such cells "
+                "from, because its training cells were no counts or it was made by an earlier version: it will forget "
+                "them. Pass cells of both, such as anndata.concat([old, new]).",
+                UserWarning,
+                stacklevel=4,
+            )
+        return None
+    kinds, n_cells = found
+    return rehearsal_cells(engine, state, kinds, n_cells, np.array(model.edges_), seed) if len(kinds) else None
 
 
 def train_on_files(

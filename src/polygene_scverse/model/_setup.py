@@ -30,6 +30,8 @@ class SetupMixin(BaseModelClass):
         use_raw: bool = False,
         ordered: Ordered = None,
         missing: str | Sequence[str] | None = None,
+        gene_symbols: str | None = None,
+        gene_ids: str | None = None,
         **kwargs: Any,
     ) -> None:
         """Register expression and phenotypes.
@@ -52,6 +54,9 @@ class SetupMixin(BaseModelClass):
             Labels that mean "no value", besides NaN, None, empty text and, whatever their case, "unknown",
             "unassigned", "nan", "n/a" and "<NA>"; an empty list keeps every label. "none" and "NA" are labels unless
             they are named here.
+        gene_symbols, gene_ids
+            Column of ``var`` that the model calls genes by, instead of ``var_names``; where it has no name, or one of
+            several genes, ``var_names`` is kept. New data are matched by it too, if they have it.
         **kwargs
             ``source_registry``, the registry of a saved model, which ``load`` passes. Nothing else is swallowed.
 
@@ -65,11 +70,12 @@ class SetupMixin(BaseModelClass):
             If a phenotype has fewer than two categories, if none is found, if nothing tells the order of an ordered
             one, if the data are empty or a view, or if gene names are not unique.
         """
-        _check_known(kwargs, ("phenotype_keys", "layer", "use_raw", "ordered", "missing"))
+        _check_known(kwargs, ("phenotype_keys", "layer", "use_raw", "ordered", "missing", *GENE_NAMES))
         if adata.is_view:
             raise ValueError("`adata`: found a view of another AnnData, which cannot be registered. Pass adata.copy().")
         check_not_empty(*adata.shape)
         arguments = {"layer": layer, "use_raw": use_raw, "ordered": ordered, "missing": missing}
+        arguments |= {"gene_symbols": gene_symbols, "gene_ids": gene_ids}
         cls._register({"adata": adata}, adata, phenotype_keys, arguments, **kwargs)
 
     @classmethod
@@ -82,6 +88,8 @@ class SetupMixin(BaseModelClass):
         mod: str = "rna",
         ordered: Ordered = None,
         missing: str | Sequence[str] | None = None,
+        gene_symbols: str | None = None,
+        gene_ids: str | None = None,
         **kwargs: Any,
     ) -> None:
         """Register expression and phenotypes of one modality of a MuData.
@@ -96,7 +104,7 @@ class SetupMixin(BaseModelClass):
             As in `setup_anndata`.
         mod
             The modality that holds gene expression.
-        ordered, missing
+        ordered, missing, gene_symbols, gene_ids
             As in `setup_anndata`.
         **kwargs
             As in `setup_anndata`.
@@ -110,10 +118,11 @@ class SetupMixin(BaseModelClass):
         ValueError
             As in `setup_anndata`.
         """
-        _check_known(kwargs, ("phenotype_keys", "layer", "use_raw", "mod", "ordered", "missing"))
+        _check_known(kwargs, ("phenotype_keys", "layer", "use_raw", "mod", "ordered", "missing", *GENE_NAMES))
         if mod not in mdata.mod:
             raise KeyError(f"`mod`: {mod!r} is not among the modalities {list(mdata.mod)}. Pass one of them.")
         arguments = {"layer": layer, "use_raw": use_raw, "mod": mod, "ordered": ordered, "missing": missing}
+        arguments |= {"gene_symbols": gene_symbols, "gene_ids": gene_ids}
         cls._register({"mdata": mdata}, mdata.mod[mod], phenotype_keys, arguments, **kwargs)
 
     @classmethod
@@ -137,6 +146,8 @@ class SetupMixin(BaseModelClass):
         cls.register_manager(manager)
 
 
+GENE_NAMES = ("gene_symbols", "gene_ids")
+"""Arguments that name columns of ``var``."""
 REMEDIES = {
     "labels_key": "Pass the column in phenotype_keys=.",
     "batch_key": "Batches are not modelled: pass the column to train(group_key=...) to hold whole batches out, or in "

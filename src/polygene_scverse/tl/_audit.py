@@ -56,7 +56,7 @@ def audit(
     model
         A model trained on other cells, or its folder: it is used as it is, and nothing is trained.
     train_kwargs
-        Passed to :func:`~polygene_scverse.tl.train`.
+        Passed to :func:`~polygene_scverse.tl.train`, e.g. ``layer``, ``gene_symbols``.
 
     Returns
     -------

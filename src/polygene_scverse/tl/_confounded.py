@@ -33,7 +33,11 @@ def note_confounding(
     """
     if group_key is None:
         return pd.DataFrame()
-    report = describe_confounding(obs, group_key, list(model.categories), missing)
+    codes = {name: found[found >= 0] for name, found in model.encode(obs).items() if name in obs}
+    names = [name for name, found in codes.items() if len(set(found)) > 1]  # of one label there is nothing to tell
+    if not names:
+        return pd.DataFrame()
+    report = describe_confounding(obs, group_key, names, missing)
     model.fitted_.confounding = {"group_key": group_key, "phenotypes": report.to_dict(orient="index")}
     words = report["words"][report["words"] != ""]
     if len(words):

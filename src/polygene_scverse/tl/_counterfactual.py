@@ -28,6 +28,8 @@ def counterfactual(
     keep: float = KEEP,
     seed: int = 0,
     model: Polygene | str | Path | None = None,
+    gene_symbols: str | None = None,
+    gene_ids: str | None = None,
     mod: str = "rna",
     batch_size: int = 64,
 ) -> AnnData:
@@ -57,6 +59,9 @@ def counterfactual(
         Seed of which genes are asked for together.
     model
         A model, or the folder it was saved to. By default the one last trained on `adata`.
+    gene_symbols, gene_ids
+        Columns of ``var`` with symbols or ids of the genes, which go before ``var_names``, see
+        :meth:`~polygene_scverse.model.Polygene.gene_names`.
     mod
         Modality to read, for MuData.
     batch_size
@@ -105,8 +110,11 @@ def counterfactual(
         keep=keep,
         given=recorded,
         seed=seed,
+        gene_symbols=gene_symbols,
+        gene_ids=gene_ids,
         batch_size=batch_size,
     )
+    names = gene_names(data, trained, gene_symbols, gene_ids)
     note = {
         "phenotypes": {note_key(str(name)): str(category) for name, category in phenotypes.items()},
         "columns": {note_key(str(name)): trained.columns[str(name)] for name in phenotypes},
@@ -114,11 +122,11 @@ def counterfactual(
     }
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # what there is to say of these cells was said above
-        observed = trained.measured_expression(data, genes=chosen)
+        observed = trained.measured_expression(data, genes=chosen, gene_symbols=gene_symbols, gene_ids=gene_ids)
     return AnnData(
         changed,
         obs=data.obs.copy(),
-        var=pd.DataFrame({"measured": np.isin(chosen, gene_names(data, trained))}, index=pd.Index(chosen)),
+        var=pd.DataFrame({"measured": np.isin(chosen, names)}, index=pd.Index(chosen)),
         layers={UNCHANGED: unchanged, OBSERVED: observed},
         uns={UNS: {COUNTERFACTUAL: {**note, "seed": seed}}},
     )

@@ -68,7 +68,8 @@ def evaluate(
         whose columns are there; `split`, `baselines`, `n_null` and `train_kwargs` must not be given. For hidden tokens
         see :func:`~polygene_scverse.tl.score_tokens`.
     train_kwargs
-        Passed to :func:`~polygene_scverse.tl.train`, e.g. ``layer``, ``n_genes``, ``max_epochs``, ``model_kwargs``.
+        Passed to :func:`~polygene_scverse.tl.train`, e.g. ``layer``, ``gene_symbols``, ``n_genes``, ``max_epochs``,
+        ``model_kwargs``.
 
     Returns
     -------

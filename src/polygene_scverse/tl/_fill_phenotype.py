@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -24,6 +25,8 @@ def fill_phenotype(
     given: str | Sequence[str] | None = None,
     balance: float = BALANCE,
     model: Polygene | str | Path | None = None,
+    gene_symbols: str | None = None,
+    gene_ids: str | None = None,
     mod: str = "rna",
     batch_size: int = 64,
 ) -> None:
@@ -43,6 +46,9 @@ def fill_phenotype(
         How a category is chosen, as in :func:`~polygene_scverse.tl.predict_phenotype`.
     model
         A model, or the folder it was saved to. By default the one last trained on `adata`.
+    gene_symbols, gene_ids
+        Columns of ``var`` with symbols or ids of the genes, which go before ``var_names``, see
+        :meth:`~polygene_scverse.model.Polygene.gene_names`.
     mod
         Modality to read and write, for MuData.
     batch_size
@@ -75,8 +81,8 @@ def fill_phenotype(
     )
     evidence = [given] if isinstance(given, str) else [n for n in trained.categories if n in data.obs]
     evidence = evidence if given is None or isinstance(given, str) else list(given)
-    for argument, asked in (("phenotypes", names), ("given", evidence)):
-        for name in asked:
+    for argument, wanted in (("phenotypes", names), ("given", evidence)):
+        for name in wanted:
             check_choice(name, list(trained.categories), argument)
     if absent := [name for name in evidence if name not in data.obs]:
         raise KeyError(f"`given`: {shorten(absent)} not among the columns of adata.obs. Pass recorded phenotypes.")
@@ -85,7 +91,8 @@ def fill_phenotype(
     found = {}
     for name in names:
         shown = [other for other in evidence if other != name]
-        found[name] = (shown, *_fill(trained, data, name, shown, balance, batch_size))
+        asked = {"given": shown, "gene_symbols": gene_symbols, "gene_ids": gene_ids, "batch_size": batch_size}
+        found[name] = (shown, *_fill(trained, data, name, balance, asked))
     noted = dict(notes_of(data).get("fill", {}))
     for name, (shown, labels, probability) in found.items():
         data.obs[filled_key(name)] = labels
@@ -95,7 +102,7 @@ def fill_phenotype(
 
 
 def _fill(
-    model: Polygene, data: AnnData, name: str, shown: list[str], balance: float, batch_size: int
+    model: Polygene, data: AnnData, name: str, balance: float, asked: Mapping[str, Any]
 ) -> tuple[pd.Categorical, np.ndarray]:
     """Category of each cell, and its probability where it is not recorded; shape (n_obs,) each."""
     blank = pd.Series(None, index=data.obs_names, dtype=object)
@@ -103,9 +110,7 @@ def _fill(
     probability = np.full(data.n_obs, np.nan)
     rows = np.flatnonzero(labels.isna())
     if len(rows):
-        tables = model.predict_phenotype(
-            data, phenotypes=name, indices=rows.tolist(), given=shown, batch_size=batch_size
-        )
+        tables = model.predict_phenotype(data, phenotypes=name, indices=rows.tolist(), **asked)
         chosen = model.decide(tables, balance=balance)[name]
         labels.iloc[rows] = chosen.astype(object).to_numpy()
         probability[rows] = tables[name].to_numpy()[np.arange(len(rows)), chosen.cat.codes]

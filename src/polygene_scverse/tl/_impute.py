@@ -31,6 +31,8 @@ def impute(
     log: bool = True,
     seed: int = 0,
     model: Polygene | str | Path | None = None,
+    gene_symbols: str | None = None,
+    gene_ids: str | None = None,
     mod: str = "rna",
     batch_size: int = 64,
 ) -> AnnData | None:
@@ -66,6 +68,9 @@ def impute(
         Seed of which genes are asked for together.
     model
         A model, or the folder it was saved to. By default the one last trained on `adata`.
+    gene_symbols, gene_ids
+        Columns of ``var`` with symbols or ids of the genes, which go before ``var_names``, see
+        :meth:`~polygene_scverse.model.Polygene.gene_names`.
     mod
         Modality to read and write, for MuData.
     batch_size
@@ -99,17 +104,20 @@ def impute(
     if keep is not None and not 0.0 <= keep < 1.0:
         raise ValueError(f"`keep`: found {keep}, but it is a share below 1. Pass a number from 0 to 0.95.")
     chosen = trained.genes if genes is None else [str(gene) for gene in genes]
-    names = gene_names(data, trained)
+    names = gene_names(data, trained, gene_symbols, gene_ids)
     there = names.get_indexer(pd.Index(chosen)) >= 0
     trained.check_expected(data.n_obs, chosen, data.n_vars if there.any() else 0)
     own, absent = ([g for g, t in zip(chosen, there, strict=True) if t == of] for of in (True, False))
     n_values = data.n_obs * ((data.n_vars if own else 0) + len(absent))
     logger.info("Expected expression: %d cells x %d genes, %.2f GB.", data.n_obs, len(chosen), 4e-9 * n_values)
     common: dict[str, Any] = {"given": given, "seed": seed, "log": log, "batch_size": batch_size}
+    common |= {"gene_symbols": gene_symbols, "gene_ids": gene_ids}
     found: dict[str, Any] = {}
     with warnings.catch_warnings():  # once is enough
         if own and keep is None and given is None:
-            found["own"] = trained.denoised_expression(data, genes=own, log=log)
+            found["own"] = trained.denoised_expression(
+                data, genes=own, log=log, gene_symbols=gene_symbols, gene_ids=gene_ids
+            )
             warnings.filterwarnings("ignore", message=".*genes are unmeasured in these data")
         share = IMPUTE_KEEP if keep is None else keep
         for name, part, shown in (("own", own, share), ("absent", absent, 1.0)):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -26,6 +27,8 @@ def joint_phenotype(
     given: str | Sequence[str] | None = None,
     key_added: str = JOINT,
     model: Polygene | str | Path | None = None,
+    gene_symbols: str | None = None,
+    gene_ids: str | None = None,
     mod: str = "rna",
     batch_size: int = 64,
 ) -> None:
@@ -48,6 +51,9 @@ def joint_phenotype(
         Obs column to write, and beginning of the others.
     model
         A model, or the folder it was saved to. By default the one last trained on `adata`.
+    gene_symbols, gene_ids
+        Columns of ``var`` with symbols or ids of the genes, which go before ``var_names``, see
+        :meth:`~polygene_scverse.model.Polygene.gene_names`.
     mod
         Modality to read and write, for MuData.
     batch_size
@@ -82,9 +88,11 @@ def joint_phenotype(
     impossible = ~trained.seen_together(names).ravel()
     block = max(1, MOST_VALUES // len(impossible))
     best, probability, mass = [], [], []
+    asked: dict[str, Any] = {"phenotypes": names, "given": given, "batch_size": batch_size}
+    asked |= {"gene_symbols": gene_symbols, "gene_ids": gene_ids}
     for start in range(0, data.n_obs, block):
         rows = np.arange(start, min(start + block, data.n_obs))
-        values = trained.joint_phenotype(data, phenotypes=names, indices=rows, given=given, batch_size=batch_size)
+        values = trained.joint_phenotype(data, indices=rows, **asked)
         values = values.reshape(len(rows), -1)  # (n_rows, n_combinations)
         best.append(values.argmax(axis=1))
         probability.append(values.max(axis=1))

@@ -59,9 +59,21 @@ def find(data: AnnData | MuData, model: Polygene | str | Path | None) -> Polygen
     )
 
 
-def gene_names(data: AnnData, model: Polygene) -> pd.Index:
-    """What the model calls the columns of ``X``; their own names where expression is read from ``raw``."""
-    names = model.gene_names(data).names
+def gene_names(
+    data: AnnData, model: Polygene, gene_symbols: str | None = None, gene_ids: str | None = None
+) -> pd.Index:
+    """What the model calls the columns of ``X``; their own names where expression is read from ``raw``.
+
+    Parameters
+    ----------
+    data
+        The cells.
+    model
+        The model.
+    gene_symbols, gene_ids
+        As of :meth:`~polygene_scverse.model.Polygene.gene_names`.
+    """
+    names = model.gene_names(data, gene_symbols=gene_symbols, gene_ids=gene_ids).names
     return names if len(names) == data.n_vars else data.var_names
 
 

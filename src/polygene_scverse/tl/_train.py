@@ -17,10 +17,20 @@ from rich.table import Table
 from polygene_scverse._constants import N_GENES, note_key
 from polygene_scverse._validate import check_notes, shorten, write_notes
 from polygene_scverse.model import Polygene
-from polygene_scverse.model._recipe import Decisions, Ordered, Paths, ShardSet, Split, train_on_cells, train_on_files
+from polygene_scverse.model._recipe import (
+    Decisions,
+    Ordered,
+    Paths,
+    ShardSet,
+    Split,
+    train_further,
+    train_on_cells,
+    train_on_files,
+)
+from polygene_scverse.model.training._arguments import resolve_seed
 from polygene_scverse.model.training._final_scores import final_sentences
 from polygene_scverse.tl._confounded import note_confounding
-from polygene_scverse.tl._models import anndata_of, remember
+from polygene_scverse.tl._models import anndata_of, find, remember
 
 
 def train(
@@ -30,14 +40,17 @@ def train(
     ordered: Ordered = None,
     missing: str | Sequence[str] | None = None,
     group_key: str | None = None,
-    n_genes: int = N_GENES,
+    n_genes: int | None = None,
+    model: Polygene | str | Path | None = None,
     layer: str | None = None,
     use_raw: bool = False,
+    gene_symbols: str | None = None,
+    gene_ids: str | None = None,
     mod: str = "rna",
     validation_size: float = 0.1,
     split: Split | None = None,
     max_epochs: int | None = None,
-    seed: int = 0,
+    seed: int | None = None,
     save_to: str | Path | None = None,
     verbose: bool = True,
     model_kwargs: Mapping[str, Any] | None = None,
@@ -75,11 +88,22 @@ def train(
         phenotypes that it alone determines, see :func:`~polygene_scverse.pp.confounding`.
     n_genes
         Number of genes, 3,000 by default, the most variable first; if there are ranks in
-        ``var["highly_variable_rank"]``, they decide.
+        ``var["highly_variable_rank"]``, they decide. With `model` that model's genes, and if the cells have old
+        and new categories, those that a new model of as many genes would have; if more are asked for, the most variable
+        others are added.
+    model
+        A model, or the folder it was saved to, that is trained further; it stays as it is. What the cells have more is
+        added: categories of its phenotypes that they are labelled with, phenotypes that `phenotypes` names beside its
+        own, and genes. What it knows is kept: where these cells have fewer of its categories than its own training
+        cells had, cells are drawn from what it keeps of those, see :meth:`~polygene_scverse.tl.generate`, so that old
+        cells are not needed. If they are at hand, ``anndata.concat([old, new])`` is better still.
     layer
         Layer to read instead of ``X``; stored with the model.
     use_raw
         Whether to read ``adata.raw`` instead; stored with the model.
+    gene_symbols, gene_ids
+        Column of ``var`` that genes are called by, instead of ``var_names``; stored with the model. With `model` the
+        genes are matched to its own by it.
     mod
         Modality to read, for MuData.
     validation_size
@@ -91,7 +115,8 @@ def train(
         Number of passes over the training cells. By default so many that about 50,000 cells, or 5 million of
         their expressed genes, are seen.
     seed
-        Seed of weights, split, order and masks: the same seed gives the same model on the same machine.
+        Seed of weights, split, order and masks: the same seed gives the same model on the same machine. By default
+        ``scvi.settings.seed``, or 0.
     save_to
         Folder to save the model to; noted in ``uns``, so that other verbs find it.
     verbose
@@ -117,7 +142,9 @@ def train(
         If a file is not there, or none matches a pattern.
     ValueError
         If no phenotype is found, if one has fewer than two categories, if expression is neither raw counts nor log1p of
-        counts per 10,000, or if a side of the split is empty.
+        counts per 10,000, or if a side of the split is empty; if `model` comes with what it decides itself.
+    TypeError
+        If files are passed together with `model`.
 
     Examples
     --------
@@ -125,6 +152,7 @@ def train(
     >>> adata = pgs.datasets.pbmc68k()
     >>> model = pgs.tl.train(adata)
     >>> model = pgs.tl.train("shard_{0..46}.h5ad", group_key="donor")
+    >>> larger = pgs.tl.train(new_cells, model=model)
     """
     decided: list[Decisions] = []
     reports: list[pd.DataFrame] = []
@@ -135,47 +163,59 @@ def train(
         if verbose:
             _print_decisions(decisions, None if group_key is None else obs[group_key])
 
+    seed = resolve_seed(seed)
+    old = None if model is None else find(AnnData(), model)
+    fixed = {"ordered": ordered, "missing": missing, "model_kwargs": model_kwargs}
+    if old is not None and (given := [name for name, value in fixed.items() if value is not None]):
+        raise ValueError(f"`{given[0]}`: with model= it is that of the model. Leave it out.")
     common: dict[str, Any] = {
         "phenotypes": phenotypes,
-        "ordered": ordered,
-        "missing": missing,
         "group_key": group_key,
-        "n_genes": n_genes,
         "validation_size": validation_size,
         "split": split,
         "max_epochs": max_epochs,
         "seed": seed,
         "tell": tell,
-        "model_kwargs": model_kwargs,
         "enable_progress_bar": verbose,
     }
+    if old is None:
+        common |= {**fixed, "n_genes": N_GENES if n_genes is None else n_genes}
     if not isinstance(adata, (AnnData, MuData)):
+        if old is not None:
+            raise TypeError("`model`: files cannot be trained on further. Pass AnnData, which may be backed by a file.")
+        if gene_symbols is not None or gene_ids is not None:
+            raise ValueError("`gene_symbols`: genes of files are matched by var_names. Set these in the files.")
         shards = ShardSet.open(adata, phenotypes, group_key, layer, use_raw)
         obs = shards.obs
-        model = train_on_files(shards, **common | train_kwargs)
+        trained = train_on_files(shards, **common | train_kwargs)
         if save_to is not None:
-            model.save(save_to, overwrite=True)
+            trained.save(save_to, overwrite=True)
         if verbose:
-            _print_scores(model)
-        return model
+            _print_scores(trained)
+        return trained
     check_notes(adata, "train")
     obs = anndata_of(adata, mod).obs
     try:
-        model = train_on_cells(adata, layer=layer, use_raw=use_raw, mod=mod, **common | train_kwargs)
+        common |= {"layer": layer, "use_raw": use_raw, "gene_symbols": gene_symbols, "gene_ids": gene_ids}
+        common |= {"mod": mod, **train_kwargs}
+        if old is None:
+            trained = train_on_cells(adata, **common)
+        else:
+            trained = train_further(adata, old, n_genes=n_genes, **common)
     finally:  # after an interruption other verbs find what was learned so far
         if decided and decided[0].model.is_trained_:
             remember(adata, decided[0].model)
     if save_to is not None:
-        model.save(save_to, overwrite=True)
+        trained.save(save_to, overwrite=True)
     if verbose:
-        _print_scores(model)
-        for name, entry in model.calibration_.items():
+        _print_scores(trained)
+        for name, entry in trained.calibration_.items():
             Console().print(f"{name}: {entry['words']}", markup=False, highlight=False)
     folder = "" if save_to is None else str(Path(save_to).absolute())
-    record = _record(model, decided[0].rows[1], str(decided[0].scale), seed, folder)
+    record = _record(trained, decided[0].rows[1], str(decided[0].scale), seed, folder)
     record |= {"confounding": reports[0]} if len(reports[0]) else {}
     write_notes(adata, train=record)
-    return model
+    return trained
 
 
 def _print_decisions(decisions: Decisions, groups: pd.Series | None) -> None:
@@ -195,6 +235,11 @@ def _print_decisions(decisions: Decisions, groups: pd.Series | None) -> None:
         known = int((decisions.codes[name] >= 0).sum())
         text = f"{len(categories)} categories {shorten(categories, 4)}, known for {known:,} training cells"
         table.add_row(f"phenotype {name}", text)
+    for name, new in decisions.added.items():
+        if new:
+            table.add_row(f"added {name}", f"{len(new)}: {shorten(new, 4)}")
+    if decisions.n_rehearsed:
+        table.add_row("rehearsal", f"{decisions.n_rehearsed:,} cells drawn from what the model keeps of earlier ones")
     config = model.module.config
     n_weights = sum(p.numel() for p in model.module.parameters())
     text = f"{config.n_layers} layers, {config.n_hidden} hidden, {config.n_heads} heads: {n_weights:,} weights"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -76,6 +77,30 @@ class CellTable:
         part = self.take(rows)
         kinds = None if self.kinds is None else part.kinds
         return replace(self, cells=part.cells, codes=part.codes, ids=part.ids, kinds=kinds)
+
+    @classmethod
+    def concatenate(cls, tables: Sequence[CellTable]) -> CellTable:
+        """Cells of several tables of one layout, one after the other.
+
+        Parameters
+        ----------
+        tables
+            The tables, at least one.
+        """
+        measured = np.unique(np.concatenate([np.atleast_2d(t.measured) for t in tables]), axis=0)
+        kinds = []
+        for table in tables:
+            rows = np.atleast_2d(table.measured)
+            of_rows = np.array([np.flatnonzero((measured == row).all(axis=1))[0] for row in rows])
+            kinds.append(of_rows[np.zeros(len(table), dtype=np.int64) if table.kinds is None else table.kinds])
+        return cls(
+            Cells.concatenate([table.cells for table in tables]),
+            np.concatenate([table.codes for table in tables]),
+            np.concatenate([table.ids for table in tables]),
+            tables[0].layout,
+            measured if len(measured) > 1 else measured[0],
+            np.concatenate(kinds) if len(measured) > 1 else None,
+        )
 
     def rebinned(self, edges: NDArray[np.float64]) -> CellTable:
         """The same cells with other bins; see `Cells.rebin`."""

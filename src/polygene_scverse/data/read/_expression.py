@@ -17,7 +17,7 @@ from anndata.utils import make_index_unique
 from numpy.typing import NDArray
 
 from polygene_scverse._validate import check_not_empty, check_unique_names
-from polygene_scverse.data.read._gene_names import GeneNames, match_names
+from polygene_scverse.data.read._gene_names import GeneNames, match_names, named_by
 from polygene_scverse.data.read._scale import Scale, detect_scale
 from polygene_scverse.data.read._source import BLOCK, by_row, read_rows, spread_rows
 from polygene_scverse.data.read._totals import Footing, genes_only
@@ -107,6 +107,12 @@ class Expression:
         names = _raw_names(adata) if use_raw else adata.var_names
         check_unique_names(names, "adata.raw.var_names" if use_raw else "adata.var_names")
         return cls(x, names, place_name(layer, use_raw), adata, source.var)
+
+    def named_by(self, gene_symbols: str | None, gene_ids: str | None) -> Expression:
+        """The same expression, its genes named by columns of ``var``; see :func:`named_by`."""
+        if gene_symbols is None and gene_ids is None:
+            return self
+        return self._kept(replace(self, var_names=named_by(self.var_names, self.var, gene_symbols, gene_ids)))
 
     @classmethod
     def of_query(cls, adata: AnnData, layer: str | None = None, use_raw: bool = False) -> Expression:

@@ -138,9 +138,10 @@ class PhenotypeField(BaseAnnDataField):
 
     def transfer_field(self, state_registry: dict, adata_target: AnnData | MuData, **_: Any) -> dict[str, Any]:
         categories = state_registry["categories"]
-        unseen = encode_all(_modality(adata_target, self.mod_key).obs, categories, missing_words(self.missing))[1]
+        known = {name: [*found, *state_registry.get("added", {}).get(name, [])] for name, found in categories.items()}
+        unseen = encode_all(_modality(adata_target, self.mod_key).obs, known, missing_words(self.missing))[1]
         warn_unseen(unseen)
-        return {"categories": categories, "unseen": unseen, "ordered": state_registry.get("ordered", {})}
+        return {**state_registry, "ordered": state_registry.get("ordered", {}), "unseen": unseen}
 
     def get_summary_stats(self, state_registry: dict) -> dict[str, int]:
         return {"n_phenotypes": len(state_registry["categories"])}

@@ -18,11 +18,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from polygene_scverse._validate import shorten
+from polygene_scverse._validate import check_unique_names, shorten
 
 TABLE: Final = Path(__file__).parent / "genes" / "genes.tsv.gz"
 ENSEMBL: Final = re.compile(r"(ENS(?:MUS)?G\d{11})(?:\.\d+)?", re.IGNORECASE)
 """An id of a human or mouse gene, perhaps with a version."""
+BOTH: Final = re.compile(rf"(?P<symbol>.+)[_|:;]{ENSEMBL.pattern}|{ENSEMBL.pattern}[_|:;](?P<second>.+)", re.IGNORECASE)
+"""A symbol and an id in one name, such as ``CD79A_ENSG00000105369``."""
 SPECIES: Final = {"ENSG": "human", "ENSM": "mouse"}
 FEWEST_OF_SPECIES: Final = 3
 """Names that must be known of a species before they are taken for its genes; and how many times more than of others."""
@@ -32,6 +34,9 @@ USUAL_COLUMNS: Final = (
 )
 """Columns of ``var`` in which others keep ids and symbols."""
 BY_NAME, BY_SPELLING, BY_TABLE = "name", "version or case", "Ensembl id and symbol"
+NOT_MATCHED: Final = " (not matched)"
+"""End of the name of a column that is called as a gene of the model, but is another one."""
+BY_PART: Final = "part of the name"
 
 
 @dataclass(frozen=True)
@@ -126,6 +131,10 @@ def match_names(
     if own is None or of_model is None or own == of_model:
         for names in sources.values():
             matcher.match(BY_SPELLING, names, spelling)
+        if any(BOTH.fullmatch(name) for names in (known, *sources.values()) for name in names):
+            for part in (id_of, symbol_of):
+                for names in sources.values():
+                    matcher.match(BY_PART, names, part)
         species = own or of_model
         for names in sources.values():
             matcher.match(BY_TABLE, names, lambda name: gene_id(name, species))
@@ -154,6 +163,36 @@ def _sources(
 def _names(column: pd.Series) -> list[str]:
     """Values of a column as text, empty where there is none."""
     return ["" if missing else str(value) for value, missing in zip(column, column.isna(), strict=True)]
+
+
+def named_by(var_names: pd.Index, var: pd.DataFrame | None, gene_symbols: str | None, gene_ids: str | None) -> pd.Index:
+    """Names of the columns by a column of `var`, their own where that has none, or one of several columns.
+
+    Parameters
+    ----------
+    var_names
+        Own names; shape (n_vars,).
+    var
+        Table of the columns.
+    gene_symbols, gene_ids
+        Columns of `var`; of both the ids are taken.
+
+    Raises
+    ------
+    KeyError
+        If `var` has no such column.
+    ValueError
+        If names occur twice all the same.
+    """
+    if gene_symbols is None and gene_ids is None:
+        return var_names
+    column = gene_symbols if gene_ids is None else gene_ids
+    argument = "gene_symbols" if gene_ids is None else "gene_ids"
+    asked = next(_sources(var_names, var, **{"gene_symbols": None, "gene_ids": None, argument: column}))[1]
+    times = Counter(asked)
+    names = pd.Index([a if a and times[a] == 1 else str(own) for a, own in zip(asked, var_names, strict=True)])
+    check_unique_names(names, f"adata.var[{column!r}]")
+    return names
 
 
 class _Matcher:
@@ -190,7 +229,7 @@ class _Matcher:
                 continue
             self.gene[column], self.taken[free[0]] = free[0], True
             self.how[way] = self.how.get(way, 0) + 1
-        if key is not str and key is not spelling:  # a symbol that has several ids
+        if way == BY_TABLE:  # a symbol that has several ids
             free_ids = {spelling(gene) for gene, taken in zip(self.known, self.taken, strict=True) if not taken}
             for column, name in enumerate(names):
                 if self.gene[column] < 0 and len(ids := ids_of(name)) > 1 and free_ids & ids:
@@ -201,7 +240,7 @@ class _Matcher:
         matched = np.array(self.gene) >= 0
         known = set(self.known)
         names = [
-            self.known[gene] if gene >= 0 else f"{own} (not matched)" if own in known else str(own)
+            self.known[gene] if gene >= 0 else f"{own}{NOT_MATCHED}" if own in known else str(own)
             for gene, own in zip(self.gene, var_names, strict=True)
         ]
         doubtful = tuple(str(var_names[at]) for at in sorted(self.doubtful) if self.gene[at] < 0)
@@ -235,6 +274,22 @@ def spelling(name: str) -> str:
     return (match[1] if match else name).upper()
 
 
+def id_of(name: str) -> str | None:
+    """The Ensembl id that a name is, or has in it, without version."""
+    if match := ENSEMBL.fullmatch(name):
+        return match[1].upper()
+    match = BOTH.fullmatch(name)
+    return None if match is None else (match[2] or match[3]).upper()
+
+
+def symbol_of(name: str) -> str | None:
+    """A name in capitals, of one with an id in it the other part; None for a mere id."""
+    if ENSEMBL.fullmatch(name):
+        return None
+    match = BOTH.fullmatch(name)
+    return (name if match is None else match["symbol"] or match["second"]).upper()
+
+
 def gene_id(name: str, species: str | None) -> str | None:
     """The one id that a name stands for, without version; None if it is not known or not one.
 
@@ -245,8 +300,8 @@ def gene_id(name: str, species: str | None) -> str | None:
     species
         ``"human"`` or ``"mouse"``; of None only ids are known.
     """
-    if ENSEMBL.fullmatch(name):
-        return spelling(name)
+    if (own := id_of(name)) is not None:
+        return own
     if species is None:
         return None
     ids = gene_table()[species].get(name) or _upper_table(species).get(name.upper(), ())
@@ -260,7 +315,7 @@ def ids_of(name: str) -> set[str]:
 
 def species_of(names: Sequence[str]) -> str | None:
     """Species whose genes most names are, None if they do not tell."""
-    of_ids = Counter(SPECIES[match[1][:4].upper()] for name in names if (match := ENSEMBL.fullmatch(name)))
+    of_ids = Counter(SPECIES[found[:4]] for name in names if (found := id_of(name)) is not None)
     tables = gene_table()
     counts = {species: of_ids[species] + sum(name in table for name in names) for species, table in tables.items()}
     first, second = sorted(counts, key=lambda name: -counts[name])

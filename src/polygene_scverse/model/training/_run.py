@@ -32,6 +32,10 @@ TRAINER_ARGUMENTS = ("precision", "gradient_clip_val", "early_stopping")
 """Arguments of the trainer that decide the weights."""
 
 
+TRAINING = threading.RLock()
+"""Held by a training: dropout draws from torch's global state, which trainings in two threads would share."""
+
+
 class TrainableModel(Protocol):
     """What a training reads and writes of a model.
 
@@ -113,7 +117,11 @@ class TrainingRun:
         self.weights: dict[str, torch.Tensor] = {}
 
     def __call__(self) -> None:
-        """Train; in the end, or after an error, the model is in evaluation mode."""
+        """Train; in the end, or after an error, the model is in evaluation mode. One training runs at a time."""
+        with TRAINING:
+            self._run()
+
+    def _run(self) -> None:
         if self.checkpoints is not None:
             self.writer = self._make_writer(self.checkpoints)
         self.weights = {name: value.detach().cpu().clone() for name, value in self.model.module.state_dict().items()}

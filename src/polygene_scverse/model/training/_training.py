@@ -29,6 +29,7 @@ from polygene_scverse.engine import Engine
 from polygene_scverse.fit import FittedState
 from polygene_scverse.fit._category_counts import category_counts, category_pairs
 from polygene_scverse.fit._state import LEAK_FREE, ORIGINAL_MASK
+from polygene_scverse.model.training._arguments import refuse_unknown
 from polygene_scverse.model.training._checkpoints import Checkpoints
 from polygene_scverse.model.training._final_scores import with_final_scores, without_final_scores
 from polygene_scverse.model.training._gene_decoder import fit_gene_decoder
@@ -142,6 +143,7 @@ def train_model(
     **trainer_kwargs: Any,
 ) -> None:
     """Train a model on some cells, then fit what follows from its weights; arguments as of `Polygene.train`."""
+    refuse_unknown(trainer_kwargs, plan_kwargs or {})
     train, state = cells.train, model.fitted_
     if (n_cut := int((train.lengths > rates.max_genes).sum())) > 0:
         logger.info("%d cells express more than max_genes=%d genes; a draw of them is shown.", n_cut, rates.max_genes)

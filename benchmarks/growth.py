@@ -1,0 +1,117 @@
+"""Growing labels: a model of 8 T-cell subtypes learns the other 2, beside a model trained on all 10 from the start.
+
+    python benchmarks/growth.py                                        # default trainings
+    python benchmarks/growth.py --max-epochs 3 --n-genes 1000 --cells 2000      # small ones: results/growth.md
+    python benchmarks/growth.py --max-epochs 3 --n-genes 1000 --cells 2000 --pairs 0 --table growth.csv
+
+The ten subtypes are new in five pairs, drawn once. Test donors are seen by no training. The model of 8 learns the 2 in
+two ways: from cells of the 2 alone, where it draws cells of the 8 from what it keeps of them, and from cells of all 10.
+Macro-F1 of the old is over test cells of the 8 (``old``) before and after; that of the new over all test cells.
+
+``--evidence`` asks whether the batch of a cell, shown with ``given=``, helps to tell its subtype.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+from _report import report
+from _splits import tcells
+from sklearn.metrics import f1_score
+
+import polygene_scverse as pgs
+from polygene_scverse.model import Polygene
+
+PHENOTYPE, GROUP = "ct_cov", "donor"
+
+
+def scores(model: Polygene, test: ad.AnnData, old: list[str], new: list[str]) -> dict[str, float]:
+    """Macro-F1 of the old categories over their cells, and of old and new ones over all cells."""
+    predicted = model.decide(model.predict_phenotype(test))[PHENOTYPE].astype(str).to_numpy()
+    true = test.obs[PHENOTYPE].astype(str).to_numpy()
+    mine = np.isin(true, old)
+
+    def f1(labels: list[str], rows: np.ndarray) -> float:
+        found = f1_score(true[rows], predicted[rows], labels=labels, average="macro", zero_division=0)
+        return float(found)
+
+    every = np.ones(len(true), dtype=bool)
+    return {"old": f1(old, mine), "old, all cells": f1(old, every), "new": f1(new, every)}
+
+
+def compare(train: ad.AnnData, test: ad.AnnData, pair: list[str], refit: Polygene, **kwargs: Any) -> list[dict]:
+    """Rows of one pair of new categories."""
+    old = [c for c in refit.categories[PHENOTYPE] if c not in pair]
+    is_new = train.obs[PHENOTYPE].isin(pair).to_numpy()
+    base = pgs.tl.train(train[~is_new].copy(), phenotypes=PHENOTYPE, **kwargs)
+    rows = {"before": base}
+    for name, cells in (("grown, new cells alone", train[is_new]), ("grown, old and new cells", train)):
+        start = time.time()
+        rows[name] = pgs.tl.train(cells.copy(), model=base, **kwargs | {"n_genes": None})
+        print(f"{name}: {time.time() - start:.0f} s", flush=True)
+    rows["refit on all"] = refit
+    return [{"new subtypes": " + ".join(pair), "model": name, **scores(m, test, old, pair)} for name, m in rows.items()]
+
+
+def evidence(train: ad.AnnData, test: ad.AnnData, **kwargs: Any) -> None:
+    """Print macro-F1 of subtypes with and without the batch of the cells as evidence."""
+    model = pgs.tl.train(train.copy(), phenotypes=[PHENOTYPE, "batch_cov"], **kwargs)
+    true = test.obs[PHENOTYPE].astype(str).to_numpy()
+    for given in (None, "batch_cov"):
+        tables = model.predict_phenotype(test, phenotypes=PHENOTYPE, given=given)
+        predicted = model.decide(tables)[PHENOTYPE].astype(str).to_numpy()
+        p = tables[PHENOTYPE].to_numpy()[np.arange(len(true)), tables[PHENOTYPE].columns.get_indexer(true)]
+        f1 = f1_score(true, predicted, labels=model.categories[PHENOTYPE], average="macro", zero_division=0)
+        print(f"given={given}: macro-F1 {f1:.3f}, NLL {-np.log(np.maximum(p, 1e-9)).mean():.3f}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pairs", type=int, nargs="*", help="pairs of new subtypes")
+    parser.add_argument("--max-epochs", type=int, help="length of each training, by default that of tl.train")
+    parser.add_argument("--n-genes", type=int, help="genes of the models, by default those of tl.train")
+    parser.add_argument("--cells", type=int, help="training cells, by default 4,000")
+    parser.add_argument("--table", type=Path, help="csv file that rows are added to; without --pairs it is reported")
+    parser.add_argument("--evidence", action="store_true", help="print what given= of the batch does, and no more")
+    parser.add_argument("--output", type=Path, help="markdown file")
+    args = parser.parse_args()
+    warnings.filterwarnings("ignore", category=UserWarning)
+    before = pd.read_csv(args.table) if args.table is not None and args.table.exists() else pd.DataFrame()
+    rows: list[dict] = before.to_dict("records")
+    todo = range(5) if args.pairs is None and not rows else args.pairs or []
+    kwargs = {"max_epochs": args.max_epochs, "n_genes": args.n_genes, "group_key": GROUP, "verbose": False}
+    task = tcells()
+    train, test = (d[d.obs[PHENOTYPE].notna().to_numpy()].copy() for d in (task.train, task.test))
+    train = train[: args.cells].copy()  # they are in a drawn order
+    if args.evidence:
+        return evidence(train, test, **kwargs)
+    if todo:
+        refit = pgs.tl.train(train.copy(), phenotypes=PHENOTYPE, **kwargs)
+        names = np.random.default_rng(0).permutation(refit.categories[PHENOTYPE])
+        for pair in todo:
+            rows += compare(train, test, [str(name) for name in names[2 * pair : 2 * pair + 2]], refit, **kwargs)
+            print(*rows[-4:], sep="\n", flush=True)
+            if args.table is not None:
+                pd.DataFrame(rows).to_csv(args.table, index=False)
+    measures = ["old", "old, all cells", "new"]
+    for name in dict.fromkeys(row["model"] for row in rows):
+        of_model = [row for row in rows if row["model"] == name]
+        means = {m: float(np.nanmean([row[m] for row in of_model])) for m in measures}
+        rows.append({"new subtypes": "mean", "model": name, **means})
+    for row in rows:
+        if row["model"] == "before":
+            row["new"] = row["old, all cells"] = float("nan")
+    given = {"--max-epochs": args.max_epochs, "--n-genes": args.n_genes, "--cells": args.cells}
+    command = " ".join(["python benchmarks/growth.py", *(f"{k} {v}" for k, v in given.items() if v is not None)])
+    report("Macro-F1 on test donors", ["new subtypes", "model", *measures], rows, command, args.output)
+
+
+if __name__ == "__main__":
+    main()

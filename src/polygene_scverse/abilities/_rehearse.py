@@ -1,0 +1,79 @@
+"""Cells like those of an earlier training, drawn from what a model keeps of it, so that it does not forget them."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from polygene_scverse.abilities._generate import draw_depths, generate_counts
+from polygene_scverse.data.feed._table import CellTable
+from polygene_scverse.data.read._binning import digitize
+from polygene_scverse.data.read._tokens import Cells
+from polygene_scverse.engine import Engine
+from polygene_scverse.fit import FittedState
+
+MOST_CELLS: Final = 20_000
+"""Cells that are drawn at most; of each combination of categories the same share then, but no fewer than `FEWEST`."""
+FEWEST: Final = 50
+
+
+def missing_kinds(state: FittedState, codes: NDArray[np.integer]) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
+    """Combinations of categories that new cells have fewer of than the training cells, and how many fewer.
+
+    Parameters
+    ----------
+    state
+        What was fitted to the training cells.
+    codes
+        Categories of the new cells, -1 where unknown; shape (n_cells, n_phenotypes).
+
+    Returns
+    -------
+    Shapes (n_kinds, n_phenotypes) and (n_kinds,); None where the model keeps nothing to draw cells from.
+    """
+    if state.kinds is None or state.counts is None or not len(state.kinds.log_depths):
+        return None
+    there, n_there = np.unique(codes, axis=0, return_counts=True)
+    known = {tuple(row): int(n) for row, n in zip(there.tolist(), n_there, strict=True)}
+    fewer = [
+        n - known.get(tuple(row), 0) for row, n in zip(state.kinds.codes.tolist(), state.kinds.n_cells, strict=True)
+    ]
+    wanted = np.maximum(np.array(fewer), 0).astype(np.int64)
+    wanted[(state.kinds.codes < 0).all(axis=1)] = 0  # cells without a label teach none
+    if (total := wanted.sum()) > MOST_CELLS:
+        wanted = np.minimum(wanted, np.maximum(FEWEST, wanted * MOST_CELLS // total))
+    return state.kinds.codes[wanted > 0], wanted[wanted > 0]
+
+
+def rehearsal_cells(
+    engine: Engine,
+    state: FittedState,
+    kinds: NDArray[np.int64],
+    n_cells: NDArray[np.int64],
+    edges: NDArray[np.float64],
+    seed: int,
+) -> CellTable:
+    """Draw cells of some combinations of categories.
+
+    Parameters
+    ----------
+    engine, state
+        The network, and what was fitted to it.
+    kinds, n_cells
+        As `missing_kinds` returns them.
+    edges
+        Lower edge of each expression bin.
+    seed
+        Seed of the draws.
+    """
+    codes, layout = np.repeat(kinds, n_cells, axis=0), engine.module.layout
+    if state.counts is None:
+        raise ValueError("`state`: there is nothing to draw cells from.")
+    depths = draw_depths(engine, state, codes, seed)
+    x = generate_counts(engine, state.counts, codes, depths, seed=seed)[0]
+    x.sort_indices()
+    bins = digitize(x.data, edges).astype(np.int16)
+    cells = Cells(x.indptr.astype(np.int64), x.indices.astype(np.int32), bins, x.data).rebin(edges)
+    return CellTable(cells, codes, np.arange(len(codes)), layout, np.ones(layout.n_genes, dtype=bool))

@@ -1,0 +1,114 @@
+"""Arguments that other models of scvi-tools have: understood where they mean something here, and refused in words."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import numpy as np
+import scvi
+from lightning.pytorch import Trainer as LightningTrainer
+from scvi.train import Trainer
+
+from polygene_scverse._validate import check_fraction
+from polygene_scverse.data.read._split import Split
+from polygene_scverse.model.training._plan import PolygeneTrainingPlan
+
+REMEDIES: Final = {
+    "shuffle_set_split": "Cells are drawn at random; pass split= with row numbers for other ones.",
+    "load_sparse_tensor": "Only expressed genes are loaded in any case. Leave it out.",
+    "datamodule": "Cells are read from AnnData, or from files by pgs.tl.train(paths). Leave it out.",
+    "plan_config": "Pass plan_kwargs= with its values.",
+    "trainer_config": "Pass its values themselves.",
+    "pin_memory": "Pass loader_kwargs={'pin_memory': True}.",
+    "external_indexing": "Pass split= with row numbers of the training and of the validation cells.",
+    "reduce_lr_on_plateau": "The learning rate falls as plan_kwargs={'schedule': ...} says: 'linear', 'cosine' or "
+    "'constant'. Leave it out, or pass early_stopping=True.",
+}
+"""What to do instead of some arguments."""
+
+
+def resolve_seed(seed: int | None) -> int:
+    """The seed that was passed, else that of ``scvi.settings``, else 0."""
+    if seed is not None:
+        return int(seed)
+    return 0 if scvi.settings.seed is None else int(scvi.settings.seed)
+
+
+def validation_share(train_size: float | None, validation_size: float | None) -> float:
+    """Share of the cells to hold out.
+
+    Parameters
+    ----------
+    train_size, validation_size
+        Shares to train on and to hold out, either of which follows from the other; 0.9 and 0.1 by default.
+
+    Raises
+    ------
+    ValueError
+        If one is no share, or if both are given and do not add up to 1.
+    """
+    if train_size is None:
+        return 0.1 if validation_size is None else validation_size
+    check_fraction(train_size, "train_size")
+    if validation_size is not None and not np.isclose(train_size + validation_size, 1.0):
+        raise ValueError(
+            f"`train_size`: found {train_size} with validation_size={validation_size}, but every cell is on one side. "
+            "Pass one of them, or split= with row numbers."
+        )
+    return round(1.0 - train_size, 12)
+
+
+def split_of(split: Split | None, splitter: Mapping[str, Any] | None) -> Split | None:
+    """Row numbers of both sides, which scvi-tools' splitter calls ``external_indexing``.
+
+    Parameters
+    ----------
+    split
+        Row numbers of the training and of the validation cells.
+    splitter
+        ``datasplitter_kwargs`` of scvi-tools.
+
+    Raises
+    ------
+    ValueError
+        If rows are given twice, or if there is anything else in `splitter`.
+    """
+    found = dict(splitter or {})
+    indexing: Sequence[Any] | None = found.pop("external_indexing", None)
+    if found:
+        name = next(iter(found))
+        remedy = REMEDIES.get(name, "Pass what torch's DataLoader knows in loader_kwargs=.")
+        raise ValueError(f"`datasplitter_kwargs`: {name!r} has no use here. {remedy}")
+    if indexing is None:
+        return split
+    if split is not None:
+        raise ValueError("`datasplitter_kwargs`: found external_indexing together with split=. Pass one of them.")
+    if len(indexing) == 3 and len(indexing[2]):
+        raise ValueError(
+            "`datasplitter_kwargs`: external_indexing names test cells, which no training uses. Pass two lists."
+        )
+    return indexing[0], indexing[1]
+
+
+def refuse_unknown(trainer: Mapping[str, Any], plan: Mapping[str, Any]) -> None:
+    """Refuse arguments that neither trainer nor training plan has.
+
+    Parameters
+    ----------
+    trainer, plan
+        Meant for the trainer, and for the training plan.
+
+    Raises
+    ------
+    TypeError
+        As said.
+    """
+    of_trainer = {name for kind in (Trainer, LightningTrainer) for name in inspect.signature(kind.__init__).parameters}
+    of_plan = [*inspect.signature(PolygeneTrainingPlan.__init__).parameters][2:]
+    for name in [*(set(trainer) - of_trainer), *(set(trainer) & set(REMEDIES))]:
+        raise TypeError(f"`{name}`: a training has no such argument. {REMEDIES.get(name, 'Leave it out.')}")
+    for name in [name for name in plan if name not in of_plan]:
+        remedy = REMEDIES.get(name, f"There are {of_plan}.")
+        raise TypeError(f"`plan_kwargs`: there is no {name!r}. {remedy}")

@@ -1,0 +1,77 @@
+"""Columns of one gene added up."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+from anndata import AnnData
+
+from polygene_scverse._validate import shorten
+from polygene_scverse.data.read._scale import detect_scale
+from polygene_scverse.data.read._source import by_row, read_rows, spread_rows
+
+LOOKED_AT = 1000
+"""Cells whose values tell whether they are counts."""
+
+
+def sum_genes(adata: AnnData, *, gene_symbols: str | None = None) -> AnnData:
+    """Add up the counts of columns that have one name, such as the transcripts of a gene.
+
+    Parameters
+    ----------
+    adata
+        Annotated data matrix in memory, with counts in ``X`` and in each layer.
+    gene_symbols
+        Column of ``var`` with the names; by default ``var_names``. Where it has none, ``var_names`` are kept.
+
+    Returns
+    -------
+    New AnnData (n_obs x n_names), columns in the order in which the names first come: ``X`` and layers are sums,
+    ``var`` is that of the first column of each name; ``obs``, ``obsm``, ``obsp`` and ``uns`` are copies. ``raw``,
+    ``varm`` and ``varp``, which are of the columns, are left out. `adata` stays as it is.
+
+    Raises
+    ------
+    KeyError
+        If there is no such column.
+    ValueError
+        If a matrix does not hold counts: logarithms cannot be added up.
+
+    Examples
+    --------
+    >>> adata = pgs.pp.sum_genes(adata)
+    """
+    if gene_symbols is not None and gene_symbols not in adata.var.columns:
+        raise KeyError(
+            f"`gene_symbols`: {gene_symbols!r} is not among the columns of adata.var {shorten(adata.var.columns)}. "
+            "Pass one of them."
+        )
+    own = pd.Series(adata.var_names.astype(str))
+    asked = own if gene_symbols is None else pd.Series(adata.var[gene_symbols].to_numpy(dtype=object))
+    named = asked.notna() & (asked.astype(str) != "")
+    codes, names = pd.factorize(asked.astype(str).where(named, own))
+    first = np.unique(codes, return_index=True)[1]
+    to_gene = sp.csr_matrix((np.ones(len(codes), np.float32), (np.arange(len(codes)), codes)))
+
+    def summed(x: Any, where: str) -> Any:
+        matrix = by_row(x)
+        sample = read_rows(matrix, spread_rows(adata.n_obs, LOOKED_AT))
+        if detect_scale(sample, where).kind != "counts":
+            raise ValueError(
+                f"`adata`: {where} holds no counts, and only counts can be added up. Take raw counts first."
+            )
+        return sp.csr_matrix(matrix) @ to_gene
+
+    layers = {name: summed(x, f"adata.layers[{name!r}]") for name, x in adata.layers.items() if name is not None}
+    return AnnData(
+        None if adata.X is None else summed(adata.X, "adata.X"),
+        obs=adata.obs.copy(),
+        var=adata.var.iloc[first].set_axis([str(name) for name in names]),
+        obsm=dict(adata.obsm),
+        obsp=dict(adata.obsp),
+        uns=adata.uns.copy(),
+        layers=layers,
+    )
