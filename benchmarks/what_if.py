@@ -1,14 +1,25 @@
 """What-if questions beside simple baselines: donor 107 of kang18 from donor 101.
 
-    python benchmarks/what_if.py --write                           # test donor
-    python benchmarks/what_if.py --choose                          # inside donor 101, to choose `keep`
+    python benchmarks/what_if.py --write                 # test donor
+    python benchmarks/what_if.py --choose                # inside donor 101, to choose `keep`
+    python benchmarks/what_if.py --speed --write         # 2,000 cells at once
+    python benchmarks/what_if.py --null --write          # false discoveries where labels of donors are permuted
 
 Control cells of each type are asked for their expected expression as stimulated ones (`tl.counterfactual`); the
 predicted shift is compared with the observed one of the held-out cells (mean of log1p of counts per 10,000), over the
 model's genes: Pearson correlation of all genes and of the 100 that shift most, slope of these, means over types. Beside
 it the shift of the same type in the training cells ("own shift"), the mean shift of all types, and the shift of the
 other types weighted by how alike their control cells are. With `--choose` one half of donor 101's cells stands for the
-test donor.
+test donor. cells/s is of calls for some dozens of cells, whose cost is that of a call; `--speed` asks for 2,000 cells
+at once (those of the test donor, repeated), all genes of the model, and as many to impute; weights play no part there.
+
+`--null`: a label that means nothing is given to donors, or to half of the cells of each, at random, cells are asked for
+the other label, and genes with fdr < .05 are counted (`get.counterfactual`): all of them are false. OneK1K: 40 donors,
+one label each. T cells: 7 donors, both labels in each. Simulated: 12 donors whose samples differ, one label each or
+both, without and with 40 of 400 genes that do shift. FDR is the mean share of false ones among the discoveries over
+draws and levels (cell types), "any" the share of those with any discovery. Beside it stands what Welch's t-test finds
+(Benjamini and Hochberg), which takes the cells of a donor for replicates. The test is of the observed differences,
+so that a model is trained in the first draw only, to see that it makes no difference.
 """
 
 from __future__ import annotations
@@ -22,14 +33,20 @@ from pathlib import Path
 import anndata as ad
 import numpy as np
 import pandas as pd
+import scanpy as sc
+import scipy.sparse as sp
 from _report import report
-from _splits import kang18
-from scipy.stats import pearsonr
+from _splits import kang18, onek1k, tcells
+from scipy.stats import false_discovery_control, pearsonr, ttest_ind
 
 import polygene_scverse as pgs
 
 KEEPS = (0.0, 0.25, 0.5, 0.75)
 MOST_CELLS = 60
+N_SPEED = 2000
+N_NULL, N_DONORS, N_SIMULATED, N_SHIFTED = 2400, 12, 400, 40
+NULLS = ("simulated, both labels", "simulated, one label each", "simulated, both labels, shifts",
+         "simulated, one label each, shifts", "OneK1K", "T cells")  # fmt: skip
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -88,13 +105,123 @@ def rows_of(train: ad.AnnData, test: ad.AnnData, seed: int) -> list[dict]:
     return rows
 
 
+def speed_rows(train: ad.AnnData, test: ad.AnnData) -> list[dict]:
+    """Cells per second of calls for many cells."""
+    model = pgs.tl.train(train.copy(), phenotypes=["cluster_id", "group_id"], max_epochs=1, verbose=False)
+    many = test[np.resize(np.arange(test.n_obs), N_SPEED)].copy()
+    many.obs_names_make_unique()
+    calls = {
+        "counterfactual": lambda: pgs.tl.counterfactual(many, {"group_id": "stim"}, model=model),
+        "counterfactual and its table by type": lambda: pgs.get.counterfactual(
+            pgs.tl.counterfactual(many, {"group_id": "stim"}, model=model), groupby="cluster_id"
+        ),
+        "impute": lambda: pgs.tl.impute(many, model=model),
+    }
+    rows = []
+    for name, call in calls.items():
+        times = []
+        for _ in range(3):
+            started = time.perf_counter()
+            call()
+            times.append(time.perf_counter() - started)
+        seconds = float(np.median(times))
+        rows.append({"call": name, "cells": N_SPEED, "genes": len(model.genes), "cells/s": N_SPEED / seconds})
+    return rows
+
+
+def labelled(name: str, seed: int) -> tuple[ad.AnnData, str | None, int]:
+    """Cells with a label of donors, the column of levels, and how many genes do shift, which stand first."""
+    rng = np.random.default_rng(seed)
+    if name in ("OneK1K", "T cells"):
+        task = onek1k() if name == "OneK1K" else tcells()
+        adata = ad.concat([task.train, task.test])
+        adata = adata[rng.permutation(adata.n_obs)[:N_NULL]].copy()
+        donors, of_cell = np.unique(adata.obs["donor"].astype(str), return_inverse=True)
+        half = rng.permutation(len(donors))[: len(donors) // 2]
+        label = np.isin(of_cell, half) if name == "OneK1K" else rng.random(adata.n_obs) < 0.5
+        adata.obs = pd.DataFrame({"donor": donors[of_cell], "type": adata.obs[task.phenotypes[0]].astype(str)})
+        n_shifted, groupby = 0, "type"
+    else:
+        n_shifted = N_SHIFTED if "shifts" in name else 0
+        donor, both = np.repeat(np.arange(N_DONORS), N_NULL // N_DONORS), "both" in name
+        second = rng.random(len(donor)) < 0.5
+        label = second if both else np.isin(donor, rng.permutation(N_DONORS)[: N_DONORS // 2])
+        sample = rng.normal(0, 1, (2, N_DONORS, 5)) @ rng.normal(0, 0.15, (5, N_SIMULATED))  # genes go together
+        rates = rng.normal(-0.5, 1, N_SIMULATED) + sample[0, donor] + both * sample[1, donor] * second[:, None]
+        rates[:, :n_shifted] += np.where(np.arange(n_shifted) % 2, 0.7, -0.7) * label[:, None]
+        counts = sp.csr_matrix(rng.poisson(np.exp(rates)).astype(np.float32))
+        adata = ad.AnnData(counts, obs=pd.DataFrame({"donor": donor.astype(str)}))
+        adata.obs_names = [f"cell{i}" for i in range(adata.n_obs)]
+        adata.var_names, groupby = [f"gene{i}" for i in range(N_SIMULATED)], None
+    adata.obs["label"] = np.where(label, "yes", "no")
+    return adata, groupby, n_shifted
+
+
+def without_model(adata: ad.AnnData) -> ad.AnnData:
+    """What `tl.counterfactual` returns, of a model that expects nothing."""
+    nothing = np.zeros(adata.shape, dtype=np.float32)
+    note = {"phenotypes": {"label": "yes"}, "columns": {"label": "label"}}
+    var = pd.DataFrame({"measured": True}, index=adata.var_names)
+    layers = {"unchanged": nothing, "observed": sp.csr_matrix(log_counts(adata))}
+    return ad.AnnData(nothing, adata.obs, var, layers=layers, uns={"polygene": {"counterfactual": note}})
+
+
+def null_row(name: str, n_draws: int) -> dict:
+    """False discoveries over draws of labels."""
+    found: dict[str, list[float]] = {"FDR": [], "any": [], "found": [], "cells": []}
+    for seed in range(n_draws):
+        adata, groupby, n_shifted = labelled(name, seed)
+        sc.pp.filter_genes(adata, min_cells=1)
+        result = without_model(adata)
+        arguments = {"groupby": groupby, "group_key": "donor", "seed": seed}
+        table = pgs.get.counterfactual(result, **arguments)
+        if seed == 0:
+            model = pgs.tl.train(adata, phenotypes=["label"], max_epochs=1, verbose=False)
+            other = pgs.get.counterfactual(pgs.tl.counterfactual(adata, {"label": "yes"}, model=model), **arguments)
+            both = table.merge(other, on=["level", "gene"])  # the model lacks genes that its training cells lack
+            np.testing.assert_allclose(both["fdr_x"], both["fdr_y"], atol=0.05)
+        real = list(adata.var_names[:n_shifted])
+        for level, part in table[table["fdr"].notna()].groupby("level", observed=True):
+            genes = part["gene"][part["fdr"] < 0.05]
+            found["FDR"].append(float((~genes.isin(real)).mean()) if len(genes) else 0.0)
+            found["any"].append(float(len(genes) > 0))
+            found["found"].append(float(np.isin(real, genes).mean()) if real else np.nan)
+            rows = np.ones(result.n_obs, bool) if groupby is None else (result.obs[groupby] == level).to_numpy()
+            x, yes = result.layers["observed"][rows].toarray(), (result.obs["label"][rows] == "yes").to_numpy()
+            p = np.nan_to_num(ttest_ind(x[yes], x[~yes], equal_var=False).pvalue, nan=1.0)
+            wrong = result.var_names[false_discovery_control(p) < 0.05]
+            found["cells"].append(float((~wrong.isin(real)).mean()) if len(wrong) else 0.0)
+    row = {"cells": name, "draws x levels": len(found["FDR"])}
+    row |= {key: float(np.mean(found[key])) for key in ("FDR", "any")}
+    row["found of those that shift"] = float(np.mean(found["found"]))
+    return {**row, "FDR of a t-test over cells": float(np.mean(found["cells"]))}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--choose", action="store_true", help="inside the training donor")
     parser.add_argument("--write", action="store_true", help="write the table to results/")
+    parser.add_argument("--speed", action="store_true", help="many cells at once")
+    parser.add_argument("--null", action="store_true", help="false discoveries where labels mean nothing")
+    parser.add_argument("--draws", type=int, default=50, help="draws of labels; a fifth of them of real cells")
     arguments = parser.parse_args()
     warnings.filterwarnings("ignore")
+    command = " ".join(["python benchmarks/what_if.py", *sys.argv[1:]])
+    if arguments.speed:
+        task = kang18()
+        rows = speed_rows(task.train, task.test)
+        where = RESULTS / "what_if_speed.md" if arguments.write else None
+        report("many cells at once, median of three", list(rows[0]), rows, command, where)
+        return
+    if arguments.null:
+        rows = []
+        for name in NULLS:
+            rows.append(null_row(name, arguments.draws if "simulated" in name else arguments.draws // 5))
+            print(rows[-1], flush=True)
+        where = RESULTS / "what_if_null.md" if arguments.write else None
+        report("labels of donors that mean nothing", list(rows[0]), rows, command, where)
+        return
     task = kang18()
     train, test = task.train, task.test
     if arguments.choose:
@@ -102,7 +229,6 @@ def main() -> None:
         train, test = train[half].copy(), train[~half].copy()
     table = pd.concat([pd.DataFrame(rows_of(train, test, seed)) for seed in range(arguments.seeds)])
     rows = table.groupby("method", sort=False).mean().reset_index().to_dict("records")
-    command = " ".join(["python benchmarks/what_if.py", *sys.argv[1:]])
     name = "what_if_choose.md" if arguments.choose else "what_if.md"
     where = RESULTS / name if arguments.write else None
     report("kang18: control cells as stimulated", list(rows[0]), rows, command, where)

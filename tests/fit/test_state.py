@@ -12,6 +12,7 @@ import torch
 from polygene_scverse.fit import FittedState
 from polygene_scverse.fit._calibration import Calibration
 from polygene_scverse.fit._conformal import ConformalScores
+from polygene_scverse.fit._expression_factors import ExpressionFactors, Factors
 from polygene_scverse.fit._kinds import Kinds
 from polygene_scverse.fit._novelty import NoveltyReference, Space
 from polygene_scverse.model import Polygene
@@ -43,6 +44,7 @@ def state():
         masking={"expressed": 0.15, "not_expressed": "match"},
         pairs={"0,1": [[0, 1]]},
         confounding={"donor": {"kind": 0.5}},
+        factors=ExpressionFactors(*(Factors(single(5), single(2, 5), single(2), single(5)) for _ in range(2))),
         kinds=Kinds(RNG.integers(0, 2, (3, 2)), np.array([4.0, 1.0, 2.0]), single(4, 21)),
     )
 

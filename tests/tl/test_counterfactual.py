@@ -14,7 +14,11 @@ def test_the_same_cells_with_a_phenotype_set(trained):
     assert list(result.obs_names) == list(cells.obs_names)
     assert list(result.var_names) == model.genes
     assert result.var["measured"].all()
-    assert result.uns["polygene"]["counterfactual"] == {"phenotypes": {"sex": "male"}, "keep": 0.0, "seed": 0}
+    note = {"phenotypes": {"sex": "male"}, "columns": {"sex": "sex"}, "keep": 0.0, "seed": 0}
+    assert result.uns["polygene"]["counterfactual"] == note
+    x = cells.X.toarray()
+    logged = np.log1p(1e4 * x / x.sum(1, keepdims=True))[:, cells.var_names.get_indexer(model.genes)]
+    np.testing.assert_allclose(result.layers["observed"].toarray(), logged, rtol=1e-5)
     male = (cells.obs["sex"] == "male").to_numpy()
     np.testing.assert_array_equal(result.X[male], result.layers["unchanged"][male])
     shift = result.to_df().mean() - result.to_df("unchanged").mean()

@@ -14,7 +14,41 @@ def test_genes_that_are_there_get_a_layer(trained):
     assert (x >= 0).all()
     np.testing.assert_array_equal(cells.X.toarray(), before.X.toarray())
     assert cells.obs.equals(before.obs)
-    assert cells.uns["polygene"]["impute"] == {"layer": "imputed", "keep": 0.75, "seed": 0}
+    note = {"layer": "imputed", "by": "factors", "keep": 1.0, "log": True, "seed": 0}
+    assert cells.uns["polygene"]["impute"] == note
+
+
+def test_measured_genes_follow_from_the_factors_of_the_training_cells(trained):
+    cells, model = trained
+    pgs.tl.impute(cells, genes=["gene40", "gene3"])
+    asked = np.array([model.genes.index(gene) for gene in ("gene40", "gene3")])
+    x = model.measured_expression(cells)
+    expected = model.fitted_.factors.expect(x, asked, np.ones(60, dtype=bool), log=True)
+    np.testing.assert_allclose(cells[:, ["gene40", "gene3"]].layers["imputed"], expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("arguments", [{}, {"keep": 0.75}], ids=["factors", "network"])
+def test_means_of_counts_are_larger_than_logarithms_suggest(trained, arguments):
+    cells, _ = trained
+    pgs.tl.impute(cells, **arguments)
+    pgs.tl.impute(cells, log=False, layer_added="counts", **arguments)
+    suggested = np.expm1(cells.layers["imputed"])
+    assert (cells.layers["counts"].mean(0) >= suggested.mean(0)).mean() > 0.9
+    x = cells.X.toarray()
+    per_gene = (1e4 * x / x.sum(1, keepdims=True)).mean(0)
+    assert np.corrcoef(cells.layers["counts"].mean(0), per_gene)[0, 1] > 0.95
+
+
+def test_the_network_is_asked_if_there_are_no_factors(trained, caplog):
+    cells, model = trained
+    pgs.tl.impute(cells, keep=0.75)
+    asked = cells.layers["imputed"]
+    model.fitted_.factors = None
+    with caplog.at_level("INFO"):
+        pgs.tl.impute(cells)
+    assert "300 cells x 60 genes, 0.00 GB" in caplog.text
+    np.testing.assert_array_equal(cells.layers["imputed"], asked)
+    assert cells.uns["polygene"]["impute"]["by"] == "network"
 
 
 def test_some_genes_leave_the_others_blank(trained):

@@ -24,6 +24,7 @@ from polygene_scverse.fit import FittedState
 from polygene_scverse.fit._calibration import fit_calibration
 from polygene_scverse.fit._conformal import ConformalScores
 from polygene_scverse.fit._count_model import CountModel, fit_count_model
+from polygene_scverse.fit._expression_factors import fit_expression_factors
 from polygene_scverse.fit._final_scores import final_scores
 from polygene_scverse.fit._groups import GroupShift
 from polygene_scverse.fit._kinds import COUNTED, cell_depths, fit_kinds
@@ -79,6 +80,7 @@ def fit_after_training(
     some = draw_cells(train, DEPTH_CELLS, seed)
     state.kinds = fit_kinds(train.codes, some.codes, some.cells.indptr, some.cells.values, engine.module.n_categories)
     state.counts = _fit_counts(some, engine.module.n_categories)
+    state.factors = fit_expression_factors(some.cells.matrix(some.layout.n_genes))
     found, held_out_groups = None, None
     if held_out is None:
         for name, n, shift in zip(names, engine.module.n_categories, shifts, strict=True):

@@ -19,11 +19,14 @@ from polygene_scverse.data.feed._table import CellTable
 from polygene_scverse.data.read._tokens import Cells
 from polygene_scverse.engine import Batch, Engine, Query
 from polygene_scverse.engine._engine import Function
+from polygene_scverse.fit._expression_factors import ExpressionFactors
 
 MAX_VALUES: Final = 500_000_000
 """Values that are returned at a time: two gigabytes."""
 STEP_VALUES: Final = 2**25
 """Numbers of the gene decoder that are held in a step; with many genes or categories batches are smaller."""
+BLOCK: Final = 4096
+"""Cells that are read at a time where no network is asked."""
 GENE_ORDER: Final = 101
 """Stream of the draws that say which genes are hidden together."""
 
@@ -93,6 +96,7 @@ def expected_expression(
     shown: tuple[int, ...] = (),
     keep: float = KEEP,
     seed: int = 0,
+    log: bool = True,
 ) -> list[NDArray[np.float32]]:
     """Mean of log1p of counts per 10,000 that the model expects of genes it does not see.
 
@@ -115,6 +119,8 @@ def expected_expression(
         Share of the cell's genes that is shown, see `passes`.
     seed
         Seed of which genes are shown together.
+    log
+        False for the mean of counts per 10,000.
 
     Returns
     -------
@@ -126,12 +132,12 @@ def expected_expression(
         kinds, of_cell = np.unique(codes, axis=0, return_inverse=True)
         found = np.zeros((len(kinds), len(slots)), dtype=np.float32)
         every = tuple(range(source.layout.n_phenotypes))
-        _fill(engine, _empty_cells(source, kinds), Query(shown=every), slots, keep, seed, found)
+        _fill(engine, _empty_cells(source, kinds), Query(shown=every), slots, keep, seed, found, log=log)
         return [found[rows] for rows in np.split(of_cell.reshape(-1), len(settings))]
     results = []
     for setting in settings:
         result = np.zeros((len(source), len(slots)), dtype=np.float32)
-        _fill(engine, source, Query(shown=shown, phenotypes=setting), slots, keep, seed, result)
+        _fill(engine, source, Query(shown=shown, phenotypes=setting), slots, keep, seed, result, log=log)
         results.append(result)
     return results
 
@@ -144,6 +150,8 @@ def _fill(
     keep: float,
     seed: int,
     result: NDArray[np.float32],
+    *,
+    log: bool,
 ) -> None:
     """Write what is expected into the columns of a result, pass after pass."""
     order = np.argsort(genes)
@@ -155,17 +163,17 @@ def _fill(
 
         question = replace(query, asked=tuple(asked.tolist()), hidden=tuple(hidden.tolist()))
         smaller = replace(engine, batch_size=step_size(engine, len(asked)))
-        smaller.run(source, question, expectation(engine), write)
+        smaller.run(source, question, expectation(engine, log=log), write)
 
 
-def expectation(engine: Engine) -> Function:
+def expectation(engine: Engine, *, log: bool = True) -> Function:
     """From a batch to the expected expression of its targets, which stand in the order of their slots; (B, M)."""
     module = engine.module
 
     def expected(batch: Batch) -> list[Tensor]:
         inputs = (batch[name] for name in ("tokens", "positions", "key_mask", "shown_share"))
         probabilities, values = module.gene_probabilities(*inputs)
-        return [(probabilities * values).sum(-1)]
+        return [(probabilities * (values if log else values.expm1())).sum(-1)]
 
     return expected
 
@@ -174,6 +182,38 @@ def step_size(engine: Engine, n_asked: int) -> int:
     """Cells of a batch such that the gene decoder's numbers stay within `STEP_VALUES`."""
     per_cell = max(1, n_asked * engine.module.layout.n_bins * max(1, sum(engine.module.n_categories)))
     return max(1, min(engine.batch_size, STEP_VALUES // per_cell))
+
+
+def denoised_expression(
+    factors: ExpressionFactors, source: CellSource, genes: NDArray[np.integer], *, log: bool = True
+) -> NDArray[np.float32]:
+    """Expression that follows from all measured genes of a cell by the factors of the training cells.
+
+    Parameters
+    ----------
+    factors
+        Of the training cells.
+    source
+        The cells, read in blocks.
+    genes
+        Gene slots; shape (n_asked,).
+    log
+        Mean of log1p of counts per 10,000, or of counts per 10,000.
+
+    Returns
+    -------
+    Shape (n_cells, n_asked).
+    """
+    found = np.zeros((len(source), len(genes)), dtype=np.float32)
+    for rows in np.array_split(np.arange(len(source)), max(1, -(-len(source) // BLOCK))):
+        table = source.read(rows)
+        x = table.cells.matrix(table.layout.n_genes)
+        kinds = np.zeros(len(table), dtype=np.int64) if table.kinds is None else table.kinds
+        for kind, measured in enumerate(np.atleast_2d(table.measured)):
+            members = kinds == kind
+            if members.any():
+                found[rows[members]] = factors.expect(x[members], np.asarray(genes), measured, log=log)
+    return found
 
 
 def _codes(source: CellSource, setting: tuple[tuple[int, int], ...], shown: tuple[int, ...]) -> NDArray[np.int64]:

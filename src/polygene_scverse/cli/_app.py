@@ -1,4 +1,4 @@
-"""The command line: `polygene train`, `evaluate`, `check`, `predict`, `embed`, `import-original`.
+"""The command line: the verbs of `tl` for files of cells, and training.
 
 Nothing heavy is imported before a command runs.
 """
@@ -16,10 +16,17 @@ from typer.core import TyperGroup
 from polygene_scverse.cli._options import add_command
 from polygene_scverse.cli._settings import (
     IGNORED,
+    AuditSettings,
     CheckSettings,
+    CounterfactualSettings,
     EmbedSettings,
     EvaluateSettings,
+    FillSettings,
+    GenerateSettings,
     ImportSettings,
+    ImputeSettings,
+    NoveltySettings,
+    PerturbSettings,
     PredictSettings,
 )
 from polygene_scverse.cli._train_settings import TrainSettings
@@ -89,4 +96,11 @@ add_command(app, "evaluate", EvaluateSettings, _later("_evaluate", "evaluate"), 
 add_command(app, "check", CheckSettings, _later("_check", "check"))
 add_command(app, "predict", PredictSettings, _later("_predict", "predict"))
 add_command(app, "embed", EmbedSettings, _later("_predict", "embed"))
+add_command(app, "novelty", NoveltySettings, _later("_predict", "novelty"))
+add_command(app, "fill", FillSettings, _later("_predict", "fill"))
+add_command(app, "audit", AuditSettings, _later("_audit", "audit"))
+add_command(app, "impute", ImputeSettings, _later("_what_if", "impute"))
+add_command(app, "counterfactual", CounterfactualSettings, _later("_what_if", "counterfactual"))
+add_command(app, "perturb", PerturbSettings, _later("_what_if", "perturb"))
+add_command(app, "generate", GenerateSettings, _later("_what_if", "generate"))
 add_command(app, "import-original", ImportSettings, _later("_import_original", "import_original"))

@@ -119,7 +119,12 @@ def plan_outputs(files: Sequence[Path], output: Path, form: str | None, *, overw
     return planned
 
 
-def write_cells(adata: AnnData, source: Path, target: Path) -> None:
+def write_new(adata: AnnData, target: Path) -> None:
+    """Write new cells; the file appears under its name when it is whole."""
+    write_cells(adata, None, target)
+
+
+def write_cells(adata: AnnData, source: Path | None, target: Path) -> None:
     """Write results; the file appears under its name when it is whole.
 
     From h5ad to h5ad all else is copied as it stands on disk, so that expression need not be in memory.
@@ -129,7 +134,7 @@ def write_cells(adata: AnnData, source: Path, target: Path) -> None:
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", message="Writing zarr v2")  # anndata says what it will do one day
                 (adata.to_memory() if adata.isbacked else adata).write_zarr(part)
-        elif source.is_file():
+        elif source is not None and source.is_file():
             _write_beside(adata, source, part)
         else:
             adata.write_h5ad(part)

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 from polygene_scverse._quiet import quiet
 from polygene_scverse.cli._errors import UserError
-from polygene_scverse.cli._settings import ModelSettings, check_model_folder, needed
+from polygene_scverse.cli._settings import OneModelSettings, check_model_folder, needed
 from polygene_scverse.cli._train_arguments import device_of
 
 if TYPE_CHECKING:
     from polygene_scverse.model import Polygene
 
 
-def read_model(s: ModelSettings, files: Sequence[Path] = ()) -> Polygene:
+def read_model(s: OneModelSettings, files: Sequence[Path] = ()) -> Polygene:
     """Read a saved model, or a checkpoint of the original.
 
     Parameters
@@ -41,7 +41,9 @@ def read_model(s: ModelSettings, files: Sequence[Path] = ()) -> Polygene:
         with quiet("scvi"):  # of a file on this machine it says that it is "already downloaded"
             return Polygene.load(folder, adata=False, **accelerator, **one)
     if s.vocabulary is None:
-        raise UserError("--vocabulary is required for a checkpoint of the original.")
+        raise UserError(f"--vocabulary is required, because {folder} is a checkpoint of the original.")
+    if s.genes is None and not files:
+        raise UserError(f"--genes is required, because {folder} is a checkpoint of the original without gene names.")
     genes = s.genes if s.genes is not None else str(files[0])
     model = Polygene.from_original(folder, vocabulary=s.vocabulary, genes=genes, threshold=_threshold(s, folder))
     if device.get("accelerator") == "gpu":
@@ -49,7 +51,7 @@ def read_model(s: ModelSettings, files: Sequence[Path] = ()) -> Polygene:
     return model
 
 
-def _threshold(s: ModelSettings, folder: Path) -> float | None:
+def _threshold(s: OneModelSettings, folder: Path) -> float | None:
     """The threshold of two bins; the original's command always names one, and with more bins it means nothing."""
     import json
 

@@ -10,7 +10,14 @@ import typer
 from polygene_scverse._files import replace_file
 from polygene_scverse.cli._cells import find_files, plan_outputs, read_cells, split_list, write_cells
 from polygene_scverse.cli._models import read_model
-from polygene_scverse.cli._settings import EmbedSettings, PredictSettings, needed
+from polygene_scverse.cli._settings import (
+    EmbedSettings,
+    FilesSettings,
+    FillSettings,
+    NoveltySettings,
+    PredictSettings,
+    needed,
+)
 from polygene_scverse.cli._train_arguments import without_none
 
 if TYPE_CHECKING:
@@ -57,7 +64,34 @@ def embed(s: EmbedSettings) -> None:
     _each_file(s, run)
 
 
-def _each_file(s: PredictSettings | EmbedSettings, run: Any) -> None:
+def novelty(s: NoveltySettings) -> None:
+    """How unlike the training cells each cell is."""
+
+    def run(adata: AnnData, model: Polygene) -> pd.DataFrame:
+        from polygene_scverse import tl
+        from polygene_scverse._constants import NOVELTY
+
+        tl.novelty(adata, model=model, **without_none({"phenotype": s.phenotype, "batch_size": s.batch_size}))
+        return adata.obs[[NOVELTY]]
+
+    _each_file(s, run)
+
+
+def fill(s: FillSettings) -> None:
+    """Fill the blanks of recorded phenotypes."""
+
+    def run(adata: AnnData, model: Polygene) -> pd.DataFrame:
+        from polygene_scverse import tl
+
+        before = set(adata.obs)
+        arguments = {"phenotypes": split_list(s.phenotypes), "balance": s.balance, "batch_size": s.batch_size}
+        tl.fill_phenotype(adata, model=model, **without_none(arguments))
+        return adata.obs[[column for column in adata.obs if column not in before]]
+
+    _each_file(s, run)
+
+
+def _each_file(s: FilesSettings, run: Any) -> None:
     """Read each file, add to it, and write it under another name."""
     _, output = needed(s, "model", "output")
     files = find_files(s.paths, s.data)

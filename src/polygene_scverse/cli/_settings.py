@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -38,11 +38,9 @@ IGNORED: Final = (
 
 
 @dataclass(frozen=True)
-class ModelSettings:
-    """Which model, which cells, and where."""
+class OneModelSettings:
+    """Which model, and where."""
 
-    paths: list[str] | None = argument(CELLS, metavar="DATA...")
-    data: list[str] | None = option("The same as DATA.", "--eval_data_path")
     model: Path | None = option("Folder of a saved model, or of a checkpoint of the original.", "-m", "--model_name")
     vocabulary: Path | None = original_option("Its vocabulary folder, by default FOLDER.", "--phenotypic_tokens_file")
     genes: str | None = original_option("Its genes: an h5ad file with highly_variable_rank, or a text file.")
@@ -85,6 +83,22 @@ def check_model_folder(folder: Path, vocabulary: Path | None) -> bool:
 
 
 @dataclass(frozen=True)
+class ModelSettings(OneModelSettings):
+    """Which model, which cells, and where."""
+
+    paths: list[str] | None = argument(CELLS, metavar="DATA...")
+    data: list[str] | None = option("The same as DATA.", "--eval_data_path")
+
+
+@dataclass(frozen=True)
+class FilesSettings(ModelSettings):
+    """The same, and a file for each file of cells."""
+
+    output: Path | None = option("File to write (.h5ad, .zarr, .csv, .tsv); a folder for several.", "-o")
+    format: str | None = option("With several files: h5ad, zarr, csv or tsv.")
+
+
+@dataclass(frozen=True)
 class EvaluateSettings(ModelSettings):
     """Hide tokens of cells, let a model guess them, and score the guesses.
 
@@ -107,14 +121,12 @@ class EvaluateSettings(ModelSettings):
 
 
 @dataclass(frozen=True)
-class PredictSettings(ModelSettings):
+class PredictSettings(FilesSettings):
     """Predict phenotypes of cells.
 
     The output is a copy of the input with predictions, or a table (.csv, .tsv) of the predictions alone.
     """
 
-    output: Path | None = option("File to write (.h5ad, .zarr, .csv, .tsv); a folder for several.", "-o")
-    format: str | None = option("With several files: h5ad, zarr, csv or tsv.")
     phenotypes: list[str] | None = option("Phenotypes; all by default.", "--sequence_types")
     given: list[str] | None = option("Recorded phenotypes to show as evidence.")
     balance: float | None = option("0: the most probable category; 1: balanced.")
@@ -129,17 +141,118 @@ class CheckSettings(ModelSettings):
 
 
 @dataclass(frozen=True)
-class EmbedSettings(ModelSettings):
+class EmbedSettings(FilesSettings):
     """Embed cells.
 
     The output is a copy of the input with the embedding, or a table (.csv, .tsv) of the embedding alone.
     """
 
-    output: Path | None = option("File to write (.h5ad, .zarr, .csv, .tsv); a folder for several.", "-o")
-    format: str | None = option("With several files: h5ad, zarr, csv or tsv.")
     pooling: str | None = option("decision, phenotypes, genes, cls, or a phenotype.")
     umap: bool | None = option("Compute a UMAP.")
     n_neighbors: int | None = option("Neighbours for the UMAP.")
+    seed: int | None = option("Seed.")
+
+
+@dataclass(frozen=True)
+class NoveltySettings(FilesSettings):
+    """Say of each cell how unlike the training cells it is.
+
+    The output is a copy of the input with the score, or a table (.csv, .tsv) of the score alone.
+    """
+
+    phenotype: str | None = option("Phenotype whose categories are compared with.")
+
+
+@dataclass(frozen=True)
+class FillSettings(FilesSettings):
+    """Fill the blanks of recorded phenotypes; what is recorded stays.
+
+    The output is a copy of the input with the filled columns, or a table (.csv, .tsv) of these columns alone.
+    """
+
+    phenotypes: list[str] | None = option("Phenotypes to fill; all by default.", "--sequence_types")
+    balance: float | None = option("0: the most probable category; 1: balanced.")
+
+
+@dataclass(frozen=True)
+class ImputeSettings(FilesSettings):
+    """Expected expression of genes: denoised where measured, from all others where not.
+
+    The output holds the genes that are asked for alone: mean of log1p of counts per 10,000, dense. Its size is said
+    before it is made.
+    """
+
+    only: list[str] | None = option("Genes of the model, with commas between them; all by default.")
+    given: list[str] | None = option("Recorded phenotypes to show to the network.")
+    keep: float | None = option("Ask the network for measured genes too, with this share of the others shown.")
+    log: bool | None = option("The mean of logarithms; --no-log for the mean of counts per 10,000.")
+    seed: int | None = option("Seed.")
+
+
+@dataclass(frozen=True)
+class CounterfactualSettings(FilesSettings):
+    """Expected expression of the same cells with a phenotype set to another category.
+
+    An association learned from observational data, no prediction of an experiment. The output holds what is expected
+    with the phenotype set and with it as recorded, or is a table (.csv, .tsv) of the shift of each gene, the observed
+    difference, and a null over groups.
+    """
+
+    set: list[str] | None = option("Category that a phenotype is set to in every cell: condition=stimulated.")
+    only: list[str] | None = option("Genes of the model, with commas between them; all by default.")
+    keep: float | None = option("Share of the cell's own expression that is shown, from 0 to below 1.")
+    groupby: str | None = option("For a table: obs column such as the cell type.")
+    group_key: str | None = option("For a table: obs column of donors or samples, for the null.")
+    seed: int | None = option("Seed.")
+
+
+@dataclass(frozen=True)
+class PerturbSettings(FilesSettings):
+    """What shifts when genes of the same cells are silenced or set high, beside random genes of like expression.
+
+    An association learned from observational data, no prediction of an experiment. The output holds a row for each
+    perturbation, or is a table (.csv, .tsv) of one outcome.
+    """
+
+    perturb: list[str] | None = option("Genes, with commas between them; STAT1+STAT2 are perturbed together.")
+    kind: str | None = option("knockout or overexpress.")
+    n_null: int | None = option("Random genes to compare with.")
+    outcome: str | None = option("For a table: a phenotype, embedding, expression or genes.")
+    seed: int | None = option("Seed.")
+
+
+@dataclass(frozen=True)
+class GenerateSettings(OneModelSettings):
+    """Draw new cells of given phenotypes.
+
+    The output holds counts, log1p of counts per 10,000, and the phenotypes of each cell.
+    """
+
+    given: list[str] | None = option("Category of a phenotype: condition=stimulated. Others are drawn.")
+    n_obs: int | None = option("Number of cells.")
+    output: Path | None = option("File to write (.h5ad, .zarr).", "-o")
+    allow_unseen: bool | None = option("Also combinations that no training cell had; they are marked.")
+    depth: float | None = option("Total counts of each cell; by default drawn as of the training cells.")
+    n_rounds: int | None = option("Rounds in which the network draws genes; by default they are drawn together.")
+    temperature: float | None = option("What logits are divided by.")
+    seed: int | None = option("Seed.")
+
+
+@dataclass(frozen=True)
+class AuditSettings:
+    """Find recorded phenotypes that the expression contradicts: swapped samples, a wrong sex, a wrong tissue.
+
+    Trains a model for each fold. The output is a table (.csv, .tsv).
+    """
+
+    paths: list[str] | None = argument(CELLS, metavar="DATA")
+    output: Path | None = option("Table to write (.csv, .tsv).", "-o")
+    overwrite: bool | None = option("Replace what is there.")
+    phenotypes: list[str] | None = option("Obs columns to audit; by default those with a usual name.")
+    sample_key: str | None = option("Obs column of the samples whose records may be swapped.")
+    group_key: str | None = option("Obs column whose groups stay whole, such as donors; by default the samples.")
+    n_folds: int | None = option("Number of folds.")
+    max_epochs: int | None = option("Passes over the cells in each training.")
     seed: int | None = option("Seed.")
 
 

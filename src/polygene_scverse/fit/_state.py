@@ -13,6 +13,7 @@ from polygene_scverse.fit._calibration import Calibration
 from polygene_scverse.fit._category_counts import Pairs
 from polygene_scverse.fit._conformal import ConformalScores
 from polygene_scverse.fit._count_model import CountModel
+from polygene_scverse.fit._expression_factors import ExpressionFactors
 from polygene_scverse.fit._kinds import Kinds
 from polygene_scverse.fit._novelty import NoveltyReference, Space
 from polygene_scverse.fit._panels import PanelAccuracy, PanelMoments
@@ -57,6 +58,8 @@ class FittedState:
         For each phenotype how well held-out cells were predicted that lack some genes.
     counts
         What counts of new cells are drawn from; None where expression is not that of counts.
+    factors
+        What genes do together; None if training cells are too few, or not known.
     """
 
     calibration: dict[str, Calibration] = field(default_factory=dict)
@@ -73,6 +76,7 @@ class FittedState:
     panels: PanelMoments | None = None
     panel_accuracy: dict[str, PanelAccuracy] = field(default_factory=dict)
     counts: CountModel | None = None
+    factors: ExpressionFactors | None = None
 
     def invalidate(
         self, category_counts: Sequence[NDArray[np.float32]], pairs: Pairs, shares: Mapping[str, float] | None = None
@@ -104,7 +108,7 @@ class FittedState:
         """Read what `to_dict` wrote, whose arrays may have become tensors or lists."""
         novelty, conformal, of_kinds = plain["novelty"], plain["conformal"].items(), plain.get("kinds")
         panels = plain.get("panels")
-        counts = plain.get("counts")
+        counts, factors = plain.get("counts"), plain.get("factors")
         kinds: dict[str, Any] = {"codes": np.int32, "probabilities": np.float32, "groups": np.int32}
         return cls(
             calibration={name: Calibration(**entry) for name, entry in plain["calibration"].items()},
@@ -126,6 +130,7 @@ class FittedState:
             panel_accuracy={name: PanelAccuracy(**entry) for name, entry in plain.get("panel_accuracy", {}).items()},
             panels=None if panels is None else PanelMoments(**{k: np.asarray(v) for k, v in panels.items()}),
             counts=None if counts is None else CountModel.from_dict(counts),
+            factors=None if factors is None else ExpressionFactors.from_dict(factors),
         )
 
 

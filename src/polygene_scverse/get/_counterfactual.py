@@ -1,25 +1,25 @@
-"""Shifts of a what-if question, gene by gene."""
+"""Shifts of a what-if question, gene by gene, beside observed differences."""
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import pandas as pd
+import scipy.sparse as sp
 from anndata import AnnData
 from numpy.typing import NDArray
-from scipy.stats import false_discovery_control
 
-from polygene_scverse._constants import COUNTERFACTUAL, UNCHANGED, UNS
+from polygene_scverse._constants import COUNTERFACTUAL, OBSERVED, UNCHANGED, UNS
 from polygene_scverse._validate import shorten, warn
+from polygene_scverse.get._group_null import RAREST, paired, share_alike, unpaired
 from polygene_scverse.get._lookup import recorded_labels
 
-MIN_GROUPS: Final = 6
-"""Groups from which on flipped signs can give a p-value below 0.05."""
-EXACT_GROUPS: Final = 12
-"""Groups up to which all flips are made."""
-ALIKE: Final = 1e-5
-"""Shifts that differ by less do not differ between groups, but for rounding."""
+MIN_CELLS: Final = 3
+"""Cells of a kind that a group needs to be counted in a null."""
+MIN_PERMUTATIONS: Final = 100
+"""Fewest draws of permutations."""
 
 
 def counterfactual(
@@ -27,16 +27,18 @@ def counterfactual(
     *,
     groupby: str | None = None,
     group_key: str | None = None,
-    n_permutations: int = 10_000,
+    n_permutations: int = 1_000,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Mean shift of each gene when phenotypes are set, with p-values from groups.
+    """Mean shift of each gene when phenotypes are set, the difference that was observed, and a null over groups.
 
-    The null flips the sign of the shift of whole groups (donors, samples): its p-value says how often flipped signs
-    make the mean over groups as large. It tells whether groups agree in what the *model* expects of them. All groups
-    are asked of one model, so a small p-value is no evidence that the model is right, nor of a cause: for that, compare
-    with shifts that were measured. Where groups are told alike, as with ``keep=0`` when nothing else that is shown
-    differs between them, there is nothing to test and p-values are NaN.
+    The shift is what the model expects, over the cells that are not recorded as asked already. Beside it stands the
+    observed difference between cells that are recorded as asked and all others. The null tests this difference: labels
+    are exchanged as if whole groups (donors, samples) had been labelled at random. Where groups have cells of both
+    kinds, labels are exchanged within groups, otherwise between groups. A model says nothing that its training data do
+    not support, and cells of one donor are no replicates, so that a shift without an `fdr` below the level you chose is
+    no finding. An association that passes is still no cause: whatever goes along with the label in all groups passes
+    too.
 
     Parameters
     ----------
@@ -45,90 +47,159 @@ def counterfactual(
     groupby
         Obs column, such as the cell type: a row for each gene and level. By default all cells are one level, ``"all"``.
     group_key
-        Obs column of donors or samples. Means are then over groups, each counting once, and there is a null; at least
-        six groups are needed for it.
+        Obs column of donors or samples. Means are then over groups, each counting once, and there is a null. It needs
+        six groups with both kinds of cells, or four with each kind only (or as many as give 20 ways to label them);
+        groups with fewer than three cells of a kind do not count.
     n_permutations
-        Draws of signs for more than 12 groups; up to 12 all flips are made.
+        Most permutations; if there are more, so many are drawn.
     seed
         Seed of these draws.
 
     Returns
     -------
-    Table with the columns ``gene``, ``level``, ``shift`` (difference of log1p of counts per 10,000), ``n_cells``,
-    ``n_groups``, ``p_value`` and ``fdr`` (Benjamini and Hochberg, over the genes of a level); the largest shifts of
-    each level first. With G groups no p-value is below 2 / 2^G. NaN where there is no null.
+    Table with the columns ``gene``, ``level``, ``shift`` and ``observed`` (differences of log1p of counts per 10,000;
+    ``observed`` is NaN for unmeasured genes, and where cells of one kind are missing), ``n_cells`` (over which the
+    shift is a mean), ``n_groups`` (in the null), ``p_value`` (share of the permutations in which the gene's difference
+    is as large, in standard errors) and ``fdr`` (over the genes of a level: the mean number of genes that permutations
+    bring as far, divided by the number that are); the largest shifts of each level first. ``p_value`` and ``fdr`` are
+    NaN where there is no null, which is said in a warning.
 
     Raises
     ------
     KeyError
         If `adata` is no such result, or a column is not there.
     ValueError
-        If a column has no value at all.
+        If a column has no value at all, if every cell is recorded as asked already, or if `n_permutations` is below
+        100.
+
+    References
+    ----------
+    Tusher, Tibshirani and Chu, PNAS 2001: the statistic, and the false discovery rate by permutation.
 
     Examples
     --------
-    >>> result = pgs.tl.counterfactual(adata, {"condition": "stimulated"}, keep=0.5)
+    >>> result = pgs.tl.counterfactual(adata, {"condition": "stimulated"})
     >>> pgs.get.counterfactual(result, groupby="cell_type", group_key="donor").query("fdr < 0.05")
     """
-    if UNCHANGED not in adata.layers or COUNTERFACTUAL not in adata.uns.get(UNS, {}):
+    note = adata.uns.get(UNS, {}).get(COUNTERFACTUAL)
+    if note is None or UNCHANGED not in adata.layers or OBSERVED not in adata.layers:
         raise KeyError(
-            "`adata`: it holds no expected expression, layers['unchanged'] or uns['polygene']['counterfactual'] is not "
-            "there. Pass what pgs.tl.counterfactual(adata, {...}) returns."
+            "`adata`: it holds no expected expression, layers['unchanged'], layers['observed'] or "
+            "uns['polygene']['counterfactual'] is not there. Pass what pgs.tl.counterfactual(adata, {...}) returns."
         )
+    if n_permutations < MIN_PERMUTATIONS:
+        raise ValueError(f"`n_permutations`: found {n_permutations}, too few for a null. Pass 1000.")
     levels, of_level = _levels(adata, groupby, "groupby")
     groups, of_group = _levels(adata, group_key, "group_key")
-    shifts = np.asarray(adata.X, dtype=np.float64) - np.asarray(adata.layers[UNCHANGED], dtype=np.float64)
-    tables, few, alike = [], [], []
+    asked, other = _kinds(adata, note)
+    if asked.all():
+        raise ValueError(
+            f"`adata`: every cell is recorded as {dict(note['phenotypes'])} already, so that nothing is changed. Pass "
+            "cells of another category too to pgs.tl.counterfactual."
+        )
+    unmeasured = ~adata.var["measured"].to_numpy(dtype=bool)
+    tables, too_few = [], []
     for code, level in enumerate(levels):
-        cells = (of_level == code) & (of_group >= 0)
-        present = np.unique(of_group[cells])
-        of_groups = np.array([shifts[cells & (of_group == g)].mean(axis=0) for g in present])  # (G, n_genes)
-        if not len(present):
+        rows = np.flatnonzero((of_level == code) & (of_group >= 0))
+        if asked[rows].all():
             continue
-        p_value = np.full(adata.n_vars, np.nan)
-        if group_key is not None:
-            if len(present) < MIN_GROUPS:
-                few.append(level)
-            elif np.ptp(of_groups, axis=0).max(initial=0.0) < ALIKE:
-                alike.append(level)
-            else:
-                p_value = sign_flips(of_groups, n_permutations, seed)
-        fdr = p_value if np.isnan(p_value).any() else false_discovery_control(p_value, method="bh")
-        columns = {"gene": adata.var_names, "level": level, "shift": of_groups.mean(axis=0)}
-        columns |= {"n_cells": int(cells.sum()), "n_groups": len(present) if group_key is not None else 0}
-        table = pd.DataFrame({**columns, "p_value": p_value, "fdr": fdr})
-        tables.append(table.iloc[np.argsort(-np.abs(table["shift"].to_numpy()), kind="stable")])
-    _warn(few, alike, group_key, len(groups))
+        part, of_part, changed = adata[rows], of_group[rows], ~asked[rows]
+        differences = np.asarray(part.X, dtype=np.float64) - part.layers[UNCHANGED]
+        shifts, n_cells = _means(differences[changed], of_part[changed], len(groups))
+        shift = shifts[n_cells > 0].mean(axis=0)
+        first, second = (
+            _means(part.layers[OBSERVED][of], of_part[of], len(groups)) for of in (asked[rows], other[rows])
+        )
+        found = _compare(first, second, 1 if group_key is None else MIN_CELLS)
+        table = pd.DataFrame({"gene": adata.var_names, "level": level, "shift": shift, "observed": found.difference})
+        table["n_cells"], table["n_groups"] = int(changed.sum()), 0 if group_key is None else found.n_groups
+        table["p_value"], table["fdr"] = np.nan, np.nan
+        if group_key is not None and found.enough:
+            table["p_value"], table["fdr"] = _null(found, n_permutations, seed)
+        elif group_key is not None:
+            too_few.append(level)
+        table.loc[unmeasured, ["observed", "p_value", "fdr"]] = np.nan
+        tables.append(table.iloc[np.argsort(-np.abs(shift), kind="stable")])
+    if too_few:
+        warn(
+            f"`group_key`: no null is possible for {shorten(too_few)}: too few groups of {group_key!r}, of "
+            f"{len(groups)} in all, have {MIN_CELLS} cells or more that are recorded as {dict(note['phenotypes'])}, as "
+            "another category, or both. Six groups with both are needed, or four with each. p_value and fdr are NaN."
+        )
     return pd.concat(tables, ignore_index=True)
 
 
-def sign_flips(shifts: NDArray[np.float64], n_permutations: int, seed: int) -> NDArray[np.float64]:
-    """Share of the flips of the groups' signs whose mean is as far from 0; all flips, or draws of them.
+class _Compared(NamedTuple):
+    """Groups that are compared: differences within them, or their means and which of them are recorded as asked."""
 
-    Parameters
-    ----------
-    shifts
-        Shift of each group; shape (n_groups, n_genes).
-    n_permutations
-        Draws for more than `EXACT_GROUPS` groups; the signs as they are count as one more.
-    seed
-        Seed of the draws.
+    values: NDArray[np.float64]
+    of_first: NDArray[np.bool_] | None
+    enough: bool
 
-    Returns
-    -------
-    Shape (n_genes,).
-    """
-    n = len(shifts)
-    if n <= EXACT_GROUPS:
-        signs = 1.0 - 2.0 * (np.arange(2**n)[:, None] >> np.arange(n) & 1)
-    else:
-        signs = np.random.default_rng(seed).choice([-1.0, 1.0], (n_permutations, n))
-        signs = np.concatenate([np.ones((1, n)), signs])
-    observed = np.abs(shifts.mean(axis=0))
-    reached = np.zeros(shifts.shape[1])
-    for part in np.array_split(signs, max(1, len(signs) // 512)):
-        reached += (np.abs(part @ shifts) / n >= observed * (1.0 - 1e-9)).sum(axis=0)
-    return reached / len(signs)
+    @property
+    def difference(self) -> NDArray[np.float64]:
+        """Mean difference of each gene, NaN where one kind is missing."""
+        if self.of_first is None:
+            return self.values.mean(axis=0)
+        if self.of_first.all() or not self.of_first.any():
+            return np.full(self.values.shape[1], np.nan)
+        return self.values[self.of_first].mean(axis=0) - self.values[~self.of_first].mean(axis=0)
+
+    @property
+    def n_groups(self) -> int:
+        """Number of groups."""
+        return len(self.values)
+
+
+def _compare(
+    first: tuple[NDArray[np.float64], NDArray[np.int64]],
+    second: tuple[NDArray[np.float64], NDArray[np.int64]],
+    least: int,
+) -> _Compared:
+    """Groups with both kinds of cells within themselves, if they are enough for a null or others are not."""
+    (a, n_a), (b, n_b) = first, second
+    has_a, has_b = n_a >= least, n_b >= least
+    both, one = has_a & has_b, has_a ^ has_b
+    between = share_alike(0, int((one & has_a).sum()), int((one & has_b).sum())) <= RAREST
+    within = share_alike(int(both.sum())) <= RAREST
+    if both.any() and (within or not between):
+        return _Compared(a[both] - b[both], None, within)
+    return _Compared(np.where(has_a[:, None], a, b)[one], has_a[one], between)
+
+
+def _null(found: _Compared, n_permutations: int, seed: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """p-values and false discovery rates; 1 for genes in which no group differs from another."""
+    p_value, fdr = np.ones(found.values.shape[1]), np.ones(found.values.shape[1])
+    varies = found.values.any(axis=0) if found.of_first is None else np.ptp(found.values, axis=0) > 0
+    if varies.any():
+        values, arguments = found.values[:, varies], (n_permutations, seed)
+        tested = paired(values, *arguments) if found.of_first is None else unpaired(values, found.of_first, *arguments)
+        p_value[varies], fdr[varies] = tested
+    return p_value, fdr
+
+
+def _kinds(adata: AnnData, note: Mapping[str, Any]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Which cells are recorded as asked, and which as another category."""
+    asked, known = np.ones(adata.n_obs, dtype=bool), np.ones(adata.n_obs, dtype=bool)
+    for name, category in note["phenotypes"].items():
+        column = note["columns"].get(name)
+        if column is None or column not in adata.obs:
+            return np.zeros(adata.n_obs, dtype=bool), np.zeros(adata.n_obs, dtype=bool)
+        labels = recorded_labels(adata.obs[column])
+        known &= labels.notna().to_numpy()
+        asked &= (labels == category).to_numpy()
+    return asked, known & ~asked
+
+
+def _means(
+    x: NDArray[np.floating] | sp.csr_matrix, of_group: NDArray[np.int64], n_groups: int
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Mean of each group, shape (n_groups, n_genes), 0 where it has no cell; and its cells, shape (n_groups,)."""
+    n_cells = np.bincount(of_group, minlength=n_groups)
+    weights = 1.0 / np.maximum(n_cells, 1)[of_group]
+    of_cell = sp.csr_matrix((weights, (of_group, np.arange(len(of_group)))), shape=(n_groups, len(of_group)))
+    means = of_cell @ x
+    return np.asarray(means.todense() if sp.issparse(means) else means), n_cells
 
 
 def _levels(adata: AnnData, key: str | None, argument: str) -> tuple[list[str], NDArray[np.int64]]:
@@ -144,17 +215,3 @@ def _levels(adata: AnnData, key: str | None, argument: str) -> tuple[list[str], 
     if not len(levels):
         raise ValueError(f"`{argument}`: all values of adata.obs[{key!r}] are missing. Pass another column.")
     return [str(level) for level in levels], codes.astype(np.int64)
-
-
-def _warn(few: list[str], alike: list[str], group_key: str | None, n_groups: int) -> None:
-    if few:
-        warn(
-            f"`group_key`: fewer than {MIN_GROUPS} groups of {group_key!r} (of {n_groups} in all) have cells of "
-            f"{shorten(few)}, too few for a sign-flip test: p_value and fdr are NaN there."
-        )
-    if alike:
-        warn(
-            f"`adata`: the model expects the same shift in every group of {group_key!r} in {shorten(alike)}, since "
-            "nothing that it was shown differs between them: there is nothing to test, p_value and fdr are NaN. Pass "
-            "keep= above 0 to pgs.tl.counterfactual."
-        )

@@ -17,6 +17,7 @@ from typing import Any, Final, cast
 
 import numpy as np
 import pandas as pd
+import scipy.sparse as sp
 from anndata import AnnData
 from mudata import MuData
 from numpy.typing import NDArray
@@ -40,7 +41,7 @@ from polygene_scverse.abilities._biomarkers import ContextMarkers, differences, 
 from polygene_scverse.abilities._calibrate import calibrate
 from polygene_scverse.abilities._embed import POOLINGS, embed
 from polygene_scverse.abilities._expected_expression import check_size as check_values
-from polygene_scverse.abilities._expected_expression import expected_expression
+from polygene_scverse.abilities._expected_expression import denoised_expression, expected_expression
 from polygene_scverse.abilities._gene_contributions import GeneContributions, draw, gene_contributions
 from polygene_scverse.abilities._gene_roles import gene_roles
 from polygene_scverse.abilities._gene_states import GeneStates, find_contexts, find_pairs, gene_states
@@ -1329,6 +1330,7 @@ class Polygene(SavingMixin, SetupMixin):
         given: str | Sequence[str] | None = None,
         indices: Sequence[int] | NDArray[np.int64] | None = None,
         seed: int = 0,
+        log: bool = True,
         gene_symbols: str | None = None,
         gene_ids: str | None = None,
         batch_size: int = 64,
@@ -1354,6 +1356,8 @@ class Polygene(SavingMixin, SetupMixin):
             Row numbers; all by default.
         seed
             Seed of which genes are asked for together.
+        log
+            False for the mean of counts per 10,000.
         gene_symbols, gene_ids
             As of `predict_phenotype`.
         batch_size
@@ -1380,7 +1384,90 @@ class Polygene(SavingMixin, SetupMixin):
         check_values(len(self._rows(data, indices)), len(slots), len(pairs))
         cells = self._cells(data, indices, query, names={"gene_symbols": gene_symbols, "gene_ids": gene_ids})
         engine = Engine(self.module, batch_size)
-        return expected_expression(engine, cells, slots, settings=pairs, shown=query.shown, keep=keep, seed=seed)
+        arguments: dict[str, Any] = {"shown": query.shown, "keep": keep, "seed": seed, "log": log}
+        return expected_expression(engine, cells, slots, settings=pairs, **arguments)
+
+    def denoised_expression(
+        self,
+        adata: AnnData | MuData | None = None,
+        *,
+        genes: Sequence[str] | None = None,
+        log: bool = True,
+        gene_symbols: str | None = None,
+        gene_ids: str | None = None,
+        indices: Sequence[int] | NDArray[np.int64] | None = None,
+    ) -> NDArray[np.float32] | None:
+        """Expression that follows from all measured genes of a cell, by factors of the training cells.
+
+        Parameters
+        ----------
+        adata
+            Cells; by default those the model was set up with. Genes are matched by name.
+        genes
+            Genes of the model; all by default, in the order of ``genes``.
+        log
+            Mean of log1p of counts per 10,000, or of counts per 10,000.
+        gene_symbols, gene_ids
+            As of `predict_phenotype`.
+        indices
+            Row numbers; all by default.
+
+        Returns
+        -------
+        Shape (n_cells, n_genes); None if the model has no such factors: it was trained on too few cells.
+
+        Raises
+        ------
+        ValueError
+            If a gene is not the model's, if the result is too large, or as for `predict_phenotype`.
+        """
+        slots, data = self._gene_slots(genes), self._data(adata)
+        rows = self._rows(data, indices)
+        check_values(len(rows), len(slots), 1)
+        if self.fitted_.factors is None:
+            return None
+        return denoised_expression(
+            self.fitted_.factors,
+            self._cells(data, rows, names={"gene_symbols": gene_symbols, "gene_ids": gene_ids}),
+            slots,
+            log=log,
+        )
+
+    def measured_expression(
+        self,
+        adata: AnnData | MuData | None = None,
+        *,
+        genes: Sequence[str] | None = None,
+        gene_symbols: str | None = None,
+        gene_ids: str | None = None,
+        indices: Sequence[int] | NDArray[np.int64] | None = None,
+    ) -> sp.csr_matrix:
+        """Expression of cells as the model reads it: its genes, in its scale.
+
+        Parameters
+        ----------
+        adata
+            Cells; by default those the model was set up with. Genes are matched by name.
+        genes
+            Genes of the model; all by default, in the order of ``genes``.
+        gene_symbols, gene_ids
+            As of `predict_phenotype`.
+        indices
+            Row numbers; all by default.
+
+        Returns
+        -------
+        log1p of counts per 10,000, shape (n_cells, n_genes); 0 also where a gene is unmeasured.
+
+        Raises
+        ------
+        ValueError
+            If a gene is not the model's, or as for `predict_phenotype`.
+        """
+        slots = self._gene_slots(genes)
+        data = self._data(adata)
+        cells = self._cells(data, self._rows(data, indices), names={"gene_symbols": gene_symbols, "gene_ids": gene_ids})
+        return cells.read_all().cells.matrix(len(self.genes))[:, slots]
 
     def generate(
         self,

@@ -3,6 +3,7 @@
 from polygene_scverse.pl._abstention import abstention
 from polygene_scverse.pl._biomarkers import biomarkers
 from polygene_scverse.pl._confusion import confusion
+from polygene_scverse.pl._counterfactual import counterfactual
 from polygene_scverse.pl._evaluation import evaluation
 from polygene_scverse.pl._gene_interactions import gene_interactions
 from polygene_scverse.pl._history import history
@@ -15,6 +16,7 @@ __all__ = [
     "abstention",
     "biomarkers",
     "confusion",
+    "counterfactual",
     "evaluation",
     "gene_interactions",
     "history",

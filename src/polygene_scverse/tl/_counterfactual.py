@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pandas as pd
 from anndata import AnnData
 from mudata import MuData
 
-from polygene_scverse._constants import COUNTERFACTUAL, KEEP, UNCHANGED, UNS
+from polygene_scverse._constants import COUNTERFACTUAL, KEEP, OBSERVED, UNCHANGED, UNS, note_key
 from polygene_scverse.model import Polygene
 from polygene_scverse.tl._models import anndata_of, find, gene_names
 
@@ -70,8 +71,9 @@ def counterfactual(
     -------
     New AnnData (n_obs x n_genes) with the cells of `adata` and genes of the model. ``X`` is the expected expression
     with the phenotypes set, ``layers["unchanged"]`` with them as recorded: the mean of log1p of counts per 10,000,
-    dense. ``obs`` is a copy of that of `adata`, ``var["measured"]`` says whether `adata` has the gene, and
-    ``uns["polygene"]["counterfactual"]`` holds the arguments.
+    dense. ``layers["observed"]`` is the cells' own expression, log1p of counts per 10,000, sparse. ``obs`` is a copy of
+    that of `adata`, ``var["measured"]`` says whether `adata` has the gene, and ``uns["polygene"]["counterfactual"]``
+    holds the arguments.
 
     Raises
     ------
@@ -83,7 +85,8 @@ def counterfactual(
     Examples
     --------
     >>> result = pgs.tl.counterfactual(adata, {"condition": "stimulated"})
-    >>> pgs.get.counterfactual(result, groupby="cell_type")
+    >>> pgs.get.counterfactual(result, groupby="cell_type", group_key="donor")
+    >>> pgs.pl.counterfactual(result, groupby="cell_type", group_key="donor")
     """
     data = anndata_of(adata, mod)
     trained = find(adata, model)
@@ -112,11 +115,18 @@ def counterfactual(
         batch_size=batch_size,
     )
     names = gene_names(data, trained, gene_symbols, gene_ids)
-    note = {"phenotypes": {str(name): str(category) for name, category in phenotypes.items()}, "keep": keep}
+    note = {
+        "phenotypes": {note_key(str(name)): str(category) for name, category in phenotypes.items()},
+        "columns": {note_key(str(name)): trained.columns[str(name)] for name in phenotypes},
+        "keep": keep,
+    }
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # what there is to say of these cells was said above
+        observed = trained.measured_expression(data, genes=chosen, gene_symbols=gene_symbols, gene_ids=gene_ids)
     return AnnData(
         changed,
         obs=data.obs.copy(),
         var=pd.DataFrame({"measured": np.isin(chosen, names)}, index=pd.Index(chosen)),
-        layers={UNCHANGED: unchanged},
+        layers={UNCHANGED: unchanged, OBSERVED: observed},
         uns={UNS: {COUNTERFACTUAL: {**note, "seed": seed}}},
     )
