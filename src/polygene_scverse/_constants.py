@@ -31,6 +31,8 @@ UNCHANGED: Final = "unchanged"
 """Layer of its result that holds what is expected with the phenotypes as recorded."""
 GENERATE: Final = "generate"
 """Entry of ``uns["polygene"]`` that says how cells were made."""
+CHECK_GENERATED: Final = "check_generated"
+"""Entry of ``uns["polygene"]`` that holds how like real cells generated ones are."""
 PERTURB: Final = "perturb"
 """Entry of ``uns["polygene"]`` that says which genes were changed, and how."""
 IMPUTED: Final = "imputed"
@@ -114,6 +116,7 @@ NOTES: Final[dict[str, tuple[str, ...]]] = {
     "evaluate": ("table", "words"),
     "audit": ("table", "words"),
     TOKENS: ("scores", "genes"),
+    CHECK_GENERATED: ("table", "groupby"),
     GENE_INTERACTIONS: ("contexts", "covariance"),
 }
 """Entries of ``uns["polygene"]``, and what is in each that a verb wrote, besides names of phenotypes."""

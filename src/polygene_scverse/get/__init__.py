@@ -2,6 +2,7 @@
 
 from polygene_scverse.get._abstention import abstention
 from polygene_scverse.get._audit import audit
+from polygene_scverse.get._check_generated import check_generated
 from polygene_scverse.get._confusion import confusion
 from polygene_scverse.get._counterfactual import counterfactual
 from polygene_scverse.get._evaluation import evaluation
@@ -18,6 +19,7 @@ from polygene_scverse.get._token_scores import token_scores
 __all__ = [
     "abstention",
     "audit",
+    "check_generated",
     "confusion",
     "counterfactual",
     "evaluation",

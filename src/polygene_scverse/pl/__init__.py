@@ -1,6 +1,7 @@
 """Draw what is in AnnData."""
 
 from polygene_scverse.pl._abstention import abstention
+from polygene_scverse.pl._check_generated import check_generated
 from polygene_scverse.pl._confusion import confusion
 from polygene_scverse.pl._evaluation import evaluation
 from polygene_scverse.pl._gene_interactions import gene_interactions
@@ -11,6 +12,7 @@ from polygene_scverse.pl._umap import umap
 
 __all__ = [
     "abstention",
+    "check_generated",
     "confusion",
     "evaluation",
     "gene_interactions",

@@ -2,6 +2,7 @@
 
 from polygene_scverse.tl._audit import audit
 from polygene_scverse.tl._check import check
+from polygene_scverse.tl._check_generated import check_generated
 from polygene_scverse.tl._counterfactual import counterfactual
 from polygene_scverse.tl._embed import embed
 from polygene_scverse.tl._estimate_cost import estimate_cost
@@ -22,6 +23,7 @@ from polygene_scverse.tl._train import train
 __all__ = [
     "audit",
     "check",
+    "check_generated",
     "counterfactual",
     "embed",
     "estimate_cost",
