@@ -20,6 +20,13 @@ def test_real_cells_are_rows(counts):
     assert {tuple(row) for row in found} <= {tuple(row) for row in counts}
 
 
+def test_real_cells_are_drawn_evenly():
+    rows = np.arange(7.0)[:, None]
+    found = real_cells(rows, 17, np.random.default_rng(0))[:, 0].astype(int)
+    assert set(np.bincount(found)) == {2, 3}
+    assert sorted(found[:7]) == list(range(7))
+
+
 @pytest.mark.parametrize("make", [independent_genes, gaussian_copula])
 def test_frequencies_are_kept(counts, make):
     found = make(counts, 2000, np.random.default_rng(0))

@@ -222,8 +222,8 @@ class Judge:
         Parameters
         ----------
         spaces
-            Principal components of the cells, the held-out cells and the training cells. They are those of the cells:
-            in components of the training cells these would lie farther out than held-out ones, whoever is asked.
+            The cells, the held-out cells and the training cells in principal components of all of them: in components
+            of one of the sets the cells of that set would lie farther out, whatever the generator did.
         at
             Rows of the first two.
         k
@@ -239,10 +239,10 @@ class Judge:
         return {"nn_ratio": ratio, "attack_auroc": attack}
 
     def _spaces(self, x: Floats) -> tuple[Floats, Floats, Floats]:
-        """The cells, the held-out cells and the training cells in the principal components of the cells."""
+        """The cells, the held-out cells and the training cells in principal components of all of them."""
         if self.members is None:
             return x, x, x
-        pca = _components(x)
+        pca = _components(np.concatenate([x, self.x, self.members.counts]))
         return pca.transform(x), pca.transform(self.x), pca.transform(self.members.counts)
 
     def _changes(self, x: Floats) -> dict[str, NDArray[np.float64]]:

@@ -19,8 +19,9 @@ Generator = Callable[[Counts, int, np.random.Generator], Counts]
 
 
 def real_cells(counts: Counts, n: int, random: np.random.Generator) -> Counts:
-    """The cells themselves, drawn with replacement; shape (n, G)."""
-    return counts[random.integers(0, len(counts), n)]
+    """The cells themselves, none twice before all are drawn: copies among them would be told by each other. (n, G)."""
+    rounds = [random.permutation(len(counts)) for _ in range(-(-n // len(counts)))]
+    return counts[np.concatenate(rounds)[:n]]
 
 
 def independent_genes(counts: Counts, n: int, random: np.random.Generator) -> Counts:

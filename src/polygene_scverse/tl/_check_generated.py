@@ -79,7 +79,7 @@ def check_generated(
       lie nearer to training cells than others do;
     * ``attack_auroc``: AUROC of telling training from held-out cells by their distance to the nearest generated cell;
       above 0.5 cells give away who was in training, below held-out cells lie nearer, as those of other donors may. An
-      attack that fails proves no privacy. Both are measured on 30 principal components of the generated cells.
+      attack that fails proves no privacy. Both are measured on 30 principal components of all three sets.
 
     Writes ``uns["polygene"]["check_generated"]`` of `adata`: this table and the arguments. Read it with
     :func:`~polygene_scverse.get.check_generated`, draw it with :func:`~polygene_scverse.pl.check_generated`.

@@ -120,6 +120,6 @@ def _table(given: Mapping[str, Any] | pd.DataFrame, n_obs: int | None, model: Po
         )
     if n_obs is None or n_obs < 1:
         raise ValueError(f"`n_obs`: found {n_obs}, but at least one cell is needed. Pass 1 or more.")
-    model.check_generated(n_obs)
+    model.check_n_obs(n_obs)
     index = pd.RangeIndex(n_obs).map(lambda i: f"generated{i}")
     return pd.DataFrame({name: [category] * n_obs for name, category in given.items()}, index=index)
