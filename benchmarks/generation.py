@@ -6,9 +6,9 @@ For each class of test cells as many cells are generated (`tl.generate`) as ther
 both, with the training cells, a Gaussian copula of each class and independent genes beside them; its docstring says
 what the metrics are. Classes are cell type and condition (kang18), cell type (OneK1K), subtype (T cells), condition
 (glioblastoma). Cells are drawn from what is fitted to counts in closed form, so that the network is trained for one
-epoch only, unless `--rounds` asks it for genes. Real cells are drawn without replacement, so that they are harder to
-beat than in the bars, which were set by draws with replacement. "attack, same donors": a third of the training cells is left out of
-another training, and the attack has to tell these from the others; with other donors as the outsiders it would tell
+epoch only, unless `--rounds` asks it for genes. Real cells are drawn without replacement: they are harder to beat than
+in the bars, which were set by draws with replacement. "attack, same donors": a third of the training cells is left out
+of another training, and the attack has to tell these from the others; with other donors as the outsiders it would tell
 donors. `--choose` takes the test cells from the training donors, for choosing.
 """
 
