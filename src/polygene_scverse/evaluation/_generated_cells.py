@@ -18,13 +18,12 @@ from polygene_scverse.data.read._phenotypes import labels as numbered
 from polygene_scverse.evaluation._check_generated import (
     MIN_CELLS,
     CellSet,
-    Codes,
     class_names,
     draw_alike,
     halves,
-    normalized,
     usable_classes,
 )
+from polygene_scverse.evaluation._likeness import Codes, normalized
 
 MOST_REAL: Final = 2
 """Of the cells that simple generators are fitted to, so many times as many are drawn as of each side."""
@@ -100,13 +99,7 @@ def read_sets(
     usable = usable_classes([of[name] for name in source], len(kinds))
     needed = 2 * MIN_CELLS if training is None else MIN_CELLS
     if usable.sum() < 2:
-        most = {name: np.bincount(c[c >= 0], minlength=len(kinds)).tolist() for name, c in codes.items()}
-        found = ", ".join(f"{name} {counts}" for name, counts in most.items())
-        raise ValueError(
-            f"`groupby`: two classes with {MIN_CELLS} cells or more on each side are needed ({needed} of `reference`), "
-            f"but {int(usable.sum())} of {shorten(class_names(kinds))} have so many; cells of each: {found}. Pass more "
-            "cells, fewer columns, or data whose labels are spelled alike."
-        )
+        raise _too_few(codes, class_names(kinds), int(usable.sum()), needed)
     chosen = np.flatnonzero(usable)
     drawn = dict(zip(("adata", "reference"), draw_alike([of["adata"], of["reference"]], chosen, max_cells, random),
                      strict=True))  # fmt: skip
@@ -126,11 +119,11 @@ def read_sets(
     }
     counts = sets["real"].counts
     x = normalized(counts, float(np.median(counts.sum(axis=1))))
-    most = np.argsort(-x.var(axis=0), kind="stable")[:n_genes]
-    generated, held, real_cells = (CellSet(sets[n].counts[:, most], sets[n].classes) for n in source)
+    variable = np.argsort(-x.var(axis=0), kind="stable")[:n_genes]
+    generated, held, real_cells = (CellSet(sets[n].counts[:, variable], sets[n].classes) for n in source)
     left_out = [name for name, used in zip(class_names(kinds), usable, strict=True) if not used]
     of_chosen = kinds.iloc[chosen].reset_index(drop=True)
-    return GeneratedSets(generated, held, real_cells, of_chosen, list(genes[most]), left_out, needed)
+    return GeneratedSets(generated, held, real_cells, of_chosen, list(genes[variable]), left_out, needed)
 
 
 def layer_of_generated(adata: AnnData) -> str | None:
@@ -151,6 +144,17 @@ def _labels(adata: AnnData, columns: Sequence[str], name: str) -> pd.DataFrame:
         positions, names, _ = numbered(check_labels(adata.obs, column, "groupby"))
         found[column] = np.array(names, dtype=object)[positions]
     return pd.DataFrame(found)
+
+
+def _too_few(codes: dict[str, Codes], names: list[str], n_usable: int, needed: int) -> ValueError:
+    """The error for fewer than two classes with enough cells."""
+    counts = {source: np.bincount(c[c >= 0], minlength=len(names)).tolist() for source, c in codes.items()}
+    return ValueError(
+        f"`groupby`: two classes with {MIN_CELLS} cells or more on each side are needed ({needed} of `reference`), but "
+        f"{n_usable} of {shorten(names)} have so many; cells of each: "
+        f"{', '.join(f'{source} {n}' for source, n in counts.items())}. Pass more cells, fewer columns, or data whose "
+        "labels are spelled alike."
+    )
 
 
 def _codes(table: pd.DataFrame, kinds: pd.DataFrame) -> Codes:

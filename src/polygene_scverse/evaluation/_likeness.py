@@ -21,7 +21,8 @@ MIN_SHARE = 0.1
 
 def normalized(counts: Floats, total: float) -> NDArray[np.float64]:
     """log1p of counts per `total`; shape (N, G)."""
-    return np.log1p(counts / np.maximum(counts.sum(axis=1, keepdims=True), 1e-12) * total)
+    found: NDArray[np.float64] = np.log1p(counts / np.maximum(counts.sum(axis=1, keepdims=True), 1e-12) * total)
+    return found
 
 
 def forest_scores(x: Floats, y: Floats, seed: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

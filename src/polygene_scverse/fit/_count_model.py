@@ -133,8 +133,9 @@ class CountModel:
 
     def _loadings(self, kind: NDArray[np.integer]) -> NDArray[np.float32]:
         """Loadings of a combination of categories, those of all cells if it has none of its own; shape (G, F)."""
-        same = np.flatnonzero((self.kinds == kind).all(axis=1)) if len(self.kinds) else ()
-        return self.loadings[1 + same[0] if len(same) else 0]
+        same = np.flatnonzero((self.kinds == kind).all(axis=1)) if len(self.kinds) else np.zeros(0, dtype=np.int64)
+        found: NDArray[np.float32] = self.loadings[1 + int(same[0]) if len(same) else 0]
+        return found
 
     def _logits(self, kind: NDArray[np.integer], n_categories: Sequence[int]) -> NDArray[np.float64]:
         """Unnormalised log frequencies of the levels in one combination of categories; shape (G, V)."""
