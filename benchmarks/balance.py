@@ -57,6 +57,7 @@ def rows_of(seed: int, networks: bool) -> list[dict]:
     asked.index = [f"generated{i}" for i in range(len(asked))]
     model = pgs.tl.train(train.copy(), phenotypes=[KEY], seed=seed, max_epochs=1, n_genes=train.n_vars, verbose=False)
     generated = pgs.tl.generate(asked, model=model, seed=seed)
+    train, test = train[:, model.genes].copy(), test[:, model.genes].copy()  # without those that are 0 in all cells
     generated.X = generated.layers["counts"].astype(np.float32)
     random = np.random.default_rng(seed)
     copies = [random.choice(np.flatnonzero(train.obs[KEY] == name), k) for name, k in lacking.items()]
