@@ -33,6 +33,8 @@ OBSERVED: Final = "observed"
 """Layer of its result that holds expression as measured."""
 GENERATE: Final = "generate"
 """Entry of ``uns["polygene"]`` that says how cells were made."""
+CHECK_GENERATED: Final = "check_generated"
+"""Entry of ``uns["polygene"]`` that holds how like real cells generated ones are."""
 PERTURB: Final = "perturb"
 """Entry of ``uns["polygene"]`` that says which genes were changed, and how."""
 IMPUTED: Final = "imputed"
@@ -121,6 +123,7 @@ NOTES: Final[dict[str, tuple[str, ...]]] = {
     "evaluate": ("table", "words"),
     "audit": ("table", "words"),
     TOKENS: ("scores", "genes"),
+    CHECK_GENERATED: ("table", "groupby"),
     GENE_INTERACTIONS: ("contexts", "covariance"),
     POLYFUNCTIONALITY: ("table", "groupby"),
     BIOMARKERS: ("table", "phenotype"),

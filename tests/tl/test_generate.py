@@ -73,6 +73,7 @@ def test_what_no_training_cell_had_is_refused_or_marked(cells, small):
         ({"sex": "other"}, {}, r"`given`: found 'other', but the categories of 'sex' are"),
         ({}, {"n_obs": 0}, "`n_obs`: found 0"),
         ({}, {"n_obs": None}, "`n_obs`: found None"),
+        ({}, {"n_obs": 10**7}, r"`n_obs`: 10,000,000 cells with some \d+ expressed genes each would take [\d.]+ GB"),
         ({}, {"n_obs": 10**10}, r"GB. Generate at most"),
         (pd.DataFrame({"sex": ["male"]}), {"n_obs": 2}, "`given` has 1 rows"),
         (pd.DataFrame({"sex": []}), {"n_obs": None}, "`n_obs`: found 0"),

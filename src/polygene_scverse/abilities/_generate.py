@@ -175,7 +175,7 @@ def generate_counts(
     As of `generate`.
     """
     layout, parts = engine.module.layout, []
-    n_factors = model.loadings.shape[1]
+    n_factors = model.n_factors
     for start in range(0, len(codes), BLOCK):
         ids = np.arange(start, min(start + BLOCK, len(codes)))
         keys = cell_keys(seed, 0, ids)[:, None]

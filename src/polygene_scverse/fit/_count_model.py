@@ -1,7 +1,8 @@
 """How many counts genes have in cells of some phenotypes, and how they go together: what new cells are drawn from.
 
 Counts of a gene are frequencies of levels (0, 1, 2 … 8, then wider ones), log-linear in the phenotypes. What genes do
-together within combinations of phenotypes is a Gaussian copula with few factors, pooled over the combinations.
+together within combinations of phenotypes is a Gaussian copula with few factors; a combination with many cells has its
+own, the others' cells counting less.
 
 Shapes: N cells, G genes, V levels, P phenotypes, K combinations of categories, F factors.
 """
@@ -25,15 +26,23 @@ STEP: Final = 1.3
 """Width of the levels above."""
 MOST: Final = 1e5
 """Begin of the last level."""
-MOST_CELLS: Final = 2_000
+MOST_CELLS: Final = 4_000
 """Cells that factors are fitted to."""
+INFORMATIVE: Final = 400
+"""Genes that factors are found in, those whose counts tell most; the others are regressed on them."""
+OTHERS: Final = 500.0
+"""Cells that those of all other combinations count for, when factors are fitted to one."""
+MOST_KINDS: Final = 16
+"""Combinations with factors of their own, the most frequent ones; the others have those of all cells."""
+MOST_FACTORS: Final = 64
+"""Factors that are kept, the largest ones."""
 MIN_CELLS: Final = 50
 """Cells below which nothing is fitted."""
 EXPRESSED_PRIOR: Final = 0.5
 """As of `Priors`: the counts of a gene are its own."""
-CLASS_PRIOR: Final = 0.3
-"""The same; greater priors draw classes together, see benchmarks/results/generation.md."""
-PAIR_PRIOR: Final = 1.0
+CLASS_PRIOR: Final = 0.1
+"""The same; greater priors draw classes together, see benchmarks/results/choices_generation.md."""
+PAIR_PRIOR: Final = 0.3
 """The same for pairs of categories."""
 LEAST_VARIANCE: Final = 0.05
 """Least variance of a gene's scores that its correlations are divided by: rare genes tell little of theirs."""
@@ -59,7 +68,9 @@ class CountModel:
     edges
         Lowest count of each level; shape (V,).
     loadings
-        Correlation of each gene with each factor; shape (G, F).
+        Correlation of each gene with each factor, in all cells and in those of each of `kinds`; shape (1 + K, G, F).
+    kinds
+        Combinations of categories that have factors of their own; shape (K, P).
     """
 
     bias: NDArray[np.float32]
@@ -68,15 +79,23 @@ class CountModel:
     interactions: NDArray[np.float32]
     edges: NDArray[np.int64]
     loadings: NDArray[np.float32]
+    kinds: NDArray[np.int64]
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> CountModel:
         """Read the fields, whose arrays may have become tensors or lists."""
-        whole = ("pairs", "edges")
+        whole = ("pairs", "edges", "kinds")
         fields: dict[str, Any] = {
             n: np.asarray(value, np.int64 if n in whole else np.float32) for n, value in plain.items()
         }
+        if fields["loadings"].ndim == 2:  # saved before combinations had factors of their own
+            fields |= {"loadings": fields["loadings"][None], "kinds": np.zeros((0, 0), np.int64)}
         return cls(**fields)
+
+    @property
+    def n_factors(self) -> int:
+        """Number of factors, the largest of all combinations."""
+        return int(self.loadings.shape[-1])
 
     def draw(
         self,
@@ -99,17 +118,23 @@ class CountModel:
         temperature
             What log frequencies are divided by.
         """
-        loadings = self.loadings.astype(np.float64)
-        own = np.sqrt(np.maximum(1.0 - (loadings**2).sum(axis=1), 0.0))
-        u = ndtr(ndtri(of_factors) @ loadings.T + ndtri(of_genes) * own)  # (N, G)
         kinds, of_cell = np.unique(codes, axis=0, return_inverse=True)
-        found = np.zeros(u.shape, dtype=np.int64)
+        found = np.zeros(of_genes.shape, dtype=np.int64)
         for i, kind in enumerate(kinds):
             rows = np.flatnonzero(of_cell.reshape(-1) == i)
+            loadings = self._loadings(kind).astype(np.float64)
+            own = np.sqrt(np.maximum(1.0 - (loadings**2).sum(axis=1), 0.0))
+            u = ndtr(ndtri(of_factors[rows]) @ loadings.T + ndtri(of_genes[rows]) * own)  # (n, G)
             logits = self._logits(kind, n_categories) / temperature
             probabilities = np.exp(logits - logits.max(axis=-1, keepdims=True))
             ends = np.cumsum(probabilities / probabilities.sum(axis=-1, keepdims=True), axis=-1)  # (G, V)
-            found[rows] = self._counts(u[rows], ends)
+            found[rows] = self._counts(u, ends)
+        return found
+
+    def _loadings(self, kind: NDArray[np.integer]) -> NDArray[np.float32]:
+        """Loadings of a combination of categories, those of all cells if it has none of its own; shape (G, F)."""
+        same = np.flatnonzero((self.kinds == kind).all(axis=1)) if len(self.kinds) else np.zeros(0, dtype=np.int64)
+        found: NDArray[np.float32] = self.loadings[1 + int(same[0]) if len(same) else 0]
         return found
 
     def _logits(self, kind: NDArray[np.integer], n_categories: Sequence[int]) -> NDArray[np.float64]:
@@ -170,19 +195,41 @@ def fit_count_model(
     frequencies = fit_class_frequencies(count, n_genes, kinds, n_categories, priors)
     some = np.sort(np.random.default_rng(0).permutation(len(of_cell))[:MOST_CELLS])
     scores = _scores(sp.csr_matrix(counts)[some].toarray(), of_cell[some], edges)
-    return CountModel(**vars(frequencies), edges=edges, loadings=factors(scores, len(np.unique(of_cell[some]))))
+    loadings, own = _fit_loadings(scores, of_cell[some])
+    return CountModel(**vars(frequencies), edges=edges, loadings=loadings, kinds=kinds[own].astype(np.int64))
 
 
-def factors(scores: NDArray[np.floating], n_means: int) -> NDArray[np.float32]:
+def _fit_loadings(
+    scores: NDArray[np.floating], groups: NDArray[np.integer]
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Loadings of all cells and of the most frequent groups, shape (1 + K, G, F), and these groups, shape (K,)."""
+    present, n_cells = np.unique(groups, return_counts=True)
+    often = np.argsort(-n_cells, kind="stable")[:MOST_KINDS]
+    own = np.sort(present[often[n_cells[often] >= MIN_CELLS]]) if len(present) > 1 else present[:0]
+    parts = [factors(scores, np.ones(len(groups)), len(present))]
+    for group in own:
+        weights = np.where(groups == group, 1.0, min(1.0, OTHERS / max(1, int((groups != group).sum()))))
+        parts.append(factors(scores, weights, len(present)))
+    found = np.zeros((len(parts), scores.shape[1], max(part.shape[1] for part in parts)), dtype=np.float32)
+    for i, part in enumerate(parts):
+        found[i, :, : part.shape[1]] = part
+    return found, own.astype(np.int64)
+
+
+def factors(scores: NDArray[np.floating], weights: NDArray[np.floating], n_means: int) -> NDArray[np.float32]:
     """Loadings of the latent Gaussian whose conditional means are given; shape (G, F).
 
     The covariance of two genes' scores is, to first order, their latent correlation times the variances of the scores.
-    Directions whose variance is that of noise are left out, the others shrunk as is optimal for spikes in noise.
+    Directions are found in the genes with the largest variances, for rare genes add more noise than they tell. Those
+    whose variance is that of noise are left out, the others shrunk as is optimal for spikes in noise. Loadings of the
+    other genes follow by regression, shrunk by the share of their variance that is not noise.
 
     Parameters
     ----------
     scores
         Mean of a standard normal variable given a gene's count, within the combinations of phenotypes; shape (N, G).
+    weights
+        How much each cell counts; shape (N,).
     n_means
         Number of combinations.
 
@@ -191,25 +238,42 @@ def factors(scores: NDArray[np.floating], n_means: int) -> NDArray[np.float32]:
     Gavish and Donoho, IEEE Transactions on Information Theory 2017; Johnstone, Annals of Statistics 2001.
     """
     n, n_genes = scores.shape
-    free = max(2, n - n_means)
-    variances = (scores**2).mean(axis=0)
-    z = (scores / np.sqrt(np.maximum(variances, 1e-9)) / np.sqrt(free)).astype(np.float64)
-    if n <= n_genes:
-        values, left = np.linalg.eigh(z @ z.T)
-        vectors = z.T @ left / np.sqrt(np.maximum(values, 1e-12))  # (G, N)
-    else:
-        values, vectors = np.linalg.eigh(z.T @ z)
-    shape = n_genes / free
-    keep = values > (1.0 + np.sqrt(shape)) ** 2
-    b = values[keep] + 1.0 - shape
-    spikes = (b + np.sqrt(np.maximum(b**2 - 4.0 * values[keep], 0.0))) / 2.0
-    cosines = (1.0 - shape / (spikes - 1.0) ** 2) / (1.0 + shape / (spikes - 1.0))
-    loadings = vectors[:, keep] * np.sqrt(np.maximum((spikes - 1.0) * cosines, 0.0))
+    shares = weights / weights.sum()
+    size = 1.0 / float((shares**2).sum())  # so many cells of equal weight are as good
+    free = max(2.0, size * (1.0 - n_means / n))
+    weighted = scores * np.sqrt(shares * size)[:, None]
+    variances = (weighted**2).sum(axis=0) / size
+    z = (weighted / np.sqrt(np.maximum(variances, 1e-9)) / np.sqrt(free)).astype(np.float64)
+    most = np.sort(np.argsort(-variances, kind="stable")[:INFORMATIVE])
+    rest = np.setdiff1d(np.arange(n_genes), most)
+    values, vectors = _principal(z[:, most])
+    shape = len(most) / free
+    keep = np.flatnonzero(values > (1.0 + np.sqrt(shape)) ** 2)[-MOST_FACTORS:]
+    values, vectors = values[keep], vectors[:, keep]
+    b = values + 1.0 - shape
+    spikes = (b + np.sqrt(np.maximum(b**2 - 4.0 * values, 0.0))) / 2.0
+    cosines = (1.0 - shape / (spikes - 1.0) ** 2) / (1.0 + shape / (spikes - 1.0))  # squared
+    sizes = np.sqrt(np.maximum((spikes - 1.0) * cosines, 1e-12))
+    loadings = np.zeros((n_genes, len(keep)))
+    loadings[most] = vectors * sizes
+    if len(rest) and len(keep):
+        regressed = z[:, rest].T @ (z[:, most] @ vectors) / sizes
+        noise = values / free / sizes**2
+        loadings[rest] = regressed * np.maximum(0.0, 1.0 - noise / np.maximum((regressed**2).mean(axis=0), 1e-12))
     loadings /= np.sqrt(np.maximum(variances, LEAST_VARIANCE))[:, None]
     shared = (loadings**2).sum(axis=1)
     loadings *= np.sqrt(np.minimum(1.0, MOST_SHARED / np.maximum(shared, 1e-12)))[:, None]
     found: NDArray[np.float32] = loadings.astype(np.float32)
     return found
+
+
+def _principal(z: NDArray[np.floating]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Eigenvalues of the covariance, ascending, and eigenvectors in columns; shape (k,) and (n_genes, k)."""
+    if len(z) <= z.shape[1]:
+        values, left = np.linalg.eigh(z @ z.T)
+        return values, z.T @ left / np.sqrt(np.maximum(values, 1e-12))
+    values, vectors = np.linalg.eigh(z.T @ z)
+    return values, vectors
 
 
 def _scores(

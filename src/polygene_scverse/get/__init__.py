@@ -3,6 +3,7 @@
 from polygene_scverse.get._abstention import abstention
 from polygene_scverse.get._audit import audit
 from polygene_scverse.get._biomarkers import biomarkers
+from polygene_scverse.get._check_generated import check_generated
 from polygene_scverse.get._confusion import confusion
 from polygene_scverse.get._counterfactual import counterfactual
 from polygene_scverse.get._evaluation import evaluation
@@ -21,6 +22,7 @@ __all__ = [
     "abstention",
     "audit",
     "biomarkers",
+    "check_generated",
     "confusion",
     "counterfactual",
     "evaluation",

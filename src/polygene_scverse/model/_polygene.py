@@ -1648,7 +1648,7 @@ class Polygene(SavingMixin, SetupMixin):
         self._check_gene_decoder()
         check_values(n_obs, len(self._gene_slots(genes)) + n_more, 1)
 
-    def check_generated(self, n_obs: int) -> None:
+    def check_n_obs(self, n_obs: int) -> None:
         """Refuse more cells than can be generated at a time, before anything is made.
 
         Parameters

@@ -2,6 +2,7 @@
 
 from polygene_scverse.pl._abstention import abstention
 from polygene_scverse.pl._biomarkers import biomarkers
+from polygene_scverse.pl._check_generated import check_generated
 from polygene_scverse.pl._confusion import confusion
 from polygene_scverse.pl._counterfactual import counterfactual
 from polygene_scverse.pl._evaluation import evaluation
@@ -15,6 +16,7 @@ from polygene_scverse.pl._umap import umap
 __all__ = [
     "abstention",
     "biomarkers",
+    "check_generated",
     "confusion",
     "counterfactual",
     "evaluation",

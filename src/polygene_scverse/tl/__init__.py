@@ -3,6 +3,7 @@
 from polygene_scverse.tl._audit import audit
 from polygene_scverse.tl._biomarkers import biomarkers
 from polygene_scverse.tl._check import check
+from polygene_scverse.tl._check_generated import check_generated
 from polygene_scverse.tl._counterfactual import counterfactual
 from polygene_scverse.tl._embed import embed
 from polygene_scverse.tl._estimate_cost import estimate_cost
@@ -25,6 +26,7 @@ __all__ = [
     "audit",
     "biomarkers",
     "check",
+    "check_generated",
     "counterfactual",
     "embed",
     "estimate_cost",

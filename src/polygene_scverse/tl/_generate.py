@@ -31,9 +31,10 @@ def generate(
     All genes of a cell are drawn together, from two things that a training fits in closed form to counts of the
     training cells: how often each gene has each count in cells of these phenotypes, log-linear in the phenotypes, so
     that rare and unseen combinations borrow from others; and a Gaussian copula with few factors, what genes do together
-    within combinations of phenotypes, depth included. The network has no part in it. Drawn by the network in rounds
+    within combinations of phenotypes, depth included: frequent combinations have factors of their own, in which the
+    cells of all others count for 500. The network has no part in it. Drawn by the network in rounds
     (`n_rounds`), cells keep means of the phenotypes, but hardly what genes do together:
-    ``benchmarks/results/generation.md`` has figures of both.
+    ``docs/generation.md`` has figures of both, and :func:`~polygene_scverse.tl.check_generated` those of your cells.
 
     Such cells repeat what the model learned of the training cells. They are no new evidence: do not test hypotheses on
     them, and do not take them for cells of donors or conditions that nobody measured. They are not anonymous either:
@@ -119,6 +120,6 @@ def _table(given: Mapping[str, Any] | pd.DataFrame, n_obs: int | None, model: Po
         )
     if n_obs is None or n_obs < 1:
         raise ValueError(f"`n_obs`: found {n_obs}, but at least one cell is needed. Pass 1 or more.")
-    model.check_generated(n_obs)
+    model.check_n_obs(n_obs)
     index = pd.RangeIndex(n_obs).map(lambda i: f"generated{i}")
     return pd.DataFrame({name: [category] * n_obs for name, category in given.items()}, index=index)

@@ -1,0 +1,48 @@
+"""How like real cells generated ones are."""
+
+from __future__ import annotations
+
+import pandas as pd
+from anndata import AnnData
+
+from polygene_scverse._constants import CHECK_GENERATED, UNS
+from polygene_scverse._validate import check_choice, notes_of
+
+
+def check_generated(adata: AnnData, *, level: str | None = None) -> pd.DataFrame:
+    """Metrics of generated cells beside those of real cells and simple generators.
+
+    Parameters
+    ----------
+    adata
+        Generated cells that :func:`~polygene_scverse.tl.check_generated` was called with.
+    level
+        Only the rows of this class, or of all cells together (``"all"``). By default all rows.
+
+    Returns
+    -------
+    A row for each class and metric, with the columns ``level``, ``metric``, ``best``, ``n_cells``, ``generated``, a
+    column for each baseline, and ``reference``, as :func:`~polygene_scverse.tl.check_generated` describes them.
+
+    Raises
+    ------
+    KeyError
+        If the cells were not checked.
+    ValueError
+        If there is no such class.
+
+    Examples
+    --------
+    >>> pgs.get.check_generated(cells, level="all").set_index("metric")[["generated", "Gaussian copula"]]
+    """
+    note = notes_of(adata).get(CHECK_GENERATED)
+    if note is None:
+        raise KeyError(
+            f"`adata`: uns[{UNS!r}][{CHECK_GENERATED!r}] is not there. Call pgs.tl.check_generated(adata, reference, "
+            "groupby=...) first."
+        )
+    table = pd.DataFrame(note["table"])
+    if level is not None:
+        check_choice(level, list(dict.fromkeys(table["level"])), "level")
+        table = table[table["level"] == level].reset_index(drop=True)
+    return table.copy()
