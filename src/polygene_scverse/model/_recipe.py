@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 
 from polygene_scverse._compat import setup_args
 from polygene_scverse._constants import N_GENES, RANK
-from polygene_scverse._validate import shorten
+from polygene_scverse._validate import shorten, warn
 from polygene_scverse.abilities._rehearse import missing_kinds, rehearsal_cells
 from polygene_scverse.data.feed._rates import resolve_rates
 from polygene_scverse.data.feed._table import CellTable
@@ -289,12 +288,10 @@ def _rehearsed(model: Polygene, codes: NDArray[np.int64], seed: int) -> CellTabl
     found = missing_kinds(state, codes)
     if found is None:
         for name, labels in lost_by(state.category_counts, codes, model.categories).items():
-            warnings.warn(
+            warn(
                 f"`adata`: no cell is of {shorten(labels)} of {name!r}, and the model keeps nothing to draw such cells "
                 "from, because its training cells were no counts or it was made by an earlier version: it will forget "
-                "them. Pass cells of both, such as anndata.concat([old, new]).",
-                UserWarning,
-                stacklevel=4,
+                "them. Pass cells of both, such as anndata.concat([old, new])."
             )
         return None
     kinds, n_cells = found

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,7 @@ from mudata import MuData
 from scipy.stats import false_discovery_control
 
 from polygene_scverse._constants import BIOMARKERS
-from polygene_scverse._validate import check_choice, check_notes, shorten, write_notes
+from polygene_scverse._validate import check_choice, check_notes, shorten, warn, write_notes
 from polygene_scverse.model import ContextMarkers, Polygene
 from polygene_scverse.tl._models import anndata_of, find
 
@@ -105,11 +104,9 @@ def biomarkers(
     )
     few = [level for level, part in found.items() if not part.n_groups.any()]
     if few and group_key is not None:
-        warnings.warn(
+        warn(
             f"`group_key`: too few groups of {group_key!r} have {min_cells} cells on each side in {shorten(few)}: no "
-            "null is possible there, p_value and fdr are NaN.",
-            UserWarning,
-            stacklevel=2,
+            "null is possible there, p_value and fdr are NaN."
         )
     table = pd.concat([_rows(level, part) for level, part in found.items()], ignore_index=True)
     table.index = table.index.astype(str)

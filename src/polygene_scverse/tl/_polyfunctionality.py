@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,7 @@ from anndata import AnnData
 from mudata import MuData
 
 from polygene_scverse._constants import POLYFUNCTIONALITY
-from polygene_scverse._validate import check_notes, write_notes
+from polygene_scverse._validate import check_notes, warn, write_notes
 from polygene_scverse.model import Polygene
 from polygene_scverse.tl._models import anndata_of, find
 
@@ -105,18 +104,14 @@ def polyfunctionality(
             "number, larger contexts, or another `group_key`."
         )
     if set(trained.columns.values()) <= {groupby}:
-        warnings.warn(
+        warn(
             f"`groupby`: the model knows no other phenotype than {groupby!r}, so that it tells no kinds of cells apart "
-            "within a context, and roles say little. Train a model with another phenotype as well.",
-            UserWarning,
-            stacklevel=2,
+            "within a context, and roles say little. Train a model with another phenotype as well."
         )
     if not found.n_null:
-        warnings.warn(
+        warn(
             f"`group_key`: no null is possible: genes are expressed in two contexts of {int(found.n_groups.max())} "
-            "groups at most, and 5 are needed. Genes are ranked by shift alone; p_value and fdr are NaN.",
-            UserWarning,
-            stacklevel=2,
+            "groups at most, and 5 are needed. Genes are ranked by shift alone; p_value and fdr are NaN."
         )
     contexts = np.array([*found.contexts, ""], dtype=object)
     table = pd.DataFrame(
