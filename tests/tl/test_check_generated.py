@@ -80,5 +80,5 @@ def test_nothing_is_written_where_it_fails(parts):
         pgs.tl.check_generated(generated, reference[:, :10].copy(), groupby="cell_type")
     assert set(generated.uns["polygene"]) == {"generate"}
     generated.uns["polygene"]["check_generated"] = "mine"
-    with pytest.raises(ValueError, match="was not written by the verb"):
+    with pytest.raises(ValueError, match="was not written by the function"):
         pgs.tl.check_generated(generated, reference, groupby="cell_type")

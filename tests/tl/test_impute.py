@@ -108,7 +108,7 @@ def test_bad_input_leaves_the_data_alone(trained, kwargs, words):
 def test_notes_of_the_user_are_not_lost(trained):
     cells, model = trained
     cells.uns["polygene"]["impute"] = "my own"
-    with pytest.raises(ValueError, match="was not written by the verb"):
+    with pytest.raises(ValueError, match="was not written by the function"):
         pgs.tl.impute(cells, model=model)
     assert not len(cells.layers)
     with pytest.raises(ValueError, match="`key_added`: found 'impute'"):

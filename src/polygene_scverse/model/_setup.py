@@ -192,7 +192,13 @@ def registry_of(
     **arguments
         Those of `setup_anndata`.
     """
-    args = {"phenotype_keys": list(categories), "ordered": None, "missing": None, **arguments}
+    args = {
+        "phenotype_keys": list(categories),
+        "ordered": None,
+        "missing": None,
+        **dict.fromkeys(GENE_NAMES),
+        **arguments,
+    }
     method_args = model_cls._get_setup_method_args(cls=model_cls, adata=None, **args)
     expression = {"n_obs": n_obs, "n_vars": len(genes), "column_names": list(genes)}
     phenotypes = {"categories": dict(categories), "unseen": {}, "ordered": dict(order or {})}
