@@ -58,12 +58,12 @@ def test_both_scales_have_the_means_of_the_cells(x, factors):
 
 def test_it_is_nearer_to_other_molecules_than_the_cells_themselves():
     rng = np.random.default_rng(1)
-    rates = np.exp(rng.normal(size=(400, 2)) @ rng.normal(0, 0.8, (2, 60)))
+    rates = np.exp(rng.normal(size=(400, 2)) @ rng.normal(0, 0.8, (2, 300)))  # far more genes than factors
     counts = rng.poisson(rates)
     kept = rng.binomial(counts, 0.5)
     a, b = (np.log1p(1e4 * part / part.sum(1, keepdims=True)) for part in (kept, counts - kept))
     found = fit_expression_factors(sp.csr_matrix(a)).expect(
-        sp.csr_matrix(a), np.arange(60), np.ones(60, bool), log=True
+        sp.csr_matrix(a), np.arange(300), np.ones(300, bool), log=True
     )
     assert ((found - b) ** 2).mean() < 0.7 * ((a - b) ** 2).mean()
     assert ((found - b) ** 2).mean() < 0.9 * ((a.mean(0) - b) ** 2).mean()
