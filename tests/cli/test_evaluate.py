@@ -101,11 +101,11 @@ def test_a_checkpoint_of_the_original(polygene, theirs, tmp_path):
     [
         (["--phenotypes", "age"], "--phenotypes: ['age'] are not among the model's"),
         (["--given", "age"], "--given: ['age'] are not among the model's"),
-        (["--hidden-share", "2"], "`hidden_share`: found 2.0"),
-        (["--masking", "theirs"], "`masking`: found 'theirs'"),
-        (["--masking", "theirs", "--mask-genes", "0.1"], "`masking`: found 'theirs'"),
+        (["--hidden-share", "2"], "--hidden-share: found 2.0"),
+        (["--masking", "theirs"], "--masking: found 'theirs'"),
+        (["--masking", "theirs", "--mask-genes", "0.1"], "--masking: found 'theirs'"),
         (["--mask-genes", "2"], "`expressed`: found 2.0"),
-        (["--logger", "mlflow"], "`logger`: found 'mlflow'"),
+        (["--logger", "mlflow"], "--logger: found 'mlflow'"),
     ],
     ids=["phenotype", "given", "share", "masking", "masking with a rate", "rate", "logger"],
 )

@@ -28,7 +28,7 @@ def test_what_to_original_wrote_needs_no_other_file(polygene, theirs, tmp_path):
     [
         ([], "--output is required"),
         (["--vocabulary", "v", "--genes", "g", "-o", "m", "--columns", "age"], "--columns: found 'age'"),
-        (["--vocabulary", "v", "--genes", "g", "-o", "m"], "Error: `folder`"),
+        (["--vocabulary", "v", "--genes", "g", "-o", "m"], "Error: FOLDER"),
     ],
     ids=["nothing", "columns", "no such folder"],
 )

@@ -126,7 +126,7 @@ CELLS = "{shards}/s_1.h5ad"
     [
         (["impute", CELLS], "--model and --output are required"),
         (["impute", CELLS, "-m", "{model}", "-o", "{out}", "--only", "nope"], r"are not among the 40 genes"),
-        (["impute", CELLS, "-m", "{model}", "-o", "{out}", "--keep", "1"], "`keep`: found 1.0"),
+        (["impute", CELLS, "-m", "{model}", "-o", "{out}", "--keep", "1"], "--keep: found 1.0"),
         (["counterfactual", CELLS, "-m", "{model}", "-o", "{out}"], "--set is required"),
         (["counterfactual", CELLS, "-m", "{model}", "-o", "{out}", "--set", "sex"], "--set: found 'sex'. Write a"),
         (["counterfactual", CELLS, "-m", "{model}", "-o", "{out}", "--set", "sex=no"], "categories of 'sex' are"),
@@ -135,7 +135,7 @@ CELLS = "{shards}/s_1.h5ad"
         (["perturb", CELLS, "-m", "{model}", "-o", "{out}", "--perturb", "nope"], "are not among the 40 genes"),
         (["generate", "-m", "{model}", "-o", "{out}"], "--n-obs is required"),
         (["generate", "-m", "{model}", "-o", "a.csv", "--n-obs", "3"], "End the name with .h5ad or .zarr"),
-        (["generate", "-m", "{model}", "-o", "{out}", "--n-obs", "0"], "`n_obs`"),
+        (["generate", "-m", "{model}", "-o", "{out}", "--n-obs", "0"], "--n-obs: found 0"),
         (["generate", "-m", "{model}", "-o", "{out}", "--n-obs", "3", "--given", "sex=a", "--given", "sex=b"], "twice"),
         (["audit", CELLS], "--output is required"),
         (["audit", CELLS, "-o", "{out}"], "End the name with .csv or .tsv"),

@@ -71,7 +71,7 @@ def test_one_group(adata):
     row = pp.confounding(adata[:10], group_key="donor", phenotypes="cell_type").iloc[0]
     assert row["theils_u"] == 0
     assert not row["constant"]
-    assert row["words"] == "all cells are of one donor, so that nothing can be said of new ones"
+    assert row["words"] == "all cells are of one donor, so nothing can be said about new ones"
 
 
 def test_cells_without_a_group_are_left_out(adata):
