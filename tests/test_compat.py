@@ -21,7 +21,7 @@ def model():
 
 def test_registry_is_read_where_scvi_keeps_it(model):
     assert field_state(model.registry_, PHENOTYPE_FIELD)["categories"] == {"sex": ["sex_0", "sex_1"]}
-    rest = {"layer": None, "use_raw": False, "ordered": None, "missing": None}
+    rest = {"layer": None, "use_raw": False, "ordered": None, "missing": None, "gene_symbols": None, "gene_ids": None}
     assert setup_args(model.registry_) == {"phenotype_keys": ["sex"], **rest}
 
 
