@@ -51,6 +51,7 @@ def variables(tmp_path_factory):
     adata.var_names = [names.get(name, name) for name in adata.var_names]
     adata.obs["cell_type"] = adata.obs["cell_type"].cat.rename_categories(["B cell", "NK cell", "T cell"])
     adata.obs["condition"] = adata.obs["condition"].cat.rename_categories(["control", "stimulated"])
+    adata.obs["disease"] = adata.obs["disease"].cat.rename_categories(["healthy", "lupus"])
     adata.obs["sample"] = adata.obs["donor"]
     adata.obs.loc[adata.obs_names[::10], "sex"] = np.nan
     folder = tmp_path_factory.mktemp("examples")
@@ -63,11 +64,18 @@ def variables(tmp_path_factory):
         pgs.tl.novelty(adata)
         pgs.tl.score_tokens(adata)
         pgs.tl.gene_interactions(adata, groupby="cell_type")
+        pgs.tl.biomarkers(adata, "disease", contexts="cell_type", group_key="donor", n_cells=2)
+        pgs.tl.polyfunctionality(adata, "tissue", group_key="donor", n_permutations=100)
+        train, test = adata[np.arange(adata.n_obs) % 3 > 0].copy(), adata[::3].copy()
+        cells = pgs.tl.generate(test.obs[["cell_type", "condition"]], model=model)
+        pgs.tl.check_generated(cells, test, training=train, groupby="cell_type")
     return folder, {
         "adata": adata,
         "model": model,
         "held_out": rng.permutation(adata.n_obs)[:60],
-        "test": adata[::3].copy(),
+        "train": train,
+        "test": test,
+        "cells": cells,
         "panel": adata[:, :30].copy(),
         "pgs": pgs,
         "sc": sc,

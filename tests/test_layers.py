@@ -41,7 +41,7 @@ ARROWS = {
     "get": {"metrics", "_constants", "_validate"},
     "pl": {"get", "_constants", "_files", "_validate"},
     "tl": {"evaluation", "model", "get", "pp", "metrics", *LAYER_0},
-    "cli": {"tl", "pl", "model", "data", *LAYER_0} - {"_compat"},
+    "cli": {"get", "tl", "pl", "model", "data", *LAYER_0} - {"_compat"},
     "__init__": {"datasets", "get", "metrics", "model", "module", "pl", "pp", "tl"},
 }
 """Which rooms a room may import, besides itself."""

@@ -1,4 +1,4 @@
-"""`polygene impute`, `counterfactual`, `perturb`, `generate`, `novelty`, `fill` and `audit`: files as from the verbs."""
+"""`polygene impute`, `counterfactual`, `perturb`, `generate`, `novelty` and `fill`: files as from the verbs."""
 
 import anndata as ad
 import numpy as np
@@ -101,21 +101,6 @@ def test_novelty_and_filled_phenotypes(polygene, shards, model_folder, cells, tm
     pgs.tl.fill_phenotype(cells, model=model_folder, phenotypes=["sex"])
     found = ad.read_h5ad(tmp_path / "a.h5ad").obs
     assert list(found["polygene_sex_filled"]) == list(cells.obs["polygene_sex_filled"])
-
-
-def test_audit(polygene, shards, tmp_path, monkeypatch):
-    seen = {}
-
-    def audit(adata, **arguments):
-        seen.update(arguments, n_obs=adata.n_obs)
-        return pd.DataFrame({"phenotype": ["sex"], "recorded": ["male"]})
-
-    monkeypatch.setattr(pgs.tl, "audit", audit)
-    flags = ["--sample-key", "donor", "--phenotypes", "sex,cell_type", "--n-folds", "2", "-o", tmp_path / "a.csv"]
-    assert "1 records" in polygene("audit", shards / "s_1.h5ad", *flags).said
-    expected = {"sample_key": "donor", "n_folds": 2, "phenotypes": ["sex", "cell_type"], "n_obs": 50}
-    assert seen == expected
-    assert list(pd.read_csv(tmp_path / "a.csv")) == ["phenotype", "recorded"]
 
 
 CELLS = "{shards}/s_1.h5ad"

@@ -54,7 +54,7 @@ def biomarkers(
 
     Examples
     --------
-    >>> table = pgs.get.biomarkers(adata, "stimulated")
+    >>> table = pgs.get.biomarkers(adata, "lupus")
     >>> table.query("n_contexts == 1")
     """
     stored = notes_of(adata).get(BIOMARKERS)

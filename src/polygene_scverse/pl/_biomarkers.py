@@ -62,7 +62,7 @@ def biomarkers(
 
     Examples
     --------
-    >>> pgs.pl.biomarkers(adata, "stimulated")
+    >>> pgs.pl.biomarkers(adata, "lupus")
     """
     rows = get_biomarkers(adata, category, fdr=fdr, by_context=True)
     category = sorted(rows["category"].unique())[-1] if category is None else category

@@ -57,7 +57,7 @@ def polyfunctionality(
 
     Examples
     --------
-    >>> pgs.pl.polyfunctionality(adata, ["VWF", "PECAM1"])
+    >>> pgs.pl.polyfunctionality(adata, ["STAT1", "IRF7"])
     """
     table, note = get_polyfunctionality(adata), adata.uns[UNS][POLYFUNCTIONALITY]
     named = list(table["gene"][:genes]) if isinstance(genes, int) else list(genes)

@@ -1,0 +1,20 @@
+"""`polygene audit`: the table of the verb, in a file."""
+
+import pandas as pd
+
+import polygene_scverse as pgs
+
+
+def test_audit(polygene, shards, tmp_path, monkeypatch):
+    seen = {}
+
+    def audit(adata, **arguments):
+        seen.update(arguments, n_obs=adata.n_obs)
+        return pd.DataFrame({"phenotype": ["sex"], "recorded": ["male"]})
+
+    monkeypatch.setattr(pgs.tl, "audit", audit)
+    flags = ["--sample-key", "donor", "--phenotypes", "sex,cell_type", "--n-folds", "2", "-o", tmp_path / "a.csv"]
+    assert "1 records" in polygene("audit", shards / "s_1.h5ad", *flags).said
+    expected = {"sample_key": "donor", "n_folds": 2, "phenotypes": ["sex", "cell_type"], "n_obs": 50}
+    assert seen == expected
+    assert list(pd.read_csv(tmp_path / "a.csv")) == ["phenotype", "recorded"]
