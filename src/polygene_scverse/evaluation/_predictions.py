@@ -141,13 +141,11 @@ def predict_with(model: Polygene, adata: AnnData, labels: Mapping[str, Labels]) 
     decided, rows, found = model.decide(tables), np.arange(adata.n_obs), {}
     counts = dict(zip(model.layout.phenotype_names, model.fitted_.category_counts, strict=False))
     for name, label in labels.items():
-        seen = counts.get(name, np.zeros(0))
-        unseen = label.codes >= 0 if seen.any() else np.zeros(adata.n_obs, dtype=bool)
-        unseen &= seen[label.codes] == 0 if seen.any() else False
-        codes = np.where(unseen, -1, label.codes)
+        seen, codes = counts.get(name, np.zeros(0)), label.codes
         probabilities = {MODEL: tables[name].to_numpy().astype(np.float64)}
         predicted = {MODEL: decided[name].cat.codes.to_numpy().astype(np.int64)}
         if seen.any():
+            codes = np.where(seen[codes] > 0, codes, -1)
             shares = (seen / seen.sum()).astype(np.float64)
             probabilities[MAJORITY] = np.tile(shares, (adata.n_obs, 1))
             predicted[MAJORITY] = np.full(adata.n_obs, shares.argmax())

@@ -82,15 +82,14 @@ def describe_model(
     recorded
         Of each phenotype all categories that the cells have.
     """
-    n_cells, unit = len(groups), "cells"
+    unit = "cells"
     if group_key is not None:
         n_groups = len(np.unique(groups))
-        unit = "groups" if n_groups >= MIN_GROUPS else f"cells within groups, as there are fewer than {MIN_GROUPS}"
-        unit = f"the {n_groups} {unit} of {group_key!r}" if n_groups >= MIN_GROUPS else unit
+        unit = f"the {n_groups} groups of {group_key!r}" if n_groups >= MIN_GROUPS else _unit(n_groups)
     sentences = [
-        f"{n_cells:,} cells, predicted by a trained model; the scores are those of new cells only if none of these, "
-        f"and no cell of their donors, was in its training. Bootstrap over {unit}; the model's categories are chosen "
-        f"with balance={BALANCE}."
+        f"{len(groups):,} cells, predicted by a trained model; the scores are those of new cells only if none of "
+        f"these, and no cell of their donors, was in its training. Bootstrap over {unit}; the model's categories are "
+        f"chosen with balance={BALANCE}."
     ]
     for name, found in predictions.items():
         if n_left := int(((recorded[name].codes >= 0) & (found.codes < 0)).sum()):
@@ -106,9 +105,13 @@ def _describe_test(predictions: Predictions, groups: NDArray[np.integer], group_
             f"{n_cells:,} test cells, split as single cells: training cells come from the same donors, so that every "
             f"figure is an upper bound. Pass group_key= for new donors. Intervals: bootstrap over cells; {choice}."
         )
-    unit = "groups" if n_groups >= MIN_GROUPS else f"cells within groups, as there are fewer than {MIN_GROUPS}"
     held_out = f"{n_groups} held-out group{'s' * (n_groups > 1)} of {group_key!r}"
-    return f"{n_cells:,} test cells of {held_out}. Bootstrap over {unit}; {choice}."
+    return f"{n_cells:,} test cells of {held_out}. Bootstrap over {_unit(n_groups)}; {choice}."
+
+
+def _unit(n_groups: int) -> str:
+    """What is drawn in the bootstrap where groups are known."""
+    return "groups" if n_groups >= MIN_GROUPS else f"cells within groups, as there are fewer than {MIN_GROUPS}"
 
 
 def _describe_baselines(phenotype: str, table: pd.DataFrame) -> list[str]:

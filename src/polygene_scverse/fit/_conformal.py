@@ -54,8 +54,11 @@ class ConformalScores:
         found: NDArray[np.bool_] = probabilities >= self.thresholds(
             phenotype, categories, coverage, by_category
         ).astype(np.float32)
-        few = len(self.groups) and len(np.unique(self.groups)) < _needed(coverage)
-        return found | most_probable(probabilities, coverage) if few else found
+        return found | most_probable(probabilities, coverage) if self._few_groups(coverage) else found
+
+    def _few_groups(self, coverage: float) -> bool:
+        """Whether groups are known, but too few to promise anything of new ones."""
+        return 0 < len(np.unique(self.groups)) < _needed(coverage)
 
     def thresholds(
         self, phenotype: str, categories: Sequence[str], coverage: float, by_category: bool
@@ -83,7 +86,8 @@ class ConformalScores:
         threshold = conformal_threshold(self.probabilities, coverage)
         if len(self.groups) and len(self.codes) >= n_needed:
             threshold = group_threshold(self.probabilities, self.groups, coverage)
-            self._warn_of_few_groups(phenotype, coverage, n_needed, threshold)
+            if self._few_groups(coverage):
+                self._warn_of_few_groups(phenotype, coverage, n_needed, threshold)
         found = np.full(len(categories), threshold)
         if not by_category:
             return found
@@ -101,8 +105,6 @@ class ConformalScores:
     def _warn_of_few_groups(self, phenotype: str, coverage: float, n_needed: int, threshold: float) -> None:
         """Say that few groups cannot promise anything of new ones, and how far off they are themselves."""
         names = np.unique(self.groups)
-        if len(names) >= n_needed:
-            return
         if len(names) == 1:
             warn(
                 f"`coverage`: {coverage:g} for cells of new groups (donors) needs {n_needed} training groups that can "

@@ -1026,11 +1026,7 @@ class Polygene(SavingMixin, SetupMixin):
         """
         data, query = self._data(adata), self._query(given)
         rows = self._rows(data, indices)
-        groups = None
-        if group_key is None:
-            contexts, codes = find_contexts(self._anndata(data), groupby, rows)
-        else:
-            contexts, groups, codes = find_pairs(self._anndata(data), groupby, group_key, rows)
+        contexts, groups, codes = self._contexts(data, groupby, group_key, rows)
         cells = self._cells(data, rows[codes >= 0], query)
         found = gene_states(Engine(self.module, batch_size), cells, query, contexts, codes[codes >= 0])
         return replace(found, groups=groups)
@@ -1084,11 +1080,7 @@ class Polygene(SavingMixin, SetupMixin):
             )
         data = self._data(adata)
         rows = self._rows(data, None)
-        if group_key is None:
-            contexts, codes = find_contexts(self._anndata(data), groupby, rows)
-            groups = ["all"] * len(contexts)
-        else:
-            contexts, groups, codes = find_pairs(self._anndata(data), groupby, group_key, rows)
+        contexts, groups, codes = self._contexts(data, groupby, group_key, rows)
         if len(set(contexts)) < 2:
             raise ValueError(
                 f"`groupby`: adata.obs[{groupby!r}] holds one context, {contexts[0]!r}, but roles of genes are "
@@ -1097,8 +1089,18 @@ class Polygene(SavingMixin, SetupMixin):
         known = codes >= 0
         slots = [i for i, column in enumerate(self._columns) if column != groupby]
         engine, state = self._for(cells := self._cells(data, rows[known]), batch_size)
-        found = gene_roles(engine, state, cells, (contexts, groups), codes[known], slots or [0])
+        pairs = contexts, groups or ["all"] * len(contexts)
+        found = gene_roles(engine, state, cells, pairs, codes[known], slots or [0])
         return polyfunctionality(found, min_cells=min_cells, n_permutations=n_permutations, seed=seed)
+
+    def _contexts(
+        self, data: AnnData | MuData, groupby: str | None, group_key: str | None, rows: NDArray[np.int64]
+    ) -> tuple[list[str], list[str] | None, NDArray[np.int64]]:
+        """Context of each entry, its group if groups are named, and the entry of each cell, -1 for none."""
+        if group_key is None:
+            contexts, codes = find_contexts(self._anndata(data), groupby, rows)
+            return contexts, None, codes
+        return find_pairs(self._anndata(data), groupby, group_key, rows)
 
     def gene_contributions(
         self,
