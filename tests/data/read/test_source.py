@@ -96,6 +96,22 @@ def test_read_rows_of_a_file(kind, arguments, dense, tmp_path):
     backed.file.close()
 
 
+@pytest.mark.parametrize(
+    ("rows", "n_calls"),
+    [(np.arange(0, 300, 30), 1), (np.arange(40), 1), (np.r_[0:40, 200:240], 2), (np.r_[5, 90, 100:110, 250], 1)],
+    ids=["far apart", "neighbours", "two runs", "most far apart"],
+)
+def test_rows_far_apart_are_read_in_one_call(rows, n_calls, dense, tmp_path, monkeypatch):
+    AnnData(KINDS["csr"](dense)).write_h5ad(tmp_path / "cells.h5ad")
+    backed = ad.read_h5ad(tmp_path / "cells.h5ad", backed="r")
+    x, calls = backed.X, []
+    read = type(x).__getitem__
+    monkeypatch.setattr(type(x), "__getitem__", lambda self, index: calls.append(index) or read(self, index))
+    assert_equal(read_rows(x, rows), dense[rows])
+    assert len(calls) == n_calls
+    backed.file.close()
+
+
 @pytest.mark.parametrize("kind", ["csr", "dense", "csr_array"])
 def test_read_rows_of_views(kind, dense, tmp_path):
     adata = AnnData(KINDS[kind](dense))

@@ -15,6 +15,8 @@ BLOCK = 8192
 """Rows that are read at a time."""
 LARGEST_GAP = 8
 """Rows of a file that are rather read in vain than jumped over."""
+SHORTEST_RUN = 4
+"""Rows that neighbours must have on average to be worth a call of their own: each call costs as much as many rows."""
 COLUMNS = 1024
 """Columns that are read at a time of a file that is stored by column."""
 
@@ -96,8 +98,11 @@ def _read_runs(x: Any, rows: NDArray[np.integer]) -> Any:
     """Ascending rows of a file, neighbours in one go: this is many times faster than row by row."""
     if not len(rows):
         return _computed(x[rows])
+    runs = np.split(rows, np.flatnonzero(np.diff(rows) > LARGEST_GAP) + 1)
+    if hasattr(x, "format") and len(runs) > 1 and len(rows) < SHORTEST_RUN * len(runs):
+        return _computed(x[rows])
     parts = []
-    for run in np.split(rows, np.flatnonzero(np.diff(rows) > LARGEST_GAP) + 1):
+    for run in runs:
         part = _computed(x[int(run[0]) : int(run[-1]) + 1])
         parts.append(part if len(run) == part.shape[0] else part[run - run[0]])
     return parts[0] if len(parts) == 1 else sp.vstack(parts, "csr") if sp.issparse(parts[0]) else np.vstack(parts)
