@@ -25,9 +25,9 @@ def demo(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Run the default tests."""
+    """Run the default tests, in up to four processes; what follows ``--`` is passed to pytest instead."""
     install(session, "test")
-    session.run("pytest", *session.posargs)
+    session.run("pytest", *(session.posargs or ("-n", "auto", "--maxprocesses", "4", "--dist", "worksteal")))
 
 
 @nox.session

@@ -12,7 +12,8 @@ from typing import Final
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
-from scipy.linalg import solve
+from scipy.linalg import cholesky, solve_triangular
+from scipy.spatial.distance import cdist
 from scipy.special import log_softmax
 from sklearn.covariance import LedoitWolf
 from sklearn.decomposition import PCA
@@ -85,10 +86,10 @@ class Space:
         positions, off = self.positions(x, measured)
         spread = self.spreads[phenotype].astype(np.float64)
         spread = spread + NOISE_FACTOR * (off - self.positions(x[:0], every)[1])
+        whitening = solve_triangular(cholesky(spread, lower=True), np.eye(len(spread)), lower=True)
         centres = self.centres[phenotype].astype(np.float64)
-        apart = (positions[:, None] - centres).reshape(-1, len(spread))  # (N * C, K)
-        squares: NDArray[np.float64] = (apart * solve(spread, apart.T, assume_a="sym").T).sum(axis=1)
-        nearest: NDArray[np.float64] = squares.reshape(len(positions), len(centres)).min(axis=1)
+        squares = cdist(positions @ whitening.T, centres @ whitening.T, "sqeuclidean")  # (N, C)
+        nearest: NDArray[np.float64] = squares.min(axis=1)
         return nearest
 
     def positions(
