@@ -1,4 +1,4 @@
-"""Sessions: ``nox -s demo``, ``tests``, ``slow``, ``lint``, ``tutorials``, ``benchmarks``."""
+"""Sessions: ``nox -s demo``, ``tests``, ``slow``, ``gpu``, ``lint``, ``tutorials``, ``benchmarks`` and others."""
 
 import shutil
 
@@ -35,6 +35,15 @@ def slow(session: nox.Session) -> None:
     """Run the slow tests."""
     install(session, "test")
     session.run("pytest", "-m", "slow", *session.posargs)
+
+
+@nox.session
+def gpu(session: nox.Session) -> None:
+    """Run the tests that need a GPU, and measure training and prediction on it."""
+    install(session, "test", "bench")
+    session.run("pytest", "-m", "gpu")
+    session.run("python", "benchmarks/gpu.py", *session.posargs)
+    session.run("python", "benchmarks/speed.py", "--users", "--device", "cuda")
 
 
 @nox.session

@@ -38,6 +38,7 @@ from polygene_scverse.data.feed._loader import BatchDataset, LengthSampler, make
 from polygene_scverse.data.feed._masking import MaskingRates
 from polygene_scverse.data.feed._table import CellTable
 from polygene_scverse.data.read._binning import original_edges
+from polygene_scverse.data.read._expression import Expression
 from polygene_scverse.data.read._tokens import Tokenizer
 from polygene_scverse.engine import INPUTS, Query
 from polygene_scverse.module import PolygeneModule, TransformerConfig
@@ -70,15 +71,16 @@ class Cells:
     def __init__(self, adata: AnnData, n_genes: int) -> None:
         categories = {name: list(adata.obs[name].cat.categories) for name in PHENOTYPES}
         self.layout = TokenLayout.build(categories, list(adata.var_names[:n_genes]), n_bins=10)
-        self.x, self.var_names = adata.X, adata.var_names
+        self.expression = Expression.of(adata)
         self.codes = np.stack([adata.obs[name].cat.codes.to_numpy(np.int64) for name in PHENOTYPES], axis=1)
-        self.counts, self.totals = self.x[:, :n_genes], np.asarray(self.x.sum(1)).ravel()
+        self.counts, self.totals = adata.X[:, :n_genes], np.asarray(adata.X.sum(1)).ravel()
 
     def table(self) -> CellTable:
         """Tokens of all cells."""
-        tokenizer = Tokenizer.match(self.layout.genes, self.var_names, "counts", original_edges(10))
+        names, scale = self.expression.var_names, self.expression.scale
+        tokenizer = Tokenizer.match(self.layout.genes, names, scale, original_edges(10))
         rows = np.arange(len(self.codes))
-        return CellTable(tokenizer.read(self.x, rows), self.codes, rows, self.layout, tokenizer.measured)
+        return CellTable(tokenizer.read(self.expression, rows), self.codes, rows, self.layout, tokenizer.measured)
 
     def dense(self, rows: np.ndarray, train: bool, seed: int = 0) -> Batch:
         """A batch as the original makes it."""
