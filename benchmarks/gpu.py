@@ -3,10 +3,10 @@
     python benchmarks/gpu.py                     # on the GPU; writes results/gpu.md
     python benchmarks/gpu.py --device cpu --genes 512 --network default --repeats 1 --output try.md    # without one
 
-Simulated cells, batches made beforehand. Times are medians of repeats after a warm-up; the clock is read when the device
-has finished. Peak memory is what torch allocated for the network and a step. The share of the peak counts needed
-operations, as in `speed.py`, relative to a square matrix product in the same precision on the same device. Parity is the
-largest difference between the device's probabilities and the processor's in float32.
+Simulated cells, batches made beforehand. Times are medians of repeats after a warm-up; the clock is read when the
+device has finished. Peak memory is what torch allocated for the network and a step. The share of the peak counts needed
+operations, as in `speed.py`, relative to a square matrix product in the same precision on the same device. Parity is
+the largest difference between the device's probabilities and the processor's in float32.
 
 The processor computes the same large batches, so it is slower than in `speed.py`.
 """
