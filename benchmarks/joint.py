@@ -394,7 +394,7 @@ def main() -> None:
     parser.add_argument("--choose", action="store_true", help="inside the training donors")
     parser.add_argument("--left-out", action="store_true", help="kang18: stimulated cells of each type left out")
     parser.add_argument("--settings", default="{}", help="arguments of tl.train as JSON")
-    parser.add_argument("--short", action="store_true", help="0, 50 and 100 % hidden only")
+    parser.add_argument("--short", action="store_true", help="0, 50 and 100 %% hidden only")
     parser.add_argument("--write", default="", help="name of the table in results/; curves are drawn beside it")
     arguments = parser.parse_args()
     warnings.filterwarnings("ignore")
