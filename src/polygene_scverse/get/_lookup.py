@@ -1,4 +1,4 @@
-"""Which results AnnData holds, and the errors where it does not hold what is asked for."""
+"""Look up results in AnnData, with errors for those that are missing."""
 
 from __future__ import annotations
 
@@ -36,7 +36,9 @@ def the_phenotype(adata: AnnData, phenotype: str | None) -> str:
     if not found:
         raise KeyError("`phenotype`: adata has no predictions. Call pgs.tl.predict_phenotype(adata) first.")
     if len(found) > 1:
-        raise ValueError(f"`phenotype`: {len(found)} phenotypes are predicted, {shorten(found)}. Pass one of them.")
+        raise ValueError(
+            f"`phenotype`: {len(found)} phenotypes have been predicted, {shorten(found)}. Pass one of them."
+        )
     return found[0]
 
 
@@ -54,7 +56,7 @@ def check_predicted(adata: AnnData, phenotype: str, *, where: str = "obs", key_o
     found = predicted_phenotypes(adata)
     there = f"Predicted so far: {shorten(found)}. Pass one of them, or call" if found else "Call"
     raise KeyError(
-        f"`phenotype`: no prediction of {phenotype!r} in adata, adata.{where}[{key!r}] is not there. {there} "
+        f"`phenotype`: {phenotype!r} has not been predicted, adata.{where} has no {key!r}. {there} "
         "pgs.tl.predict_phenotype(adata) first."
     )
 
@@ -83,7 +85,7 @@ def category_table(adata: AnnData, phenotype: str, key_of: Callable, call: str) 
     if len(names) != values.shape[1]:
         raise ValueError(
             f"`adata`: adata.obsm[{key!r}] has {values.shape[1]} columns, but {len(names)} categories are known: their "
-            "names in adata.uns['polygene']['predict'] were lost, as in a concatenation. Call "
+            "names in adata.uns['polygene']['predict'] are missing, for example after concatenation. Call "
             f"pgs.tl.predict_phenotype({call}) again."
         )
     return pd.DataFrame(values, index=adata.obs_names, columns=names)
@@ -105,7 +107,7 @@ def token_note(adata: AnnData, key: str) -> Mapping[str, Any]:
     note = notes_of(adata).get(key)
     if note is None:
         raise KeyError(
-            f"`key`: no scores of hidden tokens in adata, adata.uns['polygene'][{key!r}] is not there. Call "
+            f"`key`: there are no scores of hidden tokens in adata.uns['polygene'][{key!r}]. Call "
             "pgs.tl.score_tokens(adata) first."
         )
     return note
@@ -128,7 +130,7 @@ def recorded_codes(adata: AnnData, phenotype: str, categories: list[str]) -> NDA
     """
     if phenotype not in adata.obs:
         raise KeyError(
-            f"`phenotype`: {phenotype!r} is predicted but not recorded, adata.obs[{phenotype!r}] is not there, so "
+            f"`phenotype`: {phenotype!r} is predicted but not recorded, adata.obs has no column {phenotype!r}, so "
             "there is nothing to compare with. Use pgs.get.predictions(adata, phenotype) instead."
         )
     return codes_among(recorded_labels(adata.obs[phenotype]), categories)
@@ -153,7 +155,7 @@ def scored_phenotypes(adata: AnnData, phenotypes: str | Sequence[str] | None) ->
     found = [name for name in predicted if name in adata.obs]
     if not found:
         raise KeyError(
-            f"`phenotypes`: of the predicted ones, {shorten(predicted)}, none is recorded in adata.obs, so there "
+            f"`phenotypes`: none of the predicted phenotypes {shorten(predicted)} is recorded in adata.obs, so there "
             "is nothing to compare with. Call pgs.tl.predict_phenotype(adata) on cells whose phenotypes are recorded."
         )
     return found

@@ -10,12 +10,12 @@ from polygene_scverse._validate import notes_of
 
 
 def polyfunctionality(adata: AnnData) -> pd.DataFrame:
-    """How far the role of each gene moves between contexts.
+    """Return how much the role of each gene differs between contexts.
 
     Parameters
     ----------
     adata
-        Data that :func:`~polygene_scverse.tl.polyfunctionality` was called with.
+        Data on which :func:`~polygene_scverse.tl.polyfunctionality` was called.
 
     Returns
     -------
@@ -29,7 +29,7 @@ def polyfunctionality(adata: AnnData) -> pd.DataFrame:
     Raises
     ------
     KeyError
-        If there is no such result.
+        If there is no result.
 
     Examples
     --------
