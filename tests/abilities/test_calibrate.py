@@ -60,7 +60,7 @@ def test_held_out_cells_without_groups(cells, trained):
     model = trained(cells(200), validation_size=0.5)
     entry = model.calibration_["sex"]
     assert (entry["n_groups"], entry["group_key"], entry["n_cells"]) == (0, "", 100)
-    assert "100 held-out cells probabilities are off" in entry["words"]
+    assert entry["words"].startswith("calibration error (ECE) ") and "% on 100 held-out cells (" in entry["words"]
     assert "may be larger for new donors if cells of the same donors were used in training" in entry["words"]
 
 
@@ -71,7 +71,7 @@ def test_too_few_cells_leave_the_temperature(cells, trained, size):
     for name in model.categories:
         entry = model.calibration_[name]
         assert (entry["temperature"], entry["fitted"], entry["n_cells"]) == (1.0, False, n)
-        assert f"gives them: {n} held-out cells have a known category, but {MIN_CELLS} are" in entry["words"]
+        assert f"because {n} held-out cells have a known category and {MIN_CELLS} are needed" in entry["words"]
         assert model.temperature(name) == 1.0
 
 

@@ -40,7 +40,7 @@ def test_what_is_read_is_not_changed(scored):
 @pytest.mark.parametrize(
     ("arguments", "error", "match"),
     [
-        ({"key": "other"}, KeyError, r"`key`: no scores of hidden tokens.*\['other'\].*pgs.tl.score_tokens"),
+        ({"key": "other"}, KeyError, r"`key`: there are no scores of hidden tokens.*\['other'\].*pgs.tl.score_tokens"),
         ({"phenotype": "age"}, KeyError, r"`phenotype`: 'age' is not among the scored \['sex'\]"),
         ({"normalize": "rows"}, ValueError, "`normalize`: found 'rows'"),
     ],

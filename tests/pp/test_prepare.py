@@ -48,5 +48,5 @@ def test_an_unknown_batch(simulated):
 def test_raw_with_other_genes(simulated):
     cells = simulated[:, :10].copy()
     cells.raw = simulated.copy()
-    with pytest.raises(ValueError, match=r"adata.raw has \d+ genes and adata 10"):
+    with pytest.raises(ValueError, match=r"adata.raw has \d+ genes and adata has 10"):
         pgs.pp.prepare(cells, use_raw=True)

@@ -20,7 +20,9 @@ def confounded(cells):
 
 
 def test_one_warning_that_is_noted_and_saved(confounded, small, tmp_path):
-    with pytest.warns(UserWarning, match="`group_key`: what 'donor' determines") as caught:
+    with pytest.warns(
+        UserWarning, match="`group_key`: phenotypes that depend on 'donor' cannot be separated"
+    ) as caught:
         model = pgs.tl.train(
             confounded,
             phenotypes=["cell_type", "sex", "disease"],

@@ -147,7 +147,7 @@ MODEL_ERRORS = {
     "others": (
         {"baselines": [], "n_null": 1, "train_kwargs": {"max_epochs": 1}},
         ValueError,
-        r"\['baselines', 'n_null', 'train_kwargs'\] have no use",
+        r"\['baselines', 'n_null', 'train_kwargs'\], which have no effect",
     ),
     "phenotype": ({"phenotypes": "age"}, ValueError, "`phenotypes`: found 'age', but it must be one of"),
     "group": ({"group_key": "batch"}, KeyError, r"`group_key`: \['batch'\] not among"),

@@ -45,7 +45,9 @@ def test_sets_are_not_promised_where_a_category_was_added(simulated, small):
     grown = model.add_categories("cell_type", ["MAIT"])
     tables = grown.predict_phenotype(simulated)
     assert set(grown.prediction_sets({"sex": tables["sex"]}, coverage=0.5)) == {"sex"}
-    with pytest.warns(UserWarning, match="0 with a known 'cell_type' were held out: every set holds all categories"):
+    with pytest.warns(
+        UserWarning, match="0 with a known 'cell_type' were held out, so every set contains all categories"
+    ):
         sets = grown.prediction_sets(tables, coverage=0.5)["cell_type"]
     assert sets.all(axis=None)
     assert model.prediction_sets(tables, coverage=0.5)["cell_type"].any(axis=None)

@@ -122,7 +122,7 @@ def test_after_a_failure_nothing_that_was_fitted_is_left(trained, model_of, cell
     assert [model.temperature(name) for name in NAMES] == [1.0, 1.0]
     with pytest.raises(ValueError, match="`model`: it holds no training cells to compare with"):
         model.novelty(query)
-    with pytest.warns(UserWarning, match="every set holds all categories"):
+    with pytest.warns(UserWarning, match="every set contains all categories"):
         sets = model.prediction_sets(model.predict_phenotype(query))
     assert all(table.to_numpy().all() for table in sets.values())
     assert state.masking["expressed"] == 0.3
