@@ -104,5 +104,5 @@ cells.obs.loc[cells.obs["sex"].isna(), ["polygene_sex_filled", "polygene_sex_fil
 #   for cells like those that were held out; those of another tissue, technology or donor may be predicted with too
 #   much confidence.
 # * **That a cell of low novelty is of a known type.** Subtypes of known types are mostly not found: see the
-#   [figures](../docs/trust.md#cells-of-a-type-that-is-not-in-the-reference).
+#   [figures](../docs/trust.md#cell-types-that-are-not-in-the-training-data).
 # * **That filled values are measurements.** They are predictions; keep them apart from what was recorded.
