@@ -99,8 +99,8 @@ def test_a_checkpoint_of_the_original(polygene, theirs, tmp_path):
 @pytest.mark.parametrize(
     ("flags", "match"),
     [
-        (["--phenotypes", "age"], "--phenotypes: ['age'] are not among the model's"),
-        (["--given", "age"], "--given: ['age'] are not among the model's"),
+        (["--phenotypes", "age"], "--phenotypes: ['age'] are not phenotypes of the model"),
+        (["--given", "age"], "--given: ['age'] are not phenotypes of the model"),
         (["--hidden-share", "2"], "--hidden-share: found 2.0"),
         (["--masking", "theirs"], "--masking: found 'theirs'"),
         (["--masking", "theirs", "--mask-genes", "0.1"], "--masking: found 'theirs'"),

@@ -126,7 +126,7 @@ def test_the_vocabulary_of_the_original(polygene, theirs, tmp_path):
 
 
 MISTAKES = {
-    "no cells": (["-o", "m"], "no cells: name h5ad files"),
+    "no cells": (["-o", "m"], "no data: pass h5ad files"),
     "no output": (["{shards}/s_0.h5ad"], "--output is required"),
     "no column": (["{shards}/s_0.h5ad", "-o", "m", "--phenotypes", "celltype"], "--phenotypes: ['celltype'] not among"),
     "no number": (["{shards}/s_0.h5ad", "-o", "m", "--lr", "high"], "Invalid value for '--lr'"),

@@ -59,7 +59,7 @@ def test_a_view_is_refused(cells):
 def test_no_phenotype_found(cells):
     adata = cells()
     adata.obs = adata.obs.rename(columns={"cell_type": "kind", "sex": "side"})
-    match = r"`phenotypes`: none was named, .* look like phenotypes: \['kind', 'side', 'donor'\]"
+    match = r"`phenotypes`: found None, but no column .* look like phenotypes: \['kind', 'side', 'donor'\]"
     with pytest.raises(ValueError, match=match):
         Polygene.setup_anndata(adata)
 
@@ -72,7 +72,7 @@ def test_unknown_column(cells):
 
 @pytest.mark.parametrize(
     ("value", "match"),
-    [(np.nan, "all 60 values of adata.obs\\['cell_type'\\] are missing"), ("T", "one category only, 'T'")],
+    [(np.nan, "all 60 values of adata.obs\\['cell_type'\\] are missing"), ("T", "only one category, 'T'")],
     ids=["all missing", "one category"],
 )
 def test_a_column_without_two_categories_is_refused(cells, value, match):
@@ -104,7 +104,7 @@ def test_duplicated_genes_are_refused(cells):
 
 
 def test_unknown_layer_is_refused(cells):
-    with pytest.raises(KeyError, match="`layer`: 'counts' is not among the layers"):
+    with pytest.raises(KeyError, match="`layer`: 'counts' is not one of the layers"):
         Polygene.setup_anndata(cells(), layer="counts")
 
 

@@ -1606,7 +1606,7 @@ class Polygene(SavingMixin, SetupMixin):
             raise ValueError(f"`genes`: found {genes!r}, but a list of genes is needed. Pass some of model.genes.")
         wanted = [tuple(self._gene_slots([g] if isinstance(g, str) else list(g)).tolist()) for g in genes]
         if len(set(map(frozenset, wanted))) < len(wanted):
-            raise ValueError(f"`genes`: found {shorten(genes)}, of which some are named twice. Name each once.")
+            raise ValueError(f"`genes`: found {shorten(genes)}, of which some occur twice. Pass each once.")
         asked = None if responses is None else self._gene_slots(responses)
         cells = draw_cells(self._cells(adata), MOST_CELLS, seed)
         measured = cells.measured_in(np.arange(len(cells)))

@@ -119,7 +119,7 @@ def test_mudata(simulated):
     ("keys", "error", "message"),
     [
         (["celltype"], KeyError, r"`phenotypes`: \['celltype'\] not among the columns"),
-        (["one"], ValueError, r"adata\.obs\['one'\] has one category only"),
+        (["one"], ValueError, r"adata\.obs\['one'\] has only one category"),
         (["none"], ValueError, r"all 300 values of adata\.obs\['none'\] are missing"),
     ],
     ids=["unknown", "one category", "missing"],

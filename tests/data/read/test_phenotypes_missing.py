@@ -63,7 +63,7 @@ def test_every_label_is_kept_by_an_empty_list():
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        (("unknown", "drug"), r"one category only, 'drug'.*\['unknown'\] is read as missing: pass missing=\[\]"),
+        (("unknown", "drug"), r"only one category, 'drug'.*\['unknown'\] is read as missing: pass missing=\[\]"),
         (("unknown", "n/a"), r"all 300 values .* are missing.*\['unknown', 'n/a'\] is read as missing"),
     ],
 )

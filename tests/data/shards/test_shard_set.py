@@ -107,7 +107,9 @@ def renamed_columns(i, part):
 
 def test_no_usual_phenotype(simulated, write_files):
     paths = write_files(simulated, change=renamed_columns)
-    with pytest.raises(ValueError, match=r"none was named.*Columns that look like phenotypes: \['label_b', 'label_a'"):
+    with pytest.raises(
+        ValueError, match=r"found None, but no column.*Columns that look like phenotypes: \['label_b', 'label_a'"
+    ):
         ShardSet.open(paths)
 
 
