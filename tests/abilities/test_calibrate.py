@@ -170,7 +170,7 @@ def test_saved_with_the_model(cells, trained, tmp_path, query):
 
 def test_warns_of_training_cells(cells, trained):
     model = trained(cells(60))
-    with pytest.warns(UserWarning, match="`adata`: 54 of the 60 cells were trained on"):
+    with pytest.warns(UserWarning, match="`adata`: 54 of the 60 cells were used in training"):
         model.calibrate()
     model.calibrate(indices=model.validation_indices)
 

@@ -113,7 +113,7 @@ def test_few_genes_and_cells(cells, model_of):
 def test_nothing_to_compare_with(model, novel, apart):
     model = apart(model)
     model.fitted_.novelty = None
-    with pytest.raises(ValueError, match="`model`: it holds no training cells to compare with"):
+    with pytest.raises(ValueError, match="`model`: it stores no training cells to compare with"):
         model.novelty(novel)
 
 

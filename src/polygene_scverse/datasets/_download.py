@@ -87,7 +87,7 @@ def check_hash(path: Path) -> None:
         record.write_text(f"{found}  {path.name}\n")  # as sha256sum writes it
     elif recorded != found:
         raise ValueError(
-            f"{path} is not the file that was first used: its sha256 is {found}, but {recorded} is recorded in "
+            f"{path} differs from the file that was first used: its sha256 is {found}, but {recorded} is recorded in "
             f"{record.name}. Delete the file to download it again; or delete {record.name} to accept the file as it is."
         )
 

@@ -82,7 +82,7 @@ def read_sets(
         if not isinstance(part, AnnData):
             raise TypeError(f"`{name}`: found {type(part).__name__}, but AnnData is needed.")
     if not columns:
-        raise ValueError("`groupby`: found no column. Pass the obs columns that say what cells were asked for.")
+        raise ValueError("`groupby`: found no column. Pass the obs columns that define the classes.")
     tables = {name: _labels(part, columns, name) for name, part in data.items()}
     kinds = tables["reference"].dropna().drop_duplicates().sort_values(list(columns)).reset_index(drop=True)
     codes = {name: _codes(table, kinds) for name, table in tables.items()}

@@ -584,15 +584,13 @@ class Polygene(SavingMixin, SetupMixin):
         self._check_if_trained(warn=False, message="The model is not trained. Call train() first.")
         if self.module.linear is not None and not drop_linear_path:
             raise ValueError(
-                "`drop_linear_path`: the model has a linear path (`linear_path=True`), which adds to the phenotype "
-                "logits and has no place in a BERT checkpoint. Pass drop_linear_path=True to leave it out, or train "
-                "with linear_path=False."
+                "`drop_linear_path`: the model has a linear path (`linear_path=True`), which cannot be stored in a "
+                "BERT checkpoint. Pass drop_linear_path=True to leave it out, or train with linear_path=False."
             )
         if self.module.gene_decoder is not None:
             raise ValueError(
-                "`gene_decoder`: the model has one, which the logits of hidden genes rest on: a bias of each gene and "
-                "bin, what each category does to it, and a readout of the cell. A BERT checkpoint has no place for it. "
-                "Train with gene_decoder=False to export a model."
+                "`gene_decoder`: the model has a gene decoder, which cannot be stored in a BERT checkpoint. Train "
+                "with gene_decoder=False to export a model."
             )
         write_original(self.module, self.edges_ or [], self.mask_, list(self._columns), Path(folder), overwrite)
 
@@ -970,8 +968,8 @@ class Polygene(SavingMixin, SetupMixin):
         data, reference = self._data(adata), self.fitted_.novelty
         if reference is None:
             raise ValueError(
-                "`model`: it holds no training cells to compare with, because it was trained on very few, by an "
-                "earlier version, or comes from the original. Train it with pgs.tl.train."
+                "`model`: it stores no training cells to compare with, because it was trained on very few cells or by "
+                "an earlier version, or imported from the original. Train it with pgs.tl.train."
             )
         cells = self._cells(data, indices, names={"gene_symbols": gene_symbols, "gene_ids": gene_ids})
         found = novelty(*self._for(cells, batch_size), reference, cells, name)
@@ -1087,8 +1085,8 @@ class Polygene(SavingMixin, SetupMixin):
         contexts, groups, codes = self._contexts(data, groupby, group_key, rows)
         if len(set(contexts)) < 2:
             raise ValueError(
-                f"`groupby`: adata.obs[{groupby!r}] holds one context, {contexts[0]!r}, but roles of genes are "
-                "compared between two or more. Pass cells of several contexts, or another column."
+                f"`groupby`: adata.obs[{groupby!r}] has only one context, {contexts[0]!r}, but at least two are "
+                "needed. Pass cells of several contexts, or another column."
             )
         known = codes >= 0
         slots = [i for i, column in enumerate(self._columns) if column != groupby]
@@ -1153,7 +1151,7 @@ class Polygene(SavingMixin, SetupMixin):
         """
         check_choice(phenotype, self.layout.phenotype_names, "phenotype")
         if n_cells < 1:
-            raise ValueError(f"`n_cells`: found {n_cells}, but at least one cell of each category is needed. Pass 10.")
+            raise ValueError(f"`n_cells`: found {n_cells}, but it must be at least 1. Pass 10.")
         data = self._data(adata)
         obs, known = self._anndata(data).obs, self.categories[phenotype]
         check_columns([groupby], obs, "groupby", candidates)
@@ -1162,7 +1160,7 @@ class Polygene(SavingMixin, SetupMixin):
         if len(present := np.unique(codes[codes >= 0])) < 2:
             raise ValueError(
                 f"`groupby`: adata.obs[{groupby!r}] holds {len(present)} of the categories of {phenotype!r}, "
-                f"{shorten(known)}, but genes carry a category against others. Pass cells of two categories or more."
+                f"{shorten(known)}, but at least two are needed. Pass cells of two or more categories."
             )
         cells = self._cells(data, rows[codes >= 0])
         codes = codes[codes >= 0]
@@ -1253,7 +1251,7 @@ class Polygene(SavingMixin, SetupMixin):
         if not found:
             raise ValueError(
                 f"`contexts`: no level of adata.obs[{contexts!r}] has cells of two categories of {phenotype!r}, so "
-                "that there is nothing to tell apart within a context. Pass another column."
+                "there is nothing to compare within a context. Pass another column."
             )
         return found
 
@@ -1522,7 +1520,7 @@ class Polygene(SavingMixin, SetupMixin):
         if (n_rounds is not None and n_rounds < 1) or not temperature > 0 or (depth is not None and not depth >= 1):
             raise ValueError(
                 f"`n_rounds`, `temperature`, `depth`: found {n_rounds}, {temperature} and {depth}, but at least one "
-                "round, a temperature above 0 and a depth of 1 or more are needed. Pass such numbers."
+                "round, a temperature above 0 and a depth of at least 1 are needed."
             )
         engine, names = Engine(self.module, batch_size), self.layout.phenotype_names
         if not len(given):
@@ -1538,9 +1536,9 @@ class Polygene(SavingMixin, SetupMixin):
         if not seen.all() and not allow_unseen:
             row = {str(name): str(given[name].iloc[int(np.argmin(seen))]) for name in given.columns}
             raise ValueError(
-                f"`given`: no training cell had the phenotypes {row} ({int((~seen).sum())} of {len(seen)} cells ask "
-                "for such a combination). Pass another combination, or allow_unseen=True: the model then carries over "
-                "what it learned of other combinations, and obs['unseen'] marks the cells."
+                f"`given`: no training cell had the phenotypes {row} ({int((~seen).sum())} of {len(seen)} cells have "
+                "such a combination). Pass another combination, or allow_unseen=True: the model then extrapolates "
+                "from other combinations, and obs['unseen'] marks the cells."
             )
         of_all: dict[str, Any] = {"temperature": temperature, "seed": seed}
         if n_rounds is None and self.fitted_.counts is not None:
@@ -1601,7 +1599,7 @@ class Polygene(SavingMixin, SetupMixin):
         self._check_gene_decoder()
         check_choice(kind, ["knockout", "overexpress"], "kind")
         if n_null < 0:
-            raise ValueError(f"`n_null`: found {n_null}, but it is a number of random genes. Pass 0 or more.")
+            raise ValueError(f"`n_null`: found {n_null}, but it must not be negative. Pass 0 or more.")
         if isinstance(genes, str) or not len(genes):
             raise ValueError(f"`genes`: found {genes!r}, but a list of genes is needed. Pass some of model.genes.")
         wanted = [tuple(self._gene_slots([g] if isinstance(g, str) else list(g)).tolist()) for g in genes]
@@ -1613,8 +1611,8 @@ class Polygene(SavingMixin, SetupMixin):
         own = np.unique(np.concatenate([np.array(w) for w in wanted]))
         if absent := [self.genes[g] for g in own if not measured[g]]:
             raise ValueError(
-                f"`genes`: {shorten(absent)} are not measured in adata, so that there is nothing to change. Pass genes "
-                "that are among adata.var_names."
+                f"`genes`: {shorten(absent)} are not measured in adata, so there is nothing to change. Pass genes in "
+                "adata.var_names."
             )
         usable, expression = measured.copy(), mean_expression(cells)
         usable[own] = False
@@ -1959,9 +1957,9 @@ class Polygene(SavingMixin, SetupMixin):
         measured = cells.tokenizer.measured
         if measured.mean() < LEAST_OVERLAP and measured.sum() < ENOUGH_GENES:
             raise ValueError(
-                f"`adata`: {measured.sum()} of the model's {len(measured)} genes are in these data, too "
-                f"few to tell anything: at least {LEAST_OVERLAP:.0%}, or {ENOUGH_GENES}, are needed. "
-                f"{expression.match_words} Look at model.gene_names(adata), or train on the genes that there are."
+                f"`adata`: {measured.sum()} of the model's {len(measured)} genes are in these data, which is too few: "
+                f"at least {LEAST_OVERLAP:.0%}, or {ENOUGH_GENES}, are needed. {expression.match_words} Look at "
+                "model.gene_names(adata), or train a model on the genes of these data."
             )
         cells.warn_unmeasured(outlook=self._outlook(measured))
         return cells
@@ -1995,9 +1993,8 @@ class Polygene(SavingMixin, SetupMixin):
         """Refuse questions about genes that only the gene decoder answers."""
         if self.module.gene_decoder is None:
             raise ValueError(
-                "`model`: it has no gene decoder, because it was made with gene_decoder=False or comes from the "
-                "original, so that it does not know how much each gene is expressed. Train a model with the default "
-                "gene_decoder=True."
+                "`model`: it has no gene decoder, because it was created with gene_decoder=False or imported from the "
+                "original, so it cannot predict expression. Train a model with the default gene_decoder=True."
             )
 
     def _gene_slots(self, genes: Sequence[str] | None) -> NDArray[np.int64]:
@@ -2037,15 +2034,15 @@ class Polygene(SavingMixin, SetupMixin):
         names = [phenotypes] if isinstance(phenotypes, str) else list(phenotypes)
         if len(names) < 2:
             raise ValueError(
-                f"`phenotypes`: found {names}, but a joint distribution is of two or more. Pass several, or call "
+                f"`phenotypes`: found {names}, but a joint prediction needs at least two. Pass several, or call "
                 "predict_phenotype."
             )
         names = self._names(names, "phenotypes")
         shown = [given] if isinstance(given, str) else list(given or [])
         if len(set(names)) != len(names) or set(names) & set(shown):
             raise ValueError(
-                f"`phenotypes`: found {names} with given={shown}, but each phenotype is predicted once and not given "
-                "at the same time. Name each once."
+                f"`phenotypes`: found {names} with given={shown}, but a phenotype cannot be repeated, or predicted "
+                "and given at the same time. Pass each once."
             )
         return names
 
@@ -2065,7 +2062,7 @@ class Polygene(SavingMixin, SetupMixin):
         n = 0 if trained is None else int(np.isin(rows, trained).sum())
         if n:
             warn(
-                f"`adata`: {n} of the {len(rows)} cells were trained on, and the model is surer of these than of "
-                "others: it will seem better calibrated than it is. Pass indices= of other cells, e.g. "
+                f"`adata`: {n} of the {len(rows)} cells were used in training, and the model is overconfident on "
+                "these, so the calibration would be too optimistic. Pass indices= of other cells, e.g. "
                 "model.validation_indices."
             )
