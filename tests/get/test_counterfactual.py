@@ -102,7 +102,7 @@ def test_a_null_over_cells_would_not_hold():
 
 @pytest.mark.parametrize(("design", "n"), [("paired", 5), ("between", 6)])
 def test_too_few_groups(design, n):
-    with pytest.warns(UserWarning, match=rf"no null is possible for \['all'\].* of {n} in all") as said:
+    with pytest.warns(UserWarning, match=rf"too few groups for a test in \['all'\]: of the {n} groups") as said:
         table = pgs.get.counterfactual(result(n, design=design), group_key="donor")
     assert table[["p_value", "fdr"]].isna().all(axis=None)
     assert table["observed"].notna().all()
@@ -143,14 +143,14 @@ def test_unmeasured_genes_and_genes_that_are_never_expressed():
 
 def test_what_is_not_there():
     adata = result()
-    with pytest.raises(KeyError, match="'age' is not among the columns"):
+    with pytest.raises(KeyError, match=r"'age' is not a column of adata\.obs"):
         pgs.get.counterfactual(adata, groupby="age")
-    with pytest.raises(KeyError, match="`group_key`: 'patient' is not among the columns"):
+    with pytest.raises(KeyError, match=r"`group_key`: 'patient' is not a column of adata\.obs"):
         pgs.get.counterfactual(adata, group_key="patient")
     adata.obs["age"] = np.nan
     with pytest.raises(ValueError, match="are missing"):
         pgs.get.counterfactual(adata, groupby="age")
-    with pytest.raises(ValueError, match="`n_permutations`: found 10, too few"):
+    with pytest.raises(ValueError, match="`n_permutations`: found 10, but at least 100"):
         pgs.get.counterfactual(adata, n_permutations=10)
     with pytest.raises(ValueError, match=r"every cell is recorded as {'stim': 'yes'} already"):
         pgs.get.counterfactual(adata[adata.obs["stim"] == "yes"])

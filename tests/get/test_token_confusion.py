@@ -41,7 +41,7 @@ def test_what_is_read_is_not_changed(scored):
     ("arguments", "error", "match"),
     [
         ({"key": "other"}, KeyError, r"`key`: there are no scores of hidden tokens.*\['other'\].*pgs.tl.score_tokens"),
-        ({"phenotype": "age"}, KeyError, r"`phenotype`: 'age' is not among the scored \['sex'\]"),
+        ({"phenotype": "age"}, KeyError, r"`phenotype`: 'age' is not one of the scored phenotypes \['sex'\]"),
         ({"normalize": "rows"}, ValueError, "`normalize`: found 'rows'"),
     ],
     ids=["key", "phenotype", "normalize"],

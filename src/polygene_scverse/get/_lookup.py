@@ -56,7 +56,7 @@ def check_predicted(adata: AnnData, phenotype: str, *, where: str = "obs", key_o
     found = predicted_phenotypes(adata)
     there = f"Predicted so far: {shorten(found)}. Pass one of them, or call" if found else "Call"
     raise KeyError(
-        f"`phenotype`: {phenotype!r} has not been predicted, adata.{where} has no {key!r}. {there} "
+        f"`phenotype`: no prediction of {phenotype!r} found, adata.{where} has no {key!r}. {there} "
         "pgs.tl.predict_phenotype(adata) first."
     )
 
