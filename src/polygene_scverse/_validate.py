@@ -136,7 +136,7 @@ def check_columns(
     absent = [key for key in keys if key not in obs.columns]
     if absent:
         raise KeyError(
-            f"`{argument}`: {shorten(absent)} not columns of adata.obs. Columns that look like "
+            f"`{argument}`: {shorten(absent)} are not columns of adata.obs. Columns that look like "
             f"phenotypes: {shorten(candidates(obs))}. Pass some of them."
         )
     for key in keys:

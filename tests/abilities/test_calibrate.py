@@ -185,7 +185,7 @@ def test_no_labels(cells, trained_model):
 
 
 def test_unknown_group(cells, trained_model):
-    with pytest.raises(KeyError, match=r"`group_key`: \['patient'\] not among the columns of adata.obs"):
+    with pytest.raises(KeyError, match=r"`group_key`: \['patient'\] are not columns of adata.obs"):
         trained_model.calibrate(cells(20), group_key="patient")
 
 

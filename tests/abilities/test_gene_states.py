@@ -129,7 +129,7 @@ def test_columns_that_are_no_contexts_are_refused(values, match, model, query, m
 
 
 def test_an_unknown_column_is_refused(model, query):
-    with pytest.raises(KeyError, match=r"`groupby`: \['organ'\] not among the columns"):
+    with pytest.raises(KeyError, match=r"`groupby`: \['organ'\] are not columns"):
         model.get_gene_states(query, groupby="organ")
 
 

@@ -313,7 +313,7 @@ def test_labels_that_are_not_shown_need_not_be_known(model, query):
 
 def test_a_given_column_must_be_there(model, query):
     del query.obs["sex"]
-    with pytest.raises(KeyError, match=r"`given`: \['sex'\] not among the columns of adata.obs"):
+    with pytest.raises(KeyError, match=r"`given`: \['sex'\] are not columns of adata.obs"):
         model.predict_phenotype(query, given="sex")
 
 

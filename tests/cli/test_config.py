@@ -43,5 +43,5 @@ def test_what_cannot_be(tmp_path, name, text, match):
 
 
 def test_no_file(tmp_path):
-    with pytest.raises(typer.BadParameter, match="there is no file"):
+    with pytest.raises(typer.BadParameter, match=r"a\.yaml does not exist"):
         read_config(tmp_path / "a.yaml", KEYS)

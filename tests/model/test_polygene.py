@@ -65,7 +65,7 @@ def test_no_phenotype_found(cells):
 
 
 def test_unknown_column(cells):
-    match = r"`phenotypes`: \['celltype'\] not among the columns of adata.obs.*'cell_type', 'sex'"
+    match = r"`phenotypes`: \['celltype'\] are not columns of adata.obs.*'cell_type', 'sex'"
     with pytest.raises(KeyError, match=match):
         Polygene.setup_anndata(cells(), phenotype_keys="celltype")
 

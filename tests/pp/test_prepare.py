@@ -41,7 +41,7 @@ def test_batches_and_other_notes_are_kept(simulated):
 
 
 def test_an_unknown_batch(simulated):
-    with pytest.raises(KeyError, match=r"`batch_key`: \['batch'\] not among the columns"):
+    with pytest.raises(KeyError, match=r"`batch_key`: \['batch'\] are not columns"):
         pgs.pp.prepare(simulated.copy(), batch_key="batch")
 
 

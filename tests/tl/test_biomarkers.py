@@ -57,9 +57,9 @@ def test_without_enough_groups_no_null_is_given(trained):
     ("arguments", "error", "match"),
     [
         ({"phenotype": "age"}, ValueError, "`phenotype`: found 'age'"),
-        ({"contexts": "organ"}, KeyError, r"`groupby`: \['organ'\] not among"),
+        ({"contexts": "organ"}, KeyError, r"`groupby`: \['organ'\] are not columns"),
         ({"contexts": "sex"}, ValueError, r"`contexts`: no level of adata.obs\['sex'\] has cells of two categories"),
-        ({"group_key": "mouse"}, KeyError, r"\['mouse'\] not among"),
+        ({"group_key": "mouse"}, KeyError, r"\['mouse'\] are not columns"),
     ],
 )
 def test_what_cannot_be_asked_is_refused(arguments, error, match, trained):

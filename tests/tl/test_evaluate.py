@@ -143,7 +143,7 @@ def test_cells_of_a_category_that_the_model_lacks_are_counted(trained):
 
 
 MODEL_ERRORS = {
-    "split": ({"split": 3}, ValueError, r"`model`: nothing is trained where a model is given, so that \['split'\]"),
+    "split": ({"split": 3}, ValueError, r"`model`: found together with \['split'\]"),
     "others": (
         {"baselines": [], "n_null": 1, "train_kwargs": {"max_epochs": 1}},
         ValueError,

@@ -130,7 +130,7 @@ ERRORS = {
         "found None, but no column of adata.obs",
     ),
     "unknown column": ({"phenotypes": "celltype"}, None, KeyError, r"'celltype'.*cell_type"),
-    "group": ({"group_key": "batch"}, None, KeyError, r"`group_key`: \['batch'\] not columns"),
+    "group": ({"group_key": "batch"}, None, KeyError, r"`group_key`: \['batch'\] are not columns"),
     "layer": ({"layer": "counts"}, None, KeyError, r"`layer`: 'counts' is not one of"),
     "raw": ({"use_raw": True}, None, ValueError, r"`use_raw`: found True, but adata.raw is empty"),
     "negative": ({}, lambda a: a.X.data.__setitem__(0, -1.0), ValueError, r"negative values \(lowest -1\)"),

@@ -136,7 +136,7 @@ def _labels(adata: AnnData, columns: Sequence[str], name: str) -> pd.DataFrame:
     absent = [column for column in columns if column not in adata.obs]
     if absent:
         raise KeyError(
-            f"`groupby`: {shorten(absent)} not among the columns of {name}.obs, {shorten(adata.obs.columns)}. Pass "
+            f"`groupby`: {shorten(absent)} are not columns of {name}.obs, which has {shorten(adata.obs.columns)}. Pass "
             "columns that all data have."
         )
     found = {}

@@ -1906,7 +1906,7 @@ class Polygene(SavingMixin, SetupMixin):
         """Training and held-out cells of the data the model was set up with."""
         obs = self._anndata(self.adata).obs
         if absent := [column for column in self._columns if column not in obs.columns]:
-            words = f"{shorten(absent)}, which the model learns, not among the columns of adata.obs"
+            words = f"{shorten(absent)}, which the model learns, are not columns of adata.obs"
             if len(absent) == len(self._columns):
                 raise KeyError(f"`adata`: {words}. Put it back, or set the model up anew with other phenotypes.")
             warn(f"`adata`: {words}: it is unknown in all cells.")

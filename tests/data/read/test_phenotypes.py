@@ -187,9 +187,13 @@ def test_no_phenotype_is_found(simulated):
 @pytest.mark.parametrize(
     ("asked", "error", "message"),
     [
-        (["sex", "celltype"], KeyError, r"`phenotypes`: \['celltype'\] not among .*: \['cell_type', 'sex', 'donor'\]"),
+        (
+            ["sex", "celltype"],
+            KeyError,
+            r"`phenotypes`: \['celltype'\] are not columns .*: \['cell_type', 'sex', 'donor'\]",
+        ),
         ([], ValueError, "`phenotypes`: found an empty list"),
-        (["sex", "donor", "sex"], ValueError, r"`phenotypes`: a column is named twice in \['sex', 'donor', 'sex'\]"),
+        (["sex", "donor", "sex"], ValueError, r"`phenotypes`: found a column twice in \['sex', 'donor', 'sex'\]"),
     ],
     ids=["unknown", "empty", "twice"],
 )

@@ -135,7 +135,7 @@ def test_groups_are_held_out_whole(cells, trained):
 
 
 def test_unknown_group_is_refused(trained):
-    with pytest.raises(KeyError, match=r"`group_key`: \['patient'\] not among the columns of adata.obs"):
+    with pytest.raises(KeyError, match=r"`group_key`: \['patient'\] are not columns of adata.obs"):
         trained(group_key="patient")
 
 

@@ -155,7 +155,9 @@ class PhenotypeField(BaseAnnDataField):
 def warn_unseen(unseen: dict[str, list[str]]) -> None:
     """Say once which labels the model does not know."""
     for name, found in unseen.items():
-        warn(f"adata.obs[{name!r}]: the model does not know {shorten(found)}; these labels are treated as missing.")
+        warn(
+            f"adata.obs[{name!r}]: the model was not trained on {shorten(found)}; these labels are treated as missing."
+        )
 
 
 def _modality(data: AnnData | MuData, mod_key: str | None) -> AnnData:
