@@ -40,11 +40,11 @@ def perturb(adata: AnnData, outcome: str = "embedding") -> pd.DataFrame:
     Returns
     -------
     Table with the columns ``perturbation``, ``level`` (category, gene or the outcome itself), ``shift``, ``n_cells``,
-    ``z``, ``p_value`` and ``fdr`` (Benjamini–Hochberg over the whole table), sorted by ``z``. For ``"embedding"`` and
-    ``"expression"`` the logarithms of the shifts are compared, in a one-sided test. With fewer than 20 random
-    perturbations of the same number of genes, ``z``, ``p_value`` and ``fdr`` are NaN. For ``"expression"`` there is
-    also ``specific``, the fraction of the squared shift that remains after regressing out the mean shift of the random
-    perturbations.
+    ``z``, ``p_value`` and ``fdr`` (Benjamini–Hochberg over the whole table), with the most extreme ``z`` first. For
+    ``"embedding"`` and ``"expression"`` the logarithms of the shifts are compared, in a one-sided test. With fewer than
+    20 random perturbations of the same number of genes, ``z``, ``p_value`` and ``fdr`` are NaN. For ``"expression"``
+    there is also ``specific``, the fraction of the squared shift that remains after regressing out the mean shift of
+    the random perturbations.
 
     Raises
     ------

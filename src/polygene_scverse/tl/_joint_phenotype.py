@@ -63,9 +63,9 @@ def joint_phenotype(
     -------
     None. Writes ``obs["polygene_joint"]``, the most probable combination such as ``"T cell | female"``;
     ``obs["polygene_joint_probability"]``, its probability; ``obs["polygene_joint_impossible"]``, the total probability
-    of combinations that no training cell had (a high value means that the cell is unlike the training cells, or that
-    the model is uncertain); ``obs["polygene_joint_flagged"]``, whether the most probable combination is one of these;
-    and ``uns["polygene"]["joint"]``, the phenotypes of each column.
+    of combinations with two categories that never occurred together in a training cell (a high value means that the
+    cell is unlike the training cells, or that the model is uncertain); ``obs["polygene_joint_flagged"]``, whether the
+    most probable combination is one of these; and ``uns["polygene"]["joint"]``, the phenotypes of each column.
 
     Raises
     ------
