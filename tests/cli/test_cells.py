@@ -36,7 +36,7 @@ def test_files_by_pattern(shards):
     ("patterns", "error", "match"),
     [
         ([], UserError, "no data: pass h5ad files"),
-        (["gs://bucket/a.h5ad"], UserError, "gs://bucket/a.h5ad is not on this machine"),
+        (["gs://bucket/a.h5ad"], UserError, "gs://bucket/a.h5ad is a remote address"),
         (["nix_{0..1}.h5ad"], FileNotFoundError, "no file matches 'nix_0.h5ad'"),
     ],
     ids=["none", "remote", "missing"],
@@ -97,7 +97,7 @@ OUTPUTS = {
     "two formats": (1, "x.h5ad", "csv", "--format: found 'csv', which differs from the suffix of"),
     "no format": (1, "x", None, "the format of .*a. is not known|the format of"),
     "the input": (1, "a.h5ad", None, "a.h5ad is an input, which is never overwritten"),
-    "it exists": (1, "there.csv", None, "there.csv exists. Pass --overwrite"),
+    "it exists": (1, "there.csv", None, "there.csv already exists. Pass --overwrite"),
 }
 
 

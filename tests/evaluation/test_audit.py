@@ -42,7 +42,7 @@ def test_many_flags_mean_nothing(n_wrong, reliable):
         assert sentences[0] == "sex: s0 is recorded as 'f', its expression suggests 'm' (100% of 4 cells, score -2.00)."
         assert len(sentences) == 3
     else:
-        assert sentences == ["sex: the expression of all 9 samples agrees with the record."]
+        assert sentences == ["sex: the expression of all 9 samples agrees with the recorded phenotype."]
 
 
 @pytest.mark.parametrize("lean", [-3.0, 3.0], ids=["first", "second"])

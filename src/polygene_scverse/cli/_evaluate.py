@@ -39,7 +39,10 @@ def evaluate(s: EvaluateSettings) -> None:
             )
     check_folder(output, overwrite=bool(s.overwrite))
     if model.mask_ == ORIGINAL_MASK:
-        typer.echo("The weights come from the original: its mask shows which hidden genes are expressed.", err=True)
+        typer.echo(
+            "The weights are from the original, whose attention mask reveals which hidden genes are expressed.",
+            err=True,
+        )
     said_of_cells = {"balance": s.balance, "seed": s.seed, "batch_size": s.batch_size}
     shown = {"given": split_list(s.given), "hidden_share": s.hidden_share}
     counts = score_files(model, files, masking=masking, **said_of_cells, **shown)
