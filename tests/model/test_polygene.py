@@ -199,7 +199,7 @@ def test_phenotypes_of_many_kinds(cells, model_of):
     adata.obs["flag"] = rng.random(60) < 0.5
     adata.obs["week"] = rng.choice([2, 10, 9], 60)
     adata.obs["age.group"] = rng.choice(["old", "young", None, "unknown"], 60)
-    with pytest.warns(UserWarning, match="'unknown' of .* cells in 'age.group' is read as missing"):
+    with pytest.warns(UserWarning, match=r"'unknown' \(.* cells in 'age.group'\) is read as missing"):
         model = model_of(adata, phenotypes=["flag", "week", "age.group"])
     assert model.categories == {"flag": ["False", "True"], "week": ["2", "9", "10"], "age.group": ["old", "young"]}
     model.train(max_epochs=1, enable_progress_bar=False)

@@ -73,7 +73,7 @@ def test_equal_names_win_and_no_gene_is_matched_twice():
 def test_genes_of_another_species_are_not_matched_by_case():
     found = match(list(MOUSE), SYMBOLS)
     assert not found.matched.any()
-    assert "names of mouse genes, the model those of human genes" in found.words
+    assert "mouse gene names and the model has human gene names" in found.words
     assert not match(list(MOUSE.values()), SYMBOLS).matched.any()
     assert not match(list(MOUSE), IDS).matched.any()
 

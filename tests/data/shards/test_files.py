@@ -62,7 +62,7 @@ def test_no_files():
 
 
 def test_a_file_named_twice(names, tmp_path):
-    with pytest.raises(ValueError, match=r"s_1\.h5ad'\] named more than once"):
+    with pytest.raises(ValueError, match=r"s_1\.h5ad'\] found more than once"):
         names([tmp_path / "s_1.h5ad", tmp_path / "s_{0..2}.h5ad"])
 
 
