@@ -57,7 +57,7 @@ def test_counterfactual_cells_and_table(polygene, shards, model_folder, cells, t
         "counterfactual", *common, "-o", tmp_path / "a.tsv", "--groupby", "cell_type", "--group-key", "donor"
     ).said
     assert "Warning: `group_key`: too few groups for a test" in said
-    with pytest.warns(UserWarning, match="no null"):
+    with pytest.warns(UserWarning, match="too few groups"):
         table = pgs.get.counterfactual(result, groupby="cell_type", group_key="donor")
     written = pd.read_csv(tmp_path / "a.tsv", sep="\t")
     assert list(written) == list(table)
