@@ -180,8 +180,8 @@ class FillSettings(FilesSettings):
 class ImputeSettings(FilesSettings):
     """Denoise measured genes and impute unmeasured ones.
 
-    The output holds the genes that are asked for alone: mean of log1p of counts per 10,000, dense. Its size is said
-    before it is made.
+    The output has only the requested genes, as the mean of log1p of counts per 10,000, dense. Its size is printed
+    first.
     """
 
     only: list[str] | None = option("Genes of the model, separated by commas; by default all.")
@@ -195,9 +195,9 @@ class ImputeSettings(FilesSettings):
 class CounterfactualSettings(FilesSettings):
     """Predict expression of the same cells with a phenotype set to another category.
 
-    An association learned from observational data, no prediction of an experiment. The output holds what is expected
-    with the phenotype set and with it as recorded, or is a table (.csv, .tsv) of the shift of each gene, the observed
-    difference, and a null over groups.
+    This is an association learned from observational data, not the outcome of an experiment. The output has the
+    predicted expression with the phenotype set and as recorded, or is a table (.csv, .tsv) with the shift and the
+    observed difference of each gene, and a test over groups.
     """
 
     set: list[str] | None = option("Category to set a phenotype to in every cell: condition=stimulated.")
@@ -212,8 +212,8 @@ class CounterfactualSettings(FilesSettings):
 class PerturbSettings(FilesSettings):
     """Predict the effect of silencing or overexpressing genes, tested against random genes.
 
-    An association learned from observational data, no prediction of an experiment. The output holds a row for each
-    perturbation, or is a table (.csv, .tsv) of one outcome.
+    This is an association learned from observational data, not the outcome of an experiment. The output has a row for
+    each perturbation, or is a table (.csv, .tsv) of one outcome.
     """
 
     perturb: list[str] | None = option("Genes, separated by commas; STAT1+STAT2 are perturbed together.")
@@ -227,7 +227,7 @@ class PerturbSettings(FilesSettings):
 class GenerateSettings(OneModelSettings):
     """Generate new cells of given phenotypes.
 
-    The output holds counts, log1p of counts per 10,000, and the phenotypes of each cell.
+    The output has counts, log1p of counts per 10,000, and the phenotypes of each cell.
     """
 
     given: list[str] | None = option("Category of a phenotype: condition=stimulated. Other phenotypes are sampled.")

@@ -75,7 +75,7 @@ class NetworkSettings(DataSettings):
 class TrainSettings(NetworkSettings):
     """Train a model.
 
-    Unset options are as in `pgs.tl.train`; the same seed gives the same model.
+    Unset options use the defaults of `pgs.tl.train`; the same seed gives the same model.
     """
 
     masking: str | None = hiding_option("original, for the rates of the original.")

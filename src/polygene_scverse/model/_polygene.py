@@ -1362,13 +1362,13 @@ class Polygene(SavingMixin, SetupMixin):
         indices
             Row numbers; all by default.
         seed
-            Seed of which genes are asked for together.
+            Random seed for which genes are predicted together.
         log
             False for the mean of counts per 10,000.
         gene_symbols, gene_ids
             As of `predict_phenotype`.
         batch_size
-            Cells per step, fewer where many genes are asked for.
+            Number of cells per step; reduced if many genes are predicted at once.
 
         Returns
         -------
