@@ -250,7 +250,7 @@ def check_free(adata: AnnData, verb: str, keys: Iterable[str], phenotypes: Itera
     Raises
     ------
     ValueError
-        As said.
+        If the check fails.
     """
     owners = dict.fromkeys(map(str, phenotypes), "you") | columns_of(notes_of(adata))
     for key in keys:

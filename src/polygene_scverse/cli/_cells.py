@@ -78,7 +78,7 @@ def check_folder(folder: Path, *, overwrite: bool) -> None:
     Raises
     ------
     UserError
-        As said.
+        If the check fails.
     """
     if folder.exists() and not folder.is_dir():
         raise UserError(f"--output: {folder} is a file. Pass a folder.")

@@ -282,7 +282,7 @@ def needed(settings: Any, *names: str) -> tuple[Any, ...]:
     Raises
     ------
     UserError
-        As said.
+        If the check fails.
     """
     if absent := [option_name(settings, name) for name in names if getattr(settings, name) is None]:
         listed = " and ".join([", ".join(absent[:-1]), absent[-1]] if len(absent) > 1 else absent)

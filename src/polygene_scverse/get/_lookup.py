@@ -21,7 +21,7 @@ def predicted_phenotypes(adata: AnnData) -> list[str]:
 
 
 def the_phenotype(adata: AnnData, phenotype: str | None) -> str:
-    """The phenotype asked for, or the only one that was predicted.
+    """The requested phenotype, or the only one that was predicted.
 
     Raises
     ------
@@ -48,7 +48,7 @@ def check_predicted(adata: AnnData, phenotype: str, *, where: str = "obs", key_o
     Raises
     ------
     KeyError
-        As said.
+        If the check fails.
     """
     key = key_of(phenotype)
     if key in getattr(adata, where):
@@ -62,7 +62,7 @@ def check_predicted(adata: AnnData, phenotype: str, *, where: str = "obs", key_o
 
 
 def model_categories(adata: AnnData, phenotype: str) -> list[str]:
-    """Categories of the model, as noted in uns; AnnData drops unused ones from obs in a subset."""
+    """Categories of the model, as recorded in uns; AnnData drops unused categories from obs in a subset."""
     noted = notes_of(adata).get("predict", {}).get(note_key(phenotype))
     if noted is not None:
         return [str(name) for name in noted]
@@ -92,7 +92,7 @@ def category_table(adata: AnnData, phenotype: str, key_of: Callable, call: str) 
 
 
 def training_note(adata: AnnData) -> Mapping[str, Any]:
-    """What `tl.train` noted in uns; empty where nothing was trained on `adata`."""
+    """What `tl.train` recorded in uns; empty if nothing was trained on `adata`."""
     return notes_of(adata).get("train", {})
 
 
@@ -142,7 +142,7 @@ def codes_among(labels: pd.Series, categories: list[str]) -> NDArray[np.int64]:
 
 
 def scored_phenotypes(adata: AnnData, phenotypes: str | Sequence[str] | None) -> list[str]:
-    """The phenotypes asked for, by default all that are predicted and recorded.
+    """The requested phenotypes, by default all that are predicted and recorded.
 
     Raises
     ------

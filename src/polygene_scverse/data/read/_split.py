@@ -126,7 +126,7 @@ def check_split(train: NDArray[np.integer], validation: NDArray[np.integer], gro
     Raises
     ------
     ValueError
-        As said.
+        If the check fails.
     """
     if not len(train) or not len(validation):
         raise ValueError(

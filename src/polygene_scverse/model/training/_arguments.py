@@ -103,7 +103,7 @@ def refuse_unknown(trainer: Mapping[str, Any], plan: Mapping[str, Any]) -> None:
     Raises
     ------
     TypeError
-        As said.
+        If the check fails.
     """
     of_trainer = {name for kind in (Trainer, LightningTrainer) for name in inspect.signature(kind.__init__).parameters}
     of_plan = [*inspect.signature(PolygeneTrainingPlan.__init__).parameters][2:]
