@@ -1,4 +1,4 @@
-"""Sessions: ``nox -s demo``, ``tests``, ``slow``, ``gpu``, ``lint``, ``tutorials``, ``benchmarks`` and others."""
+"""Sessions; ``nox -l`` lists them, ``nox -s NAME`` runs one."""
 
 import shutil
 
@@ -10,7 +10,7 @@ nox.options.reuse_existing_virtualenvs = True
 
 
 def install(session: nox.Session, *extras: str) -> None:
-    """Install the package with extras; torch is pinned to the build in constraints.txt and goes first."""
+    """Install the package with extras; torch comes first, in the version of constraints.txt."""
     session.install("-q", "-c", "constraints.txt", "torch")
     wanted = f".[{','.join(extras)}]" if extras else "."
     session.install("-q", "-c", "constraints.txt", "-e", wanted)
@@ -71,8 +71,15 @@ def benchmarks(session: nox.Session) -> None:
 
 
 @nox.session
+def regression(session: nox.Session) -> None:
+    """Compare speed relative to a dense BERT with the ratios in benchmarks/results/speed.md."""
+    install(session, "bench")
+    session.run("python", "benchmarks/regression.py", *session.posargs)
+
+
+@nox.session
 def docs(session: nox.Session) -> None:
-    """Build the site into build/html, warnings being errors, and check its links."""
+    """Build the site into build/html with warnings as errors, and check its links."""
     install(session, "doc")
     shutil.rmtree("docs/generated", ignore_errors=True)  # pages of functions that are gone
     session.run("sphinx-build", "-W", "--keep-going", "-q", "-c", "docs", ".", "build/html", *session.posargs)
@@ -81,7 +88,7 @@ def docs(session: nox.Session) -> None:
 
 @nox.session
 def coverage(session: nox.Session) -> None:
-    """Run the default tests and fail if they cover less than the share in pyproject.toml."""
+    """Run the default tests, and fail if coverage is below the limit in pyproject.toml."""
     install(session, "test")
     session.run("pytest", "--cov", "--cov-report=term:skip-covered", *session.posargs)
 
@@ -93,18 +100,18 @@ MATRIX = {
     "py312-scvi1.5-pandas3": ("3.12", "scvi-tools>=1.5,<1.6", "anndata>=0.12", "pandas>=3"),
     "py313-newest": ("3.13", "scvi-tools>=1.5,<1.6", "anndata>=0.12", "pandas>=3"),
 }
-"""Environments by name: Python, then what is asked of the libraries whose versions matter."""
+"""Environments by name: version of Python, then versions of the libraries that the package is sensitive to."""
 
 SMOKE = ("tests/tl", "tests/get", "tests/pl", "tests/model/test_saving.py", "tests/model/test_folder_golden.py")
-"""Tests that read and write AnnData, train and save; all of them run with ``-- tests``."""
+"""Tests that read and write AnnData, train and save. Pass ``-- tests`` to run all."""
 
 
 @nox.session
 @nox.parametrize("name", list(MATRIX), ids=list(MATRIX))
 def matrix(session: nox.Session, name: str) -> None:
-    """Run some of the tests beside other versions of Python and of libraries: ``nox -s "matrix(py313-newest)"``.
+    """Run some of the tests with other versions of Python and of libraries: ``nox -s "matrix(py313-newest)"``.
 
-    The session is skipped, with the reason, where this machine lacks the Python or pip finds no such versions.
+    The session is skipped, with the reason, if this machine lacks the Python, or if pip finds no such versions.
     """
     python, *wanted = MATRIX[name]
     interpreter = shutil.which(f"python{python}")
@@ -123,5 +130,9 @@ def matrix(session: nox.Session, name: str) -> None:
     inside = f"{folder}/bin/python"
     for requirements in (["torch"], [*wanted, "-e", ".[test]"]):
         pip = [inside, "-m", "pip", "install", "-q", "-c", "constraints.txt", *requirements]
-        session.run(*pip, external=True)
+        said = str(session.run(*pip, external=True, silent=True, success_codes=range(256)) or "")
+        if errors := [line for line in said.splitlines() if line.startswith("ERROR")]:
+            if any("No matching distribution" in line for line in errors):
+                session.skip(f"pip finds no such versions: {errors[-1]}")
+            session.error("\n".join(errors))
     session.run(inside, "-m", "pytest", *(session.posargs or SMOKE), external=True)

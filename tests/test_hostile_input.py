@@ -292,7 +292,7 @@ def test_column_deleted_after_set_up():
     pgs.model.Polygene.setup_anndata(adata, phenotype_keys=["cell_type", "sex"])
     model = pgs.model.Polygene(adata, n_genes=20)
     del adata.obs["cell_type"]
-    with pytest.warns(UserWarning, match=r"`adata`: \['cell_type'\], which the model learns, not among the columns"):
+    with pytest.warns(UserWarning, match=r"`adata`: \['cell_type'\], which the model learns, are not columns"):
         model.train(max_epochs=1)
     del adata.obs["sex"]
     with pytest.raises(KeyError, match=r"`adata`: \['cell_type', 'sex'\].*Put it back"):

@@ -83,7 +83,7 @@ def test_names_that_repeat():
 
 def test_columns(simulated):
     v.check_columns(["sex"], simulated.obs, "group_key", list)
-    with pytest.raises(KeyError, match=r"`group_key`: \['x'\] not among .* look like phenotypes: \['sex'\]"):
+    with pytest.raises(KeyError, match=r"`group_key`: \['x'\] are not columns .* look like phenotypes: \['sex'\]"):
         v.check_columns(["sex", "x"], simulated.obs, "group_key", lambda obs: ["sex"])
 
 

@@ -5,9 +5,9 @@
 #
 # **Which cell types are in my data, given cells whose types are known?**
 #
-# Polygene reads a cell as a sequence of tokens. The first ones say what the cell *is* (its **phenotypes**: cell type,
-# sex, disease or any other column of `obs`), and the others how strongly each gene is expressed. During training,
-# some tokens are hidden and predicted from the rest.
+# Polygene reads a cell as a sequence of tokens. The first tokens are the **phenotypes** of the cell (cell type, sex,
+# disease or any other column of `obs`), and the others are the expression bins of its genes. During training, some
+# tokens are hidden and predicted from the others.
 #
 # This notebook takes about two minutes on a laptop. The data are 700 blood cells that are installed with scanpy.
 
@@ -30,8 +30,8 @@ model = pgs.tl.train(adata, validation_size=0.2, enable_progress_bar=False)
 # %% [markdown]
 # ## How well are new cells predicted?
 #
-# The held-out cells were not used in training. The lines are scores of the transformer after each epoch, and the
-# points are scores of the finished model, in which the linear path takes part.
+# The held-out cells were not used in training. Lines are scores of the transformer after each epoch, and points are
+# scores of the finished model, which includes the linear path.
 
 # %%
 pgs.pl.history(adata)
@@ -48,12 +48,12 @@ held_out = adata[model.validation_indices].copy()
 pgs.pl.confusion(held_out, "bulk_labels")
 
 # %% [markdown]
-# Some of these labels, such as memory and regulatory T cells, are hard to tell apart by expression.
+# Some of these labels, such as memory and regulatory T cells, are difficult to distinguish by expression.
 #
 # ## The embedding
 #
-# The embedding is written to `obsm["X_polygene"]`, and its UMAP beside it. Training cells lie closer to others with
-# the same label than new cells do, so the held-out cells are drawn separately.
+# The embedding is written to `obsm["X_polygene"]`, and its UMAP to `obsm["X_polygene_umap"]`. Training cells are closer
+# to others with the same label than new cells are, so the held-out cells are shown separately.
 
 # %%
 pgs.tl.embed(adata)
@@ -68,7 +68,7 @@ pgs.pl.umap(adata[adata.obs["split"] == "held out"], color=["bulk_labels", "poly
 # ## Cells of another data set
 #
 # Genes are matched by name. Here the new cells have only half of the genes; the others are *unmeasured*, which is not
-# the same as not expressed. A warning says what accuracy to expect.
+# the same as not expressed. A warning reports the expected accuracy.
 
 # %%
 query = held_out[:, ::2].copy()

@@ -5,8 +5,8 @@
 #
 # **Which of these predictions can I rely on?**
 #
-# A model predicts something for every cell, also where it should not. This notebook checks the probabilities, leaves
-# out uncertain cells, looks for cells that are unlike the training data, and compares with simpler methods.
+# A model predicts a category for every cell, even if it should not. This notebook checks the probabilities, excludes
+# uncertain cells, looks for cells that are unlike the training data, and compares the model with simpler methods.
 
 # %%
 import polygene_scverse as pgs
@@ -17,10 +17,10 @@ pgs.tl.predict_phenotype(adata, coverage=0.9)
 held_out = adata[model.validation_indices].copy()
 
 # %% [markdown]
-# ## Is a confidence of 80 % right in 80 % of cells?
+# ## Are 80 % of the predictions with 80 % confidence correct?
 #
-# After training, the probabilities are calibrated on the cells (with `group_key`, the donors) that were held out. `uns`
-# records what they were calibrated on:
+# After training, the probabilities are calibrated on the held-out cells, or donors with `group_key`. `uns` records what
+# they were calibrated on:
 
 # %%
 print(adata.uns["polygene"]["calibration"]["bulk_labels"])
@@ -29,7 +29,7 @@ print(adata.uns["polygene"]["calibration"]["bulk_labels"])
 pgs.pl.reliability(held_out, "bulk_labels")
 
 # %% [markdown]
-# ## Several categories instead of a guess
+# ## Prediction sets
 #
 # A **prediction set** contains the true category in about 90 % of cells like those that were held out.
 
@@ -51,10 +51,10 @@ pgs.tl.predict_phenotype(held_out, model=model, min_confidence=0.6)
 (held_out.obs["polygene_bulk_labels"] == "unassigned").mean()
 
 # %% [markdown]
-# ## Cells of a type that was not in training
+# ## Cell types that are not in the training data
 #
-# This model is trained without monocytes, and then predicts all cells. The novelty of a cell is the share of held-out
-# training cells that look less novel.
+# This model is trained without monocytes, and then predicts all cells. The novelty of a cell is the fraction of
+# held-out training cells that are less novel.
 
 # %%
 known = adata[adata.obs["bulk_labels"] != "CD14+ Monocyte"].copy()
@@ -65,9 +65,9 @@ adata.obs.groupby("bulk_labels", observed=True)["polygene_novelty"].median().sor
 # %% [markdown]
 # ## New donors, and baselines
 #
-# Cells of one donor resemble each other, so only donors that were not in training show how well new donors are
-# predicted. `tl.evaluate` holds out whole donors, trains the model and simpler methods on the same cells, and prints
-# which differences are significant. These cells are simulated; the call is the same for real ones.
+# Cells of one donor are similar, so the accuracy on new donors has to be measured on donors that were not in training.
+# `tl.evaluate` holds out whole donors, trains the model and simpler methods on the same cells, and prints which
+# differences are significant. These cells are simulated; the call is the same for real data.
 
 # %%
 cells = pgs.datasets.simulate(n_obs=1000, n_vars=300, seed=0)
@@ -100,9 +100,8 @@ cells.obs.loc[cells.obs["sex"].isna(), ["polygene_sex_filled", "polygene_sex_fil
 # %% [markdown]
 # ## What not to conclude
 #
-# * **That a prediction with 95 % confidence is right in 95 % of *any* cells.** Calibration and prediction sets hold
-#   for cells like those that were held out; those of another tissue, technology or donor may be predicted with too
-#   much confidence.
-# * **That a cell of low novelty is of a known type.** Subtypes of known types are mostly not found: see the
-#   [figures](../docs/trust.md#cells-of-a-type-that-is-not-in-the-reference).
-# * **That filled values are measurements.** They are predictions; keep them apart from what was recorded.
+# * **That a prediction with 95 % confidence is correct in 95 % of *any* cells.** Calibration and prediction sets hold
+#   for cells like those that were held out. Predictions for another tissue, technology or donor may be overconfident.
+# * **That a cell with low novelty is of a known type.** Subtypes of known types are mostly not detected, see the
+#   [results](../docs/trust.md#cell-types-that-are-not-in-the-training-data).
+# * **That filled values are measurements.** They are predictions; keep them separate from the recorded values.

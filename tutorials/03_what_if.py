@@ -1,11 +1,11 @@
 """Notebook in text; `nox -s tutorials` executes it."""
 
 # %% [markdown]
-# # Cells on demand, and what-if questions
+# # Generated cells and what-if questions
 #
-# Two questions about one blood sample. *I have few cells of some types: can a model make more of them, and are they any
-# good?* And: *how would these cells look if they were about to divide?* Both answers come from the same model, and both
-# stand beside the simplest thing that one could have done instead.
+# Two questions about one blood sample. *I have few cells of some types: can a model generate more of them, and are they
+# realistic?* And: *how would these cells look if they were about to divide?* Both are answered by the same model, and
+# both answers are compared with simple baselines.
 
 # %%
 import numpy as np
@@ -20,18 +20,19 @@ model = pgs.tl.train(train, phenotypes=["bulk_labels", "phase"], verbose=False)
 train.obs["bulk_labels"].value_counts()
 
 # %% [markdown]
-# ## Cells on demand
+# ## Generate cells
 #
-# `given` says which cells are wanted; what it leaves out (here the phase of the cell cycle) is drawn as often as
-# training cells of that type have it. A table asks for one cell a row: here for as many of each type as were held out.
+# `given` contains the phenotypes of the cells. Other phenotypes (here the phase of the cell cycle) are sampled with
+# their frequencies in the training cells of that type. With a table, one cell is generated per row: here as many cells
+# of each type as were held out.
 
 # %%
 cells = pgs.tl.generate(test.obs[["bulk_labels"]], model=model)
 cells
 
 # %% [markdown]
-# `X` holds log1p of counts per 10,000, `layers["counts"]` the counts. A combination that no training cell had is
-# refused, unless `allow_unseen=True`, and then marked:
+# `X` is log1p of counts per 10,000, and `layers["counts"]` has the counts. A combination that no training cell had is
+# an error, unless you pass `allow_unseen=True`; such cells are marked:
 
 # %%
 try:
@@ -40,11 +41,10 @@ except ValueError as error:
     print(error)
 
 # %% [markdown]
-# ## Are they any good?
+# ## Are they realistic?
 #
-# Generated cells are compared with the held-out cells, which nothing was fitted to. The same numbers are given for
-# three things that need no model: real training cells, a Gaussian copula of each type, and each gene drawn by itself.
-# `best` is what a perfect generator would have.
+# Generated cells are compared with the held-out cells, which were not used for fitting. The baselines are real training
+# cells, a Gaussian copula of each type, and each gene drawn independently. `best` is the value of a perfect generator.
 
 # %%
 table = pgs.tl.check_generated(cells, test, training=train, groupby="bulk_labels")
@@ -54,16 +54,16 @@ table.query("level == 'all'").drop(columns=["level", "n_cells"]).round(3)
 pgs.pl.check_generated(cells)
 
 # %% [markdown]
-# Read it like this. Drawing each gene by itself keeps means and zeros, and loses what genes do together
-# (`correlation`). `rf_auc` says how well a random forest tells the cells from held-out ones, 0.5 being chance.
-# `as_asked` is the share of cells in which a classifier of real cells finds the type that was asked for. `nn_ratio`
-# and `attack_auroc` ask whether cells are copies: real training cells have a ratio of 0, which is what copies look
-# like. With so few cells all of these numbers are rough: marks of single types lie far apart.
+# If each gene is drawn independently, means and zeros are correct, but the correlation between genes is lost
+# (`correlation`). `rf_auc` is the AUROC of a random forest that distinguishes the cells from held-out ones; 0.5 is
+# chance. `as_asked` is the fraction of cells for which a classifier trained on real cells predicts the requested type.
+# `nn_ratio` and `attack_auroc` test whether cells are copies of training cells: real training cells have a ratio of 0,
+# as copies would. With so few cells all of these values are imprecise, and marks of single types vary widely.
 #
 # ## What if these cells were about to divide?
 #
-# Every held-out cell in phase G1 is asked for twice: as it is recorded, and with the phase set to G2M. The difference
-# is what the model expects.
+# The expression of every held-out cell in phase G1 is predicted twice: with the recorded phase, and with the phase set
+# to G2M. The difference is the predicted effect.
 
 # %%
 resting = test[test.obs["phase"] == "G1"].copy()
@@ -72,9 +72,9 @@ shift = pgs.get.counterfactual(result)
 shift.head(10)
 
 # %% [markdown]
-# Is that so in cells that really are in G2M? The held-out cells say how genes differ between both phases. Cells that
-# divide are of other types than those that do not, so that means are compared within types. The simplest other answer
-# is the same difference in the training cells.
+# Do cells that really are in G2M show this difference? The held-out cells show how genes differ between the two phases.
+# Dividing cells are of other types than non-dividing cells, so means are compared within types. The baseline is the
+# same difference in the training cells.
 
 
 # %%
@@ -105,11 +105,11 @@ for gene in answers["difference in held-out cells"].abs().nlargest(8).index:
 # %% [markdown]
 # ## What not to conclude
 #
-# * Generated cells are no new evidence. They repeat what the model learned of the training cells: a test of hypotheses
-#   on them counts the same cells twice, and more of them make nothing more certain.
-# * They are cells of these donors. No donor, condition or type that nobody measured can be had in this way.
-# * They are not anonymous. That an attack fails here proves no privacy.
-# * A counterfactual is an association, not the outcome of an experiment. Cells in G2M differ from cells in G1 also
-#   by type, and by whatever else went along with the phase in these cells; nobody made a cell divide.
-# * One sample says nothing of other people. With several donors, hold out whole ones, and pass `group_key=` to
-#   `pgs.get.counterfactual`.
+# * Generated cells are not new evidence. They reproduce what the model learned from the training cells, so do not test
+#   hypotheses on them: generating more cells does not make a result more certain.
+# * They are cells of these donors. They cannot replace donors, conditions or types that were not measured.
+# * They are not anonymous. An attack that fails here does not prove privacy.
+# * A counterfactual is an association, not the outcome of an experiment. Cells in G2M also differ from cells in G1 by
+#   type, and by everything else that is confounded with the phase in these cells.
+# * One sample is not representative of other people. With several donors, hold out whole donors, and pass `group_key=`
+#   to `pgs.get.counterfactual`.

@@ -3,9 +3,10 @@
 # %% [markdown]
 # # Genes in context
 #
-# VWF marks endothelial cells. Does it say the same in every tissue? And a gene that goes up in a disease: does it do so
-# in all cell types, or in one? This notebook asks a trained model which genes carry a prediction, whether a gene's role
-# changes between tissues, and which genes carry a disease in several cell types.
+# VWF is a marker of endothelial cells. Does it have the same role in every tissue? And if a gene is up-regulated in a
+# disease, is it in all cell types, or in one? This notebook asks a trained model which genes drive a prediction,
+# whether the role of a gene differs between tissues, and which genes are associated with a disease in several cell
+# types.
 #
 # It takes about two minutes on a laptop.
 
@@ -19,10 +20,10 @@ blood = pgs.datasets.pbmc68k()
 pgs.tl.train(blood, phenotypes="bulk_labels", verbose=False)
 
 # %% [markdown]
-# ## Which genes carry a cell type
+# ## Genes that drive the prediction of a cell type
 #
-# A score above 0 says that expression of the gene speaks for the category. The result has the form of scanpy's
-# `rank_genes_groups`, so scanpy's figures draw it.
+# A positive score means that expression of the gene is evidence for the category. The result has the format of scanpy's
+# `rank_genes_groups`, so it can be plotted with scanpy.
 
 # %%
 pgs.tl.rank_genes(blood, "bulk_labels", n_cells=3)
@@ -31,8 +32,9 @@ sc.pl.rank_genes_groups_dotplot(blood, key="polygene_rank_genes", n_genes=3, den
 # %% [markdown]
 # ## The same gene in two contexts
 #
-# Each gene has a state in each cell. Averaged over the cells of a type that express it, these states are AnnData with a
-# row for each gene and cell type. What they mostly show is the cell type: every gene sees the same cells.
+# Each gene has a hidden state in each cell. `tl.gene_embeddings` averages these states over the cells of a type that
+# express the gene, and returns AnnData with a row for each gene and cell type. The states mostly reflect the cell type,
+# because all genes are seen in the same cells.
 
 # %%
 states = pgs.tl.gene_embeddings(blood, groupby="bulk_labels", min_cells=20)
@@ -41,11 +43,11 @@ sc.tl.umap(states)
 sc.pl.umap(states, color="context")
 
 # %% [markdown]
-# ## Genes whose role changes between tissues
+# ## Genes whose role differs between tissues
 #
-# That needs donors: a difference between two tissues of one person may be that person's. The cells here are simulated,
-# eight donors with two tissues each, so that we know the truth. In the second tissue, six genes that mark
-# `cell_type_0` have changed places with six that mark `cell_type_1`.
+# This question needs several donors, because a difference between two tissues of one person may be specific to this
+# person. The cells here are simulated, with eight donors and two tissues each, so that the truth is known. In the
+# second tissue, six genes that mark `cell_type_0` are swapped with six that mark `cell_type_1`.
 
 # %%
 sizes = {"cell_type": 4, "tissue": 2, "disease": 2}
@@ -57,7 +59,7 @@ cells.X[there] = cells.X[np.ix_(cells.obs["tissue"] == "tissue_1", np.concatenat
 changed = list(cells.var_names[np.concatenate([first, second])])
 
 # %% [markdown]
-# Of the genes that mark the disease, the first three shall do so in `cell_type_0` alone.
+# Of the genes that mark the disease, the first three do so only in `cell_type_0`.
 
 # %%
 alone = np.flatnonzero(cells.var["category"] == "disease_1")[:3]
@@ -70,17 +72,18 @@ pgs.tl.polyfunctionality(cells, "tissue", group_key="donor")
 pgs.pl.polyfunctionality(cells)
 
 # %% [markdown]
-# Genes far up have another role in the other tissue, whether or not their expression differs there (to the right).
-# How many of those found are among the twelve, and how many of the twelve are found:
+# Genes at the top have another role in the other tissue, whether or not their expression differs (x axis). The fraction
+# of discoveries that are among the twelve genes, and the fraction of the twelve genes that are found:
 
 # %%
 found = pgs.get.polyfunctionality(cells).query("fdr < 0.05")
 found["gene"].isin(changed).mean(), np.isin(changed, found["gene"]).mean()
 
 # %% [markdown]
-# ## Genes that carry a disease in several cell types, or in one
+# ## Genes associated with a disease in several cell types, or in one
 #
-# A dot marks cell types in which a gene carries the disease: the model uses it, and donors agree.
+# Dots mark cell types in which a gene supports the disease: the model uses it, and its expression differs consistently
+# between donors.
 
 # %%
 pgs.tl.biomarkers(cells, "disease", contexts="cell_type", group_key="donor", n_cells=3)
@@ -93,10 +96,10 @@ table.loc[cells.var_names[alone], ["n_contexts", "contexts", "score"]]
 # %% [markdown]
 # ## What not to conclude
 #
-# - A high score says what this model uses. Of several genes that say the same, it may use one. To find markers as such,
-#   Wilcoxon tests agree better between donors.
-# - A gene whose role changes goes along with other cells than elsewhere. It need not *do* something else.
-# - Cells that are called by another name in another tissue make roles change as well: labels count.
-# - A gene that carries the disease in one cell type only may do so in others with too few cells or donors to show it.
-# - Without donors there is no null. Cells of one donor are no replicates.
-# - None of this says what happens if a gene is changed.
+# - A high score means that this model uses the gene. If several genes carry the same information, it may use only one
+#   of them. To find markers, use Wilcoxon tests, which are more consistent between donors.
+# - A gene whose role differs is expressed in other kinds of cells. This does not mean that it has another function.
+# - If cells have different labels in another tissue, roles differ as well. The result depends on the labels.
+# - A gene that supports the disease in one cell type only may also do so in others with too few cells or donors.
+# - Without donors there is no test. Cells of one donor are not replicates.
+# - None of this predicts what happens if a gene is changed.

@@ -3,11 +3,11 @@
 # %% [markdown]
 # # Your own data
 #
-# *A colleague sends a model of blood cells. Your cells were measured elsewhere: genes have other names, half of them
-# are missing, and you have annotated a kind of cell that the model has never heard of. Can you use it?*
+# *A colleague sends you a model of blood cells. Your cells were measured elsewhere: genes have other names, half of
+# them are missing, and you have annotated a cell type that the model does not know. Can you use it?*
 #
-# To try this, the 700 blood cells that come with scanpy are cut in two. The colleague's have no dendritic cells,
-# yours do.
+# To simulate this, the 700 blood cells that are installed with scanpy are divided into two data sets. The colleague's
+# data have no dendritic cells, yours do.
 
 # %%
 import warnings
@@ -27,7 +27,7 @@ model = pgs.tl.train(theirs, phenotypes="cell_type", max_epochs=6, verbose=False
 # %% [markdown]
 # ## Does the file fit the model?
 #
-# Your file has numbers in the place of gene names, and every second gene.
+# Your file has numbers instead of gene names, and only every second gene.
 
 # %%
 yours.var["symbol_of_gene"] = yours.var_names
@@ -39,15 +39,15 @@ except ValueError as error:
     print(error)
 
 # %% [markdown]
-# No name is known. Say which column of `var` has the names, and ask what fits:
+# None of the names is known. Pass the column of `var` that has the gene symbols, and check again:
 
 # %%
 for name, answer in pgs.tl.check(panel, model=model, gene_symbols="symbol_of_gene").items():
     print(f"{name}: {answer}")
 
 # %% [markdown]
-# Half of the genes are *unmeasured*, which is not the same as not expressed. The last line is the accuracy to expect
-# with the genes that are there. Of the kinds that the model knows, it finds:
+# Half of the genes are *unmeasured*, which is not the same as not expressed. The last line is the expected accuracy
+# with the measured genes. The accuracy on the cell types that the model knows is:
 
 # %%
 with warnings.catch_warnings():
@@ -65,25 +65,25 @@ dendritic = (panel.obs["cell_type"] == "Dendritic").to_numpy()
 print(accuracy(panel, ~dendritic))
 
 # %% [markdown]
-# ## A kind that the model does not know
+# ## A cell type that the model does not know
 #
-# A model answers with what it knows. Each dendritic cell gets a name, and a wrong one:
+# A model can only predict categories that it knows. Each dendritic cell gets a wrong label:
 
 # %%
 panel[dendritic].obs["polygene_cell_type"].value_counts().head(3)
 
 # %% [markdown]
-# So let it learn them. You have annotated half of your dendritic cells; `pgs.tl.train(..., model=...)` trains further
-# on these alone, and adds the label, which the model does not have.
+# You have annotated half of your dendritic cells. `pgs.tl.train(..., model=...)` trains the model further on these
+# cells alone, and adds the new label.
 
 # %%
 teach = np.flatnonzero(dendritic)[::2]
 larger = pgs.tl.train(yours[teach].copy(), model=model, gene_symbols="symbol_of_gene", max_epochs=6)
 
 # %% [markdown]
-# None of the colleague's cells was needed. A model keeps how often each gene has which count in each kind of cell,
-# and what genes do together: cells like the old ones are drawn from that and trained on again, so that they are not
-# forgotten. On your cells that were not used, before and after:
+# The cells of the colleague are not needed. The model stores a statistical model of the counts of its training cells.
+# Cells are generated from it and used in training as well, to limit the forgetting of old types. Accuracy on your cells
+# that were not used, before and after:
 
 # %%
 others = np.setdiff1d(np.arange(yours.n_obs), teach)
@@ -94,16 +94,16 @@ for name, trained in (("before", model), ("after", larger)):
     print(f"{name}: old kinds {accuracy(rest, ~new)}, dendritic cells {accuracy(rest, new)}")
 
 # %% [markdown]
-# Where old cells are at hand, `anndata.concat([old, new])` is better still: drawn cells know nothing of donors. To
-# share the result, `larger.push_to_hub("me/blood")` uploads it with a card; cells are not uploaded.
+# If you have the old cells, `anndata.concat([old, new])` is better, because generated cells carry no information about
+# donors. To share the result, `larger.push_to_hub("me/blood")` uploads it with a model card; cells are not uploaded.
 #
 # ## What not to conclude
 #
-# * All cells here come from one donor and one experiment. Cells of another laboratory are harder than these
-#   figures say; `pgs.tl.evaluate(adata, group_key="donor")` tells how much.
-# * The accuracy to expect of a panel holds for cells like those held out in training, not for cells of another tissue.
-# * That a label was added and is predicted does not show that it is a kind of its own. The model repeats what you
-#   annotated, mistakes included.
-# * A kind that nobody annotated still gets one of the known names. `pgs.tl.novelty` finds some of these cells, but
-#   not those that look like a known kind.
-# * The model is not anonymous: cells like those of its training can be drawn from it.
+# * All cells here are from one donor and one experiment. Cells of another laboratory are more difficult than these
+#   results suggest; measure it with `pgs.tl.evaluate(adata, group_key="donor")`.
+# * The expected accuracy of a panel holds for cells like those held out in training, not for cells of another tissue.
+# * That a new label is predicted does not show that it is a distinct cell type. The model reproduces your annotation,
+#   including mistakes.
+# * Cells of a type that nobody annotated still get one of the known labels. `pgs.tl.novelty` detects some of these
+#   cells, but not those that are similar to a known type.
+# * The model is not anonymous: cells similar to its training cells can be generated from it.

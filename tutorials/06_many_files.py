@@ -5,8 +5,8 @@
 #
 # **How do I train on more cells than fit into memory, and what happens if the training is interrupted?**
 #
-# An atlas often comes as many h5ad files. Here 3,000 simulated cells stand for it, in three files; the calls are the
-# same for millions of cells.
+# An atlas often comes as many h5ad files. Here, 3,000 simulated cells in three files serve as an example; the calls are
+# the same for millions of cells.
 
 # %%
 import tempfile
@@ -22,9 +22,9 @@ for i in range(3):
 # %% [markdown]
 # ## Train on files
 #
-# Paths take the place of AnnData: a pattern with braces, a glob, or a list. Files may have any number of cells and
-# different genes; a gene that a file lacks is unmeasured in its cells. At most two buffers of `buffer_cells` cells
-# are in memory.
+# Pass paths instead of AnnData: a pattern with braces, a glob, or a list. Files may have any number of cells and
+# different genes; a gene that a file lacks is unmeasured in its cells. At most two buffers of `buffer_cells` cells are
+# in memory.
 
 # %%
 model = pgs.tl.train(
@@ -60,8 +60,8 @@ sorted(path.name for path in (folder / "run").iterdir())
 # %% [markdown]
 # ## Several GPUs
 #
-# `devices=4, strategy="ddp"` trains in four processes; `batch_size` counts the cells of all of them, and the result
-# is that of one process. In a script that is started by `torchrun` or SLURM:
+# `devices=4, strategy="ddp"` trains in four processes. `batch_size` is the number of cells over all processes, and the
+# result equals that of one process. In a script that is started by `torchrun` or SLURM:
 #
 #     torchrun --nproc-per-node 4 train_distributed.py cells.h5ad my_model --devices 4
 #
@@ -69,7 +69,7 @@ sorted(path.name for path in (folder / "run").iterdir())
 #
 # ## How long will it take?
 #
-# `pgs.tl.estimate_cost` times some steps on this machine. It takes the arguments of `pgs.tl.train`.
+# `pgs.tl.estimate_cost` times a few steps on this machine. It takes the arguments of `pgs.tl.train`.
 
 # %%
 pgs.tl.estimate_cost(cells, phenotypes="cell_type", verbose=False)
@@ -89,7 +89,7 @@ new.obs[["cell_type", "polygene_cell_type", "polygene_cell_type_confidence"]].he
 # %% [markdown]
 # ## What not to conclude
 #
-# * **That more cells are more donors.** Scores on new donors are uncertain while there are few of them, however many
-#   cells each has.
-# * **That these scores hold for new studies.** Files of one study share protocol and batch; hold out whole studies by
-#   `group_key` to see what a new one would give.
+# * **That more cells are more donors.** Scores on new donors are uncertain if there are few donors, however many cells
+#   each has.
+# * **That these scores hold for new studies.** Files of one study share protocol and batch; hold out whole studies with
+#   `group_key` to estimate the accuracy on new ones.

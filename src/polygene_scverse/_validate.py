@@ -58,7 +58,7 @@ def label_of(value: Any, missing: Collection[str] = MISSING_WORDS) -> str | None
 
 
 def check_labels(obs: pd.DataFrame, key: str, argument: str) -> pd.Series:
-    """A column of obs, which must be there once and hold labels.
+    """A column of obs, which must exist once and hold labels.
 
     Raises
     ------
@@ -136,7 +136,7 @@ def check_columns(
     absent = [key for key in keys if key not in obs.columns]
     if absent:
         raise KeyError(
-            f"`{argument}`: {shorten(absent)} not among the columns of adata.obs. Columns that look like "
+            f"`{argument}`: {shorten(absent)} are not columns of adata.obs. Columns that look like "
             f"phenotypes: {shorten(candidates(obs))}. Pass some of them."
         )
     for key in keys:
@@ -250,7 +250,7 @@ def check_free(adata: AnnData, verb: str, keys: Iterable[str], phenotypes: Itera
     Raises
     ------
     ValueError
-        As said.
+        If the check fails.
     """
     owners = dict.fromkeys(map(str, phenotypes), "you") | columns_of(notes_of(adata))
     for key in keys:

@@ -60,8 +60,9 @@ def test_held_out_cells_without_groups(cells, trained):
     model = trained(cells(200), validation_size=0.5)
     entry = model.calibration_["sex"]
     assert (entry["n_groups"], entry["group_key"], entry["n_cells"]) == (0, "", 100)
-    assert "100 held-out cells probabilities are off" in entry["words"]
-    assert "if cells of the same donors are in training, errors for new donors may be larger" in entry["words"]
+    assert entry["words"].startswith("calibration error (ECE) ")
+    assert "% on 100 held-out cells (" in entry["words"]
+    assert "may be larger for new donors if cells of the same donors were used in training" in entry["words"]
 
 
 @pytest.mark.parametrize("size", [0.0, 0.1], ids=["none held out", "few held out"])
@@ -71,7 +72,7 @@ def test_too_few_cells_leave_the_temperature(cells, trained, size):
     for name in model.categories:
         entry = model.calibration_[name]
         assert (entry["temperature"], entry["fitted"], entry["n_cells"]) == (1.0, False, n)
-        assert f"gives them: {n} held-out cells have a known category, but {MIN_CELLS} are" in entry["words"]
+        assert f"because {n} held-out cells have a known category and {MIN_CELLS} are needed" in entry["words"]
         assert model.temperature(name) == 1.0
 
 
@@ -169,7 +170,7 @@ def test_saved_with_the_model(cells, trained, tmp_path, query):
 
 def test_warns_of_training_cells(cells, trained):
     model = trained(cells(60))
-    with pytest.warns(UserWarning, match="`adata`: 54 of the 60 cells were trained on"):
+    with pytest.warns(UserWarning, match="`adata`: 54 of the 60 cells were used in training"):
         model.calibrate()
     model.calibrate(indices=model.validation_indices)
 
@@ -184,7 +185,7 @@ def test_no_labels(cells, trained_model):
 
 
 def test_unknown_group(cells, trained_model):
-    with pytest.raises(KeyError, match=r"`group_key`: \['patient'\] not among the columns of adata.obs"):
+    with pytest.raises(KeyError, match=r"`group_key`: \['patient'\] are not columns of adata.obs"):
         trained_model.calibrate(cells(20), group_key="patient")
 
 

@@ -266,7 +266,7 @@ def test_unmeasured_genes_are_those_whose_mean_was_measured(changed, others):
         found = changed.predict_phenotype(others[:, kept].copy())
     changed.fitted_.shares = {}  # else totals would be those of what is filled in
     filled.uns["log1p"] = {"base": None}  # these are no counts of cells: that they are logarithms must be noted
-    with pytest.warns(UserWarning, match="the sum that cells were normalised to is unknown.* per 10,000"):
+    with pytest.warns(UserWarning, match="the target sum of the normalisation is unknown.* per 10,000"):
         expected = changed.predict_phenotype(filled)
     for name, table in expected.items():
         np.testing.assert_allclose(found[name], table, atol=1e-5)

@@ -125,7 +125,7 @@ def test_what_cannot_be_asked_is_refused(arguments, match, model, query):
 
 
 def test_an_unknown_column_is_refused(model, query):
-    with pytest.raises(KeyError, match=r"`groupby`: \['x'\] not among the columns"):
+    with pytest.raises(KeyError, match=r"`groupby`: \['x'\] are not columns"):
         model.gene_contributions(query, phenotype="sex", groupby="x")
 
 

@@ -81,7 +81,7 @@ def test_a_gene_that_no_cell_expresses_has_no_state(model, query):
 
 def test_genes_are_matched_by_name_and_unmeasured_ones_have_no_state(model, query):
     some = query[:, query.var_names[::-1][4:-4]].copy()
-    said = pytest.warns(UserWarning, match="total counts of cells, by which expression is normalised, are estimated")
+    said = pytest.warns(UserWarning, match="total counts of cells, which are needed for normalisation, are estimated")
     with said, pytest.warns(UserWarning, match="4 of the model's 36 genes are unmeasured"):
         found = model.get_gene_states(some)
     np.testing.assert_array_equal(np.flatnonzero(found.n_cells[0] == 0)[:4], [0, 1, 2, 3])
@@ -129,7 +129,7 @@ def test_columns_that_are_no_contexts_are_refused(values, match, model, query, m
 
 
 def test_an_unknown_column_is_refused(model, query):
-    with pytest.raises(KeyError, match=r"`groupby`: \['organ'\] not among the columns"):
+    with pytest.raises(KeyError, match=r"`groupby`: \['organ'\] are not columns"):
         model.get_gene_states(query, groupby="organ")
 
 

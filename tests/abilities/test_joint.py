@@ -198,9 +198,9 @@ def test_combinations_of_the_training_cells(known, tmp_path):
 
 
 ERRORS = {
-    "one": (["a"], {}, r"`phenotypes`: found \['a'\], but a joint distribution is of two or more"),
+    "one": (["a"], {}, r"`phenotypes`: found \['a'\], but a joint prediction needs at least two"),
     "unknown": (["a", "d"], {}, "`phenotypes`: found 'd', but it must be one of"),
-    "twice": (["a", "a"], {}, r"`phenotypes`: found \['a', 'a'\] .* Name each once"),
+    "twice": (["a", "a"], {}, r"`phenotypes`: found \['a', 'a'\] .* Pass each once"),
     "given too": (["a", "b"], {"given": "b"}, r"with given=\['b'\]"),
 }
 

@@ -113,7 +113,7 @@ def test_few_genes_and_cells(cells, model_of):
 def test_nothing_to_compare_with(model, novel, apart):
     model = apart(model)
     model.fitted_.novelty = None
-    with pytest.raises(ValueError, match="`model`: it holds no training cells to compare with"):
+    with pytest.raises(ValueError, match="`model`: it stores no training cells to compare with"):
         model.novelty(novel)
 
 
@@ -135,7 +135,10 @@ def test_cells_may_come_from_anywhere(model, novel):
 def test_cells_that_differ_in_what_is_measured(model, novel):
     """Each as among its like."""
     lacking = novel[:, 20:].copy()
-    said = "total counts of cells, by which expression is normalised, are estimated", "20 of the model's 150 genes are "
+    said = (
+        "total counts of cells, which are needed for normalisation, are estimated",
+        "20 of the model's 150 genes are ",
+    )
     with pytest.warns(UserWarning, match=said[0]), pytest.warns(UserWarning, match=said[1]):
         few = model._cells(lacking, np.arange(40)).read_all()
     all_ = model._cells(novel, np.arange(40, 90)).read_all()

@@ -244,7 +244,7 @@ def test_a_gene_that_is_set_counts_as_if_it_were_measured_so(model, query):
         other.X = x
         question = Query(genes=((6, of_bin, value),))
         predicted = predict(Engine(model.module), model.fitted_, model._cells(query), question, NAMES)
-        untold = pytest.warns(UserWarning, match="the sum that cells were normalised to is unknown.* per 10,000")
+        untold = pytest.warns(UserWarning, match="the target sum of the normalisation is unknown.* per 10,000")
         with untold if value else nullcontext():  # one value in all cells: no counts
             expected = model.predict_phenotype(other)
         for name, found in predicted.items():
@@ -313,7 +313,7 @@ def test_labels_that_are_not_shown_need_not_be_known(model, query):
 
 def test_a_given_column_must_be_there(model, query):
     del query.obs["sex"]
-    with pytest.raises(KeyError, match=r"`given`: \['sex'\] not among the columns of adata.obs"):
+    with pytest.raises(KeyError, match=r"`given`: \['sex'\] are not columns of adata.obs"):
         model.predict_phenotype(query, given="sex")
 
 

@@ -17,7 +17,7 @@ COMMANDS = ("train", "evaluate", "predict", "embed", "import-original")
 
 def test_help_names_the_commands_and_exit_codes(polygene):
     said = polygene("--help").said
-    for word in (*COMMANDS, "0 done", "2 something you can mend"):
+    for word in (*COMMANDS, "0 success", "2 invalid input or options"):
         assert word in said
 
 

@@ -35,8 +35,8 @@ def test_files_by_pattern(shards):
 @pytest.mark.parametrize(
     ("patterns", "error", "match"),
     [
-        ([], UserError, "no cells: name h5ad files"),
-        (["gs://bucket/a.h5ad"], UserError, "gs://bucket/a.h5ad is not on this machine"),
+        ([], UserError, "no data: pass h5ad files"),
+        (["gs://bucket/a.h5ad"], UserError, "gs://bucket/a.h5ad is a remote address"),
         (["nix_{0..1}.h5ad"], FileNotFoundError, "no file matches 'nix_0.h5ad'"),
     ],
     ids=["none", "remote", "missing"],
@@ -72,13 +72,13 @@ def test_folder_to_write_to(tmp_path):
     with pytest.raises(UserError, match=r"--output: .*a is not empty\. Pass --overwrite"):
         check_folder(tmp_path / "a", overwrite=False)
     check_folder(tmp_path / "a", overwrite=True)
-    with pytest.raises(UserError, match=r"file is a file\. Name a folder"):
+    with pytest.raises(UserError, match=r"file is a file\. Pass a folder"):
         check_folder(tmp_path / "a" / "file", overwrite=True)
 
 
 def test_folder_that_cannot_be_written_to(tmp_path, monkeypatch):
     monkeypatch.setattr("os.access", lambda *_: False)
-    with pytest.raises(UserError, match=r"cannot be written to\. Name another folder"):
+    with pytest.raises(UserError, match=r"cannot be written to\. Pass another folder"):
         check_folder(tmp_path / "a", overwrite=False)
 
 
@@ -92,12 +92,12 @@ def test_outputs(tmp_path):
 
 
 OUTPUTS = {
-    "one for two": (2, "x.h5ad", None, "is one file, but there are 2 inputs"),
+    "one for two": (2, "x.h5ad", None, "is a file, but there are 2 inputs"),
     "format": (1, "x", "parquet", "--format: found 'parquet', but it must be one of h5ad, zarr, csv, tsv"),
-    "two formats": (1, "x.h5ad", "csv", "--format: found 'csv', but the name of"),
+    "two formats": (1, "x.h5ad", "csv", "--format: found 'csv', which differs from the suffix of"),
     "no format": (1, "x", None, "the format of .*a. is not known|the format of"),
-    "the input": (1, "a.h5ad", None, "a.h5ad is an input, which is not overwritten"),
-    "it exists": (1, "there.csv", None, "there.csv exists. Pass --overwrite"),
+    "the input": (1, "a.h5ad", None, "a.h5ad is an input, which is never overwritten"),
+    "it exists": (1, "there.csv", None, "there.csv already exists. Pass --overwrite"),
 }
 
 
@@ -116,7 +116,7 @@ def test_two_inputs_of_one_name(tmp_path):
 
 
 def test_an_input_is_never_replaced(tmp_path):
-    with pytest.raises(UserError, match="is an input, which is not overwritten"):
+    with pytest.raises(UserError, match="is an input, which is never overwritten"):
         plan_outputs([tmp_path / "a.h5ad"], tmp_path / "." / "a.h5ad", None, overwrite=True)
 
 

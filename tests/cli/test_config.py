@@ -26,11 +26,11 @@ def test_an_empty_file(tmp_path):
 ERRORS = {
     "unknown": ("a.yaml", "lr: 1\nlearn_rate: 2\nx: 3", r"'learn_rate' is not a setting \(did you mean .*'x' is not a"),
     "number as a key": ("a.yaml", "1: 2", "'1' is not a setting"),
-    "twice": ("a.yaml", "lr: 1\nlearning_rate: 2", "lr is there under two names. Name it once"),
+    "twice": ("a.yaml", "lr: 1\nlearning_rate: 2", "lr is set under two names. Set it once"),
     "not yaml": ("a.yaml", "lr: [1", "a.yaml cannot be read"),
     "not toml": ("a.toml", "lr", "a.toml cannot be read"),
     "not json": ("a.json", "{", "a.json cannot be read"),
-    "a list": ("a.yaml", "- lr", "holds list, but a value for each setting is needed"),
+    "a list": ("a.yaml", "- lr", "holds list, but a mapping of settings to values is needed"),
     "suffix": ("a.ini", "lr=1", "a.ini must end with one of .yaml"),
 }
 
@@ -43,5 +43,5 @@ def test_what_cannot_be(tmp_path, name, text, match):
 
 
 def test_no_file(tmp_path):
-    with pytest.raises(typer.BadParameter, match="there is no file"):
+    with pytest.raises(typer.BadParameter, match=r"a\.yaml does not exist"):
         read_config(tmp_path / "a.yaml", KEYS)

@@ -34,7 +34,7 @@ def said():
     ("function", "code", "start"),
     [
         (ours, 2, "Error: `argument`: found 'x'"),
-        (a_missing_column, 2, "Error: `phenotypes`: ['celltype'] not among"),
+        (a_missing_column, 2, "Error: `phenotypes`: ['celltype'] are not columns"),
         (no_file, 2, "Error: [Errno 2]"),
         (said, 2, "Error: mend it"),
         (theirs, 1, "Unexpected ValueError: cannot reshape"),

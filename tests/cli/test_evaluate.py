@@ -92,15 +92,15 @@ def test_scores_in_a_log(polygene, shards, model_folder, tmp_path):
 def test_a_checkpoint_of_the_original(polygene, theirs, tmp_path):
     flags = ["--model_name", theirs.checkpoint, "--phenotypic_tokens_file", theirs.vocabulary, "--threshold", "0.1"]
     said = polygene("evaluate", theirs.cells, *flags, "--no-figures", "-o", tmp_path / "out").said
-    assert "The weights come from the original" in said
+    assert "The weights are from the original, whose attention mask reveals" in said
     assert pd.read_csv(tmp_path / "out" / "scores.csv")["n"].iloc[0] > 100
 
 
 @pytest.mark.parametrize(
     ("flags", "match"),
     [
-        (["--phenotypes", "age"], "--phenotypes: ['age'] are not among the model's"),
-        (["--given", "age"], "--given: ['age'] are not among the model's"),
+        (["--phenotypes", "age"], "--phenotypes: ['age'] are not phenotypes of the model"),
+        (["--given", "age"], "--given: ['age'] are not phenotypes of the model"),
         (["--hidden-share", "2"], "--hidden-share: found 2.0"),
         (["--masking", "theirs"], "--masking: found 'theirs'"),
         (["--masking", "theirs", "--mask-genes", "0.1"], "--masking: found 'theirs'"),

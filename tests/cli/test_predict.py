@@ -73,14 +73,14 @@ def test_embedding_with_umap(polygene, shards, model_folder, tmp_path):
 def test_the_input_is_not_overwritten(polygene, shards, model_folder, command):
     path = shards / "s_0.h5ad"
     said = polygene(command, path, "-m", model_folder, "-o", path, "--overwrite", code=2).said
-    assert "is an input, which is not overwritten" in said
+    assert "is an input, which is never overwritten" in said
 
 
 @pytest.mark.parametrize(
     ("flags", "match"),
     [
         (["nix.h5ad", "-m", "m", "-o", "a.h5ad"], "no file matches 'nix.h5ad'"),
-        (["-m", "m", "-o", "a.h5ad"], "no cells: name h5ad files"),
+        (["-m", "m", "-o", "a.h5ad"], "no data: pass h5ad files"),
         (["a.h5ad"], "--model and --output are required"),
     ],
     ids=["file", "no file", "nothing"],

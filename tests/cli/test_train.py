@@ -126,9 +126,12 @@ def test_the_vocabulary_of_the_original(polygene, theirs, tmp_path):
 
 
 MISTAKES = {
-    "no cells": (["-o", "m"], "no cells: name h5ad files"),
+    "no cells": (["-o", "m"], "no data: pass h5ad files"),
     "no output": (["{shards}/s_0.h5ad"], "--output is required"),
-    "no column": (["{shards}/s_0.h5ad", "-o", "m", "--phenotypes", "celltype"], "--phenotypes: ['celltype'] not among"),
+    "no column": (
+        ["{shards}/s_0.h5ad", "-o", "m", "--phenotypes", "celltype"],
+        "--phenotypes: ['celltype'] are not columns",
+    ),
     "no number": (["{shards}/s_0.h5ad", "-o", "m", "--lr", "high"], "Invalid value for '--lr'"),
     "no option": (["{shards}/s_0.h5ad", "-o", "m", "--learn"], "No such option: --learn"),
     "heads": (["{shards}/s_0.h5ad", "-o", "m", "--n-hidden", "64", "--n-heads", "12"], "12"),

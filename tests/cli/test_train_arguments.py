@@ -80,7 +80,7 @@ def test_number_of_genes(settings, expected):
 
 
 def test_genes_and_length_that_contradict_each_other():
-    with pytest.raises(UserError, match="--max-length: found 2440, but 512 genes and 8 other words are 520"):
+    with pytest.raises(UserError, match="--max-length: found 2440, but 512 genes and 8 other tokens are 520"):
         n_genes_of(TrainSettings(n_genes=512, max_length=2440))
 
 

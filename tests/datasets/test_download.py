@@ -158,7 +158,7 @@ def test_tampered_file(get, path):
 def test_another_file_at_the_same_address(get, server, path):
     get().unlink()
     server.files[ADDRESS] = OTHER
-    with pytest.raises(ValueError, match="is not the file that was first used"):
+    with pytest.raises(ValueError, match="differs from the file that was first used"):
         get()
     path.with_name("cells.h5ad.sha256").unlink()
     assert get().read_bytes() == OTHER

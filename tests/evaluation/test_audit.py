@@ -37,12 +37,12 @@ def test_many_flags_mean_nothing(n_wrong, reliable):
     sentences = describe_audit(table, "sample")
     if not reliable:
         (line,) = sentences
-        assert re.fullmatch("sex: 4 of 9 samples are flagged: .* flags mean nothing.", line)
+        assert re.fullmatch("sex: 4 of 9 samples are flagged, .* the flags are meaningless.", line)
     elif n_wrong:
-        assert sentences[0] == "sex: s0 is recorded as 'f', its expression says 'm' (100% of 4 cells, score -2.00)."
+        assert sentences[0] == "sex: s0 is recorded as 'f', its expression suggests 'm' (100% of 4 cells, score -2.00)."
         assert len(sentences) == 3
     else:
-        assert sentences == ["sex: the expression of all 9 samples agrees with the record."]
+        assert sentences == ["sex: the expression of all 9 samples agrees with the recorded phenotype."]
 
 
 @pytest.mark.parametrize("lean", [-3.0, 3.0], ids=["first", "second"])
@@ -67,7 +67,7 @@ def test_sentences_without_samples():
     assert list(empty.columns) == list(COLUMNS)
     assert describe_audit(empty, None) == ["Cells only: pass sample_key= to judge samples."]
     assert describe_audit(empty, "sample") == [
-        "No phenotype is constant within 'sample': cells are judged, samples are not."
+        "No phenotype is constant within 'sample', so cells are assessed, but not samples."
     ]
 
 

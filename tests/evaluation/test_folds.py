@@ -93,7 +93,7 @@ def test_a_given_split_is_kept(obs):
 
 
 ERRORS = {
-    "many": ("donor", 13, "`split`: found 13 folds for 12 groups of 'donor'. Pass from 2 to 12"),
+    "many": ("donor", 13, "`split`: found 13 folds for 12 groups of 'donor'. Pass 2 or more, at most 12"),
     "one": ("donor", 1, "`split`: found 1 folds for 12 groups"),
     "shared": ("donor", (np.arange(10), np.arange(10, 84)), r"`split`: the groups \['d1'\] are on both sides"),
     "empty": (None, (np.arange(84), []), "`split`: found 84 training and 0 validation cells"),

@@ -88,9 +88,9 @@ def test_no_more_cells_than_asked_for(parts):
         ({"n_genes": 1}, ValueError, "`n_genes`, `max_cells`: found 1 and 400"),
         ({"max_cells": 10}, ValueError, "`n_genes`, `max_cells`: found 30 and 10"),
         ({"columns": []}, ValueError, "`groupby`: found no column"),
-        ({"columns": ["age"]}, KeyError, r"`groupby`: \['age'\] not among the columns of adata.obs"),
+        ({"columns": ["age"]}, KeyError, r"`groupby`: \['age'\] are not columns of adata.obs"),
         ({"reference": 3}, TypeError, "`reference`: found int"),
-        ({"layer": "x"}, KeyError, "`layer`: 'x' is not among"),
+        ({"layer": "x"}, KeyError, "`layer`: 'x' is not one of"),
     ],
 )
 def test_arguments(parts, change, kind, words):
@@ -108,7 +108,7 @@ def test_other_genes(parts):
 
 def test_a_column_that_the_training_cells_lack(parts):
     del parts[2].obs["cell_type"]
-    with pytest.raises(KeyError, match=r"not among the columns of training.obs"):
+    with pytest.raises(KeyError, match=r"are not columns of training.obs"):
         read_sets(*parts, ["cell_type"], **ARGUMENTS)
 
 

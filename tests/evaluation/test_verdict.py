@@ -56,8 +56,8 @@ def test_no_baselines():
     ("n_groups", "key", "expected"),
     [
         (6, "donor", "12 test cells of 6 held-out groups of 'donor'. Bootstrap over groups;"),
-        (4, "donor", "Bootstrap over cells within groups, as there are fewer than 5;"),
-        (1, None, "training cells come from the same donors, so that every figure is an upper bound"),
+        (4, "donor", "Bootstrap over cells within groups, because there are fewer than 5 groups;"),
+        (1, None, "training cells are from the same donors, so all scores are upper bounds"),
     ],
     ids=["groups", "few groups", "no groups"],
 )
@@ -68,11 +68,11 @@ def test_the_test_is_described(n_groups, key, expected):
 
 
 def test_unseen_categories_are_counted():
-    assert "sex: 2 test cells are of a category without training cells, and left out." in sentences(unseen=[10, 11])
+    assert "sex: 2 test cells have a category without training cells and are left out." in sentences(unseen=[10, 11])
 
 
 def test_constant_within_groups_counts_groups():
-    assert "sex: constant within 'donor', so that there are 6 independent examples, not 12." in sentences(
+    assert "sex: constant within 'donor', so there are 6 independent observations, not 12." in sentences(
         constant=["sex"]
     )
 

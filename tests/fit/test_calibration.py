@@ -36,46 +36,47 @@ def fitted(n=400, groups=None, cells="held-out"):
 
 def test_words_of_one_new_group():
     assert DONOR.words == (
-        "on 70 held-out cells of one new group of 'donor' probabilities are off by 5.0 percentage points on average "
-        "(10.0 before calibration); one group says little about others (temperature 1.50)"
+        "calibration error (ECE) 5.0 % on 70 held-out cells of one new group of 'donor' (10.0 % before calibration); "
+        "a single group is little evidence about others (temperature 1.50)"
     )
 
 
 def test_words_of_several_groups_and_of_none():
     assert replace(DONOR, n_groups=2).words.endswith(
-        "of 2 new groups of 'donor' probabilities are off by 5.0 percentage points on average (10.0 before "
-        "calibration) (temperature 1.50)"
+        "ECE) 5.0 % on 70 held-out cells of 2 new groups of 'donor' (10.0 % before calibration) (temperature 1.50)"
     )
     alone = replace(DONOR, group_key="", n_groups=0, cells="given").words
-    assert alone.startswith("on 70 given cells probabilities are off by 5.0 percentage points")
-    assert "; if cells of the same donors are in training, errors for new donors may be larger" in alone
+    assert alone.startswith("calibration error (ECE) 5.0 % on 70 given cells (10.0 % before")
+    assert "; it may be larger for new donors if cells of the same donors were used in training" in alone
 
 
 @pytest.mark.parametrize(
     ("n", "limits"),
     [
-        (1, "1.30 times flatter, as is usual, for one group cannot tell how much others differ ("),
-        (3, "1.30 times flatter, as predicting groups from each other suggests, and 3 say little ("),
-        (8, "1.30 times flatter, as predicting groups from each other suggests ("),
+        (1, "1.30, the default, because a single group does not show how much groups differ ("),
+        (3, "1.30, estimated by predicting the training groups from each other, which is uncertain with 3 groups ("),
+        (8, "1.30, estimated by predicting the training groups from each other ("),
     ],
 )
 def test_words_where_every_group_is_in_training(n, limits):
     words = replace(DONOR, n_groups=0, n_training_groups=n, factor=1.3).words
-    assert words.startswith(f"on 70 held-out cells of {f'{n} groups' if n > 1 else 'one group'} of 'donor' in tra")
-    assert f"; for new ones they were made {limits}temperature 1.50)" in words
+    assert f"on 70 held-out cells of {f'{n} groups' if n > 1 else 'one group'} of 'donor' in training (" in words
+    assert f"; for new groups, probabilities were flattened by a factor of {limits}temperature 1.50)" in words
 
 
 def test_words_say_when_calibration_made_it_worse():
     words = replace(DONOR, ece_before=0.05, ece_after=0.1).words
-    assert "off by 10.0 percentage points on average (calibration made it worse, 5.0 before)" in words
+    assert words.startswith("calibration error (ECE) 10.0 % on 70")
+    assert "(5.0 % before calibration, which made it worse)" in words
 
 
 def test_words_where_nothing_was_fitted():
     words = replace(DONOR, fitted=False, n_cells=7, temperature=1.0).words
-    assert words.startswith("probabilities are as the network gives them: 7 held-out cells have a known category, but")
-    assert f"but {MIN_CELLS} are needed" in words
-    assert "for new ones" not in words
-    assert "; for new ones they were made 1.20 times flatter" in replace(DONOR, fitted=False, factor=1.2).words
+    assert words.startswith("probabilities are not calibrated, because 7 held-out cells have a known category and")
+    assert f"and {MIN_CELLS} are needed; call Polygene.calibrate" in words
+    assert "for new groups" not in words
+    flattened = "; for new groups, probabilities were flattened by a factor of 1.20"
+    assert flattened in replace(DONOR, fitted=False, factor=1.2).words
 
 
 def shift_of(n_groups, factor):

@@ -21,5 +21,5 @@ def test_refuses_unassigned_cells(predicted):
 
 
 def test_not_predicted(predicted):
-    with pytest.raises(KeyError, match="no prediction of 'tissue'"):
+    with pytest.raises(KeyError, match="no prediction of 'tissue' found"):
         get.abstention(predicted, "tissue")

@@ -102,7 +102,7 @@ def test_a_null_over_cells_would_not_hold():
 
 @pytest.mark.parametrize(("design", "n"), [("paired", 5), ("between", 6)])
 def test_too_few_groups(design, n):
-    with pytest.warns(UserWarning, match=rf"no null is possible for \['all'\].* of {n} in all") as said:
+    with pytest.warns(UserWarning, match=rf"too few groups for a test in \['all'\]: of the {n} groups") as said:
         table = pgs.get.counterfactual(result(n, design=design), group_key="donor")
     assert table[["p_value", "fdr"]].isna().all(axis=None)
     assert table["observed"].notna().all()
@@ -115,7 +115,7 @@ def test_groups_with_too_few_cells_do_not_count():
     table = pgs.get.counterfactual(adata, group_key="donor")
     assert (table["n_groups"] == 6).all()
     assert table["fdr"].notna().all()
-    with pytest.warns(UserWarning, match="3 cells or more"):
+    with pytest.warns(UserWarning, match="at least 3 cells"):
         table = pgs.get.counterfactual(result(8, n_cells=2), group_key="donor")
     assert table["fdr"].isna().all()
 
@@ -123,7 +123,7 @@ def test_groups_with_too_few_cells_do_not_count():
 def test_without_recorded_labels_there_is_no_null():
     adata = result()
     del adata.obs["stim"]
-    with pytest.warns(UserWarning, match="no null is possible"):
+    with pytest.warns(UserWarning, match="too few groups for a test"):
         table = pgs.get.counterfactual(adata, group_key="donor")
     assert table[["observed", "p_value", "fdr"]].isna().all(axis=None)
     assert table["shift"].notna().all()
@@ -143,16 +143,16 @@ def test_unmeasured_genes_and_genes_that_are_never_expressed():
 
 def test_what_is_not_there():
     adata = result()
-    with pytest.raises(KeyError, match="'age' is not among the columns"):
+    with pytest.raises(KeyError, match=r"'age' is not a column of adata\.obs"):
         pgs.get.counterfactual(adata, groupby="age")
-    with pytest.raises(KeyError, match="`group_key`: 'patient' is not among the columns"):
+    with pytest.raises(KeyError, match=r"`group_key`: 'patient' is not a column of adata\.obs"):
         pgs.get.counterfactual(adata, group_key="patient")
     adata.obs["age"] = np.nan
     with pytest.raises(ValueError, match="are missing"):
         pgs.get.counterfactual(adata, groupby="age")
-    with pytest.raises(ValueError, match="`n_permutations`: found 10, too few"):
+    with pytest.raises(ValueError, match="`n_permutations`: found 10, but at least 100"):
         pgs.get.counterfactual(adata, n_permutations=10)
     with pytest.raises(ValueError, match=r"every cell is recorded as {'stim': 'yes'} already"):
         pgs.get.counterfactual(adata[adata.obs["stim"] == "yes"])
-    with pytest.raises(KeyError, match="it holds no expected expression"):
+    with pytest.raises(KeyError, match="it has no predicted expression"):
         pgs.get.counterfactual(AnnData(np.ones((2, 2))))

@@ -13,7 +13,9 @@ def test_table(predicted):
 
 
 def test_no_training(simulated):
-    with pytest.raises(KeyError, match=r"`adata`: no training is recorded.*Call pgs.tl.train\(adata\) first"):
+    with pytest.raises(
+        KeyError, match=r"`adata`: no training history is stored in adata.uns.*Call pgs.tl.train\(adata\) first"
+    ):
         get.history(simulated)
 
 

@@ -21,7 +21,7 @@ def test_predicted_phenotype_is_accepted(predicted):
 
 
 def test_phenotype_that_was_not_predicted(predicted):
-    text = r"no prediction of 'sex'.*obs\['polygene_sex'\] is not there. Predicted so far: \['cell_type', 'age', 'hidden'\]"
+    text = r"no prediction of 'sex' found, adata.obs has no 'polygene_sex'. Predicted so far: \['cell_type', 'age', 'hidden'\]"
     with pytest.raises(KeyError, match=text):
         _lookup.check_predicted(predicted, "sex")
 
@@ -88,7 +88,9 @@ def test_the_only_phenotype_need_not_be_named(name, predicted):
 
 @pytest.mark.parametrize("name", [*TABLES, "abstention", "prediction_sets"])
 def test_of_several_phenotypes_one_must_be_named(name, predicted):
-    with pytest.raises(ValueError, match=r"`phenotype`: 3 phenotypes are predicted, \['cell_type'.* Pass one of them"):
+    with pytest.raises(
+        ValueError, match=r"`phenotype`: 3 phenotypes have been predicted, \['cell_type'.* Pass one of them"
+    ):
         getattr(get, name)(predicted)
 
 

@@ -83,7 +83,7 @@ def test_too_few_random_ones():
 
 
 def test_what_is_no_result_is_refused():
-    with pytest.raises(KeyError, match=r"Pass what pgs\.tl\.perturb"):
+    with pytest.raises(KeyError, match=r"Pass the result of pgs\.tl\.perturb"):
         pgs.get.perturb(AnnData(np.ones((2, 2))))
     with pytest.raises(ValueError, match="`outcome`: found 'nope'"):
         pgs.get.perturb(result(), "nope")

@@ -32,7 +32,7 @@ def test_predicted_without_sets(predicted):
 
 
 def test_not_predicted(predicted):
-    with pytest.raises(KeyError, match="no prediction of 'tissue'"):
+    with pytest.raises(KeyError, match="no prediction of 'tissue' found"):
         get.prediction_sets(predicted, "tissue")
 
 

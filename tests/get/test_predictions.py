@@ -39,7 +39,7 @@ def test_adata_is_left_alone(predicted):
 
 
 def test_phenotype_that_was_not_predicted(predicted):
-    with pytest.raises(KeyError, match=r"no prediction of 'sex' in adata.*pgs.tl.predict_phenotype\(adata\)"):
+    with pytest.raises(KeyError, match=r"no prediction of 'sex' found.*pgs.tl.predict_phenotype\(adata\)"):
         get.predictions(predicted, "sex")
 
 

@@ -19,7 +19,7 @@ def test_table_is_a_copy(predicted):
 
 
 def test_no_probabilities(predicted):
-    with pytest.raises(KeyError, match=r"adata.obsm\['polygene_age_proba'\] is not there.*pgs.tl.predict_phenotype"):
+    with pytest.raises(KeyError, match=r"adata.obsm has no 'polygene_age_proba'.*pgs.tl.predict_phenotype"):
         get.probabilities(predicted, "age")
 
 

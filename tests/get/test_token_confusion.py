@@ -40,8 +40,8 @@ def test_what_is_read_is_not_changed(scored):
 @pytest.mark.parametrize(
     ("arguments", "error", "match"),
     [
-        ({"key": "other"}, KeyError, r"`key`: no scores of hidden tokens.*\['other'\].*pgs.tl.score_tokens"),
-        ({"phenotype": "age"}, KeyError, r"`phenotype`: 'age' is not among the scored \['sex'\]"),
+        ({"key": "other"}, KeyError, r"`key`: there are no scores of hidden tokens.*\['other'\].*pgs.tl.score_tokens"),
+        ({"phenotype": "age"}, KeyError, r"`phenotype`: 'age' is not one of the scored phenotypes \['sex'\]"),
         ({"normalize": "rows"}, ValueError, "`normalize`: found 'rows'"),
     ],
     ids=["key", "phenotype", "normalize"],

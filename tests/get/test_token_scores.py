@@ -26,5 +26,7 @@ def test_what_is_read_is_not_changed(scored):
 
 
 def test_what_is_not_there(scored):
-    with pytest.raises(KeyError, match=r"`key`: no scores of hidden tokens.*\['other'\].*pgs.tl.score_tokens"):
+    with pytest.raises(
+        KeyError, match=r"`key`: there are no scores of hidden tokens.*\['other'\].*pgs.tl.score_tokens"
+    ):
         get.token_scores(scored, key="other")

@@ -1,5 +1,7 @@
 """Ten answers, each held against what was done to the cells."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import scanpy as sc
@@ -37,9 +39,23 @@ def test_ten_answers(model, named):
     assert f"sex (known in {known:,} cells)" in found["phenotypes"]
     assert found["unknown categories"] == "none"
     assert found["expected accuracy"].startswith("cell_type ")
+    assert found["expected accuracy"].endswith("on held-out cells; expect less for donors that were not in training")
     np.testing.assert_array_equal(query.X.toarray(), before.X.toarray())
     assert list(query.obs) == list(before.obs)
     assert query.uns == before.uns
+
+
+@pytest.mark.parametrize(
+    ("change", "where"),
+    [
+        ({"n_groups": 2}, "on 2 held-out groups of 'donor'"),
+        ({"n_training_groups": 5}, "on held-out cells of the training groups of 'donor'; expect less for new groups"),
+    ],
+)
+def test_expected_accuracy_says_which_cells_it_is_from(model, named, monkeypatch, change, where):
+    entries = {name: replace(e, group_key="donor", **change) for name, e in model.fitted_.calibration.items()}
+    monkeypatch.setattr(model.fitted_, "calibration", entries)
+    assert pgs.tl.check(named[:50], model=model)["expected accuracy"].endswith(where)
 
 
 def test_what_is_wrong_is_said(model, named):

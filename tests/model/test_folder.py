@@ -258,8 +258,8 @@ def test_a_version_from_the_future_is_refused(copied):
 OTHERS = {
     "scvi-tools": ("model.pt", b"\x80\x02", ValueError, "a pickled model of scvi-tools"),
     "Hugging Face": ("config.json", b"{}", ValueError, "Polygene.from_original"),
-    "JSON": ("model.json", b"{}", ValueError, "is not of this package"),
-    "list": ("model.json", b"[1]", ValueError, "is not of this package"),
+    "JSON": ("model.json", b"{}", ValueError, "is not a model of this package"),
+    "list": ("model.json", b"[1]", ValueError, "is not a model of this package"),
     "deep": ("model.json", b"[" * 10**5, ValueError, "is damaged: it is not JSON"),
     "prefix": ("best_model.json", b"{}", FileNotFoundError, r"prefixes \['best_'\]: pass prefix="),
     "nothing": ("notes.txt", b"", FileNotFoundError, r"there is no model\.json in"),

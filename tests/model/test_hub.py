@@ -98,7 +98,7 @@ def test_the_card_says_what_the_model_is(hub, simulated_and_model):
     assert "| cell_type | a\\|b | 0.812 |" in card
     assert model.calibration_["sex"]["words"] in card
     assert "Simulated blood." in card
-    assert "What it does not say" in card
+    assert "## Limitations" in card
 
 
 def test_a_changed_download_is_refused(hub, simulated_and_model):
@@ -120,7 +120,7 @@ def test_other_repositories_are_refused(hub, simulated_and_model):
     with pytest.raises(ValueError, match="holds a model of class SCVI"):
         Polygene.from_hub("me/blood")
     (hub[0] / "me/none").mkdir()
-    with pytest.raises(ValueError, match="is not a repository that push_to_hub wrote"):
+    with pytest.raises(ValueError, match="was not created by push_to_hub"):
         Polygene.from_hub("me/none")
 
 

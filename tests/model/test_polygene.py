@@ -59,20 +59,20 @@ def test_a_view_is_refused(cells):
 def test_no_phenotype_found(cells):
     adata = cells()
     adata.obs = adata.obs.rename(columns={"cell_type": "kind", "sex": "side"})
-    match = r"`phenotypes`: none was named, .* look like phenotypes: \['kind', 'side', 'donor'\]"
+    match = r"`phenotypes`: found None, but no column .* look like phenotypes: \['kind', 'side', 'donor'\]"
     with pytest.raises(ValueError, match=match):
         Polygene.setup_anndata(adata)
 
 
 def test_unknown_column(cells):
-    match = r"`phenotypes`: \['celltype'\] not among the columns of adata.obs.*'cell_type', 'sex'"
+    match = r"`phenotypes`: \['celltype'\] are not columns of adata.obs.*'cell_type', 'sex'"
     with pytest.raises(KeyError, match=match):
         Polygene.setup_anndata(cells(), phenotype_keys="celltype")
 
 
 @pytest.mark.parametrize(
     ("value", "match"),
-    [(np.nan, "all 60 values of adata.obs\\['cell_type'\\] are missing"), ("T", "one category only, 'T'")],
+    [(np.nan, "all 60 values of adata.obs\\['cell_type'\\] are missing"), ("T", "only one category, 'T'")],
     ids=["all missing", "one category"],
 )
 def test_a_column_without_two_categories_is_refused(cells, value, match):
@@ -104,7 +104,7 @@ def test_duplicated_genes_are_refused(cells):
 
 
 def test_unknown_layer_is_refused(cells):
-    with pytest.raises(KeyError, match="`layer`: 'counts' is not among the layers"):
+    with pytest.raises(KeyError, match="`layer`: 'counts' is not one of the layers"):
         Polygene.setup_anndata(cells(), layer="counts")
 
 
@@ -199,7 +199,7 @@ def test_phenotypes_of_many_kinds(cells, model_of):
     adata.obs["flag"] = rng.random(60) < 0.5
     adata.obs["week"] = rng.choice([2, 10, 9], 60)
     adata.obs["age.group"] = rng.choice(["old", "young", None, "unknown"], 60)
-    with pytest.warns(UserWarning, match="'unknown' of .* cells in 'age.group' is read as missing"):
+    with pytest.warns(UserWarning, match=r"'unknown' \(.* cells in 'age.group'\) is read as missing"):
         model = model_of(adata, phenotypes=["flag", "week", "age.group"])
     assert model.categories == {"flag": ["False", "True"], "week": ["2", "9", "10"], "age.group": ["old", "young"]}
     model.train(max_epochs=1, enable_progress_bar=False)

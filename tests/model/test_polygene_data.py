@@ -174,5 +174,5 @@ def test_mudata_phenotypes_are_found(cells):
 
 
 def test_unknown_modality_is_refused(cells):
-    with pytest.raises(KeyError, match=r"`mod`: 'atac' is not among the modalities \['rna', 'protein'\]"):
+    with pytest.raises(KeyError, match=r"`mod`: 'atac' is not one of the modalities \['rna', 'protein'\]"):
         Polygene.setup_mudata(multimodal(cells), mod="atac")

@@ -90,7 +90,9 @@ def test_too_few_cells_hold_every_category(model):
 
 def test_without_calibration(model):
     model.fitted_.conformal = {}
-    with pytest.warns(UserWarning, match="but 0 with a known 'sex' were held out: every set holds all categories"):
+    with pytest.warns(
+        UserWarning, match="but 0 with a known 'sex' were held out, so every set contains all categories"
+    ):
         sets = model.prediction_sets({"sex": pd.DataFrame([[1.0, 0.0]], columns=model.categories["sex"])})["sex"]
     assert sets.to_numpy().all()
 

@@ -225,7 +225,7 @@ def test_arguments_are_taken_by_position_as_in_scvi(models, query, tmp_path):
     ids=["save_kwargs", "datamodule", "writer's without data"],
 )
 def test_save_swallows_no_argument(models, tmp_path, kwargs):
-    with pytest.raises(ValueError, match=f"`{next(iter(kwargs))}`: save.* has no use for it"):
+    with pytest.raises(ValueError, match=f"`{next(iter(kwargs))}`: save.* does not support it"):
         models[0].save(tmp_path / "m", **kwargs)
     assert not (tmp_path / "m").exists()
 

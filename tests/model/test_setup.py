@@ -33,5 +33,5 @@ def test_no_order(cells):
 
 
 def test_no_modality(cells):
-    with pytest.raises(KeyError, match="`mod`: 'atac' is not among the modalities"):
+    with pytest.raises(KeyError, match="`mod`: 'atac' is not one of the modalities"):
         Polygene.setup_mudata(MuData({"rna": cells(40)}), phenotype_keys="sex", mod="atac")

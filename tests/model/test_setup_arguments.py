@@ -14,8 +14,8 @@ from polygene_scverse.model import Polygene
 )
 def test_unknown_arguments_are_refused(name, remedy):
     cells = simulate(20, 10)
-    with pytest.raises(TypeError, match=rf"`{name}`: there is no such argument, there are .*{remedy}"):
+    with pytest.raises(TypeError, match=rf"`{name}`: unknown argument; the arguments are .*{remedy}"):
         Polygene.setup_anndata(cells, **{name: "donor"})
-    with pytest.raises(TypeError, match=rf"`{name}`: there is no such argument, there are .*{remedy}"):
+    with pytest.raises(TypeError, match=rf"`{name}`: unknown argument; the arguments are .*{remedy}"):
         Polygene.setup_mudata(md.MuData({"rna": cells}), **{name: "donor"})
     assert not any("scvi" in key for key in cells.uns)

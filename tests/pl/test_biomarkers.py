@@ -31,7 +31,7 @@ def test_shared_genes_come_first(adata):
 
 
 def test_no_gene(adata):
-    with pytest.raises(ValueError, match=r"`category`: no gene carries 'ill' in any context at FDR 0\.001"):
+    with pytest.raises(ValueError, match=r"`category`: no gene supports 'ill' in any context at FDR 0\.001"):
         pl.biomarkers(adata, "ill", fdr=0.001, show=False)
     with pytest.raises(ValueError, match="`category`: found 'well'"):
         pl.biomarkers(adata, "well", show=False)

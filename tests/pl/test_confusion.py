@@ -78,5 +78,5 @@ def test_nothing_recorded(drawn):
 
 
 def test_not_predicted(drawn):
-    with pytest.raises(KeyError, match="no prediction of 'louvain'"):
+    with pytest.raises(KeyError, match="no prediction of 'louvain' found"):
         pl.confusion(drawn, "louvain", show=False)

@@ -46,5 +46,5 @@ def test_nothing_known(drawn):
 
 def test_nothing_recorded(drawn):
     del drawn.obs["phase"], drawn.obs["bulk_labels"]
-    with pytest.raises(KeyError, match=r"`phenotypes`: of the predicted ones, .* none is recorded"):
+    with pytest.raises(KeyError, match=r"`phenotypes`: none of the predicted phenotypes .* is recorded"):
         pl.reliability(drawn, show=False)

@@ -46,10 +46,10 @@ def test_axes_of_the_caller_and_a_file(scored, tmp_path):
 
 
 def test_nothing_was_hidden(scored):
-    with pytest.raises(ValueError, match="`phenotype`: no token of 'age' was hidden where it is known"):
+    with pytest.raises(ValueError, match="`phenotype`: no known token of 'age' was hidden"):
         pl.token_confusion(scored, "age", show=False)
 
 
 def test_nothing_was_scored(scored):
-    with pytest.raises(KeyError, match="`key`: no scores of hidden tokens"):
+    with pytest.raises(KeyError, match="`key`: there are no scores of hidden tokens"):
         pl.token_confusion(scored, key="other", show=False)

@@ -55,11 +55,11 @@ def test_columns(adata):
 def test_words(adata):
     words = pp.confounding(adata, group_key="donor")["words"]
     assert words["sex"] == (
-        "constant within each donor, so that there are 6 independent examples, not 59; a category has 2 of them: too "
-        "few to tell it from its donor"
+        "constant within each donor, so there are 6 independent observations, not 59; one category has only 2 of them: "
+        "too few to tell it apart from its donor"
     )
-    assert words["disease"] == "constant within each donor, so that there are 6 independent examples, not 60"
-    assert words["cell_type"] == "['mast'] in one donor only"
+    assert words["disease"] == "constant within each donor, so there are 6 independent observations, not 60"
+    assert words["cell_type"] == "['mast'] occur in a single donor only"
 
 
 def test_nothing_to_say(adata):
@@ -71,7 +71,7 @@ def test_one_group(adata):
     row = pp.confounding(adata[:10], group_key="donor", phenotypes="cell_type").iloc[0]
     assert row["theils_u"] == 0
     assert not row["constant"]
-    assert row["words"] == "all cells are of one donor, so nothing can be said about new ones"
+    assert row["words"] == "all cells are of a single donor, so accuracy for others cannot be estimated"
 
 
 def test_cells_without_a_group_are_left_out(adata):

@@ -41,12 +41,12 @@ def test_batches_and_other_notes_are_kept(simulated):
 
 
 def test_an_unknown_batch(simulated):
-    with pytest.raises(KeyError, match=r"`batch_key`: \['batch'\] not among the columns"):
+    with pytest.raises(KeyError, match=r"`batch_key`: \['batch'\] are not columns"):
         pgs.pp.prepare(simulated.copy(), batch_key="batch")
 
 
 def test_raw_with_other_genes(simulated):
     cells = simulated[:, :10].copy()
     cells.raw = simulated.copy()
-    with pytest.raises(ValueError, match=r"adata.raw has \d+ genes and adata 10"):
+    with pytest.raises(ValueError, match=r"adata.raw has \d+ genes and adata has 10"):
         pgs.pp.prepare(cells, use_raw=True)

@@ -15,5 +15,5 @@ def test_answers_are_those_of_the_model(simulated, small):
     assert dict(found) == check(model, query, gene_symbols="probe")
     assert "60 by var['probe']" in found["genes matched"]
     assert dict(pgs.tl.check(simulated)) == check(model, simulated)
-    with pytest.raises(KeyError, match=r"`gene_ids`: 'no' is not among the columns of adata\.var"):
+    with pytest.raises(KeyError, match=r"`gene_ids`: 'no' is not a column of adata\.var"):
         pgs.tl.check(query, model=model, gene_ids="no")

@@ -67,7 +67,7 @@ def test_without_training_cells_nothing_is_said_of_memorisation(parts):
 def test_classes_with_few_cells_are_named(parts):
     generated, reference, training = parts
     reference = reference[(reference.obs["cell_type"] != "B cell") | (np.arange(reference.n_obs) < 20)].copy()
-    with pytest.warns(UserWarning, match=r"`groupby`: \['B cell'\] are left out, because fewer than 10"):
+    with pytest.warns(UserWarning, match=r"`groupby`: \['B cell'\] are left out, because they have fewer than 10"):
         table = pgs.tl.check_generated(generated, reference, training=training, groupby="cell_type")
     assert "B cell" not in set(table["level"])
 

@@ -20,7 +20,9 @@ def confounded(cells):
 
 
 def test_one_warning_that_is_noted_and_saved(confounded, small, tmp_path):
-    with pytest.warns(UserWarning, match="`group_key`: what 'donor' determines") as caught:
+    with pytest.warns(
+        UserWarning, match="`group_key`: phenotypes that depend on 'donor' cannot be separated"
+    ) as caught:
         model = pgs.tl.train(
             confounded,
             phenotypes=["cell_type", "sex", "disease"],
@@ -30,7 +32,7 @@ def test_one_warning_that_is_noted_and_saved(confounded, small, tmp_path):
         )
     (text,) = [str(w.message) for w in caught if "`group_key`" in str(w.message)]
     assert "cell_type: ['mast cell'] in one donor only." in text
-    assert "disease: constant within each donor, so that there are 6 independent examples, not 300." in text
+    assert "disease: constant within each donor, so there are 6 independent observations, not 300." in text
     assert "sex" not in text
     report = pgs.pp.confounding(confounded, group_key="donor", phenotypes=["cell_type", "sex", "disease"])
     pd.testing.assert_frame_equal(confounded.uns["polygene"]["train"]["confounding"], report)

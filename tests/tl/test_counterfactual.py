@@ -61,7 +61,7 @@ def test_it_survives_a_file_and_other_data(trained, tmp_path, caplog):
         ({"sex": None}, {}, "found None, but the categories"),
         ({}, {}, r"`phenotypes`: found {}, but a phenotype and its category are needed"),
         ("sex", {}, "Pass a mapping such as"),
-        ({"sex": "male"}, {"keep": 1.0}, "`keep`: found 1.0, but it is a share below 1"),
+        ({"sex": "male"}, {"keep": 1.0}, "`keep`: found 1.0, but it must be at least 0 and below 1"),
         ({"sex": "male"}, {"genes": ["gene1", "nope"]}, r"of which \['nope'\] are not among the 60 genes"),
     ],
 )

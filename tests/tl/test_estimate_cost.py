@@ -75,8 +75,8 @@ def test_a_table_is_printed_if_wanted(cells, capsys):
     [
         ({"n_steps": 0}, ValueError, "`n_steps`: found 0, but at least one"),
         ({"validation_size": 2}, ValueError, "`validation_size`: found 2"),
-        ({"phenotypes": "cell"}, KeyError, r"\['cell'\] not among the columns"),
-        ({"layer": "no"}, KeyError, "'no' is not among the layers"),
+        ({"phenotypes": "cell"}, KeyError, r"\['cell'\] are not columns"),
+        ({"layer": "no"}, KeyError, "'no' is not one of the layers"),
     ],
     ids=["steps", "share", "phenotype", "layer"],
 )

@@ -95,12 +95,12 @@ def test_categories_without_training_cells_are_left_out(cells, small):
     n_known = cells.obs["cell_type"].iloc[split[1]].notna().sum()
     assert set(table["n_cells"]) == {n_known - 8}
     words = pgs.get.evaluation(cells).attrs["words"]
-    assert "cell_type: 8 test cells are of a category without training cells, and left out." in words
+    assert "cell_type: 8 test cells have a category without training cells and are left out." in words
 
 
 def test_without_groups_a_sentence_tells(cells, small, capsys):
     table = pgs.tl.evaluate(cells, phenotypes="sex", split=2, baselines=[], n_bootstrap=5, train_kwargs=small)
-    assert "every figure is an upper bound" in capsys.readouterr().out
+    assert "all scores are upper bounds" in capsys.readouterr().out
     assert (table["n_groups"] == 1).all()
     with pytest.raises(KeyError, match="`by_group`: the evaluation was made without groups"):
         pgs.get.evaluation(cells, by_group=True)
@@ -114,7 +114,7 @@ def test_a_trained_model_is_scored_on_what_it_predicts(trained, capsys):
     assert list(table["method"].unique()) == ["Polygene", "majority"]
     pd.testing.assert_frame_equal(pgs.get.evaluation(cells), table)
     assert set(pgs.get.evaluation(cells, by_group=True)["group"]) == set(cells.obs["donor"])
-    assert "predicted by a trained model; the scores are those of new cells only if none of these" in words
+    assert "predicted by a trained model; the scores hold for new donors only if no cells of these" in words
     pgs.tl.predict_phenotype(cells, model=model)
     known = cells.obs["cell_type"].notna().to_numpy()
     truth = cells.obs["cell_type"].astype(str)[known]
@@ -137,17 +137,17 @@ def test_cells_of_a_category_that_the_model_lacks_are_counted(trained):
     cells.obs.loc[cells.obs_names[:7], "cell_type"] = "astrocyte"
     table = pgs.tl.evaluate(cells, model=model, n_bootstrap=5)
     words = pgs.get.evaluation(cells).attrs["words"]
-    assert "cell_type: 7 cells are of a category that training had no cell of, and left out." in words
+    assert "cell_type: 7 cells have a category without training cells and are left out." in words
     assert table.loc[table["phenotype"] == "cell_type", "n_cells"].iloc[0] == cells.obs["cell_type"].notna().sum() - 7
     assert set(table["phenotype"]) == set(model.categories)
 
 
 MODEL_ERRORS = {
-    "split": ({"split": 3}, ValueError, r"`model`: nothing is trained where a model is given, so that \['split'\]"),
+    "split": ({"split": 3}, ValueError, r"`model`: found together with \['split'\]"),
     "others": (
         {"baselines": [], "n_null": 1, "train_kwargs": {"max_epochs": 1}},
         ValueError,
-        r"\['baselines', 'n_null', 'train_kwargs'\] have no use",
+        r"\['baselines', 'n_null', 'train_kwargs'\], which have no effect",
     ),
     "phenotype": ({"phenotypes": "age"}, ValueError, "`phenotypes`: found 'age', but it must be one of"),
     "group": ({"group_key": "batch"}, KeyError, r"`group_key`: \['batch'\] not among"),

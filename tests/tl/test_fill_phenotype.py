@@ -103,5 +103,5 @@ def test_errors(trained):
     with pytest.raises(ValueError, match="`given`: found 'donor', but it must be one of"):
         pgs.tl.fill_phenotype(cells, given="donor")
     del cells.obs["sex"]
-    with pytest.raises(KeyError, match=r"`given`: \['sex'\] not among the columns"):
+    with pytest.raises(KeyError, match=r"`given`: \['sex'\] are not columns"):
         pgs.tl.fill_phenotype(cells, phenotypes="cell_type", given="sex", model=model)

@@ -63,9 +63,9 @@ def test_scanpy_and_files_take_it(trained, tmp_path):
     [
         ({"min_cells": 0}, ValueError, "`min_cells`: found 0"),
         ({"min_cells": 10**6}, ValueError, "`min_cells`: no gene is expressed in 1000000 cells"),
-        ({"genes": ["XIST"]}, KeyError, r"`genes`: \['XIST'\] not among"),
-        ({"groupby": "organ"}, KeyError, r"`groupby`: \['organ'\] not among the columns"),
-        ({"group_key": "mouse"}, KeyError, r"`group_key`: \['mouse'\] not among the columns"),
+        ({"genes": ["XIST"]}, KeyError, r"`genes`: \['XIST'\] are not genes"),
+        ({"groupby": "organ"}, KeyError, r"`groupby`: \['organ'\] are not columns"),
+        ({"group_key": "mouse"}, KeyError, r"`group_key`: \['mouse'\] are not columns"),
     ],
 )
 def test_what_cannot_be_asked_is_refused(arguments, error, match, trained):

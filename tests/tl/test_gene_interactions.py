@@ -117,9 +117,9 @@ def test_a_context_without_states_is_said(trained):
     ("arguments", "error", "match"),
     [
         ({"metric": "pearson"}, ValueError, "`metric`: found 'pearson', but it must be one of"),
-        ({"min_cells": 0}, ValueError, "`min_cells`: found 0, but a state is the mean of one cell at least"),
-        ({"genes": ["gene1", "gen2"]}, KeyError, r"`genes`: \['gen2'\] not among the genes of the model"),
-        ({"groupby": "organ"}, KeyError, r"`groupby`: \['organ'\] not among the columns"),
+        ({"min_cells": 0}, ValueError, "`min_cells`: found 0, but it must be at least 1"),
+        ({"genes": ["gene1", "gen2"]}, KeyError, r"`genes`: \['gen2'\] are not genes of the model"),
+        ({"groupby": "organ"}, KeyError, r"`groupby`: \['organ'\] are not columns"),
     ],
     ids=["metric", "cells", "gene", "column"],
 )

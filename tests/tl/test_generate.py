@@ -79,7 +79,7 @@ def test_what_no_training_cell_had_is_refused_or_marked(cells, small):
         (pd.DataFrame({"sex": []}), {"n_obs": None}, "`n_obs`: found 0"),
         ({}, {"n_rounds": 0}, "at least one round"),
         ({}, {"temperature": 0.0}, "a temperature above 0"),
-        ({}, {"depth": 0}, "a depth of 1 or more"),
+        ({}, {"depth": 0}, "a depth of at least 1"),
     ],
 )
 def test_bad_input(trained, given, kwargs, words):

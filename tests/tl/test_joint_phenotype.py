@@ -64,7 +64,7 @@ def test_it_survives_a_file(trained, tmp_path):
 
 
 def test_one_phenotype_is_no_combination(trained):
-    with pytest.raises(ValueError, match=r"`phenotypes`: found \['sex'\], but a joint distribution is of two or more"):
+    with pytest.raises(ValueError, match=r"`phenotypes`: found \['sex'\], but a joint prediction needs at least two"):
         pgs.tl.joint_phenotype(trained[0], phenotypes="sex")
 
 

@@ -42,7 +42,7 @@ def test_the_noted_folder_is_found_after_reading_a_file(cells, small, tmp_path):
 
 
 def test_something_else_is_no_model(cells):
-    with pytest.raises(TypeError, match=r"`model`: found int\. Pass a Polygene model or a folder"):
+    with pytest.raises(TypeError, match=r"`model`: found int\. Pass a Polygene model or the folder"):
         pgs.tl.predict_phenotype(cells, model=3)
 
 

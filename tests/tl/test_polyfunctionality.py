@@ -75,7 +75,9 @@ def test_the_result_is_kept_in_files_and_seeds_repeat(planted, tmp_path):
 @pytest.mark.parametrize("group_key", [None, "donor"])
 def test_without_enough_groups_no_null_is_given(group_key, planted):
     adata = planted[0][planted[0].obs["donor"].isin(["d0", "d1", "d2", "d3"])].copy()
-    with pytest.warns(UserWarning, match="`group_key`: no null is possible: .* [14] groups at most, and 5 are needed"):
+    with pytest.warns(
+        UserWarning, match="`group_key`: too few groups for a test: .* [14] groups at most, and 5 are needed"
+    ):
         pgs.tl.polyfunctionality(adata, "tissue", group_key=group_key, model=planted[1])
     table = pgs.get.polyfunctionality(adata)
     assert table[["p_value", "fdr"]].isna().all(axis=None)
@@ -86,18 +88,18 @@ def test_without_enough_groups_no_null_is_given(group_key, planted):
 def test_a_model_of_the_contexts_alone_is_said_to_tell_little(trained, small):
     cells = trained[0].copy()
     model = pgs.tl.train(cells, phenotypes="sex", **small)
-    with pytest.warns(UserWarning, match="`groupby`: the model knows no other phenotype than 'sex'"):
+    with pytest.warns(UserWarning, match="`groupby`: the only phenotype of the model is 'sex'"):
         pgs.tl.polyfunctionality(cells, "sex", model=model)
 
 
 @pytest.mark.parametrize(
     ("arguments", "error", "match"),
     [
-        ({"groupby": "organ"}, KeyError, r"`groupby`: \['organ'\] not among"),
-        ({"group_key": "mouse"}, KeyError, r"`group_key`: \['mouse'\] not among"),
-        ({"groupby": "one"}, ValueError, "`groupby`: .* holds one context, 'a'"),
+        ({"groupby": "organ"}, KeyError, r"`groupby`: \['organ'\] are not columns"),
+        ({"group_key": "mouse"}, KeyError, r"`group_key`: \['mouse'\] are not columns"),
+        ({"groupby": "one"}, ValueError, "`groupby`: .* has only one context, 'a'"),
         ({"min_cells": 0}, ValueError, "`min_cells`, `n_permutations`: found 0 and 100"),
-        ({"min_cells": 10**6}, ValueError, "`min_cells`: no gene is expressed by 1000000 cells of two contexts"),
+        ({"min_cells": 10**6}, ValueError, "`min_cells`: no gene is expressed in 1000000 cells of two contexts"),
     ],
 )
 def test_what_cannot_be_asked_is_refused(arguments, error, match, trained):

@@ -122,7 +122,7 @@ def test_what_it_was_calibrated_on_is_noted(trained):
     bare = model.without_data()
     bare.fitted_ = replace(model.fitted_, calibration={})
     pgs.tl.predict_phenotype(cells, phenotypes="sex", model=bare)
-    assert cells.uns["polygene"]["calibration"]["sex"].startswith("temperature 1, not fitted: the model was not")
+    assert cells.uns["polygene"]["calibration"]["sex"].startswith("temperature 1: the model was not calibrated")
 
 
 def test_refuses_a_confidence_out_of_range(trained):

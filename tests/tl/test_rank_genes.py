@@ -68,7 +68,7 @@ def test_it_survives_a_file(ranked, tmp_path):
 def test_predicted_categories_stand_in_for_recorded_ones(trained):
     cells, model = trained
     del cells.obs["sex"]
-    with pytest.raises(ValueError, match=r"`groupby`: neither of \['sex', 'polygene_sex'\] is among"):
+    with pytest.raises(ValueError, match=r"`groupby`: none of \['sex', 'polygene_sex'\] is a column"):
         pgs.tl.rank_genes(cells, "sex")
     pgs.tl.predict_phenotype(cells, phenotypes="sex", model=model)
     if cells.obs["polygene_sex"].nunique() == 1:
@@ -82,7 +82,7 @@ def test_predicted_categories_stand_in_for_recorded_ones(trained):
 def test_other_results_are_not_written_over(trained):
     cells, _ = trained
     cells.uns["rank_genes_groups"] = before = {"params": {"method": "wilcoxon"}}
-    with pytest.raises(ValueError, match=r"`key_added`: adata.uns\['rank_genes_groups'\] holds what pgs"):
+    with pytest.raises(ValueError, match=r"`key_added`: adata.uns\['rank_genes_groups'\] was not written by pgs"):
         pgs.tl.rank_genes(cells, key_added="rank_genes_groups")
     assert cells.uns["rank_genes_groups"] is before
 

@@ -82,7 +82,7 @@ def test_what_the_groups_determine_is_said(simulated, small, write_files):
     simulated.obs["sex"] = np.where(simulated.obs["donor"].astype(str) < "donor3", "male", "female")
     paths, models = write_files(simulated), []
     for cells in (paths, concatenated(paths)):
-        with pytest.warns(UserWarning, match=r"what 'donor' determines cannot be told from it.*sex"):
+        with pytest.warns(UserWarning, match=r"phenotypes that depend on 'donor' cannot be separated from it.*sex"):
             models.append(pgs.tl.train(cells, phenotypes=["sex", "cell_type"], group_key="donor", **small))
     assert models[0].fitted_.confounding == models[1].fitted_.confounding
 

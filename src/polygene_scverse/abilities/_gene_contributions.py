@@ -29,7 +29,7 @@ SMALL: Final = 1e-9
 
 @dataclass(frozen=True)
 class GeneContributions:
-    """How much each gene carries each category of a phenotype.
+    """Contribution of each gene to the prediction of each category of a phenotype.
 
     Parameters
     ----------
@@ -38,8 +38,8 @@ class GeneContributions:
     genes
         Genes of the model that are measured in the cells.
     scores
-        Contribution in the cells of a category minus that in the other cells, positive where the expression of the gene
-        speaks for the category; shape (n_categories, n_genes).
+        Contribution in the cells of a category minus that in the other cells, positive if expression of the gene is
+        evidence for the category; shape (n_categories, n_genes).
     log_fold_changes
         Log2 of the ratio of mean expression in the same two sets of cells; shape (n_categories, n_genes).
     n_cells

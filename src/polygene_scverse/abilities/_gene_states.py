@@ -38,10 +38,10 @@ class GeneStates:
         Mean state over the cells of a context that express the gene, NaN where none does; shape
         (n_contexts, n_genes, n_hidden).
     n_cells
-        Number of these cells; shape (n_contexts, n_genes).
+        Number of cells of a context that express the gene; shape (n_contexts, n_genes).
     groups
-        Where states are averaged by context and group, the group of each entry of `contexts`, which then names a
-        context once for each of its groups; else None.
+        If states are averaged by context and group, the group of each entry of `contexts`, in which a context is then
+        repeated for each of its groups; otherwise None.
     """
 
     contexts: list[str]

@@ -66,8 +66,8 @@ def draw_phenotypes(
     """
     if state.kinds is None:
         raise ValueError(
-            "`model`: it does not hold which combinations of categories its training cells had, because it was saved "
-            "by an earlier version. Train it again with pgs.tl.train."
+            "`model`: it does not store the combinations of categories in training, because it was saved by an "
+            "earlier version. Train it again with pgs.tl.train."
         )
     keys = cell_keys(seed, 0, np.arange(len(codes)))
     draws = uniform(keys[:, None], KIND, np.arange(1 + codes.shape[1]))

@@ -50,20 +50,20 @@ class TokenLikelihoods:
 
 @dataclass(frozen=True)
 class TokenCounts:
-    """Hidden tokens in rows against guessed ones in columns.
+    """Counts of hidden (rows) and predicted (columns) tokens.
 
     Parameters
     ----------
     genes
         Expression bins of all hidden genes; shape (n_bins, n_bins).
     expressed
-        Bins of the expressed ones, guessed among bins 1 and up; shape (n_bins - 1, n_bins - 1).
+        Bins of expressed genes, predicted among bins 1 and above; shape (n_bins - 1, n_bins - 1).
     phenotypes
         For each phenotype a table of shape (n_categories, n_categories).
     zero_offset
         Mean over hidden genes of what was added to the logit of bin 0.
     hiding
-        What was hidden.
+        The masking that was used.
     nll
         Their negative log-likelihood.
     """

@@ -1,4 +1,4 @@
-"""The command line: the verbs of `tl` for files of cells, and training.
+"""The command line interface: functions of `tl` for files.
 
 Nothing heavy is imported before a command runs.
 """
@@ -32,7 +32,7 @@ from polygene_scverse.cli._settings import (
 from polygene_scverse.cli._train_settings import TrainSettings
 
 MANY_WORDS = "--sequence_types"
-"""Option of the original that takes all the words that follow."""
+"""Option of the original that takes several values."""
 
 
 class Commands(TyperGroup):
@@ -60,7 +60,7 @@ def join_words(args: Sequence[str]) -> list[str]:
 app = typer.Typer(
     cls=Commands,
     name="polygene",
-    help="Ask single cells what they are. Exit codes: 0 done, 1 unexpected error, 2 something you can mend.",
+    help="Predict phenotypes of single cells. Exit codes: 0 success, 1 unexpected error, 2 invalid input or options.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
@@ -76,10 +76,10 @@ def _say_version(wanted: bool) -> None:
 @app.callback()
 def main(
     wanted: Annotated[
-        bool, typer.Option("--version", help="Say the version.", callback=_say_version, is_eager=True)
+        bool, typer.Option("--version", help="Print the version.", callback=_say_version, is_eager=True)
     ] = False,
 ) -> None:
-    """Ask single cells what they are. Exit codes: 0 done, 1 unexpected error, 2 something you can mend."""
+    """Predict phenotypes of single cells. Exit codes: 0 success, 1 unexpected error, 2 invalid input or options."""
 
 
 def _later(module: str, name: str) -> Any:

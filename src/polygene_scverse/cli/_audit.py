@@ -17,9 +17,11 @@ def audit(s: AuditSettings) -> None:
     (output,) = needed(s, "output")
     files = find_files(s.paths)
     if len(files) > 1:
-        raise UserError(f"DATA: found {len(files)} files, but an audit is of one. Join them, or audit them one by one.")
+        raise UserError(
+            f"DATA: found {len(files)} files, but an audit takes one. Concatenate them, or audit them separately."
+        )
     if output.suffix not in TABLES:
-        raise UserError(f"--output: found {output}, but the audit is a table. End the name with .csv or .tsv.")
+        raise UserError(f"--output: found {output}, but the output is a table. End the name with .csv or .tsv.")
     (target,) = plan_outputs(files, output, None, overwrite=bool(s.overwrite))
     from polygene_scverse import tl
 

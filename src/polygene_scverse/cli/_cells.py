@@ -39,9 +39,9 @@ def find_files(*patterns: Sequence[str] | None) -> list[Path]:
 
     found = [pattern.removeprefix("file://") for several in patterns for pattern in several or []]
     if not found:
-        raise UserError("no cells: name h5ad files or zarr stores. See --help.")
+        raise UserError("no data: pass h5ad files or zarr stores. See --help.")
     if remote := [pattern for pattern in found if "://" in pattern]:
-        raise UserError(f"{remote[0]} is not on this machine. Download it first, and name the file.")
+        raise UserError(f"{remote[0]} is a remote address. Download it first, and pass the file.")
     return expand_paths(found)
 
 
@@ -78,15 +78,15 @@ def check_folder(folder: Path, *, overwrite: bool) -> None:
     Raises
     ------
     UserError
-        As said.
+        If the check fails.
     """
     if folder.exists() and not folder.is_dir():
-        raise UserError(f"--output: {folder} is a file. Name a folder.")
+        raise UserError(f"--output: {folder} is a file. Pass a folder.")
     if folder.is_dir() and any(folder.iterdir()) and not overwrite:
         raise UserError(f"--output: {folder} is not empty. Pass --overwrite, or another folder.")
     folder.mkdir(parents=True, exist_ok=True)
     if not os.access(folder, os.W_OK):
-        raise UserError(f"--output: {folder} cannot be written to. Name another folder.")
+        raise UserError(f"--output: {folder} cannot be written to. Pass another folder.")
 
 
 def plan_outputs(files: Sequence[Path], output: Path, form: str | None, *, overwrite: bool) -> list[Path]:
@@ -101,19 +101,19 @@ def plan_outputs(files: Sequence[Path], output: Path, form: str | None, *, overw
         raise UserError(f"--format: found {form!r}, but it must be one of {', '.join(FORMATS)}.")
     single = output.suffix.lstrip(".") in FORMATS
     if single and len(files) > 1:
-        raise UserError(f"--output: {output} is one file, but there are {len(files)} inputs. Name a folder.")
+        raise UserError(f"--output: {output} is a file, but there are {len(files)} inputs. Pass a folder.")
     if single and form is not None and form != output.suffix.lstrip("."):
-        raise UserError(f"--format: found {form!r}, but the name of {output} says another. Leave it out.")
+        raise UserError(f"--format: found {form!r}, which differs from the suffix of {output}. Leave it out.")
     planned = [output] if single else [output / f"{path.stem}.{form or path.suffix.lstrip('.')}" for path in files]
     for path, target in zip(files, planned, strict=True):
         if target.suffix.lstrip(".") not in FORMATS:
-            raise UserError(f"--output: the format of {target} is not known. End it with {', '.join(FORMATS)}.")
+            raise UserError(f"--output: the format of {target} is unknown. End the name with {', '.join(FORMATS)}.")
         if target.resolve() in {file.resolve() for file in files}:
-            raise UserError(f"--output: {target} is an input, which is not overwritten. Name another file.")
+            raise UserError(f"--output: {target} is an input, which is never overwritten. Pass another file.")
         if target.exists() and not overwrite:
-            raise UserError(f"--output: {target} exists. Pass --overwrite, or another name.")
+            raise UserError(f"--output: {target} already exists. Pass --overwrite, or another name.")
         if len({*planned}) < len(planned):
-            raise UserError(f"--output: two inputs have the name {path.stem}. Write them one by one.")
+            raise UserError(f"--output: two inputs have the name {path.stem}. Process them separately.")
     for target in planned:
         target.parent.mkdir(parents=True, exist_ok=True)
     return planned

@@ -35,13 +35,13 @@ def read_config(path: Path, keys: Mapping[str, str]) -> dict[str, Any]:
     """
     table = _parse(path)
     if not isinstance(table, dict):
-        raise typer.BadParameter(f"{path} holds {type(table).__name__}, but a value for each setting is needed.")
+        raise typer.BadParameter(f"{path} holds {type(table).__name__}, but a mapping of settings to values is needed.")
     values: dict[str, Any] = {}
     if unknown := [str(key) for key in table if key not in keys]:
         raise typer.BadParameter(f"{path}: {', '.join(_guess(key, keys) for key in unknown)}.")
     for key, value in table.items():
         if keys[key] in values:
-            raise typer.BadParameter(f"{path}: {keys[key]} is there under two names. Name it once.")
+            raise typer.BadParameter(f"{path}: {keys[key]} is set under two names. Set it once.")
         if value is not None:
             values[keys[key]] = _listed(value)
     return values
@@ -49,7 +49,7 @@ def read_config(path: Path, keys: Mapping[str, str]) -> dict[str, Any]:
 
 def _parse(path: Path) -> Any:
     if not path.is_file():
-        raise typer.BadParameter(f"there is no file {path}.")
+        raise typer.BadParameter(f"{path} does not exist.")
     if path.suffix not in SUFFIXES:
         raise typer.BadParameter(f"{path} must end with one of {', '.join(SUFFIXES)}.")
     text = path.read_text(encoding="utf-8")

@@ -34,10 +34,15 @@ def evaluate(s: EvaluateSettings) -> None:
     names = split_list(s.phenotypes)
     for flag, found in (("--phenotypes", names), ("--given", split_list(s.given))):
         if unknown := [name for name in found or [] if name not in model.layout.phenotype_names]:
-            raise UserError(f"{flag}: {unknown} are not among the model's {list(model.layout.phenotype_names)}.")
+            raise UserError(
+                f"{flag}: {unknown} are not phenotypes of the model, which has {list(model.layout.phenotype_names)}."
+            )
     check_folder(output, overwrite=bool(s.overwrite))
     if model.mask_ == ORIGINAL_MASK:
-        typer.echo("The weights come from the original: its mask shows which hidden genes are expressed.", err=True)
+        typer.echo(
+            "The weights are from the original, whose attention mask reveals which hidden genes are expressed.",
+            err=True,
+        )
     said_of_cells = {"balance": s.balance, "seed": s.seed, "batch_size": s.batch_size}
     shown = {"given": split_list(s.given), "hidden_share": s.hidden_share}
     counts = score_files(model, files, masking=masking, **said_of_cells, **shown)

@@ -1,4 +1,4 @@
-"""Settings of the commands but `train`, and those that several commands have."""
+"""Settings of all commands except `train`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ original_option = partial(option, panel="A checkpoint of the original")
 log_option = partial(option, panel="Logging")
 
 MANIFEST: Final = "model.json"
-"""File that every saved model has; `model` writes it, and importing that takes seconds."""
+"""File in the folder of every saved model. Defined here because importing `model` takes seconds."""
 
 IGNORED: Final = (
     "--n_epochs",
@@ -34,20 +34,20 @@ IGNORED: Final = (
     "--expression_min_value",
     "--num_bins",
 )
-"""Options of the original's evaluation command that a saved model makes superfluous."""
+"""Options of the original's evaluation command that a saved model does not need."""
 
 
 @dataclass(frozen=True)
 class OneModelSettings:
-    """Which model, and where."""
+    """Settings of commands that use a model."""
 
     model: Path | None = option("Folder of a saved model, or of a checkpoint of the original.", "-m", "--model_name")
     vocabulary: Path | None = original_option("Its vocabulary folder, by default FOLDER.", "--phenotypic_tokens_file")
     genes: str | None = original_option("Its genes: an h5ad file with highly_variable_rank, or a text file.")
-    threshold: float | None = original_option("With two bins, where expression begins.")
-    batch_size: int | None = option("Cells per step.", "--eval_batch_size")
-    device: str | None = option("auto, cpu, cuda, cuda:1, mps.", "--accelerator")
-    overwrite: bool | None = option("Replace what is there.")
+    threshold: float | None = original_option("With two bins, the value from which a gene counts as expressed.")
+    batch_size: int | None = option("Number of cells per step.", "--eval_batch_size")
+    device: str | None = option("auto, cpu, cuda, cuda:1 or mps.", "--accelerator")
+    overwrite: bool | None = option("Overwrite existing files.")
 
     def check(self) -> None:
         """Refuse a folder that cannot be a model; called before anything heavy is imported.
@@ -84,7 +84,7 @@ def check_model_folder(folder: Path, vocabulary: Path | None) -> bool:
 
 @dataclass(frozen=True)
 class ModelSettings(OneModelSettings):
-    """Which model, which cells, and where."""
+    """Settings of commands that use a model and cells."""
 
     paths: list[str] | None = argument(CELLS, metavar="DATA...")
     data: list[str] | None = option("The same as DATA.", "--eval_data_path")
@@ -92,7 +92,7 @@ class ModelSettings(OneModelSettings):
 
 @dataclass(frozen=True)
 class FilesSettings(ModelSettings):
-    """The same, and a file for each file of cells."""
+    """Settings of commands that write an output for each input."""
 
     output: Path | None = option("File to write (.h5ad, .zarr, .csv, .tsv); a folder for several.", "-o")
     format: str | None = option("With several files: h5ad, zarr, csv or tsv.")
@@ -100,24 +100,26 @@ class FilesSettings(ModelSettings):
 
 @dataclass(frozen=True)
 class EvaluateSettings(ModelSettings):
-    """Hide tokens of cells, let a model guess them, and score the guesses.
+    """Hide tokens of cells, predict them, and score the predictions.
 
     Writes scores.csv and, for genes and each phenotype, a confusion matrix as a table and as a figure.
     """
 
     output: Path | None = option("Folder to write to.", "-o", "--output_dir")
-    phenotypes: list[str] | None = option("Phenotypes to write matrices of; all by default.", "--sequence_types")
-    masking: str | None = option("original: hide 15 % of all genes, half of the phenotypes.")
-    mask_genes: float | None = option("Share of genes to hide.", "--mlm_probability")
-    mask_phenotypes: float | None = option("Probability of a phenotype to be hidden.", "--phenotypic_mlm_probability")
-    given: list[str] | None = option("Phenotypes that are shown as recorded.")
-    hidden_share: float | None = option("Share of the other genes to hide too, from 0 to 1.")
-    balance: float | None = option("0: the most probable category; 1: balanced.")
-    figures: bool | None = option("Draw the matrices.")
-    seed: int | None = option("Seed.")
-    logger: str | None = log_option("wandb, tensorboard or csv; nothing is contacted or written otherwise.")
-    log_dir: Path | None = log_option("Folder of the logs; by default logs inside of OUTPUT.")
-    project: str | None = log_option("Project of wandb, or name of the logs.")
+    phenotypes: list[str] | None = option(
+        "Phenotypes to write confusion matrices of; by default all.", "--sequence_types"
+    )
+    masking: str | None = option("original: hide 15 % of all genes and half of the phenotypes.")
+    mask_genes: float | None = option("Fraction of genes to hide.", "--mlm_probability")
+    mask_phenotypes: float | None = option("Probability that a phenotype is hidden.", "--phenotypic_mlm_probability")
+    given: list[str] | None = option("Recorded phenotypes to show to the model.")
+    hidden_share: float | None = option("Fraction of the other genes to hide as well, from 0 to 1.")
+    balance: float | None = option("0 for the most probable category, 1 for balanced.")
+    figures: bool | None = option("Plot the confusion matrices.")
+    seed: int | None = option("Random seed.")
+    logger: str | None = log_option("wandb, tensorboard or csv; by default nothing is logged.")
+    log_dir: Path | None = log_option("Folder of the logs; by default OUTPUT/logs.")
+    project: str | None = log_option("Project in wandb, or name of the logs.")
 
 
 @dataclass(frozen=True)
@@ -127,17 +129,17 @@ class PredictSettings(FilesSettings):
     The output is a copy of the input with predictions, or a table (.csv, .tsv) of the predictions alone.
     """
 
-    phenotypes: list[str] | None = option("Phenotypes; all by default.", "--sequence_types")
+    phenotypes: list[str] | None = option("Phenotypes to predict; by default all.", "--sequence_types")
     given: list[str] | None = option("Recorded phenotypes to show as evidence.")
-    balance: float | None = option("0: the most probable category; 1: balanced.")
+    balance: float | None = option("0 for the most probable category, 1 for balanced.")
 
 
 @dataclass(frozen=True)
 class CheckSettings(ModelSettings):
-    """Tell in ten lines how cells fit a model: genes, scale, labels, expected accuracy."""
+    """Check whether cells fit a model: genes, scale, labels and expected accuracy."""
 
-    gene_symbols: str | None = option("Column of var with symbols of the genes.")
-    gene_ids: str | None = option("Column of var with ids of the genes.")
+    gene_symbols: str | None = option("Column of var with gene symbols.")
+    gene_ids: str | None = option("Column of var with Ensembl ids.")
 
 
 @dataclass(frozen=True)
@@ -149,136 +151,138 @@ class EmbedSettings(FilesSettings):
 
     pooling: str | None = option("decision, phenotypes, genes, cls, or a phenotype.")
     umap: bool | None = option("Compute a UMAP.")
-    n_neighbors: int | None = option("Neighbours for the UMAP.")
-    seed: int | None = option("Seed.")
+    n_neighbors: int | None = option("Number of neighbours for the UMAP.")
+    seed: int | None = option("Random seed.")
 
 
 @dataclass(frozen=True)
 class NoveltySettings(FilesSettings):
-    """Say of each cell how unlike the training cells it is.
+    """Score how unlike the training cells each cell is.
 
     The output is a copy of the input with the score, or a table (.csv, .tsv) of the score alone.
     """
 
-    phenotype: str | None = option("Phenotype whose categories are compared with.")
+    phenotype: str | None = option("Phenotype whose categories are the known types.")
 
 
 @dataclass(frozen=True)
 class FillSettings(FilesSettings):
-    """Fill the blanks of recorded phenotypes; what is recorded stays.
+    """Predict the missing values of recorded phenotypes.
 
     The output is a copy of the input with the filled columns, or a table (.csv, .tsv) of these columns alone.
     """
 
-    phenotypes: list[str] | None = option("Phenotypes to fill; all by default.", "--sequence_types")
-    balance: float | None = option("0: the most probable category; 1: balanced.")
+    phenotypes: list[str] | None = option("Phenotypes to fill; by default all.", "--sequence_types")
+    balance: float | None = option("0 for the most probable category, 1 for balanced.")
 
 
 @dataclass(frozen=True)
 class ImputeSettings(FilesSettings):
-    """Expected expression of genes: denoised where measured, from all others where not.
+    """Denoise measured genes and impute unmeasured ones.
 
-    The output holds the genes that are asked for alone: mean of log1p of counts per 10,000, dense. Its size is said
-    before it is made.
+    The output has only the requested genes, as the mean of log1p of counts per 10,000, dense. Its size is printed
+    first.
     """
 
-    only: list[str] | None = option("Genes of the model, with commas between them; all by default.")
+    only: list[str] | None = option("Genes of the model, separated by commas; by default all.")
     given: list[str] | None = option("Recorded phenotypes to show to the network.")
-    keep: float | None = option("Ask the network for measured genes too, with this share of the others shown.")
-    log: bool | None = option("The mean of logarithms; --no-log for the mean of counts per 10,000.")
-    seed: int | None = option("Seed.")
+    keep: float | None = option("Predict measured genes with the network, showing this fraction of the others.")
+    log: bool | None = option("Mean of log1p of counts per 10,000; --no-log for counts per 10,000.")
+    seed: int | None = option("Random seed.")
 
 
 @dataclass(frozen=True)
 class CounterfactualSettings(FilesSettings):
-    """Expected expression of the same cells with a phenotype set to another category.
+    """Predict expression of the same cells with a phenotype set to another category.
 
-    An association learned from observational data, no prediction of an experiment. The output holds what is expected
-    with the phenotype set and with it as recorded, or is a table (.csv, .tsv) of the shift of each gene, the observed
-    difference, and a null over groups.
+    This is an association learned from observational data, not the outcome of an experiment. The output has the
+    predicted expression with the phenotype set and as recorded, or is a table (.csv, .tsv) with the shift and the
+    observed difference of each gene, and a test over groups.
     """
 
-    set: list[str] | None = option("Category that a phenotype is set to in every cell: condition=stimulated.")
-    only: list[str] | None = option("Genes of the model, with commas between them; all by default.")
-    keep: float | None = option("Share of the cell's own expression that is shown, from 0 to below 1.")
+    set: list[str] | None = option("Category to set a phenotype to in every cell: condition=stimulated.")
+    only: list[str] | None = option("Genes of the model, separated by commas; by default all.")
+    keep: float | None = option("Fraction of the cell's own genes to show, at least 0 and below 1.")
     groupby: str | None = option("For a table: obs column such as the cell type.")
-    group_key: str | None = option("For a table: obs column of donors or samples, for the null.")
-    seed: int | None = option("Seed.")
+    group_key: str | None = option("For a table: obs column of donors or samples, for the test.")
+    seed: int | None = option("Random seed.")
 
 
 @dataclass(frozen=True)
 class PerturbSettings(FilesSettings):
-    """What shifts when genes of the same cells are silenced or set high, beside random genes of like expression.
+    """Predict the effect of silencing or overexpressing genes, tested against random genes.
 
-    An association learned from observational data, no prediction of an experiment. The output holds a row for each
-    perturbation, or is a table (.csv, .tsv) of one outcome.
+    This is an association learned from observational data, not the outcome of an experiment. The output has a row for
+    each perturbation, or is a table (.csv, .tsv) of one outcome.
     """
 
-    perturb: list[str] | None = option("Genes, with commas between them; STAT1+STAT2 are perturbed together.")
+    perturb: list[str] | None = option("Genes, separated by commas; STAT1+STAT2 are perturbed together.")
     kind: str | None = option("knockout or overexpress.")
-    n_null: int | None = option("Random genes to compare with.")
+    n_null: int | None = option("Number of random genes.")
     outcome: str | None = option("For a table: a phenotype, embedding, expression or genes.")
-    seed: int | None = option("Seed.")
+    seed: int | None = option("Random seed.")
 
 
 @dataclass(frozen=True)
 class GenerateSettings(OneModelSettings):
-    """Draw new cells of given phenotypes.
+    """Generate new cells of given phenotypes.
 
-    The output holds counts, log1p of counts per 10,000, and the phenotypes of each cell.
+    The output has counts, log1p of counts per 10,000, and the phenotypes of each cell.
     """
 
-    given: list[str] | None = option("Category of a phenotype: condition=stimulated. Others are drawn.")
+    given: list[str] | None = option("Category of a phenotype: condition=stimulated. Other phenotypes are sampled.")
     n_obs: int | None = option("Number of cells.")
     output: Path | None = option("File to write (.h5ad, .zarr).", "-o")
-    allow_unseen: bool | None = option("Also combinations that no training cell had; they are marked.")
-    depth: float | None = option("Total counts of each cell; by default drawn as of the training cells.")
-    n_rounds: int | None = option("Rounds in which the network draws genes; by default they are drawn together.")
-    temperature: float | None = option("What logits are divided by.")
-    seed: int | None = option("Seed.")
+    allow_unseen: bool | None = option("Allow combinations that no training cell had; they are marked.")
+    depth: float | None = option("Total counts of each cell; by default drawn from the training cells.")
+    n_rounds: int | None = option("Rounds in which the network draws genes; by default the network is not used.")
+    temperature: float | None = option("Divides the logits.")
+    seed: int | None = option("Random seed.")
 
 
 @dataclass(frozen=True)
 class AuditSettings:
-    """Find recorded phenotypes that the expression contradicts: swapped samples, a wrong sex, a wrong tissue.
+    """Find recorded phenotypes that the expression contradicts, such as swapped samples.
 
     Trains a model for each fold. The output is a table (.csv, .tsv).
     """
 
     paths: list[str] | None = argument(CELLS, metavar="DATA")
     output: Path | None = option("Table to write (.csv, .tsv).", "-o")
-    overwrite: bool | None = option("Replace what is there.")
-    phenotypes: list[str] | None = option("Obs columns to audit; by default those with a usual name.")
-    sample_key: str | None = option("Obs column of the samples whose records may be swapped.")
-    group_key: str | None = option("Obs column whose groups stay whole, such as donors; by default the samples.")
+    overwrite: bool | None = option("Overwrite existing files.")
+    phenotypes: list[str] | None = option("Obs columns to audit; by default those with a common name.")
+    sample_key: str | None = option("Obs column of the samples.")
+    group_key: str | None = option(
+        "Obs column of groups that are kept in one fold, such as donors; by default the samples."
+    )
     n_folds: int | None = option("Number of folds.")
-    max_epochs: int | None = option("Passes over the cells in each training.")
-    seed: int | None = option("Seed.")
+    max_epochs: int | None = option("Number of passes over the cells in each training.")
+    seed: int | None = option("Random seed.")
 
 
 @dataclass(frozen=True)
 class ImportSettings:
-    """Turn a checkpoint of the original into a model."""
+    """Convert a checkpoint of the original to a model."""
 
     folder: Path | None = argument("Folder with config.json and the weights.")
     vocabulary: Path | None = option("Its vocabulary folder, by default FOLDER.", "--phenotypic_tokens_file")
     genes: str | None = option("Its genes: h5ad with highly_variable_rank, or text; by default FOLDER/genes.txt.")
     output: Path | None = option("Folder of the model.", "-o", "--output_dir")
-    n_bins: int | None = option("Number of bins, to be checked.", "--num_bins")
-    threshold: float | None = option("With two bins, where expression begins.")
-    columns: list[str] | None = option("Obs column of a phenotype where it has another name: age=years.")
-    layer: str | None = option("Layer to read instead of X.")
-    use_raw: bool | None = option("Read raw instead of X.")
-    overwrite: bool | None = option("Replace what is there.")
+    n_bins: int | None = option("Expected number of bins, as a check.", "--num_bins")
+    threshold: float | None = option("With two bins, the value from which a gene counts as expressed.")
+    columns: list[str] | None = option("Obs column of a phenotype, if it has another name: age=years.")
+    layer: str | None = option("Layer to use instead of X.")
+    use_raw: bool | None = option("Use raw instead of X.")
+    overwrite: bool | None = option("Overwrite existing files.")
 
 
 def needed(settings: Any, *names: str) -> tuple[Any, ...]:
-    """Values of settings that must be there.
+    """Return the values of required settings.
 
     Raises
     ------
     UserError
-        As said.
+        If the check fails.
     """
     if absent := [option_name(settings, name) for name in names if getattr(settings, name) is None]:
         listed = " and ".join([", ".join(absent[:-1]), absent[-1]] if len(absent) > 1 else absent)

@@ -146,9 +146,11 @@ def _check_labels(obs: Any, column: str, known: dict[str, list[str]], path: Path
     from polygene_scverse._validate import label_of, shorten
 
     if column not in known:
-        raise UserError(f"--vocabulary: it has no list for {column!r}, but for {shorten(known)}. Pass those.")
+        raise UserError(
+            f"--vocabulary: it has no list for {column!r}, only for {shorten(known)}. Pass these as --phenotypes."
+        )
     if column not in obs:
-        raise UserError(f"--phenotypes: {column!r} is not among the columns of obs in {path}.")
+        raise UserError(f"--phenotypes: {column!r} is not a column of obs in {path}.")
     found = {label_of(value) for value in obs[column].unique()} - {None}
     if unknown := sorted(str(label) for label in found - set(known[column])):
         raise UserError(

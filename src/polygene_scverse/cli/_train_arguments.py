@@ -65,7 +65,7 @@ def n_genes_of(s: TrainSettings) -> int | None:
         return s.n_genes
     if s.n_genes is not None and s.max_length != s.n_genes + SPECIAL_WORDS:
         raise UserError(
-            f"--max-length: found {s.max_length}, but {s.n_genes} genes and {SPECIAL_WORDS} other words are "
+            f"--max-length: found {s.max_length}, but {s.n_genes} genes and {SPECIAL_WORDS} other tokens are "
             f"{s.n_genes + SPECIAL_WORDS}. Leave out one of the two."
         )
     return s.max_length - SPECIAL_WORDS

@@ -1,4 +1,4 @@
-"""`polygene impute`, `counterfactual`, `perturb` and `generate`: new cells, or a table."""
+"""`polygene impute`, `counterfactual`, `perturb` and `generate`."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ TOGETHER = "+"
 
 
 def impute(s: ImputeSettings) -> None:
-    """Expected expression of genes."""
+    """Impute expression."""
 
     def run(adata: AnnData, model: Polygene) -> AnnData:
         import anndata
@@ -60,7 +60,7 @@ def impute(s: ImputeSettings) -> None:
 
 
 def counterfactual(s: CounterfactualSettings) -> None:
-    """Expected expression with a phenotype set, or the shift of each gene."""
+    """Predict expression with a phenotype set, or the shift of each gene."""
     needed(s, "set")
     phenotypes = _categories(s.set or [], "--set")
 
@@ -79,7 +79,7 @@ def counterfactual(s: CounterfactualSettings) -> None:
 
 
 def perturb(s: PerturbSettings) -> None:
-    """Shifts when genes are silenced or set high."""
+    """Predict the effect of perturbing genes."""
     needed(s, "perturb")
     genes = [tuple(name.split(TOGETHER)) if TOGETHER in name else name for name in split_list(s.perturb) or []]
 
@@ -98,11 +98,11 @@ def perturb(s: PerturbSettings) -> None:
 
 
 def generate(s: GenerateSettings) -> None:
-    """New cells of given phenotypes."""
+    """Generate cells of given phenotypes."""
     _, n_obs, output = needed(s, "model", "n_obs", "output")
     given = _categories(s.given or [], "--given")
     if output.suffix not in (".h5ad", ".zarr"):
-        raise UserError(f"--output: found {output}, but cells are written. End the name with .h5ad or .zarr.")
+        raise UserError(f"--output: found {output}, but the output is AnnData. End the name with .h5ad or .zarr.")
     (target,) = plan_outputs([Path("generated")], output, None, overwrite=bool(s.overwrite))
     model = read_model(s)
     from polygene_scverse import tl
@@ -142,6 +142,6 @@ def _categories(pairs: Sequence[str], flag: str) -> dict[str, str]:
         if not (name and mark and category):
             raise UserError(f"{flag}: found {pair!r}. Write a phenotype and its category: condition=stimulated.")
         if name in found:
-            raise UserError(f"{flag}: {name} is named twice. Name it once.")
+            raise UserError(f"{flag}: found {name} twice. Pass it once.")
         found[name] = category
     return found

@@ -1,4 +1,4 @@
-"""Files that are downloaded when they are first asked for, and checked at each use."""
+"""Download files on first use and verify them on each use."""
 
 from __future__ import annotations
 
@@ -28,21 +28,20 @@ PARTIAL = (206, 412, 416)
 
 
 def download(entry: Download, *, cache: str | Path | None = None, base_url: str | None = None) -> Path:
-    """Return a file of the registry from the cache, downloading it where it is not there yet.
+    """Return a file of the registry from the cache, and download it if it is missing.
 
-    What came of a broken download stays in ``<file>.part``, and the next call goes on from there. The sha256 of the
-    file is written to ``<file>.sha256`` when it is first used, and compared at each later use. Processes that ask for
-    the same file at the same time wait for one another.
+    An interrupted download is kept in ``<file>.part`` and resumed by the next call. The sha256 of the file is written
+    to ``<file>.sha256`` on first use and verified on each later use. Processes that download the same file at the same
+    time wait for each other.
 
     Parameters
     ----------
     entry
-        Which file.
+        Entry of the registry.
     cache
-        Folder of the downloads; by default that of the environment variable ``POLYGENE_CACHE``, or else the cache
-        folder of the user.
+        Download folder; by default the environment variable ``POLYGENE_CACHE``, or the user's cache folder.
     base_url
-        Where to download from; by default where the file was published.
+        URL to download from; by default where the file was published.
 
     Returns
     -------
@@ -51,9 +50,9 @@ def download(entry: Download, *, cache: str | Path | None = None, base_url: str 
     Raises
     ------
     ConnectionError
-        If the file cannot be downloaded, or ends early, or a web page comes in its place.
+        If the file cannot be downloaded, is truncated, or a web page is sent instead.
     ValueError
-        If the file is not the one whose sha256 was recorded.
+        If the sha256 of the file differs from the recorded one.
     """
     path = cache_folder(cache) / entry.file
     if not path.exists():
@@ -88,7 +87,7 @@ def check_hash(path: Path) -> None:
         record.write_text(f"{found}  {path.name}\n")  # as sha256sum writes it
     elif recorded != found:
         raise ValueError(
-            f"{path} is not the file that was first used: its sha256 is {found}, but {recorded} is recorded in "
+            f"{path} differs from the file that was first used: its sha256 is {found}, but {recorded} is recorded in "
             f"{record.name}. Delete the file to download it again; or delete {record.name} to accept the file as it is."
         )
 

@@ -1,4 +1,4 @@
-"""Blood cells that come with scanpy."""
+"""Blood cells that are installed with scanpy."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from anndata import AnnData
 
 
 def pbmc68k() -> AnnData:
-    """700 peripheral blood mononuclear cells of one donor, log-normalised; nothing is downloaded.
+    """Load 700 peripheral blood mononuclear cells of one donor, log-normalised.
 
-    :func:`scanpy.datasets.pbmc68k_reduced` with the expression of its ``.raw`` in ``X``, where that function has scaled
-    values, and without what was computed from those.
+    This is :func:`scanpy.datasets.pbmc68k_reduced` with the expression of its ``.raw`` in ``X`` instead of scaled
+    values, and without results computed from the scaled values. Nothing is downloaded.
 
     Returns
     -------
-    Cells x genes (700 x 765); ``X`` holds log1p of counts per 10,000 (of all genes of the original data, not of these
-    765) in CSR, float32. ``obs["bulk_labels"]`` has 10 cell types, ``obs["phase"]`` 3 phases of the cell cycle. The
-    original's UMAP is in ``obsm["X_umap"]``, its colours are in ``uns``.
+    AnnData (700 x 765). ``X`` is log1p of counts per 10,000 (of all genes of the original data, not of these 765) in
+    CSR, float32. ``obs["bulk_labels"]`` has 10 cell types, ``obs["phase"]`` 3 phases of the cell cycle. The published
+    UMAP is in ``obsm["X_umap"]``, and its colours are in ``uns``.
 
     References
     ----------

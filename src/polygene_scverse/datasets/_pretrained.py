@@ -1,4 +1,4 @@
-"""The published models of the original."""
+"""Published models of the original Polygene."""
 
 from __future__ import annotations
 
@@ -16,32 +16,32 @@ from polygene_scverse.datasets._registry import PRETRAINED
 
 
 def pretrained(name: str, *, cache: str | Path | None = None, base_url: str | None = None) -> Path:
-    """A published model of the original Polygene, downloaded on first use.
+    """Download a published model of the original Polygene.
 
-    Interrupted downloads are resumed. The authors do not publish checksums, so the first download is trusted; its
-    sha256 is recorded and compared at each later use. An archive is unpacked beside the file.
+    The model is downloaded on first use, and interrupted downloads are resumed. The authors do not publish checksums,
+    so the first download is trusted; its sha256 is recorded and verified on each later use. An archive is unpacked next
+    to the file.
 
     Parameters
     ----------
     name
-        ``"Polygene (2432)"`` or ``"Polygene (512)"``, as the original calls them; the number is that of the genes.
+        ``"Polygene (2432)"`` or ``"Polygene (512)"``, as named by its authors; the number is the number of genes.
     cache
-        Folder of the downloads; by default that of the environment variable ``POLYGENE_CACHE``, or else the cache
-        folder of the user.
+        Download folder; by default the environment variable ``POLYGENE_CACHE``, or the user's cache folder.
     base_url
-        Where to download from; by default Google Drive, where the original published them.
+        URL to download from; by default Google Drive, where the models were published.
 
     Returns
     -------
-    Folder that holds ``config.json``, to be passed to :meth:`polygene_scverse.model.Polygene.from_original`; or the
-    whole unpacked folder where it does not hold exactly one; or the file where it is not an archive.
+    Path of the folder with ``config.json``, to pass to :meth:`polygene_scverse.model.Polygene.from_original`. If the
+    archive does not contain exactly one such folder, the unpacked folder; if the download is not an archive, the file.
 
     Raises
     ------
     ValueError
-        If there is no such model, or the file is not the one whose sha256 was recorded.
+        If the model is unknown, or the sha256 of the file differs from the recorded one.
     ConnectionError
-        If the file cannot be downloaded; the error says which file to put where instead.
+        If the file cannot be downloaded; the error says how to download it by hand.
 
     References
     ----------

@@ -1,4 +1,4 @@
-"""The data sets as data: where each comes from, what it must look like, and whom to cite."""
+"""Registry of data sets with source, checksum, shape, licence and citation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Cells whose truth is known."""
+"""Simulated cells with known phenotypes."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ def simulate(
     mean_count: float = 0.5,
     dispersion: float = 0.5,
 ) -> AnnData:
-    """Simulate negative-binomial counts of cells whose phenotypes raise known genes.
+    """Simulate negative-binomial counts of cells with known phenotypes and marker genes.
 
-    Half of the genes are markers, dealt out in turn to the categories of all phenotypes: a cell of that category
-    expresses it ``exp(effect)`` times as high. Phenotypes and donors are independent of each other, and their
-    categories equally frequent. Each donor shifts each gene a little.
+    Half of the genes are markers, distributed over the categories of all phenotypes; a marker is expressed
+    ``exp(effect)`` times higher in cells of its category. Phenotypes and donors are independent of each other, with
+    equally frequent categories. Each donor has a small effect on each gene.
 
     Parameters
     ----------
@@ -48,30 +48,31 @@ def simulate(
     n_groups
         Number of donors.
     seed
-        Seed: the same one gives the same cells.
+        Random seed.
     missing
-        Share of the phenotype values that are missing, per phenotype.
+        Fraction of missing values in each phenotype.
     effect
         Log fold change of a marker.
     group_effect
         Standard deviation of the log fold change of a gene in a donor.
     mean_count
-        Mean count of a gene in a cell, before the markers. Means of single genes are log-normal around it, so that a
-        low value gives sparse data.
+        Mean count of a gene in a cell, before marker effects. The means of genes are log-normally distributed around
+        it; a low value gives sparse data.
     dispersion
         The variance of a count with mean m is ``m + dispersion * m**2``.
 
     Returns
     -------
-    Counts (n_obs x n_vars; CSR, float32). ``obs`` has a categorical column for each phenotype and ``"donor"``;
-    ``obsm["truth"]`` has the phenotypes with no value missing. ``var["phenotype"]`` and ``var["category"]`` say what
-    a gene is a marker of; both are empty where it is of none. ``uns["simulation"]`` has the numbers passed.
+    AnnData with counts (n_obs x n_vars; CSR, float32). ``obs`` has a categorical column for each phenotype and
+    ``"donor"``; ``obsm["truth"]`` has the phenotypes without missing values. ``var["phenotype"]`` and
+    ``var["category"]`` name the phenotype and category that a gene is a marker of, and are empty for other genes.
+    ``uns["simulation"]`` has the arguments.
 
     Raises
     ------
     ValueError
-        If `missing` is not from 0 to 1, a phenotype has fewer than two categories, there are fewer cells than
-        categories or donors, or fewer markers than categories.
+        If `missing` is not between 0 and 1, if a phenotype has fewer than two categories, or if there are fewer cells
+        than categories or donors, or fewer markers than categories.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""The cells the original was trained on."""
+"""Training data of the original Polygene."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ from polygene_scverse.datasets._registry import N_SHARDS, TABULA_SAPIENS
 def tabula_sapiens(
     shards: Iterable[int] | None = None, *, cache: str | Path | None = None, base_url: str | None = None
 ) -> list[Path]:
-    """The 48 files of Tabula Sapiens that the original Polygene was trained on, downloaded when first asked for.
+    """Download the files of Tabula Sapiens that the original Polygene was trained on.
 
-    The original trains on files 0 to 46 and evaluates on file 47. All of them together are large: ask for the ones you
-    need. Interrupted downloads are resumed; the first download of a file is trusted, and its sha256 recorded.
+    The original was trained on files 0 to 46 and evaluated on file 47. Together they are large, so download only those
+    you need. Files are downloaded on first use, and interrupted downloads are resumed. The first download of a file is
+    trusted and its sha256 is recorded.
 
     Parameters
     ----------
     shards
         Numbers of the files, from 0 to 47; by default all.
     cache
-        Folder of the downloads; by default that of the environment variable ``POLYGENE_CACHE``, or else the cache
-        folder of the user.
+        Download folder; by default the environment variable ``POLYGENE_CACHE``, or the user's cache folder.
     base_url
-        Where to download from; by default where the original published the files.
+        URL to download from; by default where the files were published.
 
     Returns
     -------
-    Paths of the h5ad files, in the order asked for.
+    List of paths of the h5ad files, in the order of `shards`.
 
     Raises
     ------
     ValueError
-        If there is no such file, or a file is not the one whose sha256 was recorded.
+        If a number is out of range, or the sha256 of a file differs from the recorded one.
     ConnectionError
-        If a file cannot be downloaded; the error says which file to put where instead.
+        If a file cannot be downloaded; the error says how to download it by hand.
 
     References
     ----------

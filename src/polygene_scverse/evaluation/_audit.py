@@ -169,20 +169,20 @@ def describe_audit(table: pd.DataFrame, sample_key: str | None) -> list[str]:
     if sample_key is None:
         return ["Cells only: pass sample_key= to judge samples."]
     if table.empty:
-        return [f"No phenotype is constant within {sample_key!r}: cells are judged, samples are not."]
+        return [f"No phenotype is constant within {sample_key!r}, so cells are assessed, but not samples."]
     sentences = []
     for name, rows in table.groupby("phenotype", sort=False):
         flagged = rows[rows["flagged"]]
         if not rows["reliable"].all():
             sentences.append(
-                f"{name}: {len(flagged)} of {len(rows)} samples are flagged: the expression does not tell it on new "
-                "samples, so that flags mean nothing."
+                f"{name}: {len(flagged)} of {len(rows)} samples are flagged, so the expression does not predict it for "
+                "new samples, and the flags are meaningless."
             )
         elif flagged.empty:
-            sentences.append(f"{name}: the expression of all {len(rows)} samples agrees with the record.")
+            sentences.append(f"{name}: the expression of all {len(rows)} samples agrees with the recorded phenotype.")
         else:
             sentences += [
-                f"{name}: {row.sample} is recorded as {row.recorded!r}, its expression says {row.suggested!r} "
+                f"{name}: {row.sample} is recorded as {row.recorded!r}, its expression suggests {row.suggested!r} "
                 f"({row.share:.0%} of {row.n_cells:,} cells, score {row.score:.2f})."
                 for row in flagged.itertuples()
             ]

@@ -204,7 +204,7 @@ def _draw_folds(
     n_groups = len(np.unique(groups))
     if not 2 <= n_folds <= n_groups:
         units = "cells" if group_key is None else f"groups of {group_key!r}"
-        raise ValueError(f"`split`: found {n_folds} folds for {n_groups} {units}. Pass from 2 to {n_groups}.")
+        raise ValueError(f"`split`: found {n_folds} folds for {n_groups} {units}. Pass 2 or more, at most {n_groups}.")
     if group_key is None:
         folds = KFold(n_folds, shuffle=True, random_state=seed).split(groups)
     else:

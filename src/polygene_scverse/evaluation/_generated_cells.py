@@ -82,7 +82,7 @@ def read_sets(
         if not isinstance(part, AnnData):
             raise TypeError(f"`{name}`: found {type(part).__name__}, but AnnData is needed.")
     if not columns:
-        raise ValueError("`groupby`: found no column. Pass the obs columns that say what cells were asked for.")
+        raise ValueError("`groupby`: found no column. Pass the obs columns that define the classes.")
     tables = {name: _labels(part, columns, name) for name, part in data.items()}
     kinds = tables["reference"].dropna().drop_duplicates().sort_values(list(columns)).reset_index(drop=True)
     codes = {name: _codes(table, kinds) for name, table in tables.items()}
@@ -136,7 +136,7 @@ def _labels(adata: AnnData, columns: Sequence[str], name: str) -> pd.DataFrame:
     absent = [column for column in columns if column not in adata.obs]
     if absent:
         raise KeyError(
-            f"`groupby`: {shorten(absent)} not among the columns of {name}.obs, {shorten(adata.obs.columns)}. Pass "
+            f"`groupby`: {shorten(absent)} are not columns of {name}.obs, which has {shorten(adata.obs.columns)}. Pass "
             "columns that all data have."
         )
     found = {}

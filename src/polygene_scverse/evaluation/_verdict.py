@@ -56,12 +56,14 @@ def describe_evaluation(
         sentences += _describe_baselines(name, rows[rows["method"] != NULL])
         tested = predictions[name]
         if n_unseen := int(((label.codes[tested.rows] >= 0) & (tested.codes < 0)).sum()):
-            sentences.append(f"{name}: {n_unseen:,} test cells are of a category without training cells, and left out.")
+            sentences.append(
+                f"{name}: {n_unseen:,} test cells have a category without training cells and are left out."
+            )
         if name in constant:
             known = label.codes >= 0
             sentences.append(
-                f"{name}: constant within {group_key!r}, so that there are {len(np.unique(groups[known]))} independent "
-                f"examples, not {int(known.sum()):,}."
+                f"{name}: constant within {group_key!r}, so there are {len(np.unique(groups[known]))} independent "
+                f"observations, not {int(known.sum()):,}."
             )
             sentences += _describe_null(name, rows)
     return sentences
@@ -87,23 +89,23 @@ def describe_model(
         n_groups = len(np.unique(groups))
         unit = f"the {n_groups} groups of {group_key!r}" if n_groups >= MIN_GROUPS else _unit(n_groups)
     sentences = [
-        f"{len(groups):,} cells, predicted by a trained model; the scores are those of new cells only if none of "
-        f"these, and no cell of their donors, was in its training. Bootstrap over {unit}; the model's categories are "
-        f"chosen with balance={BALANCE}."
+        f"{len(groups):,} cells, predicted by a trained model; the scores hold for new donors only if no cells of "
+        f"these donors were used in training. Bootstrap over {unit}; categories of the model are chosen with "
+        f"balance={BALANCE}."
     ]
     for name, found in predictions.items():
         if n_left := int(((recorded[name].codes >= 0) & (found.codes < 0)).sum()):
-            sentences.append(f"{name}: {n_left:,} cells are of a category that training had no cell of, and left out.")
+            sentences.append(f"{name}: {n_left:,} cells have a category without training cells and are left out.")
     return sentences
 
 
 def _describe_test(predictions: Predictions, groups: NDArray[np.integer], group_key: str | None) -> str:
     n_cells, n_groups = len(predictions.rows), len(np.unique(groups[predictions.rows]))
-    choice = f"the model's categories are chosen with balance={BALANCE}"
+    choice = f"categories of the model are chosen with balance={BALANCE}"
     if group_key is None:
         return (
-            f"{n_cells:,} test cells, split as single cells: training cells come from the same donors, so that every "
-            f"figure is an upper bound. Pass group_key= for new donors. Intervals: bootstrap over cells; {choice}."
+            f"{n_cells:,} test cells, split by cell: training cells are from the same donors, so all scores are upper "
+            f"bounds for new donors. Pass group_key= to split by donor. Intervals: bootstrap over cells; {choice}."
         )
     held_out = f"{n_groups} held-out group{'s' * (n_groups > 1)} of {group_key!r}"
     return f"{n_cells:,} test cells of {held_out}. Bootstrap over {_unit(n_groups)}; {choice}."
@@ -111,7 +113,9 @@ def _describe_test(predictions: Predictions, groups: NDArray[np.integer], group_
 
 def _unit(n_groups: int) -> str:
     """What is drawn in the bootstrap where groups are known."""
-    return "groups" if n_groups >= MIN_GROUPS else f"cells within groups, as there are fewer than {MIN_GROUPS}"
+    return (
+        "groups" if n_groups >= MIN_GROUPS else f"cells within groups, because there are fewer than {MIN_GROUPS} groups"
+    )
 
 
 def _describe_baselines(phenotype: str, table: pd.DataFrame) -> list[str]:

@@ -1,4 +1,4 @@
-"""Temperatures that make probabilities match how often they are right, and what they were fitted on."""
+"""Temperature scaling of probabilities, and the cells it was fitted on."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from polygene_scverse.metrics import ece, nll
 MIN_CELLS: Final = 50
 """Known cells that a temperature needs."""
 FEW_GROUPS: Final = 5
-"""Fewer say little about new ones."""
+"""With fewer groups, the estimate for new ones is called uncertain."""
 GROUP_STRENGTH: Final = 3.0
 """Groups that the temperature expected without held-out cells weighs as much as."""
 SHARPEST_OF_CELLS: Final = 0.5
@@ -61,40 +61,36 @@ class Calibration:
 
     @property
     def words(self) -> str:
-        """How far the probabilities may be relied on, in a sentence."""
+        """Summarise the calibration in a sentence."""
         end = f" (temperature {self.temperature:.2f})"
         if not self.fitted:
             found = (
-                f"probabilities are as the network gives them: {self.n_cells} {self.cells} cells have a known "
-                f"category, but {MIN_CELLS} are needed to calibrate them; Polygene.calibrate takes other ones"
+                f"probabilities are not calibrated, because {self.n_cells} {self.cells} cells have a known category "
+                f"and {MIN_CELLS} are needed; call Polygene.calibrate with other labelled cells"
             )
             return found + (f"; {self._spread}" if self.factor != 1.0 else "") + end
         where, limits = f"{self.n_cells} {self.cells} cells", ""
         if self.n_groups:
             where += f" of {_many(self.n_groups, self.group_key, 'new ')}"
-            limits = "" if self.n_groups > 1 else "; one group says little about others"
+            limits = "" if self.n_groups > 1 else "; a single group is little evidence about others"
         elif self.n_training_groups:
             where += f" of {_many(self.n_training_groups, self.group_key)} in training"
             limits = f"; {self._spread}"
         else:
-            limits = "; if cells of the same donors are in training, errors for new donors may be larger"
-        after, before = 100 * self.ece_after, 100 * self.ece_before
-        change = (
-            f"{before:.1f} before calibration" if after <= before else f"calibration made it worse, {before:.1f} before"
-        )
-        return f"on {where} probabilities are off by {after:.1f} percentage points on average ({change}){limits}{end}"
+            limits = "; it may be larger for new donors if cells of the same donors were used in training"
+        change = f"{100 * self.ece_before:.1f} % before calibration"
+        change += "" if self.ece_after <= self.ece_before else ", which made it worse"
+        return f"calibration error (ECE) {100 * self.ece_after:.1f} % on {where} ({change}){limits}{end}"
 
     @property
     def _spread(self) -> str:
-        """What is done for new groups, and on what grounds."""
-        times = f"for new ones they were made {self.factor:.2f} times flatter"
+        """Say how probabilities are adjusted for new groups."""
+        times = f"for new groups, probabilities were flattened by a factor of {self.factor:.2f}"
         if self.n_training_groups < 2:
-            return f"{times}, as is usual, for one group cannot tell how much others differ"
-        return (
-            f"{times}, as predicting groups from each other suggests, and {self.n_training_groups} say little"
-            if (self.n_training_groups < FEW_GROUPS)
-            else f"{times}, as predicting groups from each other suggests"
-        )
+            return f"{times}, the default, because a single group does not show how much groups differ"
+        found = f"{times}, estimated by predicting the training groups from each other"
+        few = self.n_training_groups < FEW_GROUPS
+        return f"{found}, which is uncertain with {self.n_training_groups} groups" if few else found
 
 
 def _many(n: int, group_key: str, which: str = "") -> str:

@@ -80,8 +80,8 @@ class ConformalScores:
         if len(self.codes) < n_needed:
             warn(
                 f"`coverage`: {coverage:g} needs {n_needed} calibration cells, but {len(self.codes)} with a known "
-                f"{phenotype!r} were held out: every set holds all categories. Hold out more cells in training, or "
-                "call model.calibrate(adata) with other labelled cells."
+                f"{phenotype!r} were held out, so every set contains all categories. Hold out more cells in training, "
+                "or call model.calibrate(adata) with other labelled cells."
             )
         threshold = conformal_threshold(self.probabilities, coverage)
         if len(self.groups) and len(self.codes) >= n_needed:
@@ -97,8 +97,8 @@ class ConformalScores:
         if len(few := np.flatnonzero(counts < n_needed)) and len(self.codes) >= n_needed:
             warn(
                 f"`by_category`: {coverage:g} needs {n_needed} calibration cells of each category of {phenotype!r}, "
-                f"but there are fewer of {shorten(categories[int(code)] for code in few)}: these take the threshold of "
-                "all cells, so that their own coverage is not known."
+                f"but there are fewer of {shorten(categories[int(code)] for code in few)}. These use the threshold of "
+                "all cells, so their own coverage is not known."
             )
         return found
 
@@ -107,16 +107,16 @@ class ConformalScores:
         names = np.unique(self.groups)
         if len(names) == 1:
             warn(
-                f"`coverage`: {coverage:g} for cells of new groups (donors) needs {n_needed} training groups that can "
-                f"be predicted from each other, and there are none for {phenotype!r}: it is not guaranteed. Sets are "
-                "those of the probabilities, which were made flatter, as is usual for new groups."
+                f"`coverage`: {coverage:g} is not guaranteed for {phenotype!r} in cells of new groups (donors): this "
+                f"needs {n_needed} training groups that can be predicted from each other, and there are none. Sets "
+                "are computed from the flattened probabilities instead. Train on more groups for a guarantee."
             )
             return
         held = [float((self.probabilities[self.groups == g] >= threshold).mean()) for g in names]
         warn(
-            f"`coverage`: {coverage:g} for cells of new groups (donors) needs {n_needed} training groups, but there "
-            f"are {len(names)}: it is not guaranteed for {phenotype!r}. Where each was predicted from the others, sets "
-            f"held the true category of {min(held):.2f} to {max(held):.2f} of the cells of a group."
+            f"`coverage`: {coverage:g} is not guaranteed for {phenotype!r} in cells of new groups (donors): this needs "
+            f"{n_needed} training groups, but there are {len(names)}. When each group was predicted from the others, "
+            f"sets contained the true category of {min(held):.2f} to {max(held):.2f} of its cells."
         )
 
 

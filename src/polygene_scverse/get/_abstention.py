@@ -1,4 +1,4 @@
-"""Errors that are left when unsure cells are not answered."""
+"""Risk–coverage curve."""
 
 from __future__ import annotations
 
@@ -11,32 +11,31 @@ from polygene_scverse.metrics import risk_coverage
 
 
 def abstention(adata: AnnData, phenotype: str | None = None) -> pd.DataFrame:
-    """Risk–coverage curve: share of wrong predictions among the cells with the highest confidence.
+    """Return the risk–coverage curve: the error among the cells with the highest confidence.
 
-    It helps to choose `min_confidence` of :func:`~polygene_scverse.tl.predict_phenotype`.
+    Use it to choose `min_confidence` of :func:`~polygene_scverse.tl.predict_phenotype`.
 
     Parameters
     ----------
     adata
-        Data with predictions from :func:`~polygene_scverse.tl.predict_phenotype`, every cell answered. Pass a subset,
-        such as held-out donors, for figures that hold for new cells.
+        Data with predictions from :func:`~polygene_scverse.tl.predict_phenotype`, without `min_confidence`. Pass a
+        subset, such as held-out donors, for errors that hold for new cells.
     phenotype
-        A phenotype that was predicted and is recorded in ``obs``.
-        Optional if only one phenotype was predicted.
+        A predicted phenotype that is also recorded in obs. Optional if only one phenotype was predicted.
 
     Returns
     -------
-    Table with a row per threshold, from the highest down: ``min_confidence``; ``answered``, the share of the cells with
-    at least this confidence; ``error``, the share of these whose chosen category is not the recorded one. Cells without
-    a recorded value, or with one that the model does not know, are left out.
+    Table with a row per threshold, in decreasing order, and the columns ``min_confidence``, ``answered`` (fraction of
+    cells with at least this confidence) and ``error`` (fraction of these whose predicted category is not the recorded
+    one). Cells without a recorded value, or with one that the model does not know, are excluded.
 
     Raises
     ------
     KeyError
-        If the phenotype was not predicted, or is not recorded.
+        If the phenotype has not been predicted, or is not in obs.
     ValueError
-        If several phenotypes are predicted and none is named, or if cells were left unassigned, because
-        their most probable category is not stored.
+        If several phenotypes have been predicted and `phenotype` is None, or if cells are unassigned, because their
+        most probable category is not stored.
 
     Examples
     --------
@@ -48,7 +47,7 @@ def abstention(adata: AnnData, phenotype: str | None = None) -> pd.DataFrame:
     labels = adata.obs[prediction_key(phenotype)].astype(object)
     if n := int((labels == UNASSIGNED).sum()):
         raise ValueError(
-            f"`adata`: {n} cells are {UNASSIGNED!r}, so their most probable category is not stored. Call "
+            f"`adata`: {n} cells are {UNASSIGNED!r}, so their most probable category is not known. Call "
             "pgs.tl.predict_phenotype(adata) without `min_confidence` first."
         )
     categories = model_categories(adata, phenotype)

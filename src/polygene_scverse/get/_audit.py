@@ -1,4 +1,4 @@
-"""Samples whose records the expression contradicts."""
+"""Results of an audit as a table."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from polygene_scverse._validate import check_choice, notes_of
 
 
 def audit(adata: AnnData, *, phenotype: str | None = None) -> pd.DataFrame:
-    """Samples or cells, with how well their expression fits the recorded phenotypes.
+    """Return how well the expression of samples or cells fits their recorded phenotypes.
 
     Parameters
     ----------
     adata
-        Data that :func:`~polygene_scverse.tl.audit` was called with.
+        Data on which :func:`~polygene_scverse.tl.audit` was called.
     phenotype
-        Return the cells of one phenotype instead of samples.
+        Phenotype for which to return cells instead of samples.
 
     Returns
     -------
-    A copy of the table of :func:`~polygene_scverse.tl.audit`, a row per sample and phenotype; its sentences are in
-    ``attrs["words"]``. With `phenotype` a row per cell with a recorded category, most contradicted first, and the
-    columns ``recorded`` and ``probability``.
+    A copy of the table of :func:`~polygene_scverse.tl.audit`, with a row per sample and phenotype; the printed messages
+    are in ``attrs["words"]``. With `phenotype`, a table with a row per cell with a recorded category, most contradicted
+    first, and the columns ``recorded`` and ``probability``.
 
     Raises
     ------

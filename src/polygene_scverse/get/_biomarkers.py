@@ -1,4 +1,4 @@
-"""Genes that carry a phenotype in several contexts, or in one, as a table."""
+"""Genes associated with a phenotype in several contexts, or in one, as a table."""
 
 from __future__ import annotations
 
@@ -17,40 +17,38 @@ def biomarkers(
     n_top: int = 50,
     by_context: bool = False,
 ) -> pd.DataFrame:
-    """Genes that carry a category of a phenotype, and in how many contexts they do.
+    """Return the genes that support a category, and the number of contexts in which they do.
 
-    A gene carries a category in a context if its expression speaks for the category (its score is positive, and it is
-    higher there), if it is among the `n_top` highest scores of the context, and, where there is a null, if its FDR is
-    below `fdr`.
+    A gene supports a category in a context if its score is positive and its expression is higher in the category, if
+    its score is among the `n_top` highest of the context, and, if a test was possible, if its FDR is below `fdr`.
 
     Parameters
     ----------
     adata
-        Data that :func:`~polygene_scverse.tl.biomarkers` was called with.
+        Data on which :func:`~polygene_scverse.tl.biomarkers` was called.
     category
         A category of the phenotype; all by default.
     fdr
-        False discovery rate, within a context.
+        Threshold of the false discovery rate within a context.
     n_top
-        Highest scores of each context that count.
+        Number of genes with the highest scores to consider in each context.
     by_context
         Whether to return the scores of each context instead.
 
     Returns
     -------
-    A row for each gene and category that some context has, with the columns ``gene``, ``category``, ``n_contexts`` (in
-    which it carries the category), ``contexts`` (their names), ``n_tested`` (contexts in which there is a score),
-    and ``score`` (the mean over contexts of the score in units of the highest one of the context); genes of most
-    contexts first, those of one context have ``n_contexts`` 1. With `by_context` a row for each gene, category and
-    context, with the columns ``gene``, ``category``, ``context``, ``score``, ``log_fold_change``, ``n_groups``,
-    ``p_value``, ``fdr`` and ``carries``.
+    Table with a row for each gene and category and the columns ``gene``, ``category``, ``n_contexts`` (number of
+    contexts in which the gene supports the category), ``contexts`` (their names), ``n_tested`` (number of contexts with
+    a score) and ``score`` (mean over contexts of the score divided by the highest score of the context), sorted by
+    ``n_contexts``. With `by_context`, a row for each gene, category and context, and the columns ``gene``,
+    ``category``, ``context``, ``score``, ``log_fold_change``, ``n_groups``, ``p_value``, ``fdr`` and ``carries``.
 
     Raises
     ------
     KeyError
-        If there is no such result.
+        If there is no result.
     ValueError
-        If there is no such category.
+        If the category is unknown.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""How like real cells generated ones are."""
+"""Comparison of generated and real cells as a table."""
 
 from __future__ import annotations
 
@@ -10,26 +10,27 @@ from polygene_scverse._validate import check_choice, notes_of
 
 
 def check_generated(adata: AnnData, *, level: str | None = None) -> pd.DataFrame:
-    """Metrics of generated cells beside those of real cells and simple generators.
+    """Return the metrics of generated cells and of baselines.
 
     Parameters
     ----------
     adata
-        Generated cells that :func:`~polygene_scverse.tl.check_generated` was called with.
+        Generated cells that :func:`~polygene_scverse.tl.check_generated` was called.
     level
-        Only the rows of this class, or of all cells together (``"all"``). By default all rows.
+        Return only the rows of this class, or of all cells together (``"all"``). By default all rows.
 
     Returns
     -------
-    A row for each class and metric, with the columns ``level``, ``metric``, ``best``, ``n_cells``, ``generated``, a
-    column for each baseline, and ``reference``, as :func:`~polygene_scverse.tl.check_generated` describes them.
+    Table with a row for each class and metric, and the columns ``level``, ``metric``, ``best``, ``n_cells``,
+    ``generated``, a column for each baseline, and ``reference``, described in
+    :func:`~polygene_scverse.tl.check_generated`.
 
     Raises
     ------
     KeyError
-        If the cells were not checked.
+        If there is no result.
     ValueError
-        If there is no such class.
+        If the class is unknown.
 
     Examples
     --------

@@ -16,31 +16,30 @@ from polygene_scverse.metrics import confusion_matrix
 def confusion(
     adata: AnnData, phenotype: str | None = None, *, normalize: Literal["true", "pred", "all"] | None = None
 ) -> pd.DataFrame:
-    """Recorded against predicted categories.
+    """Return the confusion matrix of recorded and predicted categories.
 
     Parameters
     ----------
     adata
         Data with predictions from :func:`~polygene_scverse.tl.predict_phenotype`. Pass a subset, such as held-out
-        donors, for figures that say how well new cells are predicted.
+        donors, to see how well new cells are predicted.
     phenotype
-        A phenotype that was predicted and is recorded in ``obs``.
-        Optional if only one phenotype was predicted.
+        A predicted phenotype that is also recorded in obs. Optional if only one phenotype was predicted.
     normalize
-        ``"true"`` divides by the number of cells of each recorded category, ``"pred"`` of each predicted one, ``"all"``
-        by the number of cells; None counts cells.
+        Normalise over recorded categories (``"true"``), predicted categories (``"pred"``) or all cells (``"all"``), as
+        in scikit-learn. None returns counts.
 
     Returns
     -------
     Table with recorded categories in rows and predicted ones in columns (n_categories x n_categories). Cells without a
-    recorded value are left out. Categories are those of the model, then those that are recorded only.
+    recorded value are excluded. Categories are those of the model, followed by categories that only occur in obs.
 
     Raises
     ------
     KeyError
-        If the phenotype was not predicted, or is not recorded.
+        If the phenotype has not been predicted, or is not in obs.
     ValueError
-        If several phenotypes are predicted and none is named, or if `normalize` is something else.
+        If several phenotypes have been predicted and `phenotype` is None, or if `normalize` is unknown.
 
     Examples
     --------
@@ -51,7 +50,7 @@ def confusion(
     table = predictions(adata, phenotype)
     if "recorded" not in table:
         raise KeyError(
-            f"`phenotype`: {phenotype!r} is predicted but not recorded, adata.obs[{phenotype!r}] is not there, so "
+            f"`phenotype`: {phenotype!r} is predicted but not recorded, adata.obs has no column {phenotype!r}, so "
             "there is nothing to compare with. Use pgs.get.predictions(adata, phenotype) instead."
         )
     categories = list(table["recorded"].cat.categories)

@@ -1,4 +1,4 @@
-"""Shifts of a what-if question, gene by gene, beside observed differences."""
+"""Predicted and observed changes of each gene in another condition, as a table."""
 
 from __future__ import annotations
 
@@ -30,51 +30,51 @@ def counterfactual(
     n_permutations: int = 1_000,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Mean shift of each gene when phenotypes are set, the difference that was observed, and a null over groups.
+    """Return the predicted shift of each gene, the observed difference, and a permutation test over groups.
 
-    The shift is what the model expects, over the cells that are not recorded as asked already. Beside it stands the
-    observed difference between cells that are recorded as asked and all others. The null tests this difference: labels
-    are exchanged as if whole groups (donors, samples) had been labelled at random. Where groups have cells of both
-    kinds, labels are exchanged within groups, otherwise between groups. A model says nothing that its training data do
-    not support, and cells of one donor are no replicates, so that a shift without an `fdr` below the level you chose is
-    no finding. An association that passes is still no cause: whatever goes along with the label in all groups passes
-    too.
+    The shift is the change predicted by the model, averaged over the cells that do not have the requested category. The
+    observed difference is that between cells recorded with the requested category and all others. The test concerns the
+    observed difference: labels are permuted between whole groups (donors, samples), or within groups that have cells of
+    both kinds. Cells of one donor are not replicates, so do not report a shift unless its `fdr` is below your
+    threshold. A significant association is not necessarily causal: everything that is confounded with the label in all
+    groups is significant too.
 
     Parameters
     ----------
     adata
         Result of :func:`~polygene_scverse.tl.counterfactual`.
     groupby
-        Obs column, such as the cell type: a row for each gene and level. By default all cells are one level, ``"all"``.
+        Obs column, such as the cell type, to return a row for each gene and level. By default all cells form one level,
+        ``"all"``.
     group_key
-        Obs column of donors or samples. Means are then over groups, each counting once, and there is a null. It needs
-        six groups with both kinds of cells, or four with each kind only (or as many as give 20 ways to label them);
-        groups with fewer than three cells of a kind do not count.
+        Obs column of donors or samples. Means are then computed over groups with equal weight, and differences are
+        tested. The test needs six groups with both kinds of cells, or four groups of each kind (at least 20 ways to
+        assign the labels); groups with fewer than three cells of a kind are ignored.
     n_permutations
-        Most permutations; if there are more, so many are drawn.
+        Maximum number of permutations; if there are more, they are drawn at random.
     seed
-        Seed of these draws.
+        Random seed for the permutations.
 
     Returns
     -------
     Table with the columns ``gene``, ``level``, ``shift`` and ``observed`` (differences of log1p of counts per 10,000;
-    ``observed`` is NaN for unmeasured genes, and where cells of one kind are missing), ``n_cells`` (over which the
-    shift is a mean), ``n_groups`` (in the null), ``p_value`` (share of the permutations in which the gene's difference
-    is as large, in standard errors) and ``fdr`` (over the genes of a level: the mean number of genes that permutations
-    bring as far, divided by the number that are); the largest shifts of each level first. ``p_value`` and ``fdr`` are
-    NaN where there is no null, which is said in a warning.
+    ``observed`` is NaN for unmeasured genes and if one kind of cells is missing), ``n_cells`` (number of cells that the
+    shift is averaged over), ``n_groups`` (number of groups in the test), ``p_value`` (fraction of permutations with a
+    t-like statistic at least as large) and ``fdr`` (over the genes of a level: mean number of genes with such a
+    statistic in permutations, divided by the observed number), sorted by shift within each level. ``p_value`` and
+    ``fdr`` are NaN, with a warning, if there are too few groups.
 
     Raises
     ------
     KeyError
-        If `adata` is no such result, or a column is not there.
+        If `adata` was not returned by :func:`~polygene_scverse.tl.counterfactual`, or if a column does not exist.
     ValueError
-        If a column has no value at all, if every cell is recorded as asked already, or if `n_permutations` is below
-        100.
+        If all values of a column are missing, if every cell already has the requested category, or if `n_permutations`
+        is below 100.
 
     References
     ----------
-    Tusher, Tibshirani and Chu, PNAS 2001: the statistic, and the false discovery rate by permutation.
+    Tusher, Tibshirani and Chu, PNAS 2001: the statistic and the permutation estimate of the false discovery rate.
 
     Examples
     --------
@@ -84,18 +84,20 @@ def counterfactual(
     note = adata.uns.get(UNS, {}).get(COUNTERFACTUAL)
     if note is None or UNCHANGED not in adata.layers or OBSERVED not in adata.layers:
         raise KeyError(
-            "`adata`: it holds no expected expression, layers['unchanged'], layers['observed'] or "
-            "uns['polygene']['counterfactual'] is not there. Pass what pgs.tl.counterfactual(adata, {...}) returns."
+            "`adata`: it has no predicted expression: layers['unchanged'], layers['observed'] or "
+            "uns['polygene']['counterfactual'] is missing. Pass the result of pgs.tl.counterfactual(adata, {...})."
         )
     if n_permutations < MIN_PERMUTATIONS:
-        raise ValueError(f"`n_permutations`: found {n_permutations}, too few for a null. Pass 1000.")
+        raise ValueError(
+            f"`n_permutations`: found {n_permutations}, but at least {MIN_PERMUTATIONS} are needed. Pass 1000."
+        )
     levels, of_level = _levels(adata, groupby, "groupby")
     groups, of_group = _levels(adata, group_key, "group_key")
     asked, other = _kinds(adata, note)
     if asked.all():
         raise ValueError(
-            f"`adata`: every cell is recorded as {dict(note['phenotypes'])} already, so that nothing is changed. Pass "
-            "cells of another category too to pgs.tl.counterfactual."
+            f"`adata`: every cell is recorded as {dict(note['phenotypes'])} already, so nothing is changed. Pass "
+            "cells of other categories to pgs.tl.counterfactual as well."
         )
     unmeasured = ~adata.var["measured"].to_numpy(dtype=bool)
     tables, too_few = [], []
@@ -122,8 +124,8 @@ def counterfactual(
         tables.append(table.iloc[np.argsort(-np.abs(shift), kind="stable")])
     if too_few:
         warn(
-            f"`group_key`: no null is possible for {shorten(too_few)}: too few groups of {group_key!r}, of "
-            f"{len(groups)} in all, have {MIN_CELLS} cells or more that are recorded as {dict(note['phenotypes'])}, as "
+            f"`group_key`: too few groups for a test in {shorten(too_few)}: of the {len(groups)} groups of "
+            f"{group_key!r}, too few have at least {MIN_CELLS} cells recorded as {dict(note['phenotypes'])}, as "
             "another category, or both. Six groups with both are needed, or four with each. p_value and fdr are NaN."
         )
     return pd.concat(tables, ignore_index=True)
@@ -208,7 +210,7 @@ def _levels(adata: AnnData, key: str | None, argument: str) -> tuple[list[str], 
         return ["all"], np.zeros(adata.n_obs, dtype=np.int64)
     if key not in adata.obs:
         raise KeyError(
-            f"`{argument}`: {key!r} is not among the columns of adata.obs, {shorten(adata.obs.columns)}. Pass one of "
+            f"`{argument}`: {key!r} is not a column of adata.obs, which has {shorten(adata.obs.columns)}. Pass one of "
             "them, or None."
         )
     codes, levels = pd.factorize(recorded_labels(adata.obs[key]), sort=True)

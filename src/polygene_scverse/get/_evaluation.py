@@ -1,4 +1,4 @@
-"""Scores beside baselines."""
+"""Scores of the model and of baselines as a table."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from polygene_scverse._validate import notes_of
 
 
 def evaluation(adata: AnnData, *, by_group: bool = False) -> pd.DataFrame:
-    """Scores of the model and of baselines on held-out groups.
+    """Return the scores of the model and of baselines on held-out groups.
 
     Parameters
     ----------
     adata
-        Data that :func:`~polygene_scverse.tl.evaluate` was called with.
+        Data on which :func:`~polygene_scverse.tl.evaluate` was called.
     by_group
-        Whether to return the scores in each test group instead, which have no interval.
+        Whether to return the scores of each test group instead, without intervals.
 
     Returns
     -------
-    A copy of the table of :func:`~polygene_scverse.tl.evaluate`, a row per phenotype, method and score. Its sentences
-    are in ``attrs["words"]``. With `by_group` the columns are ``phenotype``, ``group``, ``method``, ``score``,
-    ``value`` and ``n_cells``.
+    A copy of the table of :func:`~polygene_scverse.tl.evaluate`, with a row per phenotype, method and score. The
+    printed messages are in ``attrs["words"]``. With `by_group`, the columns are ``phenotype``, ``group``, ``method``,
+    ``score``, ``value`` and ``n_cells``.
 
     Raises
     ------
     KeyError
-        If there is no evaluation, or it was made without groups and `by_group` is asked for.
+        If there is no evaluation, or if `by_group` is True but the evaluation was made without groups.
 
     Examples
     --------
@@ -37,7 +37,7 @@ def evaluation(adata: AnnData, *, by_group: bool = False) -> pd.DataFrame:
     stored = notes_of(adata).get("evaluate")
     if stored is None:
         raise KeyError(
-            "`adata`: no evaluation is stored, adata.uns['polygene']['evaluate'] is not there. Call "
+            "`adata`: no evaluation is stored in adata.uns['polygene']['evaluate']. Call "
             "pgs.tl.evaluate(adata, group_key=...) first."
         )
     if by_group and not len(stored["by_group"]):

@@ -23,32 +23,33 @@ def gene_interactions(
     metric: Metric | None = None,
     key: str = GENE_INTERACTIONS,
 ) -> pd.DataFrame:
-    """Compare all pairs of genes in a context.
+    """Return the pairwise similarity of genes in a context.
 
     Parameters
     ----------
     adata
         Data with states of genes from :func:`~polygene_scverse.tl.gene_interactions`.
     context
-        A context, a level of its `groupby`. May be left out where there is one only.
+        A level of `groupby` in :func:`~polygene_scverse.tl.gene_interactions`. Optional if there is only one.
     genes
-        Genes to compare, in this order, each once. By default those that have a state in the context, in the order of
+        Genes to compare, in this order. By default those with a state in the context, in the order of
         ``adata.var_names``.
     metric
-        ``"cosine"`` similarity or ``"mahalanobis"`` distance; by default what was passed there.
+        ``"cosine"`` similarity or ``"mahalanobis"`` distance; by default that of
+        :func:`~polygene_scverse.tl.gene_interactions`.
     key
-        Entry of ``uns["polygene"]`` to read.
+        Key of ``uns["polygene"]`` to read from.
 
     Returns
     -------
-    Symmetric table (n_genes x n_genes). A gene in `genes` that has no state in the context has NaN.
+    Symmetric table (n_genes x n_genes), with NaN for genes in `genes` that have no state in the context.
 
     Raises
     ------
     KeyError
-        If no states are there, if there is no such context, or if a gene is not in ``adata.var_names``.
+        If there are no gene states, if the context is unknown, or if a gene is not in ``adata.var_names``.
     ValueError
-        If several contexts are there and none is named, if `metric` is something else, or if no gene has a state.
+        If there are several contexts and `context` is None, if `metric` is unknown, or if no gene has a state.
 
     Examples
     --------

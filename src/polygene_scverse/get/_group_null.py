@@ -1,4 +1,4 @@
-"""Whether groups (donors, samples) agree in a difference: exchanged labels of whole groups.
+"""Permutation tests of differences over groups (donors, samples).
 
 Shapes: G groups, n genes, P permutations.
 """
@@ -14,25 +14,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 RAREST: Final = 0.05
-"""Share of the permutations that are no different from the groups as they are, above which there is no null."""
+"""Maximum fraction of permutations equivalent to the observed labels; above it there is no test."""
 CHUNK: Final = 2**22
-"""Statistics that are made at a time."""
+"""Number of statistics computed at a time."""
 SLACK: Final = 1.0 - 1e-9
-"""Statistics that differ by less are equal, but for rounding."""
+"""Relative tolerance for rounding errors."""
 
 
 class GroupTest(NamedTuple):
-    """What the exchange of labels tells of each gene; shape (n,) each.
+    """Result of a permutation test for each gene; shape (n,) each.
 
     Parameters
     ----------
     p_value
-        Share of the permutations in which the gene's statistic is as far from 0.
+        Fraction of the permutations in which the statistic of the gene is at least as extreme.
     fdr
-        Least share of false ones among the genes that are as far from 0 as some gene that is no farther than this one:
-        the mean number of such genes over the permutations, divided by their number. Not below the share of the
-        permutations that would give as low a rate to any gene: where genes go together, permutations bring either none
-        of them or many, and without this something would be found too often where nothing is there.
+        Estimated false discovery rate: the mean number of genes that are at least as extreme in the permutations,
+        divided by the observed number, made monotone. It is at least the fraction of permutations in which any gene
+        would have as low a rate. With correlated genes, permutations have either no extreme genes or many, and without
+        this bound there would be too many false discoveries if no gene differs.
     """
 
     p_value: NDArray[np.float64]
@@ -40,14 +40,14 @@ class GroupTest(NamedTuple):
 
 
 def share_alike(n_both: int = 0, n_first: int = 0, n_second: int = 0) -> float:
-    """Share of the permutations whose statistics are those of the groups as they are, but for the sign.
+    """Fraction of the permutations that are equivalent to the observed labels, up to the sign.
 
     Parameters
     ----------
     n_both
-        Groups that have cells of both kinds, whose labels are exchanged within the group; or else
+        Groups that have cells of both kinds, with labels permuted within the group; otherwise
     n_first, n_second
-        Groups that have cells of one kind only, between which labels are exchanged.
+        Groups that have cells of one kind only, with labels permuted between groups.
     """
     if n_both:
         return 2.0 ** (1 - n_both)
@@ -55,14 +55,14 @@ def share_alike(n_both: int = 0, n_first: int = 0, n_second: int = 0) -> float:
 
 
 def paired(differences: NDArray[np.floating], n_permutations: int, seed: int) -> GroupTest:
-    """Exchange the two labels within groups, by which the sign of the group's difference changes.
+    """Permute the two labels within groups, which flips the sign of the difference of a group.
 
     Parameters
     ----------
     differences
         Difference of each group; shape (G, n).
     n_permutations
-        Most permutations; if there are more, so many are drawn, the first being the groups as they are.
+        Maximum number of permutations; if there are more, they are drawn at random, after the observed labels.
     seed
         Seed of the draws.
     """
@@ -82,7 +82,7 @@ def paired(differences: NDArray[np.floating], n_permutations: int, seed: int) ->
 
 
 def unpaired(values: NDArray[np.floating], first: NDArray[np.bool_], n_permutations: int, seed: int) -> GroupTest:
-    """Exchange labels between groups.
+    """Permute labels between groups.
 
     Parameters
     ----------

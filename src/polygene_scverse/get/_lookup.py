@@ -1,4 +1,4 @@
-"""Which results AnnData holds, and the errors where it does not hold what is asked for."""
+"""Look up results in AnnData, with errors for those that are missing."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def predicted_phenotypes(adata: AnnData) -> list[str]:
 
 
 def the_phenotype(adata: AnnData, phenotype: str | None) -> str:
-    """The phenotype asked for, or the only one that was predicted.
+    """The requested phenotype, or the only one that was predicted.
 
     Raises
     ------
@@ -36,7 +36,9 @@ def the_phenotype(adata: AnnData, phenotype: str | None) -> str:
     if not found:
         raise KeyError("`phenotype`: adata has no predictions. Call pgs.tl.predict_phenotype(adata) first.")
     if len(found) > 1:
-        raise ValueError(f"`phenotype`: {len(found)} phenotypes are predicted, {shorten(found)}. Pass one of them.")
+        raise ValueError(
+            f"`phenotype`: {len(found)} phenotypes have been predicted, {shorten(found)}. Pass one of them."
+        )
     return found[0]
 
 
@@ -46,7 +48,7 @@ def check_predicted(adata: AnnData, phenotype: str, *, where: str = "obs", key_o
     Raises
     ------
     KeyError
-        As said.
+        If the check fails.
     """
     key = key_of(phenotype)
     if key in getattr(adata, where):
@@ -54,13 +56,13 @@ def check_predicted(adata: AnnData, phenotype: str, *, where: str = "obs", key_o
     found = predicted_phenotypes(adata)
     there = f"Predicted so far: {shorten(found)}. Pass one of them, or call" if found else "Call"
     raise KeyError(
-        f"`phenotype`: no prediction of {phenotype!r} in adata, adata.{where}[{key!r}] is not there. {there} "
+        f"`phenotype`: no prediction of {phenotype!r} found, adata.{where} has no {key!r}. {there} "
         "pgs.tl.predict_phenotype(adata) first."
     )
 
 
 def model_categories(adata: AnnData, phenotype: str) -> list[str]:
-    """Categories of the model, as noted in uns; AnnData drops unused ones from obs in a subset."""
+    """Categories of the model, as recorded in uns; AnnData drops unused categories from obs in a subset."""
     noted = notes_of(adata).get("predict", {}).get(note_key(phenotype))
     if noted is not None:
         return [str(name) for name in noted]
@@ -83,14 +85,14 @@ def category_table(adata: AnnData, phenotype: str, key_of: Callable, call: str) 
     if len(names) != values.shape[1]:
         raise ValueError(
             f"`adata`: adata.obsm[{key!r}] has {values.shape[1]} columns, but {len(names)} categories are known: their "
-            "names in adata.uns['polygene']['predict'] were lost, as in a concatenation. Call "
+            "names in adata.uns['polygene']['predict'] are missing, for example after concatenation. Call "
             f"pgs.tl.predict_phenotype({call}) again."
         )
     return pd.DataFrame(values, index=adata.obs_names, columns=names)
 
 
 def training_note(adata: AnnData) -> Mapping[str, Any]:
-    """What `tl.train` noted in uns; empty where nothing was trained on `adata`."""
+    """What `tl.train` recorded in uns; empty if nothing was trained on `adata`."""
     return notes_of(adata).get("train", {})
 
 
@@ -105,7 +107,7 @@ def token_note(adata: AnnData, key: str) -> Mapping[str, Any]:
     note = notes_of(adata).get(key)
     if note is None:
         raise KeyError(
-            f"`key`: no scores of hidden tokens in adata, adata.uns['polygene'][{key!r}] is not there. Call "
+            f"`key`: there are no scores of hidden tokens in adata.uns['polygene'][{key!r}]. Call "
             "pgs.tl.score_tokens(adata) first."
         )
     return note
@@ -128,7 +130,7 @@ def recorded_codes(adata: AnnData, phenotype: str, categories: list[str]) -> NDA
     """
     if phenotype not in adata.obs:
         raise KeyError(
-            f"`phenotype`: {phenotype!r} is predicted but not recorded, adata.obs[{phenotype!r}] is not there, so "
+            f"`phenotype`: {phenotype!r} is predicted but not recorded, adata.obs has no column {phenotype!r}, so "
             "there is nothing to compare with. Use pgs.get.predictions(adata, phenotype) instead."
         )
     return codes_among(recorded_labels(adata.obs[phenotype]), categories)
@@ -140,7 +142,7 @@ def codes_among(labels: pd.Series, categories: list[str]) -> NDArray[np.int64]:
 
 
 def scored_phenotypes(adata: AnnData, phenotypes: str | Sequence[str] | None) -> list[str]:
-    """The phenotypes asked for, by default all that are predicted and recorded.
+    """The requested phenotypes, by default all that are predicted and recorded.
 
     Raises
     ------
@@ -153,7 +155,7 @@ def scored_phenotypes(adata: AnnData, phenotypes: str | Sequence[str] | None) ->
     found = [name for name in predicted if name in adata.obs]
     if not found:
         raise KeyError(
-            f"`phenotypes`: of the predicted ones, {shorten(predicted)}, none is recorded in adata.obs, so there "
+            f"`phenotypes`: none of the predicted phenotypes {shorten(predicted)} is recorded in adata.obs, so there "
             "is nothing to compare with. Call pgs.tl.predict_phenotype(adata) on cells whose phenotypes are recorded."
         )
     return found

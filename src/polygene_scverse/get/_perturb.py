@@ -1,4 +1,4 @@
-"""Shifts of perturbed genes beside those of random ones."""
+"""Effects of perturbed genes as a table."""
 
 from __future__ import annotations
 
@@ -21,37 +21,37 @@ NEAREST: Final = 30
 
 
 def perturb(adata: AnnData, outcome: str = "embedding") -> pd.DataFrame:
-    """Shifts of each perturbation, with those of random genes of similar expression as a null.
+    """Return the shifts of each perturbation, tested against random genes of similar expression.
 
-    Each shift is compared with those of the 30 random perturbations whose genes are expressed most alike, in units of
-    their standard deviation. The p-value says how often random perturbations, compared with the others of them in the
-    same way, are as far off; those of all categories, or all genes, count together. It tells whether the *model*
-    answers more to this gene than to others, not that the gene acts in a cell.
+    Each shift is standardised by the mean and standard deviation of the 30 random perturbations with the most similar
+    mean expression (``z``). The p-value is the fraction of random perturbations, standardised in the same way, that are
+    at least as extreme, pooled over categories or genes. A small p-value means that the *model* responds more to this
+    gene than to other genes, not that the gene has an effect in a cell.
 
     Parameters
     ----------
     adata
         Result of :func:`~polygene_scverse.tl.perturb`.
     outcome
-        A phenotype, for the shift of the probability of each of its categories; ``"embedding"`` for the length of the
-        embedding's shift; ``"expression"`` for the root mean square of the shifts of other genes; or ``"genes"`` for
-        the shift of each of them.
+        A phenotype, for the change of the probability of each of its categories; ``"embedding"``, for the length of the
+        embedding shift; ``"expression"``, for the root mean square change of the other genes; or ``"genes"``, for the
+        change of each of them.
 
     Returns
     -------
-    Table with the columns ``perturbation``, ``level`` (category or gene; the outcome itself where there is one number),
-    ``shift``, ``n_cells``, ``z``, ``p_value`` and ``fdr`` (Benjamini and Hochberg, over the whole table), the most
-    unusual ones first. Sizes are compared as logarithms, and only large ones are unusual. With fewer than 20 random
-    perturbations of as many genes, ``z``, ``p_value`` and ``fdr`` are NaN. For ``"expression"`` also ``specific``: the
-    share of the squared shift that is left after the mean shift of the random perturbations is subtracted, scaled as it
-    fits best.
+    Table with the columns ``perturbation``, ``level`` (category, gene or the outcome itself), ``shift``, ``n_cells``,
+    ``z``, ``p_value`` and ``fdr`` (Benjamini–Hochberg over the whole table), with the most extreme ``z`` first. For
+    ``"embedding"`` and ``"expression"`` the logarithms of the shifts are compared, in a one-sided test. With fewer than
+    20 random perturbations of the same number of genes, ``z``, ``p_value`` and ``fdr`` are NaN. For ``"expression"``
+    there is also ``specific``, the fraction of the squared shift that remains after regressing out the mean shift of
+    the random perturbations.
 
     Raises
     ------
     KeyError
-        If `adata` is no such result.
+        If `adata` was not returned by :func:`~polygene_scverse.tl.perturb`.
     ValueError
-        If `outcome` is none of these.
+        If `outcome` is unknown.
 
     Examples
     --------
@@ -61,8 +61,8 @@ def perturb(adata: AnnData, outcome: str = "embedding") -> pd.DataFrame:
     note = adata.uns.get(UNS, {}).get(PERTURB)
     if note is None or "phenotype_shift" not in adata.obsm or "null" not in adata.obs:
         raise KeyError(
-            "`adata`: it holds no perturbations, uns['polygene']['perturb'] or obs['null'] is not there. Pass what "
-            "pgs.tl.perturb(adata, [...]) returns."
+            "`adata`: it has no perturbations: uns['polygene']['perturb'] or obs['null'] is missing. Pass the result "
+            "of pgs.tl.perturb(adata, [...])."
         )
     phenotypes = np.asarray(note["phenotypes"]).astype(str)
     names = list(dict.fromkeys(phenotypes.tolist()))
@@ -95,7 +95,7 @@ def perturb(adata: AnnData, outcome: str = "embedding") -> pd.DataFrame:
         p_value[rows] = pooled_p(z[rows], z[rows & null], two_sided=not sizes)
     if few:
         warn(
-            f"`adata`: fewer than {MIN_NULL} random perturbations of {few} genes, too few for a null: z, p_value and "
+            f"`adata`: fewer than {MIN_NULL} random perturbations of {few} genes, too few for a test: z, p_value and "
             "fdr are NaN there. Pass n_null=200 to pgs.tl.perturb, and a model with more genes."
         )
     columns = {

@@ -10,26 +10,26 @@ from polygene_scverse._validate import notes_of
 
 
 def polyfunctionality(adata: AnnData) -> pd.DataFrame:
-    """How far the role of each gene moves between contexts.
+    """Return how much the role of each gene differs between contexts.
 
     Parameters
     ----------
     adata
-        Data that :func:`~polygene_scverse.tl.polyfunctionality` was called with.
+        Data on which :func:`~polygene_scverse.tl.polyfunctionality` was called.
 
     Returns
     -------
-    A row for each gene that is expressed in two contexts of a group, the one least compatible with the null first, with
-    the columns ``gene``, ``shift`` (the length of the move that groups have in common, what expression explains left
-    out, in lengths of a median gene's role; 0 where groups do not agree), ``farthest`` (the context whose role is
-    farthest from the mean over contexts), ``expression_shift`` (between the highest and the lowest mean of a context,
-    log1p of counts per 10,000), ``n_groups``, ``p_value`` and ``fdr`` (Benjamini and Hochberg); these two are NaN where
-    there are too few groups for a null, and then genes are ranked by ``shift``.
+    Table with a row for each gene that is expressed in two contexts of a group, the most significant first, and the
+    columns ``gene``, ``shift`` (length of the shift that groups have in common, without what expression explains,
+    relative to the role of a median gene; 0 if groups do not agree), ``farthest`` (the context with the largest
+    distance from the mean over contexts), ``expression_shift`` (difference between the highest and the lowest mean of a
+    context, log1p of counts per 10,000), ``n_groups``, ``p_value`` and ``fdr`` (Benjamini and Hochberg); these two are
+    NaN if there are too few groups for a test, and genes are then ranked by ``shift``.
 
     Raises
     ------
     KeyError
-        If there is no such result.
+        If there is no result.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Categories that the true one is among."""
+"""Prediction sets as a table."""
 
 from __future__ import annotations
 
@@ -11,29 +11,28 @@ from polygene_scverse.get._lookup import category_table, the_phenotype
 
 
 def prediction_sets(adata: AnnData, phenotype: str | None = None) -> pd.DataFrame:
-    """Prediction set of each cell.
+    """Return the prediction set of each cell.
 
     Parameters
     ----------
     adata
         Data with prediction sets from ``pgs.tl.predict_phenotype(adata, coverage=0.9)``.
     phenotype
-        A phenotype whose sets were predicted.
-        Optional if only one phenotype was predicted.
+        A phenotype with prediction sets. Optional if only one phenotype was predicted.
 
     Returns
     -------
-    Table with a row per cell (n_obs x 3): ``predicted``, the chosen category; ``categories``, the list of those in the
-    set, in the order of the model's; ``size``, how many they are. A set of size 0 says that no category is as probable
-    as those of the cells the model was calibrated on.
+    Table with a row per cell (n_obs x 3): ``predicted``, the predicted category; ``categories``, a list of the
+    categories in the set; ``size``, their number. A set of size 0 means that no category is as probable as true
+    categories usually are in the calibration cells.
 
     Raises
     ------
     KeyError
-        If no sets of the phenotype were predicted.
+        If there are no prediction sets of the phenotype.
     ValueError
-        If several phenotypes are predicted and none is named, or if the names of the categories were lost from
-        ``uns``, as in a concatenation.
+        If several phenotypes have been predicted and `phenotype` is None, or if the names of the categories are missing
+        from ``uns``, for example after concatenation.
 
     Examples
     --------
@@ -43,7 +42,7 @@ def prediction_sets(adata: AnnData, phenotype: str | None = None) -> pd.DataFram
     phenotype = the_phenotype(adata, phenotype)
     if prediction_key(phenotype) in adata.obs and set_key(phenotype) not in adata.obsm:
         raise KeyError(
-            f"`phenotype`: {phenotype!r} was predicted without sets, adata.obsm[{set_key(phenotype)!r}] is not there. "
+            f"`phenotype`: {phenotype!r} was predicted without sets, adata.obsm has no {set_key(phenotype)!r}. "
             "Call pgs.tl.predict_phenotype(adata, coverage=0.9)."
         )
     table = category_table(adata, phenotype, set_key, "adata, coverage=..., model=model")

@@ -1,4 +1,4 @@
-"""Predicted categories beside the recorded ones."""
+"""Recorded and predicted categories as a table."""
 
 from __future__ import annotations
 
@@ -10,28 +10,27 @@ from polygene_scverse.get._lookup import check_predicted, codes_among, model_cat
 
 
 def predictions(adata: AnnData, phenotype: str | None = None) -> pd.DataFrame:
-    """Recorded and predicted category of each cell, and the confidence.
+    """Return the recorded and the predicted category of each cell, and the confidence.
 
     Parameters
     ----------
     adata
         Data with predictions from :func:`~polygene_scverse.tl.predict_phenotype`.
     phenotype
-        A phenotype that was predicted.
-        Optional if only one phenotype was predicted.
+        A predicted phenotype. Optional if only one phenotype was predicted.
 
     Returns
     -------
     Table with a row per cell (n_obs x 3) and the columns ``recorded`` (if obs has the phenotype; missing values are
-    NaN), ``predicted`` and ``confidence``. The first two have the same categories, so that they can be compared:
-    those of the model, then those that are recorded only.
+    NaN), ``predicted`` and ``confidence``. ``recorded`` and ``predicted`` have the same categories, so that they can be
+    compared: those of the model, followed by categories that only occur in obs.
 
     Raises
     ------
     KeyError
-        If the phenotype was not predicted.
+        If the phenotype has not been predicted.
     ValueError
-        If several phenotypes are predicted and none is named.
+        If several phenotypes have been predicted and `phenotype` is None.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Probability of each category."""
+"""Probabilities of categories as a table."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from polygene_scverse.get._lookup import category_table, the_phenotype
 
 
 def probabilities(adata: AnnData, phenotype: str | None = None) -> pd.DataFrame:
-    """Probability of each category of a phenotype.
+    """Return the probability of each category of a phenotype.
 
     Parameters
     ----------
     adata
         Data with predictions from :func:`~polygene_scverse.tl.predict_phenotype`.
     phenotype
-        A phenotype that was predicted.
-        Optional if only one phenotype was predicted.
+        A predicted phenotype. Optional if only one phenotype was predicted.
 
     Returns
     -------
-    A copy of what is in ``obsm``: a row per cell, a column per category (n_obs x n_categories), rows sum to 1.
+    Table with a row per cell and a column per category (n_obs x n_categories); rows sum to 1. It is a copy of the entry
+    of ``obsm``.
 
     Raises
     ------
     KeyError
-        If the phenotype was not predicted.
+        If the phenotype has not been predicted.
     ValueError
-        If several phenotypes are predicted and none is named, or if the names of the categories were lost from
-        ``uns``, as in a concatenation.
+        If several phenotypes have been predicted and `phenotype` is None, or if the names of the categories are missing
+        from ``uns``, for example after concatenation.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Confidence against accuracy."""
+"""Reliability of predictions as a table."""
 
 from __future__ import annotations
 
@@ -11,32 +11,31 @@ from polygene_scverse.metrics import reliability as reliability_bins
 
 
 def reliability(adata: AnnData, phenotype: str | None = None, *, n_bins: int = 15) -> pd.DataFrame:
-    """Confidence and accuracy of the most probable category, in bins of confidence.
+    """Return the confidence and accuracy of the most probable category, in bins of confidence.
 
     Parameters
     ----------
     adata
         Data with predictions from :func:`~polygene_scverse.tl.predict_phenotype`. Pass a subset, such as held-out
-        donors, for figures that say how well calibrated predictions of new cells are.
+        donors, to see how well calibrated predictions of new cells are.
     phenotype
-        A phenotype that was predicted and is recorded in ``obs``.
-        Optional if only one phenotype was predicted.
+        A predicted phenotype that is also recorded in obs. Optional if only one phenotype was predicted.
     n_bins
-        Number of equally wide bins.
+        Number of bins of equal width.
 
     Returns
     -------
-    Table with a row per bin that has cells, and the columns ``lower``, ``upper``, ``n_cells``, ``confidence`` and
+    Table with a row per non-empty bin and the columns ``lower``, ``upper``, ``n_cells``, ``confidence`` and
     ``accuracy`` (n_bins x 5 at most). Cells without a recorded value, or with one that the model does not know, are
-    left out.
+    excluded.
 
     Raises
     ------
     KeyError
-        If the phenotype was not predicted, or is not recorded.
+        If the phenotype has not been predicted, or is not in obs.
     ValueError
-        If several phenotypes are predicted and none is named, or if the names of the categories were lost from
-        ``uns``, as in a concatenation.
+        If several phenotypes have been predicted and `phenotype` is None, or if the names of the categories are missing
+        from ``uns``, for example after concatenation.
 
     Examples
     --------

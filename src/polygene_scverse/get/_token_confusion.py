@@ -1,4 +1,4 @@
-"""Which hidden token is taken for which."""
+"""Confusion matrix of hidden tokens."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def token_confusion(
     normalize: Literal["true", "pred", "all"] | None = None,
     key: str = TOKENS,
 ) -> pd.DataFrame:
-    """Hidden against predicted tokens.
+    """Return the confusion matrix of hidden and predicted tokens.
 
     Parameters
     ----------
@@ -29,22 +29,22 @@ def token_confusion(
     phenotype
         A phenotype; None for the expression bins of hidden genes.
     normalize
-        ``"true"`` divides by how often each token was hidden, ``"pred"`` by how often it was predicted, ``"all"`` by
-        the number of hidden tokens; None counts them. Where there is nothing to divide by, the share is 0.
+        Normalise over hidden tokens (``"true"``), predicted tokens (``"pred"``) or all tokens (``"all"``), as in
+        scikit-learn. None returns counts.
     key
-        Entry of ``uns["polygene"]`` to read.
+        Key of ``uns["polygene"]`` to read from.
 
     Returns
     -------
-    Table with hidden tokens in rows and predicted ones in columns (n_tokens x n_tokens); their scores, the NLL among
-    them, are in :func:`~polygene_scverse.get.token_scores`.
+    Table with hidden tokens in rows and predicted tokens in columns (n_tokens x n_tokens). Scores, including the NLL,
+    are returned by :func:`~polygene_scverse.get.token_scores`.
 
     Raises
     ------
     KeyError
-        If no scores are there, or the phenotype was not scored.
+        If there are no scores, or if the phenotype was not scored.
     ValueError
-        If `normalize` is something else.
+        If `normalize` is unknown.
 
     Examples
     --------
@@ -55,7 +55,8 @@ def token_confusion(
     scored = [name_of_note(name) for name in note["phenotypes"]]
     if phenotype is not None and phenotype not in scored:
         raise KeyError(
-            f"`phenotype`: {phenotype!r} is not among the scored {scored}. Pass one of them, or None for genes."
+            f"`phenotype`: {phenotype!r} is not one of the scored phenotypes {scored}. Pass one of them, or None for "
+            "genes."
         )
     key = "" if phenotype is None else note_key(phenotype)
     counts = np.array(note["genes"] if phenotype is None else note["phenotypes"][key])

@@ -1,4 +1,4 @@
-"""Scores of hidden tokens."""
+"""Scores of hidden tokens as a table."""
 
 from __future__ import annotations
 
@@ -10,24 +10,23 @@ from polygene_scverse.get._lookup import token_note
 
 
 def token_scores(adata: AnnData, *, key: str = TOKENS) -> pd.DataFrame:
-    """Scores of hidden tokens, as :func:`~polygene_scverse.tl.score_tokens` returned them.
+    """Return the scores of hidden tokens from :func:`~polygene_scverse.tl.score_tokens`.
 
     Parameters
     ----------
     adata
         Data with scores from :func:`~polygene_scverse.tl.score_tokens`.
     key
-        Entry of ``uns["polygene"]`` to read.
+        Key of ``uns["polygene"]`` to read from.
 
     Returns
     -------
-    Table with a row for each kind of token, and accuracy, NLL (``nll``) and other scores in columns
-    (n_kinds x n_scores).
+    Table with a row for each kind of token and a column for each score, such as accuracy and NLL (n_kinds x n_scores).
 
     Raises
     ------
     KeyError
-        If no scores are there.
+        If there are no scores.
 
     Examples
     --------

@@ -1,6 +1,6 @@
 """Metrics of predictions and similarity of genes, as pure functions of arrays.
 
-Cells whose true code is -1 (unknown) are left out of every score.
+Cells whose true code is -1 (unknown) are excluded from every score.
 """
 
 from polygene_scverse.metrics._accuracy import accuracy

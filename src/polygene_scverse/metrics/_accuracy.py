@@ -1,4 +1,4 @@
-"""Share of cells that are predicted right."""
+"""Accuracy."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from polygene_scverse.metrics._known import known_codes
 
 
 def accuracy(true: ArrayLike, predicted: ArrayLike) -> float:
-    """Share of the known cells whose prediction is correct.
+    """Compute the fraction of correct predictions among the known cells.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Accuracy in which each category counts the same."""
+"""Balanced accuracy."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from polygene_scverse.metrics._known import known_codes
 
 
 def balanced_accuracy(true: ArrayLike, predicted: ArrayLike) -> float:
-    """Mean over categories of the share of their cells that is predicted correctly.
+    """Compute the mean over categories of the fraction of their cells that are predicted correctly.
 
     Parameters
     ----------

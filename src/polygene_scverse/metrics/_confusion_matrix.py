@@ -1,4 +1,4 @@
-"""Which category is taken for which."""
+"""Confusion matrix."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from polygene_scverse.metrics._known import known_codes
 def confusion_matrix(
     true: ArrayLike, predicted: ArrayLike, *, n_categories: int, normalize: Literal["true", "pred", "all"] | None = None
 ) -> NDArray[np.floating | np.integer]:
-    """Number or share of cells by true and predicted category.
+    """Compute the number or fraction of cells by true and predicted category.
 
     Parameters
     ----------
@@ -25,12 +25,12 @@ def confusion_matrix(
     n_categories
         Number of categories.
     normalize
-        ``"true"`` divides by the number of cells of each true category, ``"pred"`` of each predicted one, ``"all"`` by
-        the number of cells; None counts cells. Where there is nothing to divide by, the share is 0.
+        Normalise over true categories (``"true"``), predicted categories (``"pred"``) or all cells (``"all"``), as in
+        scikit-learn. None counts cells. Categories without cells have fractions of 0.
 
     Returns
     -------
-    True categories in rows, predicted ones in columns; shape (n_categories, n_categories).
+    Matrix with true categories in rows and predicted ones in columns; shape (n_categories, n_categories).
 
     Raises
     ------

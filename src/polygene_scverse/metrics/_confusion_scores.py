@@ -1,4 +1,4 @@
-"""Scores that follow from confusion matrices alone, so that no single answer has to be kept."""
+"""Scores of confusion matrices."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 
 def confusion_scores(matrices: Sequence[ArrayLike], *, classes: Sequence[int] | None = None) -> dict[str, float]:
-    """Accuracy and macro-averaged precision, recall and F1 of one or more confusion matrices.
+    """Compute accuracy and macro-averaged precision, recall and F1 of one or more confusion matrices.
 
     Several matrices are scored as one matrix with these blocks on its diagonal.
 
@@ -18,14 +18,14 @@ def confusion_scores(matrices: Sequence[ArrayLike], *, classes: Sequence[int] | 
     matrices
         Counts with true classes in rows and predicted ones in columns; each of shape (n_classes, n_classes).
     classes
-        Classes that are scored, numbered through all matrices; all by default. Precision still counts the answers of
-        the others, as scikit-learn's `labels` does.
+        Classes to score, numbered across all matrices; by default all. Predictions for other classes still count in the
+        precision, as with `labels` in scikit-learn.
 
     Returns
     -------
-    ``n``, the answers whose true class is scored, and ``n_classes``, the classes that occur, as truth or as prediction;
-    ``accuracy``, the share of right ones among the n; ``precision``, ``recall`` and ``f1``, means over the classes that
-    occur, 0 for a class where there is nothing to divide by. NaN where nothing is scored.
+    Dictionary with ``n`` (number of predictions whose true class is scored), ``n_classes`` (number of classes that
+    occur as truth or prediction), ``accuracy``, and ``precision``, ``recall`` and ``f1`` (means over the classes that
+    occur, with 0 for undefined values). NaN if nothing is scored.
 
     Raises
     ------

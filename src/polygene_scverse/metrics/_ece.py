@@ -1,4 +1,4 @@
-"""How far confidence is from accuracy."""
+"""Expected calibration error."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from polygene_scverse.metrics._known import confidence_bins, known_probabilities
 
 
 def ece(true: ArrayLike, probabilities: ArrayLike, *, n_bins: int = 15) -> float:
-    """Expected calibration error of the most probable category.
+    """Compute the expected calibration error (ECE) of the most probable category.
 
-    Cells are sorted into equally wide bins of confidence; the result is the mean over cells of the distance between
-    the mean confidence and the accuracy of their bin.
+    Cells are binned by confidence into bins of equal width. The ECE is the mean over cells of the absolute difference
+    between the mean confidence and the accuracy of their bin.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""How alike the states of genes are."""
+"""Similarity of genes."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ LEAST_SHRINKAGE = 1e-3
 def gene_interactions(
     states: ArrayLike, *, metric: Metric = "cosine", covariance: ArrayLike | None = None
 ) -> NDArray[np.float64]:
-    """Compare the states of all pairs of genes.
+    """Compute the similarity or distance of the states of all pairs of genes.
 
     Parameters
     ----------
     states
         State of each gene; shape (n_genes, n_hidden).
     metric
-        ``"cosine"`` similarity, from -1 to 1, or ``"mahalanobis"`` distance, from 0 on.
+        ``"cosine"`` similarity (-1 to 1) or ``"mahalanobis"`` distance (0 or larger).
     covariance
         Covariance for Mahalanobis distances, of full rank; shape (n_hidden, n_hidden). By default
         `gene_covariance` of `states`.
 
     Returns
     -------
-    Symmetric; shape (n_genes, n_genes).
+    Symmetric matrix; shape (n_genes, n_genes).
 
     Raises
     ------
     ValueError
-        If `metric` is something else.
+        If `metric` is unknown.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Codes and probabilities of the cells whose true category is known."""
+"""Restrict codes and probabilities to cells whose true category is known."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike, NDArray
 
 
 def known_codes(true: ArrayLike, predicted: ArrayLike) -> tuple[NDArray[np.integer], NDArray[np.integer]]:
-    """Leave out the cells whose true code is -1.
+    """Exclude the cells whose true code is -1.
 
     Parameters
     ----------
@@ -34,7 +34,7 @@ def known_codes(true: ArrayLike, predicted: ArrayLike) -> tuple[NDArray[np.integ
 
 
 def known_probabilities(true: ArrayLike, probabilities: ArrayLike) -> tuple[NDArray[np.integer], NDArray[np.floating]]:
-    """Leave out the cells whose true code is -1.
+    """Exclude the cells whose true code is -1.
 
     Parameters
     ----------
@@ -69,7 +69,7 @@ def known_probabilities(true: ArrayLike, probabilities: ArrayLike) -> tuple[NDAr
 def confidence_bins(
     true: NDArray[np.integer], probabilities: NDArray[np.floating], n_bins: int
 ) -> tuple[NDArray[np.floating], NDArray[np.bool_], NDArray[np.int64]]:
-    """Confidence of the most probable category, whether it is right, and the equally wide bin of the confidence.
+    """Compute the confidence of the most probable category, whether it is correct, and its bin.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""F1 in which each category counts the same."""
+"""Macro-averaged F1."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from polygene_scverse.metrics._known import known_codes
 
 
 def macro_f1(true: ArrayLike, predicted: ArrayLike, *, min_cells: int = 0) -> float:
-    """Mean over categories of the F1 score, the harmonic mean of precision and recall.
+    """Compute the mean over categories of the F1 score.
 
     Parameters
     ----------
     true
         True codes, -1 where unknown; shape (n_obs,).
     predicted
-        Predicted codes; shape (n_obs,). The code -1 (no answer) is wrong and is no category of its own.
+        Predicted codes; shape (n_obs,). The code -1 (no answer) is wrong and is not a category of its own.
     min_cells
-        Only categories with at least so many true cells have a part in the mean: the F1 of a category with two cells is
-        mostly chance. With 0, categories that are only predicted count too, with an F1 of 0, as in scikit-learn.
+        Minimum number of true cells of a category to be included in the mean. With 0, categories that are only
+        predicted are included with an F1 of 0, as in scikit-learn.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""How far expected values are from the true ones."""
+"""Mean absolute error of ordered phenotypes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from polygene_scverse.metrics._known import known_probabilities
 
 
 def mean_absolute_error(true: ArrayLike, probabilities: ArrayLike, values: ArrayLike) -> float:
-    """Mean distance between the value of the true category and the expected one, for categories that are numbers.
+    """Compute the mean absolute difference between true and expected values, for numeric categories.
 
     Parameters
     ----------
@@ -19,11 +19,11 @@ def mean_absolute_error(true: ArrayLike, probabilities: ArrayLike, values: Array
     probabilities
         Probability of each category; shape (n_obs, n_categories).
     values
-        Number that each category stands for; shape (n_categories,).
+        Numeric value of each category; shape (n_categories,).
 
     Returns
     -------
-    In the unit of `values`, such as years. NaN if no cell is known.
+    Error in the unit of `values`, such as years. NaN if no cell is known.
 
     Raises
     ------

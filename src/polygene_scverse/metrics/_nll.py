@@ -9,7 +9,7 @@ from polygene_scverse.metrics._known import known_probabilities
 
 
 def nll(true: ArrayLike, probabilities: ArrayLike) -> float:
-    """Mean over the known cells of the negative logarithm of the probability of their true category.
+    """Compute the mean negative log-likelihood (NLL) of the true category over the known cells.
 
     Parameters
     ----------
@@ -20,8 +20,8 @@ def nll(true: ArrayLike, probabilities: ArrayLike) -> float:
 
     Returns
     -------
-    In nats. Probabilities under the smallest step of double precision are raised to it, so that one cell cannot make
-    the mean infinite. NaN if no cell is known.
+    NLL in nats; NaN if no cell is known. Probabilities are clipped at the machine epsilon of double precision, so that
+    one cell cannot make the mean infinite.
 
     Raises
     ------

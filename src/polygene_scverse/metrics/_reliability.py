@@ -1,4 +1,4 @@
-"""Confidence and accuracy, bin by bin."""
+"""Reliability of probabilities."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from polygene_scverse.metrics._known import confidence_bins, known_probabilities
 
 
 def reliability(true: ArrayLike, probabilities: ArrayLike, *, n_bins: int = 15) -> dict[str, NDArray[np.floating]]:
-    """Mean confidence and accuracy of the most probable category, in equally wide bins of confidence.
+    """Compute the mean confidence and the accuracy of the most probable category, in bins of confidence.
 
-    These are the bins of :func:`~polygene_scverse.metrics.ece`, which is the mean over cells of their distances.
+    The bins have equal width and are those of :func:`~polygene_scverse.metrics.ece`.
 
     Parameters
     ----------
@@ -24,8 +24,8 @@ def reliability(true: ArrayLike, probabilities: ArrayLike, *, n_bins: int = 15) 
 
     Returns
     -------
-    ``lower`` and ``upper``, the edges of each bin; ``n_cells``; ``confidence`` and ``accuracy``, means over its cells,
-    NaN without cells. Each of shape (n_bins,).
+    Dictionary of arrays of shape (n_bins,): ``lower`` and ``upper`` (edges of the bins), ``n_cells``, ``confidence``
+    and ``accuracy`` (means over the cells of a bin, NaN if it is empty).
 
     Raises
     ------

@@ -9,7 +9,7 @@ from polygene_scverse.metrics._known import known_codes
 
 
 def risk_coverage(true: ArrayLike, predicted: ArrayLike, confidence: ArrayLike) -> dict[str, NDArray[np.floating]]:
-    """Risk–coverage curve: share of wrong predictions among the cells with the highest confidence.
+    """Compute the risk–coverage curve: the error among the cells with the highest confidence.
 
     Parameters
     ----------
@@ -22,9 +22,9 @@ def risk_coverage(true: ArrayLike, predicted: ArrayLike, confidence: ArrayLike) 
 
     Returns
     -------
-    ``threshold``, each confidence that occurs, in descending order; ``coverage``, the share of the known cells with at
-    least this confidence; ``risk``, the share of these whose prediction is wrong. Each of shape (n_thresholds,),
-    ascending in coverage; empty if no cell is known.
+    Dictionary of arrays of shape (n_thresholds,): ``threshold`` (the confidence values in descending order),
+    ``coverage`` (fraction of the known cells with at least this confidence) and ``risk`` (fraction of these whose
+    prediction is wrong). Empty if no cell is known.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""How often prediction sets hold the true category."""
+"""Coverage of prediction sets."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from polygene_scverse.metrics._known import known_probabilities
 
 
 def set_coverage(true: ArrayLike, sets: ArrayLike) -> float:
-    """Share of the known cells whose prediction set contains their true category.
+    """Compute the fraction of the known cells whose prediction set contains their true category.
 
     Parameters
     ----------

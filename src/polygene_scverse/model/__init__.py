@@ -1,4 +1,4 @@
-"""The scvi-tools model."""
+"""The model, a subclass of scvi-tools' BaseModelClass."""
 
 from polygene_scverse.abilities._biomarkers import ContextMarkers
 from polygene_scverse.abilities._gene_contributions import GeneContributions

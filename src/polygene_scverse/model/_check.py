@@ -1,4 +1,4 @@
-"""How some cells fit a model: what it would read, what it would miss, how well it would do."""
+"""Check whether data fit a model: genes, scale, labels and expected accuracy."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def check(
     model: Polygene, data: AnnData, *, gene_symbols: str | None = None, gene_ids: str | None = None
 ) -> dict[str, str]:
-    """Ten answers in words, by what they are about; arguments as of `tl.check`."""
+    """Ten descriptions by name; arguments as in `tl.check`."""
     expression = model._query_expression(data, gene_symbols, gene_ids)
     columns = np.flatnonzero(expression.var_names.isin(model.genes))
     found = {"cells": f"{data.n_obs:,} cells x {expression.n_vars:,} genes, expression from {expression.where}"}
@@ -38,12 +38,22 @@ def check(
     measured = np.isin(model.genes, expression.var_names)
     accuracy = expected_accuracy(Engine(model.module), model.fitted_, measured)
     found["expected accuracy"] = (
-        ", ".join(f"{name} {value:.2f}" for name, value in accuracy.items())
-        + ", on cells like those held out in training"
+        ", ".join(f"{name} {value:.2f}" for name, value in accuracy.items()) + _held_out(model)
         if accuracy
-        else "not known: no cells were held out in training"
+        else "not known, because no cells were held out in training"
     )
     return found
+
+
+def _held_out(model: Polygene) -> str:
+    """Which cells the expected accuracy was measured on, and whether it holds for new donors."""
+    entry = next(iter(model.fitted_.calibration.values()), None)
+    if entry is not None and entry.n_groups:
+        n, name = entry.n_groups, entry.group_key
+        return f", measured on {n} held-out {'groups' if n > 1 else 'group'} of {name!r}"
+    if entry is not None and entry.n_training_groups:
+        return f", measured on held-out cells of the training groups of {entry.group_key!r}; expect less for new groups"
+    return ", measured on held-out cells; expect less for donors that were not in training"
 
 
 def _genes(model: Polygene, expression: Expression, n_matched: int) -> dict[str, str]:
@@ -54,7 +64,7 @@ def _genes(model: Polygene, expression: Expression, n_matched: int) -> dict[str,
     ways = (
         "" if match is None or not match.how else f" ({', '.join(f'{n:,} by {way}' for way, n in match.how.items())})"
     )
-    doubtful = "" if match is None or not match.ambiguous else f"; not told apart: {shorten(match.ambiguous, 3)}"
+    doubtful = "" if match is None or not match.ambiguous else f"; ambiguous: {shorten(match.ambiguous, 3)}"
     species = "" if match is None or not match.of_species else f"; {match.of_species}"
     matched = f"{n_matched:,} of the model's {len(model.genes):,} genes{ways}{doubtful}{species}"
     return {
@@ -69,9 +79,9 @@ def _values(model: Polygene, expression: Expression, columns: np.ndarray) -> dic
     scale, footing = expression.scale, expression.footing
     if shares := model.fitted_.shares:
         footing = same_footing(expression.sample, expression.var_names, scale, footing, shares)
-    words = "of the same genes as in training"
+    words = "computed from the same genes as in training"
     if not shares:
-        words = "of all genes here: what those of training were is not known"
+        words = "computed from all genes; those used in training are not known"
     elif footing is not None and footing.words:
         words = footing.words
     silent = 0

@@ -272,8 +272,8 @@ def read_manifest(folder: Path, prefix: str) -> dict[str, Any]:
         ) from error
     if not known:
         raise ValueError(
-            f"`dir_path`: {path} is not of this package, or is damaged: it does not say that its format is "
-            f"{FORMAT!r}. Pass a folder written by Polygene.save()."
+            f"`dir_path`: {path} is not a model of this package, or is damaged: its format is not {FORMAT!r}. Pass a "
+            "folder written by Polygene.save()."
         )
     found = body.get("format_version")
     if isinstance(found, int) and not isinstance(found, bool) and found > FORMAT_VERSION:
@@ -284,7 +284,7 @@ def read_manifest(folder: Path, prefix: str) -> dict[str, Any]:
     digest = body.pop("sha256", None)
     if found != FORMAT_VERSION or digest != hashlib.sha256(_dump(body)).hexdigest() or _signed(body) != content:
         raise ValueError(
-            f"`dir_path`: {path} is damaged: its content is not what its hash says. Pass a folder written by save(), "
+            f"`dir_path`: {path} is damaged: its content does not match its checksum. Pass a folder written by save(), "
             "or restore this one from a copy."
         )
     return body
@@ -400,7 +400,9 @@ def _read(path: Path, most: int) -> bytes:
 def _read_arrays(folder: Path, prefix: str, entry: Mapping[str, Any]) -> bytes:
     name, size, digest = entry["name"], entry["size"], entry["sha256"]
     if not _is_plain_name(name) or not re.fullmatch(r"model-[0-9a-f]{16}\.safetensors", name.removeprefix(prefix)):
-        raise ValueError(f"`dir_path`: the manifest names {name!r}, which save() does not write. Pass another folder.")
+        raise ValueError(
+            f"`dir_path`: the manifest names {name!r}, which is not written by save(). Pass another folder."
+        )
     path = folder / name
     if not path.is_file():
         raise FileNotFoundError(
@@ -409,7 +411,8 @@ def _read_arrays(folder: Path, prefix: str, entry: Mapping[str, Any]) -> bytes:
     content = _read(path, size)
     if len(content) != size or hashlib.sha256(content).hexdigest() != digest:
         raise ValueError(
-            f"`dir_path`: {path} is damaged: its content is not what {prefix}{MANIFEST} says. Restore it from a copy."
+            f"`dir_path`: {path} is damaged: its content does not match the checksum in {prefix}{MANIFEST}. Restore "
+            "it from a copy."
         )
     return content
 

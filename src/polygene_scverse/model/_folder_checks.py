@@ -29,7 +29,7 @@ def check_plain(attributes: Mapping[str, Any]) -> None:
     Raises
     ------
     ValueError
-        As said.
+        If the check fails.
     """
     layout = _layout_of(attributes)
     _check_layout(layout)
@@ -67,7 +67,7 @@ def check_shapes(attributes: Mapping[str, Any], found: Mapping[str, tuple[str, t
     Raises
     ------
     ValueError
-        As said.
+        If the check fails.
     """
     config = _config_of(attributes)
     _check(
@@ -110,7 +110,7 @@ def check_weights(weights: Mapping[str, torch.Tensor], argument: str, remedy: st
     Raises
     ------
     ValueError
-        As said.
+        If the check fails.
     """
     bad = [name for name, value in weights.items() if not bool(torch.isfinite(value).all())]
     if bad:
@@ -126,7 +126,7 @@ def check_fitted(fitted: FittedState, layout: TokenLayout) -> None:
     Raises
     ------
     ValueError
-        As said.
+        If the check fails.
     """
     sizes = {slot.name: len(slot.categories) for slot in layout.phenotypes}
     for name, scores in fitted.conformal.items():

@@ -105,8 +105,8 @@ def grown_order(order: Mapping[str, Any], categories: Sequence[str]) -> dict[str
         strange = [label for label, number in zip(categories, numbers, strict=True) if number is None]
         if strange:
             raise ValueError(
-                f"`categories`: {shorten(strange)} stand for no number, but the other categories of this ordered "
-                "phenotype do. Pass labels that are numbers, such as '34'."
+                f"`categories`: {shorten(strange)} are not numeric, but the other categories of this ordered "
+                "phenotype are. Pass labels that are numbers, such as '34'."
             )
         return {"values": [*values, *(float(n) for n in numbers if n is not None)], "numeric": True}
     return {"values": [*values, *(max(values) + 1.0 + i for i in range(len(categories)))], "numeric": False}

@@ -29,14 +29,14 @@ USE = """## Use
 import polygene_scverse as pgs
 
 model = pgs.model.Polygene.from_hub({repo_name})
-pgs.tl.check(adata, model=model)  # does the file fit?
+pgs.tl.check(adata, model=model)  # do the data fit the model?
 pgs.tl.predict_phenotype(adata, model=model)
 ```"""
-LIMITS = """## What it does not say
+LIMITS = """## Limitations
 
-* It knows the categories above and no others. A cell of another kind gets one of them too: see `pgs.tl.novelty`.
-* Scores above are those of cells like the ones it was trained on. Other laboratories and protocols are harder.
-* A phenotype that is constant within donors may be told by the donor, and not by biology."""
+* The model only knows the categories above. A cell of another type gets one of them as well: see `pgs.tl.novelty`.
+* The scores hold for cells like the training cells. Expect lower accuracy for other laboratories and protocols.
+* A phenotype that is constant within donors may be predicted by recognising donors instead of biology."""
 EVERY_FILE_OF_DATA = ("*.h5ad", "*.h5mu")
 
 
@@ -123,7 +123,7 @@ def pull_folder(
         name = hub.HubModel(str(found)).metadata.model_cls_name
     except (ValueError, TypeError) as error:
         raise ValueError(
-            f"`repo_name`: {repo_name!r} is not a repository that push_to_hub wrote: {error}. Pass another one."
+            f"`repo_name`: {repo_name!r} was not created by push_to_hub: {error}. Pass another one."
         ) from error
     if name != model_cls.__name__:
         raise ValueError(
@@ -160,19 +160,19 @@ def model_card(
     parts = ["\n".join(head), f"# {repo_name}"]
     parts.append(description or "No description was given.")
     parts.append(USE.format(repo_name=repr(repo_name)))
-    parts.append("## What it predicts\n\n" + markdown(_phenotypes(model)))
+    parts.append("## Phenotypes\n\n" + markdown(_phenotypes(model)))
     counts = model.fitted_.category_counts
-    n_cells = f"{_n_cells(model):,.0f} training cells" if counts else "training cells whose number is not known"
+    n_cells = f"{_n_cells(model):,.0f} training cells" if counts else "an unknown number of training cells"
     parts.append(
-        f"## What it was trained on\n\n{n_cells}; {layout.n_genes:,} genes, such as {shorten(layout.genes, 3)}, in "
+        f"## Training data\n\n{n_cells}; {layout.n_genes:,} genes, such as {shorten(layout.genes, 3)}, in "
         f"{layout.n_bins} bins of expression. polygene-scverse {versions['polygene-scverse']}, scvi-tools {scvi}. "
-        "The files hold no cells, but frequencies of counts and of combinations of categories, from which cells like "
-        "those of the training can be drawn."
+        "The files contain no cells, but frequencies of counts and of combinations of categories, from which cells "
+        "similar to the training cells can be generated."
     )
     scores = _scores(model)
-    parts.append("## How well it predicts\n\n" + (markdown(scores) if len(scores) else "No cells were held out."))
+    parts.append("## Accuracy on held-out cells\n\n" + (markdown(scores) if len(scores) else "No cells were held out."))
     if words := [f"* {name}: {entry['words']}" for name, entry in model.calibration_.items()]:
-        parts.append("How sure it may be:\n\n" + "\n".join(words))
+        parts.append("Calibration:\n\n" + "\n".join(words))
     if evaluation is not None:
         parts.append("## Evaluation\n\n" + markdown(evaluation))
     parts.append(LIMITS)

@@ -1,8 +1,8 @@
-"""The scvi-tools face of Polygene.
+"""The Polygene model, with the interface of scvi-tools.
 
-Public methods check arguments and hand on to plain functions of `abilities`; no loop over cells stands here. It may
-import `abilities`, `engine`, `fit`, `module`, `data` and its own room, nothing of `tl`, `get` or `pl`: see "Rooms" in
-`docs/design.md`, held by `tests/test_layers.py`.
+Public methods check arguments and delegate to plain functions of `abilities`; loops over cells are in `engine`. This
+module may import `abilities`, `engine`, `fit`, `module`, `data` and its own room, nothing of `tl`, `get` or `pl`: see
+"Rooms" in `docs/design.md`, held by `tests/test_layers.py`.
 """
 
 from __future__ import annotations
@@ -97,9 +97,9 @@ LEAST_OVERLAP, ENOUGH_GENES = 0.02, 30
 class Polygene(SavingMixin, SetupMixin):
     """Masked transformer over binned gene expression and phenotypes.
 
-    Other than scvi-tools' own models it reads raw counts and log1p data alike, matches genes of new data by name,
-    takes any number of phenotypes with missing values, and leaves AnnData untouched but for the identifiers that
-    ``setup_anndata`` notes in ``uns``.
+    Unlike other scvi-tools models, it accepts raw counts as well as log-normalised data, matches genes of new data by
+    name, takes any number of phenotypes with missing values, and changes nothing in AnnData except for the identifiers
+    that ``setup_anndata`` writes to ``uns``.
 
     Parameters
     ----------
@@ -108,28 +108,29 @@ class Polygene(SavingMixin, SetupMixin):
     registry
         Registry of a saved model, instead of `adata`.
     genes
-        Genes of the model, most variable first. By default the `n_genes` lowest ranks of
-        ``var["highly_variable_rank"]``; where that is absent, genes are ranked on all cells.
+        Genes of the model, most variable first. By default the first `n_genes` genes by
+        ``var["highly_variable_rank"]``; if that column is absent, genes are ranked on all cells.
     n_genes
         Number of genes.
     n_bins
-        Number of expression bins, bin 0 ("not expressed") included; 2 for a binary encoding.
+        Number of expression bins, including bin 0 ("not expressed"); 2 for a binary encoding.
     binning
-        ``"quantile"`` of the training cells' expressed values, ``"original"`` (0, then 0.1 … 9.0 equally spaced), or
-        `n_bins` lower edges, the first of them 0.
+        ``"quantile"`` for quantiles of the expressed values in training cells, ``"original"`` for edges 0 and 0.1 … 9.0
+        equally spaced, or a list of `n_bins` lower edges starting with 0.
     size
-        Named size of the network: ``"tiny"``, or ``"512"`` and ``"2432"`` for the original's.
+        Named size of the network: ``"tiny"``, or ``"512"`` and ``"2432"`` for the sizes of the original.
     linear_path
-        Whether linear discriminants of the genes, fitted when training has ended, are mixed into the phenotype logits.
+        Whether to combine the phenotype logits with linear discriminants of gene expression, which are fitted after
+        training.
     gene_decoder
-        Whether the bins of hidden genes are also read out gene by gene, beside BERT's head that all genes share: needed
-        wherever the model is asked for genes. Without it the network is that of the original.
+        Whether to add a gene-specific decoder to BERT's shared head. It is needed to predict expression (imputation,
+        counterfactuals, generation). Without it, the network is that of the original.
     loss
         Values of :class:`~polygene_scverse.module.LossConfig`.
     seed
-        Seed of the initial weights; by default ``scvi.settings.seed``, or 0.
+        Random seed for the initial weights; by default ``scvi.settings.seed``, or 0.
     layout
-        Slots and vocabulary as saved with a model; takes the place of `genes`, `n_genes` and `n_bins`.
+        Slots and vocabulary of a saved model, instead of `genes`, `n_genes` and `n_bins`.
     **network
         Values of :class:`~polygene_scverse.module.TransformerConfig` that differ from `size`.
 
@@ -214,33 +215,33 @@ class Polygene(SavingMixin, SetupMixin):
 
     @property
     def ordered(self) -> dict[str, dict[str, Any]]:
-        """For each ordered phenotype the ``values`` of its categories, and whether they are ``numeric``."""
+        """For each ordered phenotype, the ``values`` of its categories and whether they are ``numeric``."""
         columns = field_state(self.registry, PHENOTYPE_FIELD).get("ordered", {})
         names = dict(zip(self._columns, self.layout.phenotype_names, strict=True))
         return {names[column]: dict(entry) for column, entry in columns.items()}
 
     @property
     def calibration_(self) -> dict[str, dict[str, Any]]:
-        """For each phenotype its ``temperature`` and what that was fitted on, in ``words`` and in figures.
+        """For each phenotype, the ``temperature``, a description of the calibration (``words``) and its statistics.
 
-        Errors before and after are those of the cells it was fitted on.
+        Errors before and after calibration are those of the calibration cells.
         """
         return {name: {**vars(entry), "words": entry.words} for name, entry in self.fitted_.calibration.items()}
 
     @property
     def mask_(self) -> str:
-        """Which genes the weights expect to see: ``"leak-free"``, or ``"original"`` for weights of the original."""
+        """Attention mask of the weights: ``"leak-free"``, or ``"original"`` for weights of the original."""
         return self.fitted_.mask
 
     @property
     def log_shares(self) -> dict[str, NDArray[np.float64]]:
-        """Log of each category's share of the training cells, all equal if not known; (n_categories,) each."""
+        """Log frequencies of categories in the training cells, uniform if unknown; (n_categories,) each."""
         shares = category_log_shares(Engine(self.module), self.fitted_)
         found = [share.numpy(force=True).astype(np.float64) for share in shares]
         return dict(zip(self.layout.phenotype_names, found, strict=True))
 
     def codes(self, indices: Sequence[int] | NDArray[np.int64] | None = None) -> dict[str, NDArray[np.int64]]:
-        """Category codes of each phenotype in the data the model was set up with, -1 where unknown.
+        """Return the category codes of each phenotype in the data the model was set up with, -1 where unknown.
 
         Parameters
         ----------
@@ -251,17 +252,17 @@ class Polygene(SavingMixin, SetupMixin):
         return self.encode(obs if indices is None else obs.iloc[np.asarray(indices)])
 
     def encode(self, obs: pd.DataFrame) -> dict[str, NDArray[np.int64]]:
-        """Category codes of each phenotype in some cells, -1 where unknown; shape (n_cells,) each.
+        """Return the category codes of each phenotype in a table of cells, -1 where unknown; shape (n_cells,) each.
 
         Parameters
         ----------
         obs
-            The cells; a phenotype that is not among the columns is unknown.
+            Table of cells. Phenotypes that are not among its columns are unknown.
         """
         return dict(zip(self.layout.phenotype_names, encode_all(obs, self._columns)[0].T, strict=True))
 
     def without_data(self) -> Polygene:
-        """A model with the same weights that holds no AnnData, so that keeping it keeps no data."""
+        """Return a model with the same weights that does not hold AnnData."""
         other = copy.copy(self)
         other._adata = other._adata_manager = None
         other.__dict__.pop("trainer", None)  # it holds the model, and so its data
@@ -290,49 +291,47 @@ class Polygene(SavingMixin, SetupMixin):
         Parameters
         ----------
         max_epochs
-            Number of passes over the training cells. By default so many that about 50,000 cells, or 5 million of
-            their expressed genes, are seen.
+            Number of passes over the training cells. By default, enough to process about 50,000 cells or 5 million
+            expressed genes.
         batch_size
-            Cells per batch, over all processes. Where a GPU has too little memory it is halved, and twice as many
-            batches make a step.
+            Number of cells per batch, over all processes. If a GPU runs out of memory, it is halved and twice as many
+            batches are accumulated in a step.
         group_key
-            Obs column of the groups (donors, samples) that cells come from: whole ones are held out where
-            `validation_size` is one group or more, and probabilities say how sure the model may be of new ones.
+            Obs column of the groups (donors, samples) that cells come from. Whole groups are held out if
+            `validation_size` amounts to at least one group, and probabilities are calibrated for new groups.
         validation_size
-            Share of the cells, or groups, to hold out, 0.1 by default; 0 for none. The model is calibrated on them in
-            the end: give `group_key` if predictions for new donors shall be well calibrated, and see ``calibration_``.
+            Fraction of the cells, or groups, to hold out, 0.1 by default; 0 for none. The model is calibrated on them
+            after training, see ``calibration_``. Pass `group_key` for predictions on new donors.
         train_size
-            The rest, as scvi-tools calls it: 0.9 holds out a tenth.
+            Fraction of the cells to train on, as in scvi-tools: 0.9 holds out a tenth.
         split
-            Row numbers of the training and the validation cells, instead of a draw; scvi-tools'
-            ``datasplitter_kwargs={"external_indexing": [...]}`` is understood as well.
+            Row numbers of the training and the validation cells, instead of a random split.
+            ``datasplitter_kwargs={"external_indexing": [...]}`` of scvi-tools is accepted as well.
         masking
-            How much is hidden, see `MaskingRates`; ``"original"`` for the rates
-            of the original.
+            Masking rates, see `MaskingRates`; ``"original"`` for the rates of the original.
         seed
-            Seed of split, order, targets and dropout; by default ``scvi.settings.seed``, or 0.
+            Random seed for split, order of cells, targets and dropout; by default ``scvi.settings.seed``, or 0.
         plan_kwargs
             Passed to the training plan, e.g. ``lr``, ``weight_decay``, ``warmup``, ``schedule``,
             ``phenotype_rise``.
         loader_kwargs
             Passed to :class:`torch.utils.data.DataLoader`, e.g. ``num_workers``.
         checkpoints
-            Folder in which the training is noted after each epoch, or
-            :class:`~polygene_scverse.model.Checkpoints`, which says how often, and whether to go on from a note. By
-            default nothing is noted.
+            Folder in which a checkpoint is saved after each epoch, or :class:`~polygene_scverse.model.Checkpoints` for
+            other intervals and for resuming. By default no checkpoints are saved.
         **trainer_kwargs
-            Passed to scvi-tools' Trainer, e.g. ``early_stopping`` (of the validation loss), ``accelerator``,
-            ``devices``, ``precision``, ``callbacks``. With ``accumulate_grad_batches`` so many batches make a step.
+            Passed to the Trainer of scvi-tools, e.g. ``early_stopping`` (by validation loss), ``accelerator``,
+            ``devices``, ``precision``, ``callbacks``, ``accumulate_grad_batches``.
 
         Raises
         ------
         ValueError
-            If the model has no data, if expression is neither raw counts nor log1p of counts per 10,000, or if a side
-            of the split is empty.
+            If the model has no data, if expression is neither raw counts nor log-normalised, or if a side of the split
+            is empty.
         KeyError
             If `group_key` is not an obs column.
         OSError
-            If the folder of `checkpoints` cannot be written to, or is too full.
+            If the folder of `checkpoints` cannot be written to, or has too little space.
         """
         if self.adata is None:
             raise ValueError("`adata`: the model has no data to train on. Set model.adata = adata first.")
@@ -356,30 +355,29 @@ class Polygene(SavingMixin, SetupMixin):
             )
 
     def add_categories(self, phenotype: str, categories: str | Sequence[object]) -> Polygene:
-        """A model whose next training learns more categories of a phenotype.
+        """Return a model with additional categories of a phenotype, to be learned in its next training.
 
-        Until that training nothing changes: predictions of the old categories are those of this model to the last bit,
-        the new ones are never predicted. Only prediction sets of the phenotype, whose promise says nothing of cells of
-        a new category, hold every category, with a warning.
-        :func:`pgs.tl.train(adata, model=...) <polygene_scverse.tl.train>` calls this for categories that it finds in
-        the data, and keeps the old ones from being forgotten, which `train` does not.
+        Until then, predictions are identical to those of this model, and the new categories are never predicted.
+        Prediction sets of the phenotype contain every category, with a warning, because their coverage does not hold
+        for cells of a new category. :func:`pgs.tl.train(adata, model=...) <polygene_scverse.tl.train>` adds new
+        categories automatically and limits the forgetting of old ones, which :meth:`train` does not.
 
         Parameters
         ----------
         phenotype
             A phenotype of the model.
         categories
-            The new categories. Of an ordered phenotype they are placed by the numbers they stand for; if the others
-            are no numbers, the new ones follow the last.
+            The new categories. For ordered phenotypes they are placed by their numeric values; if the categories are
+            not numeric, the new ones are placed last.
 
         Returns
         -------
-        A new model without data; this one stays as it is. ``added_`` of it says what waits to be learned.
+        A new model without data; this model is not changed. Its attribute ``added_`` lists what it has yet to learn.
 
         Raises
         ------
         ValueError
-            If the phenotype is not the model's, or if a category is there already.
+            If the model does not have the phenotype, or already has a category.
 
         Examples
         --------
@@ -391,16 +389,18 @@ class Polygene(SavingMixin, SetupMixin):
         return self._with_added(with_added(self.added_, phenotype, categories, known, ordered))
 
     def add_phenotype(self, name: str, categories: Sequence[object], *, ordered: bool = False) -> Polygene:
-        """A model whose next training learns one more phenotype; until then nothing changes, see `add_categories`.
+        """Return a model with an additional phenotype, to be learned in its next training.
+
+        Until then, predictions do not change, see `add_categories`.
 
         Parameters
         ----------
         name
-            Obs column of it.
+            Obs column of the phenotype.
         categories
             Its categories, at least two.
         ordered
-            Whether they stand in order, as ages do.
+            Whether the categories have an order, as ages do.
 
         Returns
         -------
@@ -409,7 +409,7 @@ class Polygene(SavingMixin, SetupMixin):
         Raises
         ------
         ValueError
-            If the model has the phenotype, or if there are fewer than two categories.
+            If the model already has the phenotype, or if there are fewer than two categories.
         """
         if name in self.layout.phenotype_names or name in self._columns or name in self.added_:
             raise ValueError(f"`name`: the model has a phenotype {name!r} already. Call add_categories to extend it.")
@@ -493,12 +493,12 @@ class Polygene(SavingMixin, SetupMixin):
         layer: str | None = None,
         use_raw: bool = False,
     ) -> Polygene:
-        """Read a checkpoint of the original Polygene (``GeneBertForMaskedLM``), of any size.
+        """Load a checkpoint of the original Polygene (``GeneBertForMaskedLM``), of any size.
 
-        The result is an ordinary model without data: it predicts and embeds the cells it is given, saves, and is
-        fine-tuned after ``model.adata = adata`` (large networks want a small ``plan_kwargs={"lr": 5e-5}``). It has no
-        linear path. Its weights were trained with the original's mask, which tells of a hidden gene whether it is
-        expressed; ``mask_`` says so.
+        The result is an ordinary model without data. To fine-tune it, set ``model.adata = adata`` (and use a small
+        learning rate for large networks, such as ``plan_kwargs={"lr": 5e-5}``). It has no linear path. Its weights were
+        trained with the attention mask of the original, which reveals whether a hidden gene is expressed; see
+        ``mask_``.
 
         Parameters
         ----------
@@ -506,21 +506,21 @@ class Polygene(SavingMixin, SetupMixin):
             Folder with ``config.json`` and ``model.safetensors`` (or ``pytorch_model.bin``, which is read without
             unpickling code).
         vocabulary
-            Folder with ``vocab.txt`` and the five lists of categories; by default `folder`, where `to_original` writes
-            them. A checkpoint that it wrote for other phenotypes needs ``vocab.txt`` alone.
+            Folder with ``vocab.txt`` and the five lists of categories; by default `folder`. Checkpoints that
+            `to_original` wrote for other phenotypes only need ``vocab.txt``.
         genes
-            The genes, most variable first, as many as the checkpoint has or more: a list, a text file with a name on
-            each line, or an h5ad file whose ``var["highly_variable_rank"]`` orders them. By default the ``genes.txt``
-            that `to_original` writes into `folder`.
+            The genes, most variable first, at least as many as the checkpoint has: a list, a text file with a name on
+            each line, or an h5ad file with ``var["highly_variable_rank"]``. By default ``genes.txt`` in `folder`, as
+            written by `to_original`.
         n_bins
-            Number of expression bins, to be checked; it follows from the size of the vocabulary.
+            Expected number of expression bins, as a check; it follows from the size of the vocabulary.
         threshold
-            With two bins, the value (log1p of counts per 10,000) from which on a gene is expressed.
+            For checkpoints with two bins, the value (log1p of counts per 10,000) from which a gene counts as expressed.
         columns
-            Obs columns of phenotypes that are not read from the usual ones: for the original sex, tissue, cell_type,
-            development_stage (as age) and disease.
+            Obs columns of phenotypes that differ from the defaults (sex, tissue, cell_type, development_stage for age,
+            and disease).
         layer, use_raw
-            Where expression is read from, as in `setup_anndata`.
+            Source of expression, as in `setup_anndata`.
 
         Returns
         -------
@@ -529,10 +529,10 @@ class Polygene(SavingMixin, SetupMixin):
         Raises
         ------
         FileNotFoundError
-            If a file is not there.
+            If a file does not exist.
         ValueError
-            If the network is of another kind, if weights are missing, not known or misshaped, if vocabulary, genes or
-            bins do not fit the checkpoint, or if a file cannot be read safely.
+            If the architecture differs, if weights are missing, unknown or have the wrong shape, if vocabulary, genes
+            or bins do not fit the checkpoint, or if a file cannot be read safely.
 
         Examples
         --------
@@ -558,41 +558,39 @@ class Polygene(SavingMixin, SetupMixin):
         return model
 
     def to_original(self, folder: str | Path, *, overwrite: bool = False, drop_linear_path: bool = False) -> None:
-        """Write a checkpoint that the original and Hugging Face's ``BertForMaskedLM`` load, with equal logits.
+        """Export a checkpoint for the original and for ``BertForMaskedLM`` of Hugging Face, with equal logits.
 
-        Written are ``config.json`` (with the bin edges), ``model.safetensors``, ``vocab.txt``, ``genes.txt`` and, where
-        the phenotypes are the original's, the five lists of categories. Such a folder is read back by
-        ``from_original(folder)``. Calibration, and which phenotypes are ordered, are left out: ``save`` keeps them.
+        Writes ``config.json`` (with the bin edges), ``model.safetensors``, ``vocab.txt``, ``genes.txt`` and, if the
+        phenotypes are those of the original, the five lists of categories. Load it with ``from_original(folder)``.
+        Calibration and the order of categories are not exported; use ``save`` to keep them.
 
         Parameters
         ----------
         folder
             The folder.
         overwrite
-            Whether to write into a folder that exists.
+            Whether to write to an existing folder.
         drop_linear_path
-            Whether to leave out the linear path, which BERT has not. Phenotype logits then change.
+            Whether to drop the linear path, which does not exist in BERT. This changes phenotype logits.
 
         Raises
         ------
         RuntimeError
             If the model is not trained.
         ValueError
-            If the folder exists and `overwrite` is False, if the model has a linear path that is not to be dropped, or
-            if it has a gene decoder.
+            If the folder exists and `overwrite` is False, if the model has a linear path and `drop_linear_path` is
+            False, or if it has a gene decoder.
         """
         self._check_if_trained(warn=False, message="The model is not trained. Call train() first.")
         if self.module.linear is not None and not drop_linear_path:
             raise ValueError(
-                "`drop_linear_path`: the model has a linear path (`linear_path=True`), which adds to the phenotype "
-                "logits and has no place in a BERT checkpoint. Pass drop_linear_path=True to leave it out, or train "
-                "with linear_path=False."
+                "`drop_linear_path`: the model has a linear path (`linear_path=True`), which cannot be stored in a "
+                "BERT checkpoint. Pass drop_linear_path=True to leave it out, or train with linear_path=False."
             )
         if self.module.gene_decoder is not None:
             raise ValueError(
-                "`gene_decoder`: the model has one, which the logits of hidden genes rest on: a bias of each gene and "
-                "bin, what each category does to it, and a readout of the cell. A BERT checkpoint has no place for it. "
-                "Train with gene_decoder=False to export a model."
+                "`gene_decoder`: the model has a gene decoder, which cannot be stored in a BERT checkpoint. Train "
+                "with gene_decoder=False to export a model."
             )
         write_original(self.module, self.edges_ or [], self.mask_, list(self._columns), Path(folder), overwrite)
 
@@ -608,23 +606,23 @@ class Polygene(SavingMixin, SetupMixin):
         token: str | None = None,
         private: bool = False,
     ) -> None:
-        """Upload the model, without data, to the Hugging Face hub, with a card that says what it is.
+        """Upload the model, without data, and a model card to the Hugging Face hub.
 
         Parameters
         ----------
         repo_name
-            ``"user/name"``; made if it is not there.
+            ``"user/name"``; created if it does not exist.
         license
-            Licence of the model, as the hub spells it, e.g. ``"cc-by-4.0"``.
+            Licence of the model in the spelling of the hub, e.g. ``"cc-by-4.0"``.
         description
-            What the cells are, and where they come from.
+            Description of the training cells and their source.
         evaluation
-            Table to show on the card, such as ``pgs.get.evaluation(adata)``. The card also has the scores on cells held
-            out in training, calibration, categories and their training cells.
+            Table to show on the card, such as ``pgs.get.evaluation(adata)``. The card also has the scores on held-out
+            cells, the calibration, and the categories with their number of training cells.
         token
-            Token with the right to write; by default that of ``huggingface-cli login``.
+            Token with write access; by default that of ``huggingface-cli login``.
         private
-            Whether a repository that is made is private.
+            Whether to create a private repository.
 
         Raises
         ------
@@ -656,7 +654,9 @@ class Polygene(SavingMixin, SetupMixin):
         cache_dir: str | Path | None = None,
         token: str | None = None,
     ) -> Polygene:
-        """Download a model that `push_to_hub` uploaded. As in `load`, nothing in it can run code.
+        """Download a model that was uploaded with `push_to_hub`.
+
+        As with `load`, no code in it is executed.
 
         Parameters
         ----------
@@ -665,9 +665,9 @@ class Polygene(SavingMixin, SetupMixin):
         revision
             Branch, tag or commit; by default the newest.
         cache_dir
-            Folder for what is downloaded; by default that of ``huggingface_hub``.
+            Download folder; by default that of ``huggingface_hub``.
         token
-            Token with the right to read, for a private repository.
+            Token with read access, for a private repository.
 
         Returns
         -------
@@ -678,7 +678,7 @@ class Polygene(SavingMixin, SetupMixin):
         ImportError
             If ``huggingface_hub`` is not installed.
         ValueError
-            If the repository is none that `push_to_hub` wrote, or as for `load`.
+            If the repository was not created by `push_to_hub`, or as for `load`.
 
         Examples
         --------
@@ -692,22 +692,23 @@ class Polygene(SavingMixin, SetupMixin):
     def gene_names(
         self, adata: AnnData | MuData, *, gene_symbols: str | None = None, gene_ids: str | None = None
     ) -> GeneNames:
-        """What the model calls the genes of some cells.
+        """Match the genes of new data to those of the model.
 
-        Equal names go before all else, then usual columns of ``var`` (``gene_ids``, ``feature_name`` …), then names
-        that differ only in case or in the version of an Ensembl id, then symbols and Ensembl ids of one human or mouse
-        gene by GENCODE, from a table that comes with the package. What could be two genes is left unmatched.
+        Genes are matched by identical names, then by common columns of ``var`` (``gene_ids``, ``feature_name`` …), then
+        by names that differ only in case or in the version of an Ensembl id, and then from symbols to Ensembl ids of
+        human and mouse genes, with a GENCODE table that is installed with the package. Ambiguous genes are not matched.
 
         Parameters
         ----------
         adata
             The cells.
         gene_symbols, gene_ids
-            Columns of ``var`` with symbols or ids, which go before ``var_names``.
+            Columns of ``var`` with gene symbols or Ensembl ids, to be used before ``var_names``.
 
         Returns
         -------
-        An object with ``names`` and ``matched`` (n_vars,), ``how`` (columns matched in each way) and ``ambiguous``.
+        Object with ``names`` and ``matched`` (n_vars,), ``how`` (number of columns matched in each way) and
+        ``ambiguous``.
 
         Raises
         ------
@@ -728,7 +729,7 @@ class Polygene(SavingMixin, SetupMixin):
         gene_ids: str | None = None,
         batch_size: int = 64,
     ) -> dict[str, pd.DataFrame]:
-        """Probability of each category of each phenotype.
+        """Predict the probability of each category of each phenotype.
 
         Parameters
         ----------
@@ -739,8 +740,7 @@ class Polygene(SavingMixin, SetupMixin):
         indices
             Row numbers; all by default.
         given
-            Phenotypes whose recorded value is shown to the model where it is known. By default none is: a prediction
-            cannot copy its own label.
+            Phenotypes to show to the model as evidence, in cells where they are known; by default none.
         gene_symbols, gene_ids
             Columns of ``var`` with symbols or ids of the genes, which go before ``var_names``. By default names are
             matched, then usual columns such as ``var["gene_ids"]``, then symbols to Ensembl ids, see `gene_names`.
@@ -749,15 +749,15 @@ class Polygene(SavingMixin, SetupMixin):
 
         Returns
         -------
-        For each phenotype a table of shape (n_cells, n_categories), in the order of the cells; rows sum to 1. Logits
-        are divided by the temperature of the phenotype first, see ``calibration_``.
+        Dictionary with a table for each phenotype, of shape (n_cells, n_categories); rows sum to 1. Probabilities are
+        calibrated by temperature scaling, see ``calibration_``.
 
         Raises
         ------
         ValueError
-            If a phenotype is not the model's, if no gene matches, or if expression has the wrong scale.
+            If the model does not have a phenotype, if no gene matches, or if expression has the wrong scale.
         KeyError
-            If a phenotype that is `given` is not an obs column.
+            If a phenotype in `given` is not an obs column.
         """
         names, query = self._names(phenotypes, "phenotypes"), self._query(given)
         cells = self._cells(adata, indices, query, names={"gene_symbols": gene_symbols, "gene_ids": gene_ids})
@@ -768,22 +768,22 @@ class Polygene(SavingMixin, SetupMixin):
     def expected_accuracy(
         self, adata: AnnData | MuData, *, gene_symbols: str | None = None, gene_ids: str | None = None
     ) -> dict[str, float]:
-        """Accuracy to expect of the prediction of each phenotype, given the genes that some cells have.
+        """Estimate the accuracy of predictions for data that lack some of the genes.
 
-        When a training has ended, its held-out cells are predicted with fewer and fewer of their genes. How much a set
-        of genes tells is known from the training cells. So this is the accuracy on cells like those held out: give
-        `group_key` in training, if it is to hold for new donors.
+        After training, the held-out cells are predicted with decreasing numbers of genes. The estimate is therefore the
+        accuracy on cells like those held out; pass `group_key` in training if it should hold for new donors.
 
         Parameters
         ----------
         adata
-            The cells; only their genes are looked at.
+            The cells; only their genes are used.
         gene_symbols, gene_ids
             As in `predict_phenotype`.
 
         Returns
         -------
-        By phenotype, from 0 to 1; empty if no cells were held out, or if the model has no linear path.
+        Dictionary with the accuracy of each phenotype, from 0 to 1; empty if no cells were held out, or if the model
+        has no linear path.
 
         Raises
         ------
@@ -807,21 +807,21 @@ class Polygene(SavingMixin, SetupMixin):
         gene_ids: str | None = None,
         batch_size: int = 64,
     ) -> NDArray[np.float32]:
-        """Embedding of each cell.
+        """Compute an embedding of each cell.
 
         Parameters
         ----------
         adata
             Cells to embed; by default those the model was set up with.
         pooling
-            ``"decision"`` is the mean over phenotypes of the state that each is predicted from, the linear path's part
-            mixed in: the training shapes it most, and in our benchmark cells of a kind lie closest in it.
-            ``"phenotypes"`` is the mean over phenotype slots without the linear path, ``"genes"`` the mean over
-            expressed genes, ``"cls"`` the first slot; the name of a phenotype takes its slot alone.
+            Which states to use: ``"decision"``, the mean over phenotypes of the states that they are predicted from,
+            including the linear path (the best separation of cell types in our benchmarks); ``"phenotypes"``, the mean
+            of the phenotype tokens; ``"genes"``, the mean over expressed genes; ``"cls"``, the CLS token; or the name
+            of a phenotype, for its token alone.
         indices
             Row numbers; all by default.
         given
-            Phenotypes whose recorded value is shown; by default none, so that no label leaks into the embedding.
+            Phenotypes whose recorded values are shown; by default none, so that no label leaks into the embedding.
         gene_symbols, gene_ids
             Columns of ``var`` with symbols or ids of the genes, which go before ``var_names``. By default names are
             matched, then usual columns such as ``var["gene_ids"]``, then symbols to Ensembl ids, see `gene_names`.
@@ -830,7 +830,7 @@ class Polygene(SavingMixin, SetupMixin):
 
         Returns
         -------
-        Shape (n_cells, n_hidden).
+        Array of shape (n_cells, n_hidden).
 
         Raises
         ------
@@ -855,10 +855,10 @@ class Polygene(SavingMixin, SetupMixin):
         gene_ids: str | None = None,
         batch_size: int = 64,
     ) -> NDArray[np.float32]:
-        """Joint probability of the categories of several phenotypes.
+        """Compute the joint probability of the categories of several phenotypes.
 
-        A chain: the probability of a category of the first phenotype, times that of the second when the first is shown,
-        and so on; the mean over all orders of the phenotypes.
+        The joint probability is the probability of the first phenotype times that of the second given the first, and so
+        on, averaged over all orders of the phenotypes.
 
         Parameters
         ----------
@@ -869,25 +869,25 @@ class Polygene(SavingMixin, SetupMixin):
         indices
             Row numbers; all by default.
         given
-            Other phenotypes whose recorded value is shown where it is known.
+            Other phenotypes to show to the model as evidence, in cells where they are known.
         gene_symbols, gene_ids
             As of `predict_phenotype`.
         batch_size
-            Cells per step. A step takes one pass through the network for each combination of categories of all but one
-            of the phenotypes, of all but two, and so on: with two phenotypes as many as they have categories, and two.
+            Number of cells per step. The number of passes through the network grows with the number of combinations.
 
         Returns
         -------
-        Probabilities, shape (n_cells, n_categories of the first, of the second, …); they sum to 1 in each cell.
+        Array of probabilities of shape (n_cells, n_categories of the first, of the second, …) that sum to 1 in each
+        cell.
 
         Raises
         ------
         ValueError
-            If there are fewer than two phenotypes, if one is not the model's, named twice or also `given`, if there are
-            more than 5,000 combinations or 250 million probabilities, if no gene matches, or if expression has the
-            wrong scale.
+            If there are fewer than two phenotypes, if the model does not have one of them, if one is named twice or
+            also in `given`, if there are more than 5,000 combinations or 250 million probabilities, if no gene matches,
+            or if expression has the wrong scale.
         KeyError
-            If a phenotype that is `given` is not an obs column.
+            If a phenotype in `given` is not an obs column.
         """
         names, query = self._joint_names(phenotypes, given), self._query(given)
         data = self._data(adata)
@@ -896,7 +896,7 @@ class Polygene(SavingMixin, SetupMixin):
         return joint(*self._for(cells, batch_size), cells, query, names)
 
     def seen_together(self, phenotypes: Sequence[str]) -> NDArray[np.bool_]:
-        """Which combinations of categories the training cells do not speak against.
+        """Return which combinations of categories are consistent with the training cells.
 
         Parameters
         ----------
@@ -905,8 +905,9 @@ class Polygene(SavingMixin, SetupMixin):
 
         Returns
         -------
-        Whether each two categories of a combination occurred in one training cell, shape (n_categories of the first, of
-        the second, …). True throughout for weights of the original, whose training cells are not known.
+        Boolean array of shape (n_categories of the first, of the second, …): True if every pair of categories of a
+        combination occurred together in some training cell. Always True for weights of the original, whose training
+        cells are unknown.
 
         Raises
         ------
@@ -927,22 +928,22 @@ class Polygene(SavingMixin, SetupMixin):
         gene_ids: str | None = None,
         batch_size: int = 64,
     ) -> pd.DataFrame:
-        """How unlike the training cells each cell is.
+        """Score how unlike the training cells each cell is.
 
-        The distance of a cell to the nearest category is measured along 20 principal components of the training cells'
-        standardised expression (Mahalanobis distance, one covariance for all categories; genes that are not measured
-        widen it), and ranked among cells of known categories: held-out ones or, where groups are known and none was
-        held out, training cells each compared with the other groups. With left-out categories this found more than the
-        entropy or the highest of the probabilities, what principal components leave unexplained, and distances to
-        single cells (``docs/trust.md``). A new kind that looks much like a known one is found by none.
+        The score is based on the Mahalanobis distance of a cell to the nearest category, in 20 principal components of
+        the standardised expression of the training cells, with one covariance for all categories that accounts for
+        unmeasured genes. It is ranked among cells of known categories: held-out cells or, if groups are known and none
+        was held out, training cells that are compared with the other groups. In benchmarks with left-out categories it
+        detected more than the entropy or the maximum of the probabilities and distances to single cells
+        (``docs/trust.md``). New types that are similar to a known type are not detected.
 
         Parameters
         ----------
         adata
             Cells; by default those the model was set up with. Genes are matched by name.
         phenotype
-            Whose categories are the known ones. By default the cell type, if a phenotype has one of the usual names of
-            it, else the first phenotype.
+            Phenotype whose categories are the known types. By default the cell type, if a phenotype has one of its
+            common names, otherwise the first phenotype.
         indices
             Row numbers; all by default.
         gene_symbols, gene_ids
@@ -953,23 +954,22 @@ class Polygene(SavingMixin, SetupMixin):
 
         Returns
         -------
-        Table with a row per cell (n_cells x 2), both from 0 to 1: ``novelty``, the share of cells of known categories
-        that are nearer to one, so that 0.95 is reached by 5 % of cells like those; and ``unsure``, the share of the
-        held-out cells of which the model is less unsure (entropy of the probabilities).
+        Table with a row per cell (n_cells x 2) and two columns from 0 to 1: ``novelty``, the fraction of cells of known
+        categories with a smaller distance, so that about 5 % of cells like those have a value above 0.95; and
+        ``unsure``, the fraction of held-out cells with a lower entropy of the probabilities.
 
         Raises
         ------
         ValueError
-            As for `predict_phenotype`, and if the model holds nothing to compare with: it was trained on very few cells
-            or comes from the original.
+            As for `predict_phenotype`, and if the model was trained on very few cells or imported from the original.
         """
         name = self.reference_phenotype if phenotype is None else phenotype
         check_choice(name, self.layout.phenotype_names, "phenotype")
         data, reference = self._data(adata), self.fitted_.novelty
         if reference is None:
             raise ValueError(
-                "`model`: it holds no training cells to compare with, because it was trained on very few, by an "
-                "earlier version, or comes from the original. Train it with pgs.tl.train."
+                "`model`: it stores no training cells to compare with, because it was trained on very few cells or by "
+                "an earlier version, or imported from the original. Train it with pgs.tl.train."
             )
         cells = self._cells(data, indices, names={"gene_symbols": gene_symbols, "gene_ids": gene_ids})
         found = novelty(*self._for(cells, batch_size), reference, cells, name)
@@ -977,7 +977,7 @@ class Polygene(SavingMixin, SetupMixin):
 
     @property
     def reference_phenotype(self) -> str:
-        """The cell type, by one of its usual names, else the first phenotype."""
+        """The cell type, if a phenotype has one of its common names, otherwise the first phenotype."""
         names = self.layout.phenotype_names
         return next((name for name in names if name in PHENOTYPE_ALIASES["cell_type"]), names[0])
 
@@ -991,24 +991,24 @@ class Polygene(SavingMixin, SetupMixin):
         given: str | Sequence[str] | None = None,
         batch_size: int = 64,
     ) -> GeneStates:
-        """Contextual states of genes: what the last block makes of them, averaged over cells that express them.
+        """Compute the hidden states of genes after the last block, averaged over the cells that express them.
 
-        States are summed up batch by batch: memory grows with contexts x genes x hidden units, not with cells.
+        Memory grows with contexts x genes x hidden units, not with the number of cells.
 
         Parameters
         ----------
         adata
             Cells; by default those the model was set up with. Genes are matched by name.
         groupby
-            Obs column whose levels are the contexts; cells without a value are left out. By default all cells are one
-            context, called ``"all"``.
+            Obs column of contexts; cells without a value are excluded. By default all cells form one context,
+            ``"all"``.
         group_key
-            Obs column of groups (donors, samples) within which states are averaged as well: the result has an entry for
-            each pair of context and group that occurs. By default cells of a context are averaged whatever their group.
+            Obs column of groups (donors, samples). States are then averaged for each pair of context and group. By
+            default they are averaged over all cells of a context.
         indices
             Row numbers; all by default.
         given
-            Phenotypes whose recorded value is shown to the model; by default none.
+            Phenotypes whose recorded values are shown to the model; by default none.
         batch_size
             Cells per step.
 
@@ -1019,8 +1019,8 @@ class Polygene(SavingMixin, SetupMixin):
         Raises
         ------
         ValueError
-            If `groupby` has no value or too many, if the states would take more than 4 GB, if a phenotype is not the
-            model's, if no gene matches, or if expression has the wrong scale.
+            If `groupby` has no value or too many, if the states would take more than 4 GB, if the model does not have a
+            phenotype, if no gene matches, or if expression has the wrong scale.
         KeyError
             If `groupby`, `group_key` or a phenotype that is `given` is not an obs column.
         """
@@ -1042,14 +1042,16 @@ class Polygene(SavingMixin, SetupMixin):
         seed: int = 0,
         batch_size: int = 64,
     ) -> Polyfunctionality:
-        """How far the role of each gene moves between contexts, see :func:`~polygene_scverse.tl.polyfunctionality`.
+        """Compute how much the role of each gene differs between contexts.
+
+        See :func:`~polygene_scverse.tl.polyfunctionality`.
 
         Parameters
         ----------
         adata
             Cells; by default those the model was set up with. Genes are matched by name.
         groupby
-            Obs column whose levels are the contexts.
+            Obs column of contexts.
         group_key
             Obs column of groups (donors, samples); cells without a value of either are left out. By default all cells
             are one group.
@@ -1083,8 +1085,8 @@ class Polygene(SavingMixin, SetupMixin):
         contexts, groups, codes = self._contexts(data, groupby, group_key, rows)
         if len(set(contexts)) < 2:
             raise ValueError(
-                f"`groupby`: adata.obs[{groupby!r}] holds one context, {contexts[0]!r}, but roles of genes are "
-                "compared between two or more. Pass cells of several contexts, or another column."
+                f"`groupby`: adata.obs[{groupby!r}] has only one context, {contexts[0]!r}, but at least two are "
+                "needed. Pass cells of several contexts, or another column."
             )
         known = codes >= 0
         slots = [i for i, column in enumerate(self._columns) if column != groupby]
@@ -1113,7 +1115,9 @@ class Polygene(SavingMixin, SetupMixin):
         seed: int = 0,
         batch_size: int = 64,
     ) -> GeneContributions:
-        """How much each gene carries each category of a phenotype, see :func:`~polygene_scverse.tl.rank_genes`.
+        """Compute the contribution of each gene to the prediction of each category of a phenotype.
+
+        See :func:`~polygene_scverse.tl.rank_genes`.
 
         Parameters
         ----------
@@ -1140,14 +1144,14 @@ class Polygene(SavingMixin, SetupMixin):
         Raises
         ------
         ValueError
-            If a phenotype is not the model's, if the cells are of fewer than two of its categories, if `n_cells` is
-            below 1, if no gene matches, or if expression has the wrong scale.
+            If the model does not have a phenotype, if the cells are of fewer than two of its categories, if `n_cells`
+            is below 1, if no gene matches, or if expression has the wrong scale.
         KeyError
             If `groupby` is not an obs column.
         """
         check_choice(phenotype, self.layout.phenotype_names, "phenotype")
         if n_cells < 1:
-            raise ValueError(f"`n_cells`: found {n_cells}, but at least one cell of each category is needed. Pass 10.")
+            raise ValueError(f"`n_cells`: found {n_cells}, but it must be at least 1. Pass 10.")
         data = self._data(adata)
         obs, known = self._anndata(data).obs, self.categories[phenotype]
         check_columns([groupby], obs, "groupby", candidates)
@@ -1156,7 +1160,7 @@ class Polygene(SavingMixin, SetupMixin):
         if len(present := np.unique(codes[codes >= 0])) < 2:
             raise ValueError(
                 f"`groupby`: adata.obs[{groupby!r}] holds {len(present)} of the categories of {phenotype!r}, "
-                f"{shorten(known)}, but genes carry a category against others. Pass cells of two categories or more."
+                f"{shorten(known)}, but at least two are needed. Pass cells of two or more categories."
             )
         cells = self._cells(data, rows[codes >= 0])
         codes = codes[codes >= 0]
@@ -1179,7 +1183,9 @@ class Polygene(SavingMixin, SetupMixin):
         seed: int = 0,
         batch_size: int = 64,
     ) -> dict[str, ContextMarkers]:
-        """Which genes carry a phenotype in each context, see :func:`~polygene_scverse.tl.biomarkers`.
+        """Compute the contribution of genes to a phenotype in each context, with a test over groups.
+
+        See :func:`~polygene_scverse.tl.biomarkers`.
 
         Parameters
         ----------
@@ -1188,7 +1194,7 @@ class Polygene(SavingMixin, SetupMixin):
         phenotype
             A phenotype of the model.
         contexts
-            Obs column whose levels are the contexts.
+            Obs column of contexts.
         groupby
             Obs column that says which category each cell is of.
         group_key
@@ -1245,7 +1251,7 @@ class Polygene(SavingMixin, SetupMixin):
         if not found:
             raise ValueError(
                 f"`contexts`: no level of adata.obs[{contexts!r}] has cells of two categories of {phenotype!r}, so "
-                "that there is nothing to tell apart within a context. Pass another column."
+                "there is nothing to compare within a context. Pass another column."
             )
         return found
 
@@ -1261,12 +1267,12 @@ class Polygene(SavingMixin, SetupMixin):
         seed: int = 0,
         batch_size: int = 64,
     ) -> TokenCounts:
-        """Hide tokens of cells whose tokens are known, guess them, and count what is taken for what.
+        """Hide tokens, predict them, and count true against predicted tokens.
 
-        A guess is one of the tokens of its slot. The network's logits of bins are those of all genes; where
-        not-expressed genes are hidden at another rate than expressed ones, the logit of bin 0 is corrected by the log
-        of the ratio of the two rates, so that guesses are made for the mix of genes that was hidden. Weights of the
-        original see the mask that they were trained with, which tells of a hidden gene whether it is expressed.
+        Each prediction is one of the tokens of its slot. If not-expressed genes are hidden at another rate than
+        expressed ones, the logit of bin 0 is corrected by the log of the ratio of the two rates. Weights of the
+        original are shown the attention mask that they were trained with, which reveals whether a hidden gene is
+        expressed.
 
         Memory does not grow with the number of hidden tokens.
 
@@ -1277,20 +1283,18 @@ class Polygene(SavingMixin, SetupMixin):
         indices
             Row numbers; all by default.
         masking
-            How much is hidden. By default as in the validation of the training: genes at the rates of the training,
-            every phenotype. ``"original"`` hides 15 % of all genes, and each phenotype with probability 0.5, the
-            others being shown; values of `MaskingRates` are taken as they are.
+            Which tokens are hidden. By default as in validation: genes at the training rates, and every phenotype.
+            ``"original"`` hides 15 % of all genes, and each phenotype with probability 0.5. Pass `MaskingRates`, or a
+            mapping of its values, for other rates.
         given
-            Phenotypes that are shown as recorded in the cells where they are known, whatever `masking` says. By default
-            none.
+            Phenotypes to show as recorded in cells where they are known, regardless of `masking`. By default none.
         hidden_share
-            This share of the genes that are not asked for is hidden too, from 0 to 1. The same genes are asked for at
-            every share. By default as in `masking`: none is hidden unless it names a ``gene_dropout``.
+            Fraction of the remaining genes, from 0 to 1, that are hidden as well without being scored. The scored genes
+            do not depend on it. By default none, unless `masking` has ``gene_dropout``.
         balance
-            How a category is chosen, as in `decide`, by the transformer's own probabilities; 0 takes the most probable
-            one.
+            How a category is chosen from the probabilities of the transformer, as in `decide`.
         seed
-            Seed of what is hidden: a cell has the same tokens hidden in any batch.
+            Random seed for the choice of hidden tokens, which does not depend on the batch.
         batch_size
             Cells per step.
 
@@ -1301,10 +1305,10 @@ class Polygene(SavingMixin, SetupMixin):
         Raises
         ------
         ValueError
-            If the model is not trained or has no data, if a phenotype is not the model's, if `masking` or
+            If the model is not trained or has no data, if the model does not have a phenotype, if `masking` or
             `hidden_share` is out of range, if no gene matches, or if expression has the wrong scale.
         KeyError
-            If a phenotype that is `given` is not an obs column.
+            If a phenotype in `given` is not an obs column.
         """
         check_balance(balance)
         trained, query = self.fitted_.masking, self._query(given)
@@ -1337,45 +1341,46 @@ class Polygene(SavingMixin, SetupMixin):
         gene_ids: str | None = None,
         batch_size: int = 64,
     ) -> list[NDArray[np.float32]]:
-        """Expression that the model expects of genes it does not see, with phenotypes as recorded or set.
+        """Predict the expression of hidden genes, with phenotypes as recorded or set to given categories.
 
-        No gene is shown when it is asked for. This is association learned from observational data.
+        A gene is never shown when it is predicted. Results are associations learned from observational data.
 
         Parameters
         ----------
         adata
             Cells; by default those the model was set up with. Genes are matched by name.
         genes
-            Genes of the model; all by default, in the order of ``genes``.
+            Genes of the model; by default all, in the order of ``genes``.
         settings
-            What each phenotype is set to in every cell; a result for each mapping.
+            Categories to set phenotypes to in every cell; there is one result for each mapping.
         keep
-            Share of the cell's own genes that is shown when others are asked for: 0 shows none. A pass through the
-            network asks for a share of ``1 - keep`` of the genes. 1 asks for all `genes` at once and shows all others.
+            Fraction of the cell's own genes that are shown when others are predicted: with 0 none. Each pass through
+            the network predicts a fraction of ``1 - keep`` of the genes. With 1, all `genes` are predicted at once from
+            all others.
         given
-            Phenotypes that are shown as recorded, where they are known and not set.
+            Phenotypes to show as recorded, where they are known and not set.
         indices
             Row numbers; all by default.
         seed
-            Seed of which genes are asked for together.
+            Random seed for which genes are predicted together.
         log
             False for the mean of counts per 10,000.
         gene_symbols, gene_ids
             As of `predict_phenotype`.
         batch_size
-            Cells per step, fewer where many genes are asked for.
+            Number of cells per step; reduced if many genes are predicted at once.
 
         Returns
         -------
-        For each setting the mean of log1p of counts per 10,000, shape (n_cells, n_genes).
+        List with an array for each setting: the mean of log1p of counts per 10,000, shape (n_cells, n_genes).
 
         Raises
         ------
         ValueError
-            If the model has no gene decoder, if a phenotype, category or gene is not the model's, if `keep` is no
-            share, if the result is too large, or as for `predict_phenotype`.
+            If the model has no gene decoder, if the model does not have a phenotype, category or gene, if `keep` is out
+            of range, if the result is too large, or as for `predict_phenotype`.
         KeyError
-            If a phenotype that is `given` is not an obs column.
+            If a phenotype in `given` is not an obs column.
         """
         self._check_gene_decoder()
         check_fraction(keep, "keep")
@@ -1399,16 +1404,16 @@ class Polygene(SavingMixin, SetupMixin):
         gene_ids: str | None = None,
         indices: Sequence[int] | NDArray[np.int64] | None = None,
     ) -> NDArray[np.float32] | None:
-        """Expression that follows from all measured genes of a cell, by factors of the training cells.
+        """Denoise the expression of measured genes with factors fitted to the training cells.
 
         Parameters
         ----------
         adata
             Cells; by default those the model was set up with. Genes are matched by name.
         genes
-            Genes of the model; all by default, in the order of ``genes``.
+            Genes of the model; by default all, in the order of ``genes``.
         log
-            Mean of log1p of counts per 10,000, or of counts per 10,000.
+            Whether to return the mean of log1p of counts per 10,000, instead of counts per 10,000.
         gene_symbols, gene_ids
             As of `predict_phenotype`.
         indices
@@ -1416,12 +1421,12 @@ class Polygene(SavingMixin, SetupMixin):
 
         Returns
         -------
-        Shape (n_cells, n_genes); None if the model has no such factors: it was trained on too few cells.
+        Array of shape (n_cells, n_genes); None if the model was trained on too few cells to have factors.
 
         Raises
         ------
         ValueError
-            If a gene is not the model's, if the result is too large, or as for `predict_phenotype`.
+            If the model does not have a gene, if the result is too large, or as for `predict_phenotype`.
         """
         slots, data = self._gene_slots(genes), self._data(adata)
         rows = self._rows(data, indices)
@@ -1444,14 +1449,14 @@ class Polygene(SavingMixin, SetupMixin):
         gene_ids: str | None = None,
         indices: Sequence[int] | NDArray[np.int64] | None = None,
     ) -> sp.csr_matrix:
-        """Expression of cells as the model reads it: its genes, in its scale.
+        """Return the expression of cells for the genes of the model, in its scale.
 
         Parameters
         ----------
         adata
             Cells; by default those the model was set up with. Genes are matched by name.
         genes
-            Genes of the model; all by default, in the order of ``genes``.
+            Genes of the model; by default all, in the order of ``genes``.
         gene_symbols, gene_ids
             As of `predict_phenotype`.
         indices
@@ -1464,7 +1469,7 @@ class Polygene(SavingMixin, SetupMixin):
         Raises
         ------
         ValueError
-            If a gene is not the model's, or as for `predict_phenotype`.
+            If the model does not have a gene, or as for `predict_phenotype`.
         """
         slots = self._gene_slots(genes)
         data = self._data(adata)
@@ -1482,28 +1487,28 @@ class Polygene(SavingMixin, SetupMixin):
         allow_unseen: bool = False,
         batch_size: int = 64,
     ) -> AnnData:
-        """Draw new cells of given phenotypes, see :func:`~polygene_scverse.tl.generate`.
+        """Generate new cells of given phenotypes, see :func:`~polygene_scverse.tl.generate`.
 
         Parameters
         ----------
         given
-            A row for each cell, a column for each phenotype that is given; missing values are drawn.
+            Table with a row for each cell and a column for each given phenotype; missing values are sampled.
         seed
             Seed of the draws.
         n_rounds
-            Rounds in which the network draws the genes of a cell; by default they are drawn together.
+            Number of rounds in which the network draws the genes of a cell; by default the network is not used.
         temperature
-            What logits are divided by.
+            Divides the logits.
         depth
-            Total counts of each cell; by default drawn as of the training cells.
+            Total counts of each cell; by default drawn from those of the training cells.
         allow_unseen
-            Whether phenotypes may be combined as in no training cell.
+            Whether to allow combinations of phenotypes that no training cell had.
         batch_size
             Cells per step.
 
         Returns
         -------
-        The cells, as :func:`~polygene_scverse.tl.generate` describes them.
+        The cells, as described in :func:`~polygene_scverse.tl.generate`.
 
         Raises
         ------
@@ -1515,7 +1520,7 @@ class Polygene(SavingMixin, SetupMixin):
         if (n_rounds is not None and n_rounds < 1) or not temperature > 0 or (depth is not None and not depth >= 1):
             raise ValueError(
                 f"`n_rounds`, `temperature`, `depth`: found {n_rounds}, {temperature} and {depth}, but at least one "
-                "round, a temperature above 0 and a depth of 1 or more are needed. Pass such numbers."
+                "round, a temperature above 0 and a depth of at least 1 are needed."
             )
         engine, names = Engine(self.module, batch_size), self.layout.phenotype_names
         if not len(given):
@@ -1531,9 +1536,9 @@ class Polygene(SavingMixin, SetupMixin):
         if not seen.all() and not allow_unseen:
             row = {str(name): str(given[name].iloc[int(np.argmin(seen))]) for name in given.columns}
             raise ValueError(
-                f"`given`: no training cell had the phenotypes {row} ({int((~seen).sum())} of {len(seen)} cells ask "
-                "for such a combination). Pass another combination, or allow_unseen=True: the model then carries over "
-                "what it learned of other combinations, and obs['unseen'] marks the cells."
+                f"`given`: no training cell had the phenotypes {row} ({int((~seen).sum())} of {len(seen)} cells have "
+                "such a combination). Pass another combination, or allow_unseen=True: the model then extrapolates "
+                "from other combinations, and obs['unseen'] marks the cells."
             )
         of_all: dict[str, Any] = {"temperature": temperature, "seed": seed}
         if n_rounds is None and self.fitted_.counts is not None:
@@ -1561,7 +1566,7 @@ class Polygene(SavingMixin, SetupMixin):
         seed: int = 0,
         batch_size: int = 64,
     ) -> dict[str, Any]:
-        """Shift of phenotypes, embedding and other genes, see :func:`~polygene_scverse.tl.perturb`.
+        """Predict the effect of perturbing genes, see :func:`~polygene_scverse.tl.perturb`.
 
         Parameters
         ----------
@@ -1572,9 +1577,9 @@ class Polygene(SavingMixin, SetupMixin):
         kind
             ``"knockout"`` or ``"overexpress"``.
         responses
-            Genes whose expected expression is asked for.
+            Genes whose expression is predicted.
         n_null
-            Random genes of like expression.
+            Number of random genes of similar expression.
         seed
             Seed of the draws.
         batch_size
@@ -1582,8 +1587,8 @@ class Polygene(SavingMixin, SetupMixin):
 
         Returns
         -------
-        ``names`` of the perturbations, of which the first ``n_perturbations`` are those asked for, ``n_genes`` and
-        ``expression_of_genes`` of each, ``responses``, and the arrays of
+        Dictionary with the ``names`` of the perturbations, of which the first ``n_perturbations`` are the requested
+        ones, ``n_genes`` and ``expression_of_genes`` of each, ``responses``, and the arrays of
         :class:`~polygene_scverse.abilities._perturb.Shifts`.
 
         Raises
@@ -1594,20 +1599,20 @@ class Polygene(SavingMixin, SetupMixin):
         self._check_gene_decoder()
         check_choice(kind, ["knockout", "overexpress"], "kind")
         if n_null < 0:
-            raise ValueError(f"`n_null`: found {n_null}, but it is a number of random genes. Pass 0 or more.")
+            raise ValueError(f"`n_null`: found {n_null}, but it must not be negative. Pass 0 or more.")
         if isinstance(genes, str) or not len(genes):
             raise ValueError(f"`genes`: found {genes!r}, but a list of genes is needed. Pass some of model.genes.")
         wanted = [tuple(self._gene_slots([g] if isinstance(g, str) else list(g)).tolist()) for g in genes]
         if len(set(map(frozenset, wanted))) < len(wanted):
-            raise ValueError(f"`genes`: found {shorten(genes)}, of which some are named twice. Name each once.")
+            raise ValueError(f"`genes`: found {shorten(genes)}, of which some occur twice. Pass each once.")
         asked = None if responses is None else self._gene_slots(responses)
         cells = draw_cells(self._cells(adata), MOST_CELLS, seed)
         measured = cells.measured_in(np.arange(len(cells)))
         own = np.unique(np.concatenate([np.array(w) for w in wanted]))
         if absent := [self.genes[g] for g in own if not measured[g]]:
             raise ValueError(
-                f"`genes`: {shorten(absent)} are not measured in adata, so that there is nothing to change. Pass genes "
-                "that are among adata.var_names."
+                f"`genes`: {shorten(absent)} are not measured in adata, so there is nothing to change. Pass genes in "
+                "adata.var_names."
             )
         usable, expression = measured.copy(), mean_expression(cells)
         usable[own] = False
@@ -1631,14 +1636,14 @@ class Polygene(SavingMixin, SetupMixin):
         }
 
     def check_expected(self, n_obs: int, genes: Sequence[str], n_more: int = 0) -> None:
-        """Refuse questions about expression that cannot be answered, before anything is read.
+        """Check the arguments of a prediction of expression before data are read.
 
         Parameters
         ----------
         n_obs
             Number of cells.
         genes
-            Genes, which must be the model's.
+            Genes, which must be genes of the model.
         n_more
             Further columns that will be dense.
 
@@ -1651,7 +1656,7 @@ class Polygene(SavingMixin, SetupMixin):
         check_values(n_obs, len(self._gene_slots(genes)) + n_more, 1)
 
     def check_n_obs(self, n_obs: int) -> None:
-        """Refuse more cells than can be generated at a time, before anything is made.
+        """Check that a number of cells can be generated at once.
 
         Parameters
         ----------
@@ -1671,9 +1676,9 @@ class Polygene(SavingMixin, SetupMixin):
     def decide(self, probabilities: Mapping[str, pd.DataFrame], *, balance: float = BALANCE) -> pd.DataFrame:
         """Choose a category for each cell.
 
-        The most probable category is right most often, but seldom a rare one. Dividing each probability by the
-        category's share of the training cells to the power `balance` finds more of the rare ones; what it costs in
-        accuracy is little at 0.5. The probabilities stay as they are (logit adjustment after training: Menon et al.,
+        Choosing the most probable category maximises accuracy, but misses cells of rare categories. Dividing each
+        probability by the frequency of the category in training to the power `balance` finds more of them, at little
+        cost in accuracy with 0.5. The probabilities are not changed. This is post-hoc logit adjustment (Menon et al.,
         "Long-tail learning via logit adjustment", ICLR 2021).
 
         Parameters
@@ -1681,17 +1686,17 @@ class Polygene(SavingMixin, SetupMixin):
         probabilities
             For each phenotype a table of shape (n_cells, n_categories), as `predict_phenotype` returns it.
         balance
-            0 takes the most probable category; 1 the one that would be if all were equally frequent in the training
-            cells.
+            With 0, the most probable category is chosen; with 1, the one that would be most probable if all categories
+            were equally frequent in training.
 
         Returns
         -------
-        The chosen category of each phenotype, as categorical columns; shape (n_cells, n_phenotypes).
+        Table with the chosen category of each phenotype as categorical columns; shape (n_cells, n_phenotypes).
 
         Raises
         ------
         ValueError
-            If `balance` is not between 0 and 1, or if a table has other columns than the phenotype's categories.
+            If `balance` is not between 0 and 1, or if the columns of a table are not the categories of the phenotype.
         """
         check_balance(balance)
         chosen, shares = {}, self.log_shares
@@ -1706,36 +1711,37 @@ class Polygene(SavingMixin, SetupMixin):
     def prediction_sets(
         self, probabilities: Mapping[str, pd.DataFrame], *, coverage: float = 0.9, by_category: bool = False
     ) -> dict[str, pd.DataFrame]:
-        """Choose for each cell the categories that its true one is among.
+        """Compute the prediction set of each cell: categories that contain the true one with a given coverage.
 
-        A set holds the categories that are at least as probable as a threshold. The threshold is that of split
-        conformal prediction, from the cells that the model was calibrated on (see ``calibration_``). For new cells that
-        are drawn like those, the share of sets with the true category is at least `coverage` on average. Cells of new
-        donors are drawn like those only if donors were named in training (`group_key`): then each was predicted from
-        the others, each counts alike, and the promise holds for new donors if there were enough, nine for a coverage of
-        0.9. Of fewer a warning says so, and how many cells of each of them were covered; the most probable categories
-        that make up `coverage` then belong to the set in any case.
+        A set contains the categories whose probability is above a threshold, which is determined by split conformal
+        prediction on the calibration cells (see ``calibration_``). For exchangeable new cells, at least a fraction
+        `coverage` of the sets contain the true category on average. For cells of new donors this only holds if
+        `group_key` was passed in training. The donors are then predicted from each other and have equal weight, and the
+        coverage holds for new donors if there are enough donors, nine for a coverage of 0.9. With fewer donors there is
+        a warning with the observed coverage of each donor, and sets always include the most probable categories that
+        add up to `coverage`.
 
-        Otherwise a set may be empty: no category is as probable as it should be, and the cell may be of none of them.
+        Otherwise sets can be empty. This means that no category is as probable as true categories usually are, and the
+        cell may belong to none of them.
 
         Parameters
         ----------
         probabilities
             For each phenotype a table of shape (n_cells, n_categories), as `predict_phenotype` returns it.
         coverage
-            Share of the cells whose true category shall be in their set.
+            Fraction of the cells whose true category should be in their set.
         by_category
-            Whether it shall hold for the cells of each category, not only for all together; sets are larger then.
-            Categories with too few calibration cells take the threshold of all cells, and a warning says which.
+            Whether the coverage should hold within each category; sets are then larger. Categories with too few
+            calibration cells use the threshold of all cells, with a warning.
 
         Returns
         -------
-        For each phenotype a table like that of the probabilities, True where a category is in the set.
+        Dictionary with a boolean table for each phenotype, True for categories in the set.
 
         Raises
         ------
         ValueError
-            If `coverage` is not between 0 and 1, or if a table has other columns than the phenotype's categories.
+            If `coverage` is not between 0 and 1, or if the columns of a table are not the categories of the phenotype.
         """
         if not 0.0 < coverage < 1.0:
             raise ValueError(f"`coverage`: found {coverage}, but it must be above 0 and below 1, such as 0.9.")
@@ -1748,7 +1754,7 @@ class Polygene(SavingMixin, SetupMixin):
         return sets
 
     def expected_value(self, probabilities: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-        """Mean of the numbers that categories stand for, such as years, weighted by their probabilities.
+        """Compute the expected value of ordered phenotypes with numeric categories, such as age.
 
         Parameters
         ----------
@@ -1757,7 +1763,7 @@ class Polygene(SavingMixin, SetupMixin):
 
         Returns
         -------
-        A column for each phenotype that is ordered and whose categories are numbers; shape (n_cells, n_such).
+        Table with a column for each ordered phenotype with numeric categories.
         """
         numeric = {name: entry["values"] for name, entry in self.ordered.items() if entry["numeric"]}
         columns = {
@@ -1778,27 +1784,26 @@ class Polygene(SavingMixin, SetupMixin):
         group_key: str | None = None,
         batch_size: int = 64,
     ) -> pd.DataFrame:
-        """Fit temperatures and prediction sets on other labelled cells than those held out in training.
+        """Calibrate probabilities and prediction sets on labelled cells that were not used in training.
 
-        Best are cells of donors that are not in training: then calibration and coverage hold for new donors too.
+        Use cells of donors that were not in training, so that calibration and coverage hold for new donors.
 
         Parameters
         ----------
         adata
             Cells with recorded phenotypes; by default those the model was set up with, which is useful with `indices`.
         phenotypes
-            Phenotypes to calibrate; all by default. Those without a known cell are left as they are.
+            Phenotypes to calibrate; by default all. Phenotypes without known cells are not changed.
         indices
             Row numbers; all by default.
         group_key
-            Obs column of the groups (donors, samples) that the cells belong to and that had no part in training; it is
-            noted only.
+            Obs column of groups (donors, samples) that were not in training; it is only recorded.
         batch_size
             Cells per step.
 
         Returns
         -------
-        What is now in ``calibration_``, one row per phenotype.
+        The new ``calibration_`` as a table, one row per phenotype.
 
         Raises
         ------
@@ -1833,7 +1838,7 @@ class Polygene(SavingMixin, SetupMixin):
         return pd.DataFrame.from_dict(self.calibration_, orient="index").rename_axis("phenotype")
 
     def temperature(self, phenotype: str) -> float:
-        """What logits are divided by in prediction; 1 where nothing was fitted.
+        """Return the temperature that logits are divided by in prediction; 1 if nothing was fitted.
 
         Parameters
         ----------
@@ -1901,7 +1906,7 @@ class Polygene(SavingMixin, SetupMixin):
         """Training and held-out cells of the data the model was set up with."""
         obs = self._anndata(self.adata).obs
         if absent := [column for column in self._columns if column not in obs.columns]:
-            words = f"{shorten(absent)}, which the model learns, not among the columns of adata.obs"
+            words = f"{shorten(absent)}, which the model learns, are not columns of adata.obs"
             if len(absent) == len(self._columns):
                 raise KeyError(f"`adata`: {words}. Put it back, or set the model up anew with other phenotypes.")
             warn(f"`adata`: {words}: it is unknown in all cells.")
@@ -1952,9 +1957,9 @@ class Polygene(SavingMixin, SetupMixin):
         measured = cells.tokenizer.measured
         if measured.mean() < LEAST_OVERLAP and measured.sum() < ENOUGH_GENES:
             raise ValueError(
-                f"`adata`: {measured.sum()} of the model's {len(measured)} genes are in these data, too "
-                f"few to tell anything: at least {LEAST_OVERLAP:.0%}, or {ENOUGH_GENES}, are needed. "
-                f"{expression.match_words} Look at model.gene_names(adata), or train on the genes that there are."
+                f"`adata`: {measured.sum()} of the model's {len(measured)} genes are in these data, which is too few: "
+                f"at least {LEAST_OVERLAP:.0%}, or {ENOUGH_GENES}, are needed. {expression.match_words} Look at "
+                "model.gene_names(adata), or train a model on the genes of these data."
             )
         cells.warn_unmeasured(outlook=self._outlook(measured))
         return cells
@@ -1988,9 +1993,8 @@ class Polygene(SavingMixin, SetupMixin):
         """Refuse questions about genes that only the gene decoder answers."""
         if self.module.gene_decoder is None:
             raise ValueError(
-                "`model`: it has no gene decoder, because it was made with gene_decoder=False or comes from the "
-                "original, so that it does not know how much each gene is expressed. Train a model with the default "
-                "gene_decoder=True."
+                "`model`: it has no gene decoder, because it was created with gene_decoder=False or imported from the "
+                "original, so it cannot predict expression. Train a model with the default gene_decoder=True."
             )
 
     def _gene_slots(self, genes: Sequence[str] | None) -> NDArray[np.int64]:
@@ -2030,15 +2034,15 @@ class Polygene(SavingMixin, SetupMixin):
         names = [phenotypes] if isinstance(phenotypes, str) else list(phenotypes)
         if len(names) < 2:
             raise ValueError(
-                f"`phenotypes`: found {names}, but a joint distribution is of two or more. Pass several, or call "
+                f"`phenotypes`: found {names}, but a joint prediction needs at least two. Pass several, or call "
                 "predict_phenotype."
             )
         names = self._names(names, "phenotypes")
         shown = [given] if isinstance(given, str) else list(given or [])
         if len(set(names)) != len(names) or set(names) & set(shown):
             raise ValueError(
-                f"`phenotypes`: found {names} with given={shown}, but each phenotype is predicted once and not given "
-                "at the same time. Name each once."
+                f"`phenotypes`: found {names} with given={shown}, but a phenotype cannot be repeated, or predicted "
+                "and given at the same time. Pass each once."
             )
         return names
 
@@ -2058,7 +2062,7 @@ class Polygene(SavingMixin, SetupMixin):
         n = 0 if trained is None else int(np.isin(rows, trained).sum())
         if n:
             warn(
-                f"`adata`: {n} of the {len(rows)} cells were trained on, and the model is surer of these than of "
-                "others: it will seem better calibrated than it is. Pass indices= of other cells, e.g. "
+                f"`adata`: {n} of the {len(rows)} cells were used in training, and the model is overconfident on "
+                "these, so the calibration would be too optimistic. Pass indices= of other cells, e.g. "
                 "model.validation_indices."
             )

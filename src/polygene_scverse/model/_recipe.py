@@ -289,8 +289,8 @@ def _rehearsed(model: Polygene, codes: NDArray[np.int64], seed: int) -> CellTabl
     if found is None:
         for name, labels in lost_by(state.category_counts, codes, model.categories).items():
             warn(
-                f"`adata`: no cell is of {shorten(labels)} of {name!r}, and the model keeps nothing to draw such cells "
-                "from, because its training cells were no counts or it was made by an earlier version: it will forget "
+                f"`adata`: no cell is of {shorten(labels)} of {name!r}, and the model cannot generate such cells, "
+                "because its training data were not counts or it was saved by an earlier version, so it will forget "
                 "them. Pass cells of both, such as anndata.concat([old, new])."
             )
         return None

@@ -1,4 +1,4 @@
-"""Saving and loading in the manner of scvi-tools, on files that cannot run code and are never half written."""
+"""Save and load models with the interface of scvi-tools, without executable code in files."""
 
 from __future__ import annotations
 
@@ -91,24 +91,24 @@ class SavingMixin(BaseModelClass):
         datamodule: Any = None,
         **anndata_write_kwargs: Any,
     ) -> None:
-        """Write the model into a folder; of several processes that train together the first does it.
+        """Save the model to a folder.
 
-        Written are ``model.json``, which holds all plain values and the hashes of the other files, and one file of
-        weights and arrays. A model that is in the folder is whole until the new one is: whatever happens, one of the
-        two can be loaded.
+        Writes ``model.json``, with all plain values and the hashes of the other files, and a safetensors file with
+        weights and arrays. Files are replaced atomically, so that either the previous or the new model can be loaded
+        after an error. In distributed training, only the first process writes.
 
         Parameters
         ----------
         dir_path
             The folder.
         prefix
-            Beginning of the names of the files, so that a folder can hold several models.
+            Prefix of the file names, so that a folder can hold several models.
         overwrite
-            Whether to write into a folder that exists. Other files in it are left as they are.
+            Whether to write to an existing folder. Other files in it are not changed.
         save_anndata
-            Whether to write the data as well, to ``adata.h5ad`` or ``mdata.h5mu``.
+            Whether to save the data as well, as ``adata.h5ad`` or ``mdata.h5mu``.
         save_kwargs
-            Part of the scvi-tools interface, and of no use here: refused if given.
+            Part of the scvi-tools interface; not supported, an error if passed.
         legacy_mudata_format
             Part of the scvi-tools interface: whether to write one list of genes for all modalities.
         datamodule
@@ -119,10 +119,10 @@ class SavingMixin(BaseModelClass):
         Raises
         ------
         ValueError
-            If the folder exists and `overwrite` is False, if the weights are not finite, if an argument has no use, or
-            if there are no data to write.
+            If the folder exists and `overwrite` is False, if the weights are not finite, if an argument is not
+            supported, or if there are no data to save.
         OSError
-            If the disk is full or cannot be written to. What was there before is still there.
+            If the disk is full or cannot be written to. An existing model is kept.
         """
         _refuse_unused("save", save_kwargs=save_kwargs, datamodule=datamodule)
         if anndata_write_kwargs and not save_anndata:
@@ -162,7 +162,7 @@ class SavingMixin(BaseModelClass):
                 write(part)
 
     def get_var_names(self, legacy_mudata_format: bool = False) -> Any:
-        """Gene names of the data the model was set up with.
+        """Return the gene names of the data the model was set up with.
 
         Parameters
         ----------
@@ -183,31 +183,31 @@ class SavingMixin(BaseModelClass):
         datamodule: Any = None,
         allowed_classes_names_list: Sequence[str] | None = None,
     ) -> Self:
-        """Read a model that `save` wrote.
+        """Load a model that was saved with `save`.
 
         Parameters
         ----------
         dir_path
             The folder.
         adata
-            Data to attach; genes are matched by name. None takes the data saved with the model, if there are any.
-            A model without data predicts any data it is given.
+            Data to attach; genes are matched by name. None loads the data saved with the model, if there are any, and
+            False loads no data.
         accelerator, device
-            Where the weights go, as in scvi-tools; by default a GPU if there is one.
+            Device to load the weights to, as in scvi-tools; by default a GPU if available.
         prefix
-            Beginning of the names of the files.
+            Prefix of the file names.
         backup_url, datamodule
-            Part of the scvi-tools interface, and of no use here: refused if given.
+            Part of the scvi-tools interface; not supported, an error if passed.
         allowed_classes_names_list
-            Names of other classes whose models may be loaded.
+            Names of other model classes that may be loaded.
 
         Raises
         ------
         FileNotFoundError
-            If the folder holds no model.
+            If the folder does not contain a model.
         ValueError
-            If a file was changed since it was written, even by one bit; if the model is of another class, of a later
-            release or of another package; or if its values are impossible, such as weights that are not finite.
+            If a file was changed or damaged after saving, if the model is of another class, a later release or another
+            package, or if its values are invalid, such as weights that are not finite.
         """
         _refuse_unused("load", backup_url=backup_url, datamodule=datamodule)
         prefix = _checked_prefix(prefix)
@@ -242,14 +242,14 @@ class SavingMixin(BaseModelClass):
 
     @staticmethod
     def load_registry(dir_path: str | Path, prefix: str | None = None) -> dict[str, Any]:
-        """Registry of a saved model.
+        """Return the registry of a saved model.
 
         Parameters
         ----------
         dir_path
             The folder.
         prefix
-            Beginning of the names of the files.
+            Prefix of the file names.
 
         Raises
         ------
@@ -268,7 +268,7 @@ class SavingMixin(BaseModelClass):
         dir_path
             The folder.
         prefix
-            Beginning of the names of the files.
+            Prefix of the file names.
 
         Raises
         ------
@@ -305,7 +305,7 @@ def _refuse_unused(where: str, **arguments: Any) -> None:
     """An argument that would do nothing is not swallowed."""
     given = [name for name, value in arguments.items() if value is not None]
     if given:
-        raise ValueError(f"`{given[0]}`: {where} has no use for it. Leave it out.")
+        raise ValueError(f"`{given[0]}`: {where} does not support it. Leave it out.")
 
 
 def _write_data(data: AnnData | MuData, path: Path, kwargs: dict[str, Any]) -> None:

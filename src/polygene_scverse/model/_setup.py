@@ -1,4 +1,4 @@
-"""Registration of data: which expression and which phenotypes are read."""
+"""Register data: expression and phenotypes."""
 
 from __future__ import annotations
 
@@ -39,36 +39,36 @@ class SetupMixin(BaseModelClass):
         Parameters
         ----------
         adata
-            Annotated data matrix; only two identifiers of scvi-tools are written, into ``uns``.
+            Annotated data matrix. Only two identifiers of scvi-tools are written to ``uns``.
         phenotype_keys
-            Obs columns to learn. By default those with a usual name, such as ``cell_type`` or ``disease``.
+            Obs columns to learn. By default, columns with a common name such as ``cell_type`` or ``disease``.
         layer
-            Layer that holds raw counts or log1p of counts per 10,000; by default ``X``.
+            Layer with raw counts or log-normalised values; by default ``X``.
         use_raw
-            Whether to read ``adata.raw`` instead.
+            Whether to use ``adata.raw`` instead of ``X``.
         ordered
-            Phenotypes whose categories have an order, such as ages: being wrong by much then costs more than being
-            wrong by little. A list of names, if the categories stand for numbers ("34", "20-29", "34-year-old stage"),
-            or a mapping from each name to its categories in order. By default those that are ordered categoricals.
+            Phenotypes whose categories have an order, such as ages; large errors are then penalised more than small
+            ones. A list of names, if the categories are numeric ("34", "20-29", "34-year-old stage"), or a mapping from
+            names to categories in order. By default, ordered categoricals.
         missing
-            Labels that mean "no value", besides NaN, None, empty text and, whatever their case, "unknown",
-            "unassigned", "nan", "n/a" and "<NA>"; an empty list keeps every label. "none" and "NA" are labels unless
-            they are named here.
+            Labels that are read as missing, in addition to NaN, None and empty strings. By default "unknown",
+            "unassigned", "nan", "n/a" and "<NA>" in any case; an empty list keeps every label. "none" and "NA" are
+            labels unless they are listed here.
         gene_symbols, gene_ids
-            Column of ``var`` that the model calls genes by, instead of ``var_names``; where it has no name, or one of
-            several genes, ``var_names`` is kept. New data are matched by it too, if they have it.
+            Column of ``var`` with the gene names to use instead of ``var_names``. Where it is empty or not unique,
+            ``var_names`` is kept. New data are matched by the same column, if they have it.
         **kwargs
-            ``source_registry``, the registry of a saved model, which ``load`` passes. Nothing else is swallowed.
+            ``source_registry``, the registry of a saved model, passed by ``load``. Other arguments are an error.
 
         Raises
         ------
         TypeError
-            If an argument is not known, such as ``batch_key`` of other models.
+            If an argument is unknown, such as ``batch_key`` of other models.
         KeyError
             If a column or layer does not exist.
         ValueError
-            If a phenotype has fewer than two categories, if none is found, if nothing tells the order of an ordered
-            one, if the data are empty or a view, or if gene names are not unique.
+            If a phenotype has fewer than two categories, if no phenotype is found, if the order of an ordered phenotype
+            is unknown, if the data are empty or a view, or if gene names are not unique.
         """
         _check_known(kwargs, ("phenotype_keys", "layer", "use_raw", "ordered", "missing", *GENE_NAMES))
         if adata.is_view:
@@ -97,13 +97,13 @@ class SetupMixin(BaseModelClass):
         Parameters
         ----------
         mdata
-            Multimodal data; only identifiers of scvi-tools are written, into ``uns``.
+            Multimodal data. Only identifiers of scvi-tools are written to ``uns``.
         phenotype_keys
-            Columns of the modality's obs. By default those with a usual name.
+            Obs columns of the modality to learn. By default, columns with a common name.
         layer, use_raw
             As in `setup_anndata`.
         mod
-            The modality that holds gene expression.
+            Modality with gene expression.
         ordered, missing, gene_symbols, gene_ids
             As in `setup_anndata`.
         **kwargs
@@ -114,13 +114,13 @@ class SetupMixin(BaseModelClass):
         TypeError
             As in `setup_anndata`.
         KeyError
-            If there is no such modality, or as in `setup_anndata`.
+            If the modality does not exist, or as in `setup_anndata`.
         ValueError
             As in `setup_anndata`.
         """
         _check_known(kwargs, ("phenotype_keys", "layer", "use_raw", "mod", "ordered", "missing", *GENE_NAMES))
         if mod not in mdata.mod:
-            raise KeyError(f"`mod`: {mod!r} is not among the modalities {list(mdata.mod)}. Pass one of them.")
+            raise KeyError(f"`mod`: {mod!r} is not one of the modalities {list(mdata.mod)}. Pass one of them.")
         arguments = {"layer": layer, "use_raw": use_raw, "mod": mod, "ordered": ordered, "missing": missing}
         arguments |= {"gene_symbols": gene_symbols, "gene_ids": gene_ids}
         cls._register({"mdata": mdata}, mdata.mod[mod], phenotype_keys, arguments, **kwargs)
@@ -160,7 +160,7 @@ def _check_known(kwargs: Mapping[str, Any], known: Sequence[str]) -> None:
     unknown = [name for name in kwargs if name != "source_registry"]
     if unknown:
         remedy = REMEDIES.get(unknown[0], "Leave it out.")
-        raise TypeError(f"`{unknown[0]}`: there is no such argument, there are {list(known)}. {remedy}")
+        raise TypeError(f"`{unknown[0]}`: unknown argument; the arguments are {list(known)}. {remedy}")
 
 
 def _known_phenotypes(registry: dict[str, Any] | None) -> list[str] | None:

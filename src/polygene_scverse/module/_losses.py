@@ -11,18 +11,18 @@ from torch.nn import functional as F
 
 @dataclass(frozen=True)
 class LossConfig:
-    """How the two kinds of words are weighed and smoothed.
+    """Weights and label smoothing of the losses.
 
     Parameters
     ----------
     phenotype_weight
-        Weight of the mean phenotype loss beside the mean gene loss.
+        Weight of the mean phenotype loss relative to the mean gene loss.
     bin_width
-        Standard deviation, in bins, of the smoothing over neighbouring bins.
+        Standard deviation, in bins, of the label smoothing over neighbouring bins.
     label_smoothing
-        Share of a phenotype's target spread over all its categories.
+        Fraction of the target of a phenotype that is spread over all its categories.
     ordinal_weight
-        Weight of the ranked probability score beside the cross-entropy of an ordered phenotype.
+        Weight of the ranked probability score relative to the cross-entropy of an ordered phenotype.
     """
 
     phenotype_weight: float = 10.0

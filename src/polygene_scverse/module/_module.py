@@ -36,17 +36,17 @@ class PolygeneModule(PredictionMixin, BaseModuleClass):
     config
         Sizes of the network.
     loss
-        How losses are weighed.
+        Weights and label smoothing of the losses.
     linear_path
-        Whether predictions may mix the transformer's logits with those of a linear path over the expressed genes. It
-        has no part in training; who asks for a prediction says how much it counts.
+        Whether to combine the logits of the transformer with those of a linear path over the expressed genes. It is not
+        used in training; its weight is set for each prediction.
     gene_decoder
-        Whether the targets' bins are also read out gene by gene, see
+        Whether to add a gene-specific decoder of expression bins, see
         :class:`~polygene_scverse.module._gene_decoder.GeneDecoder`.
     ordered
-        For each ordered phenotype the values that its categories stand at; see `RankedScore`.
+        For each ordered phenotype, the values of its categories; see `RankedScore`.
     seed
-        Seed of the initial weights.
+        Random seed for the initial weights.
     """
 
     smoothed_bins: Tensor

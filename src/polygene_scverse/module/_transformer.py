@@ -23,22 +23,22 @@ CACHED: Final = 2**20
 
 @dataclass(frozen=True)
 class TransformerConfig:
-    """Sizes of the network.
+    """Configuration of the network.
 
     Parameters
     ----------
     n_hidden
-        Width of a token.
+        Number of hidden units per token.
     n_layers
         Number of blocks.
     n_heads
-        Attention heads per block.
+        Number of attention heads per block.
     n_intermediate
-        Width inside the feed-forward part.
+        Number of hidden units in the feed-forward layers.
     dropout
-        Dropout of embeddings and residuals; attention itself has none.
+        Dropout rate of embeddings and residuals; there is no attention dropout.
     layer_norm_eps
-        Added to the variance in layer normalisation.
+        Constant added to the variance in layer normalisation.
     init_std
         Standard deviation of the initial weights.
     """

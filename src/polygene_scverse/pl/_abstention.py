@@ -29,25 +29,25 @@ def abstention(
     show: bool | None = None,
     save: bool | str | Path | None = None,
 ) -> Axes | None:
-    """Draw the share of wrong predictions among the cells with the highest confidence.
+    """Plot the risk–coverage curve: the error among the cells with the highest confidence.
 
-    This is the risk–coverage curve, a line per phenotype. Its right end is the error over all cells; to the left, cells
-    of low confidence are left out. Markers show which cells are left at a confidence of at least 0.5, 0.7 and 0.9.
+    One line per phenotype. The right end is the error over all cells; towards the left, cells with low confidence are
+    excluded. Markers show the fraction of cells with a confidence of at least 0.5, 0.7 and 0.9.
 
     Parameters
     ----------
     adata
         Data with predictions from :func:`~polygene_scverse.tl.predict_phenotype`, without `min_confidence`. Pass a
-        subset, such as held-out donors, for a figure that holds for new cells.
+        subset, such as held-out donors, for errors that hold for new cells.
     phenotypes
-        Phenotypes to draw; by default all that were predicted and are recorded.
+        Phenotypes to draw; by default all predicted phenotypes that are in obs.
     ax
         Axes to draw into.
     show
         Whether to show the figure; by default as ``scanpy.settings.autoshow`` says.
     save
-        Whether to save the figure to ``scanpy.settings.figdir``; a name is appended to the default one, a path with a
-        folder is taken as it is.
+        Whether to save the figure. A string is appended to the default file name in ``scanpy.settings.figdir``; a path
+        with a folder is used as it is.
 
     Returns
     -------
@@ -56,9 +56,9 @@ def abstention(
     Raises
     ------
     KeyError
-        If a phenotype was not predicted, or is not recorded.
+        If a phenotype has not been predicted, or is not in obs.
     ValueError
-        If cells were left unassigned, or no cell has a recorded value of a phenotype.
+        If cells are unassigned, or if no cell has a recorded value of a phenotype.
 
     Examples
     --------
@@ -70,7 +70,7 @@ def abstention(
     if empty:
         raise ValueError(
             f"`phenotypes`: no cell has a recorded value of {empty} that the model knows, so there is nothing to "
-            "compare with. Leave it out."
+            "compare with. Leave these out."
         )
     ax = plt.subplots(figsize=(4.6, 3.4 + 0.2 * len(names)), layout="constrained")[1] if ax is None else ax
     for (name, curve), color in zip(curves.items(), palette(len(curves)), strict=True):

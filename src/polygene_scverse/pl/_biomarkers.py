@@ -1,4 +1,4 @@
-"""Genes that carry a category in several contexts, and in one."""
+"""Plot genes associated with a category in several contexts, and in one."""
 
 from __future__ import annotations
 
@@ -25,29 +25,29 @@ def biomarkers(
     show: bool | None = None,
     save: bool | str | Path | None = None,
 ) -> Axes | None:
-    """Draw which genes carry a category in several contexts, and which in one.
+    """Plot the genes that support a category in several contexts, and those specific to one.
 
-    A row for each gene: first those that carry the category in most contexts, then of each context those that carry it
-    there alone. Colour is the score, in units of the highest one of the context; a dot marks the contexts in which the
-    gene carries the category (see :func:`~polygene_scverse.get.biomarkers`).
+    Each row is a gene: first the genes that support the category in most contexts, then the genes that do so in one
+    context only. The colour is the score divided by the highest score of the context; dots mark contexts in which the
+    gene supports the category (see :func:`~polygene_scverse.get.biomarkers`).
 
     Parameters
     ----------
     adata
-        Data that :func:`~polygene_scverse.tl.biomarkers` was called with.
+        Data on which :func:`~polygene_scverse.tl.biomarkers` was called.
     category
-        A category of the phenotype; by default the last one.
+        Category of the phenotype; by default the last one.
     n_genes
-        Genes of each context, and twice as many that are shared.
+        Number of context-specific genes per context; twice as many shared genes are drawn.
     fdr
-        False discovery rate below which a gene counts, where there is a null.
+        Threshold of the false discovery rate, if a test was possible.
     ax
         Axes to draw into.
     show
         Whether to show the figure; by default as ``scanpy.settings.autoshow`` says.
     save
-        Whether to save the figure to ``scanpy.settings.figdir``; a name is appended to the default one, a path with a
-        folder is taken as it is.
+        Whether to save the figure. A string is appended to the default file name in ``scanpy.settings.figdir``; a path
+        with a folder is used as it is.
 
     Returns
     -------
@@ -58,7 +58,7 @@ def biomarkers(
     KeyError
         If there is no result.
     ValueError
-        If there is no such category, or no gene carries it.
+        If the category is unknown, or no gene supports it.
 
     Examples
     --------
@@ -75,7 +75,7 @@ def biomarkers(
     genes = _chosen(get_biomarkers(adata, category, fdr=fdr), contexts, n_genes)
     if not genes:
         raise ValueError(
-            f"`category`: no gene carries {category!r} in any context at FDR {fdr:g}. Pass a higher `fdr`."
+            f"`category`: no gene supports {category!r} in any context at FDR {fdr:g}. Pass a higher `fdr`."
         )
     if ax is None:
         size = (1.8 + 0.32 * len(contexts), 1.6 + 0.16 * len(genes))

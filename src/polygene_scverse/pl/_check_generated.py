@@ -1,4 +1,4 @@
-"""Metrics of generated cells beside those of real cells and simple generators."""
+"""Plot the comparison of generated and real cells."""
 
 from __future__ import annotations
 
@@ -31,22 +31,22 @@ def check_generated(
     show: bool | None = None,
     save: bool | str | Path | None = None,
 ) -> list[Axes] | None:
-    """Draw how like real cells generated ones are, beside real cells and simple generators.
+    """Plot the metrics of generated cells and of baselines.
 
-    A panel per metric. Points are all cells together, small marks single classes; generated cells are blue, and the
-    dashed line is the value that a perfect generator would have.
+    One panel per metric. Points are for all cells, small marks for single classes. Generated cells are blue, and the
+    dashed line is the value of a perfect generator.
 
     Parameters
     ----------
     adata
-        Generated cells that :func:`~polygene_scverse.tl.check_generated` was called with.
+        Generated cells that :func:`~polygene_scverse.tl.check_generated` was called.
     metrics
-        Metrics to draw, as its table names them; by default all that have values.
+        Metrics to draw; by default all that have values.
     show
         Whether to show the figure; by default as ``scanpy.settings.autoshow`` says.
     save
-        Whether to save the figure to ``scanpy.settings.figdir``; a name is appended to the default one, a path with a
-        folder is taken as it is.
+        Whether to save the figure. A string is appended to the default file name in ``scanpy.settings.figdir``; a path
+        with a folder is used as it is.
 
     Returns
     -------
@@ -55,9 +55,9 @@ def check_generated(
     Raises
     ------
     KeyError
-        If the cells were not checked.
+        If there is no result.
     ValueError
-        If there is no such metric.
+        If a metric is unknown.
 
     Examples
     --------

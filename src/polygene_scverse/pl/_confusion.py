@@ -1,4 +1,4 @@
-"""Heat map of a confusion matrix."""
+"""Plot a confusion matrix."""
 
 from __future__ import annotations
 
@@ -35,22 +35,21 @@ def confusion(
     show: bool | None = None,
     save: bool | str | Path | None = None,
 ) -> Axes | None:
-    """Draw recorded against predicted categories as a heat map.
+    """Plot the confusion matrix of recorded and predicted categories as a heatmap.
 
-    Categories that are neither recorded nor predicted in these cells are left out; the number after each recorded
-    category is its number of cells.
+    Categories that are neither recorded nor predicted in these cells are not drawn. Numbers in parentheses are numbers
+    of cells.
 
     Parameters
     ----------
     adata
         Data with predictions from :func:`~polygene_scverse.tl.predict_phenotype`. Pass a subset, such as held-out
-        donors, for a figure that says how well new cells are predicted.
+        donors, to see how well new cells are predicted.
     phenotype
-        A phenotype that was predicted and is recorded in ``obs``.
-        Optional if only one phenotype was predicted.
+        A predicted phenotype that is also recorded in obs. Optional if only one phenotype was predicted.
     normalize
-        ``"true"`` divides by the number of cells of each recorded category, ``"pred"`` of each predicted one, ``"all"``
-        by the number of cells; None counts cells.
+        Normalise over recorded categories (``"true"``), predicted categories (``"pred"``) or all cells (``"all"``), as
+        in scikit-learn. None shows counts.
     cmap
         Colour map.
     ax
@@ -58,8 +57,8 @@ def confusion(
     show
         Whether to show the figure; by default as ``scanpy.settings.autoshow`` says.
     save
-        Whether to save the figure to ``scanpy.settings.figdir``; a name is appended to the default one, a path with a
-        folder is taken as it is.
+        Whether to save the figure. A string is appended to the default file name in ``scanpy.settings.figdir``; a path
+        with a folder is used as it is.
 
     Returns
     -------
@@ -68,10 +67,10 @@ def confusion(
     Raises
     ------
     KeyError
-        If the phenotype was not predicted, or is not recorded.
+        If the phenotype has not been predicted, or is not in obs.
     ValueError
-        If several phenotypes are predicted and none is named, if `normalize` is something else, or if no cell has a
-        recorded value.
+        If several phenotypes have been predicted and `phenotype` is None, if `normalize` is unknown, or if no cell has
+        a recorded value.
 
     Examples
     --------

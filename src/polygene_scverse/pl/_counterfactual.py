@@ -1,4 +1,4 @@
-"""Shift of each gene against the difference that was observed."""
+"""Plot predicted against observed changes of expression."""
 
 from __future__ import annotations
 
@@ -35,32 +35,31 @@ def counterfactual(
     show: bool | None = None,
     save: bool | str | Path | None = None,
 ) -> list[Axes] | None:
-    """Draw the shift that the model expects of each gene against the observed difference.
+    """Plot the predicted shift of each gene against the observed difference.
 
-    A panel per level of `groupby`. On the dotted line both are the same; a model that is too careful stays flatter. The
-    title says how well they agree over genes (Pearson correlation). With `group_key` genes whose observed difference
-    passes the null over groups are coloured, see :func:`~polygene_scverse.get.counterfactual`. On cells that the model
-    was trained on the agreement is that of a fit; only that of new donors says how good it is.
+    One panel per level of `groupby`. The dotted line is the identity, and the title shows the Pearson correlation over
+    genes. With `group_key`, genes with a significant observed difference are coloured, see
+    :func:`~polygene_scverse.get.counterfactual`. Use cells of donors that were not in training to judge the agreement.
 
     Parameters
     ----------
     adata
-        Result of :func:`~polygene_scverse.tl.counterfactual` for cells some of which are recorded as asked.
+        Result of :func:`~polygene_scverse.tl.counterfactual` for cells of which some have the requested category.
     groupby
         Obs column, such as the cell type.
     levels
-        Levels to draw; all by default.
+        Levels to draw; by default all.
     group_key
         Obs column of donors or samples.
     genes
-        Genes to label, or how many: those of the largest shifts.
+        Genes to label, or the number of genes with the largest shifts to label.
     fdr
-        Level of the false discovery rate.
+        Threshold of the false discovery rate.
     show
         Whether to show the figure; by default as ``scanpy.settings.autoshow`` says.
     save
-        Whether to save the figure to ``scanpy.settings.figdir``; a name is appended to the default one, a path with a
-        folder is taken as it is.
+        Whether to save the figure. A string is appended to the default file name in ``scanpy.settings.figdir``; a path
+        with a folder is used as it is.
 
     Returns
     -------
@@ -69,9 +68,10 @@ def counterfactual(
     Raises
     ------
     KeyError
-        If `adata` is no such result, or if a column, level or gene is not there.
+        If `adata` was not returned by :func:`~polygene_scverse.tl.counterfactual`, or if a column, level or gene does
+        not exist.
     ValueError
-        If nothing was observed to compare with: no cell is recorded as asked, or none as another category.
+        If there is no observed difference, because no cell has the requested category, or all of them.
 
     Examples
     --------
@@ -93,8 +93,8 @@ def counterfactual(
     if table.empty:
         asked = dict(notes_of(adata)["counterfactual"]["phenotypes"])
         raise ValueError(
-            f"`adata`: nothing was observed to compare with. Some cells need to be recorded as {asked}, and some as "
-            "another category."
+            f"`adata`: there is no observed difference to compare with. Some cells must be recorded as {asked}, and "
+            "some as another category."
         )
     panels = [(str(level), part) for level, part in table.groupby("level", sort=False)]
     labels = [_labelled(part, genes) for _, part in panels]

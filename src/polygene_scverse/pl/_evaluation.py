@@ -1,4 +1,4 @@
-"""Scores of the model beside those of baselines."""
+"""Plot the scores of the model and of baselines."""
 
 from __future__ import annotations
 
@@ -40,28 +40,28 @@ def evaluation(
     show: bool | None = None,
     save: bool | str | Path | None = None,
 ) -> list[Axes] | None:
-    """Draw the scores of the model and of baselines with their intervals.
+    """Plot the scores of the model and of baselines with their intervals.
 
-    A row of panels per phenotype, a panel per score. The model is blue with a band over its interval; a baseline is
-    red where it is significantly better (paired, see :func:`~polygene_scverse.tl.evaluate`), else grey. Small marks are
-    the scores in single test groups.
+    One row per phenotype and one panel per score. The model is blue, with a band over its interval. Baselines are grey,
+    or red if they are significantly better than the model (paired, see :func:`~polygene_scverse.tl.evaluate`). Small
+    marks are the scores of single test groups.
 
     Parameters
     ----------
     adata
-        Data that :func:`~polygene_scverse.tl.evaluate` was called with.
+        Data on which :func:`~polygene_scverse.tl.evaluate` was called.
     phenotypes
-        Phenotypes to draw; all that were evaluated by default.
+        Phenotypes to draw; by default all that were evaluated.
     scores
         Scores to draw, of ``"accuracy"``, ``"balanced_accuracy"``, ``"macro_f1"``, ``"macro_f1_10"``, ``"ece"`` and
         ``"nll"``.
     by_group
-        Whether to mark the scores in single test groups, where there are any.
+        Whether to mark the scores of single test groups.
     show
         Whether to show the figure; by default as ``scanpy.settings.autoshow`` says.
     save
-        Whether to save the figure to ``scanpy.settings.figdir``; a name is appended to the default one, a path with a
-        folder is taken as it is.
+        Whether to save the figure. A string is appended to the default file name in ``scanpy.settings.figdir``; a path
+        with a folder is used as it is.
 
     Returns
     -------

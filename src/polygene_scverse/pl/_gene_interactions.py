@@ -1,4 +1,4 @@
-"""Clustered heat map of a gene-gene matrix."""
+"""Plot a gene-gene matrix."""
 
 from __future__ import annotations
 
@@ -42,44 +42,44 @@ def gene_interactions(
     show: bool | None = None,
     save: bool | str | Path | None = None,
 ) -> Axes | None:
-    """Draw the similarity of genes in a context as a clustered heat map.
+    """Plot the similarity of genes in a context as a clustered heatmap.
 
     Parameters
     ----------
     adata
         Data with states of genes from :func:`~polygene_scverse.tl.gene_interactions`.
     context
-        A context, a level of its `groupby`. May be left out where there is one only.
+        A level of `groupby` in :func:`~polygene_scverse.tl.gene_interactions`. Optional if there is only one.
     genes
-        Genes to draw, or the number of those to draw that vary most between cells, which leaves out most housekeeping
-        genes; None for all. Genes that have no state in the context are left out.
+        Genes to draw, or the number of the most variable genes to draw; None for all. Genes without a state in the
+        context are not drawn.
     metric
         ``"cosine"`` similarity or ``"mahalanobis"`` distance; by default what was passed to ``tl``.
     cluster
-        Whether genes that are alike stand together (average linkage), with a dendrogram above, unless `ax` is passed.
-        Otherwise they stand in the order of `genes`: so contexts can be compared.
+        Whether to order genes by hierarchical clustering (average linkage), with a dendrogram unless `ax` is passed. If
+        False, genes keep the order of `genes`, which allows to compare contexts.
     key
-        Entry of ``uns["polygene"]`` to read.
+        Key of ``uns["polygene"]`` to read from.
     cmap
-        Colour map; by default dark is alike, for both metrics.
+        Colour map; by default, dark means similar for both metrics.
     ax
         Axes to draw into.
     show
         Whether to show the figure; by default as ``scanpy.settings.autoshow`` says.
     save
-        Whether to save the figure to ``scanpy.settings.figdir``; a name is appended to the default one, a path with a
-        folder is taken as it is.
+        Whether to save the figure. A string is appended to the default file name in ``scanpy.settings.figdir``; a path
+        with a folder is used as it is.
 
     Returns
     -------
-    Axes of the heat map, None if the figure is shown.
+    Axes of the heatmap, None if the figure is shown.
 
     Raises
     ------
     KeyError
-        If no states are there, if there is no such context, or if a gene is not in ``adata.var_names``.
+        If there are no gene states, if the context is unknown, or if a gene is not in ``adata.var_names``.
     ValueError
-        If several contexts are there and none is named, if `metric` is something else, or if no gene has a state.
+        If there are several contexts and `context` is None, if `metric` is unknown, or if no gene has a state.
 
     Examples
     --------

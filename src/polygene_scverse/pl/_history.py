@@ -1,4 +1,4 @@
-"""Training curves."""
+"""Plot training curves."""
 
 from __future__ import annotations
 
@@ -49,26 +49,26 @@ def history(
     show: bool | None = None,
     save: bool | str | Path | None = None,
 ) -> list[Axes] | None:
-    """Draw the curves of the last training on these data.
+    """Plot the training curves of the last training on these data.
 
     From left to right: the losses, with the negative log-likelihood (NLL) of hidden genes; scores of the phenotypes of
     held-out cells; accuracy of their hidden expression bins. Without held-out cells only the losses are drawn. A colour
     has the same meaning in each panel.
 
-    Curves of phenotypes are those of the transformer. The labelled points after them are the scores of the finished
-    model, which also uses the linear path that is fitted after training.
+    Phenotype curves are those of the transformer. The labelled points at the end are the scores of the finished model,
+    which includes the linear path that is fitted after training.
 
     Parameters
     ----------
     adata
-        Data that :func:`~polygene_scverse.tl.train` was called with.
+        Data on which :func:`~polygene_scverse.tl.train` was called.
     figsize
         Width and height of the figure in inches.
     show
         Whether to show the figure; by default as ``scanpy.settings.autoshow`` says.
     save
-        Whether to save the figure to ``scanpy.settings.figdir``; a name is appended to the default one, a path with a
-        folder is taken as it is.
+        Whether to save the figure. A string is appended to the default file name in ``scanpy.settings.figdir``; a path
+        with a folder is used as it is.
 
     Returns
     -------
@@ -77,7 +77,7 @@ def history(
     Raises
     ------
     KeyError
-        If no training is recorded.
+        If there is no training history.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Genes whose role differs between contexts, beside the shift of their expression."""
+"""Plot shifts of gene roles against shifts of expression."""
 
 from __future__ import annotations
 
@@ -28,23 +28,23 @@ def polyfunctionality(
     show: bool | None = None,
     save: bool | str | Path | None = None,
 ) -> Axes | None:
-    """Draw how far the role of each gene moves between contexts against the shift of its expression.
+    """Plot the shift of each gene's role between contexts against the shift of its expression.
 
     Parameters
     ----------
     adata
-        Data that :func:`~polygene_scverse.tl.polyfunctionality` was called with.
+        Data on which :func:`~polygene_scverse.tl.polyfunctionality` was called.
     genes
-        Genes to label, or how many of the first ones of the table.
+        Genes to label, or the number of top genes of the table to label.
     fdr
-        False discovery rate below which genes are coloured.
+        Threshold of the false discovery rate for coloured genes.
     ax
         Axes to draw into.
     show
         Whether to show the figure; by default as ``scanpy.settings.autoshow`` says.
     save
-        Whether to save the figure to ``scanpy.settings.figdir``; a name is appended to the default one, a path with a
-        folder is taken as it is.
+        Whether to save the figure. A string is appended to the default file name in ``scanpy.settings.figdir``; a path
+        with a folder is used as it is.
 
     Returns
     -------
@@ -53,7 +53,7 @@ def polyfunctionality(
     Raises
     ------
     KeyError
-        If there is no result, or a gene has none.
+        If there is no result, or a gene is not in it.
 
     Examples
     --------

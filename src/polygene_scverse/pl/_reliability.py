@@ -1,4 +1,4 @@
-"""Reliability diagram."""
+"""Plot a reliability diagram."""
 
 from __future__ import annotations
 
@@ -30,27 +30,27 @@ def reliability(
     show: bool | None = None,
     save: bool | str | Path | None = None,
 ) -> list[Axes] | None:
-    """Draw the accuracy of predictions against their confidence.
+    """Plot a reliability diagram: the accuracy of predictions against their confidence.
 
-    A panel per phenotype, a bar per bin of confidence: its height is the accuracy of the most probable category, the
-    mark on it the mean confidence, and the red line between them the gap. A thin grey line is the 95 % interval of the
-    accuracy (Wilson), which is wide where a bin has few cells; the bars below count them. The calibration error in the
-    title is the mean length of the red lines over cells.
+    One panel per phenotype and one bar per bin of confidence. The height of a bar is the accuracy of the most probable
+    category, the red dot is the mean confidence, and the red line between them is the calibration gap. Thin grey lines
+    are 95 % Wilson intervals of the accuracy, and the lower panel shows the number of cells in each bin. The expected
+    calibration error (ECE) in the title is the mean gap over cells.
 
     Parameters
     ----------
     adata
         Data with predictions from :func:`~polygene_scverse.tl.predict_phenotype`. Pass a subset, such as held-out
-        donors, for a figure that says how well calibrated predictions of new cells are.
+        donors, to see how well calibrated predictions of new cells are.
     phenotypes
-        Phenotypes to draw; by default all that were predicted and are recorded.
+        Phenotypes to draw; by default all predicted phenotypes that are in obs.
     n_bins
         Number of equally wide bins.
     show
         Whether to show the figure; by default as ``scanpy.settings.autoshow`` says.
     save
-        Whether to save the figure to ``scanpy.settings.figdir``; a name is appended to the default one, a path with a
-        folder is taken as it is.
+        Whether to save the figure. A string is appended to the default file name in ``scanpy.settings.figdir``; a path
+        with a folder is used as it is.
 
     Returns
     -------
@@ -59,7 +59,7 @@ def reliability(
     Raises
     ------
     KeyError
-        If a phenotype was not predicted, or is not recorded.
+        If a phenotype has not been predicted, or is not in obs.
     ValueError
         If no cell has a recorded value of a phenotype.
 

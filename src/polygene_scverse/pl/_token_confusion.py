@@ -1,4 +1,4 @@
-"""Heat map of hidden against predicted tokens."""
+"""Plot a confusion matrix of hidden tokens."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ def token_confusion(
     show: bool | None = None,
     save: bool | str | Path | None = None,
 ) -> Axes | None:
-    """Draw hidden against predicted tokens as a heat map.
+    """Plot the confusion matrix of hidden and predicted tokens as a heatmap.
 
-    Tokens that were neither hidden nor predicted are left out; the number after each is how often it was hidden. The
-    title contains the mean negative log-likelihood (NLL). Phenotypes are predicted by the transformer alone.
+    Tokens that were neither hidden nor predicted are not drawn. Numbers in parentheses are numbers of hidden tokens,
+    and the title shows the mean negative log-likelihood (NLL). Phenotypes are predicted by the transformer alone.
 
     Parameters
     ----------
@@ -38,10 +38,10 @@ def token_confusion(
     phenotype
         A phenotype; None for the expression bins of hidden genes.
     normalize
-        ``"true"`` divides by how often each token was hidden, ``"pred"`` by how often it was predicted, ``"all"`` by
-        the number of hidden tokens; None counts them.
+        Normalise over hidden tokens (``"true"``), predicted tokens (``"pred"``) or all tokens (``"all"``), as in
+        scikit-learn. None shows counts.
     key
-        Entry of ``uns["polygene"]`` to read.
+        Key of ``uns["polygene"]`` to read from.
     cmap
         Colour map.
     ax
@@ -49,8 +49,8 @@ def token_confusion(
     show
         Whether to show the figure; by default as ``scanpy.settings.autoshow`` says.
     save
-        Whether to save the figure to ``scanpy.settings.figdir``; a name is appended to the default one, a path with a
-        folder is taken as it is.
+        Whether to save the figure. A string is appended to the default file name in ``scanpy.settings.figdir``; a path
+        with a folder is used as it is.
 
     Returns
     -------
@@ -59,9 +59,9 @@ def token_confusion(
     Raises
     ------
     KeyError
-        If no scores are there, or the phenotype was not scored.
+        If there are no scores, or if the phenotype was not scored.
     ValueError
-        If `normalize` is something else, or no such token was hidden.
+        If `normalize` is unknown, or no token of this kind was hidden.
 
     Examples
     --------
@@ -73,7 +73,7 @@ def token_confusion(
     what = "hidden genes" if phenotype is None else phenotype
     if not used.any():
         raise ValueError(
-            f"`phenotype`: no token of {what!r} was hidden where it is known, so that there is nothing to draw. Score "
+            f"`phenotype`: no known token of {what!r} was hidden, so there is nothing to draw. Score "
             "cells that have recorded values."
         )
     words = {"true": "share of hidden tokens", "pred": "share of predictions", "all": "share of all hidden tokens"}

@@ -1,4 +1,4 @@
-"""UMAP of the embedding."""
+"""Plot the UMAP of the embedding."""
 
 from __future__ import annotations
 
@@ -36,38 +36,38 @@ def umap(
     save: bool | str | Path | None = None,
     **kwargs: Any,
 ) -> Axes | list[Axes] | None:
-    """Draw the UMAP of the embedding, by :func:`scanpy.pl.embedding`.
+    """Plot the UMAP of the embedding with :func:`scanpy.pl.embedding`.
 
     Parameters
     ----------
     adata
         Data with an embedding from :func:`~polygene_scverse.tl.embed`.
     color
-        Obs columns or genes to colour by, a panel each. By default the predicted phenotypes, else the recorded ones
-        that the model was trained on.
+        Obs columns or genes to colour by, one panel each. By default the predicted phenotypes, or if there are none,
+        the phenotypes that the model was trained on.
     basis
-        Entry of ``obsm`` to draw (n_obs x 2).
+        Key of ``obsm`` to plot (n_obs x 2).
     ax
-        Axes to draw into; for one panel only.
+        Axes to draw into; only for a single panel.
     show
         Whether to show the figure; by default as ``scanpy.settings.autoshow`` says.
     save
-        Whether to save the figure to ``scanpy.settings.figdir``; a name is appended to the default one, a path with a
-        folder is taken as it is.
+        Whether to save the figure. A string is appended to the default file name in ``scanpy.settings.figdir``; a path
+        with a folder is used as it is.
     **kwargs
         Passed to :func:`scanpy.pl.embedding`, e.g. ``ncols``, ``size``, ``legend_loc``, ``palette``, ``frameon``.
 
     Returns
     -------
-    Axes, a list of them for several panels; None if the figure is shown. Categories without colours get some in
-    ``uns["<column>_colors"]``, as in scanpy; a predicted category gets the colour of the recorded one.
+    Axes, or a list of axes for several panels; None if the figure is shown. Writes missing colours to
+    ``uns["<column>_colors"]``, as scanpy does; a predicted category gets the colour of the recorded one.
 
     Raises
     ------
     KeyError
-        If there is no such embedding, or a column or gene does not exist.
+        If the embedding, a column or a gene does not exist.
     ValueError
-        If `ax` is passed for several panels.
+        If `ax` is passed together with several panels.
 
     Examples
     --------

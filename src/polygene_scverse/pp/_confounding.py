@@ -1,4 +1,4 @@
-"""How far donors or batches alone determine phenotypes."""
+"""Measure how far phenotypes are confounded with donors or batches."""
 
 from __future__ import annotations
 
@@ -18,28 +18,30 @@ FEW_GROUPS = 3
 
 
 def confounding(adata: AnnData, *, group_key: str, phenotypes: str | Sequence[str] | None = None) -> pd.DataFrame:
-    """Report how far the group of a cell (donor, batch) alone determines its phenotypes.
+    """Measure how far phenotypes are confounded with groups (donors, batches).
 
-    What is constant within groups (sex, age, disease of a donor) has as many independent examples as there are groups,
-    however many the cells; and a model may learn the donors in its place. Look at this before training, and score such
-    phenotypes on held-out groups, see :func:`~polygene_scverse.tl.evaluate`.
+    A phenotype that is constant within groups (such as sex, age or disease of a donor) has as many independent
+    observations as there are groups, however many cells there are, and a model may learn to recognise the donors
+    instead. Check this before training, and score such phenotypes on held-out groups with
+    :func:`~polygene_scverse.tl.evaluate`.
 
     Parameters
     ----------
     adata
-        The cells.
+        Annotated data matrix; not changed.
     group_key
         Obs column of donors, samples or batches. Cells without a group are left out.
     phenotypes
-        Obs columns to look at. By default those with a usual name.
+        Obs columns to check. By default, columns with a common name.
 
     Returns
     -------
-    A row per phenotype (its name is the index) and the columns ``n_cells`` and ``n_groups`` with a recorded value,
-    ``n_categories``; ``theils_u``, the share of the phenotype's entropy that the group tells (mutual information over
-    entropy; 0 nothing, 1 all); ``constant``, whether each group has one category; ``fewest_groups``, the number of
-    groups of the category that has fewest; ``in_one_group``, the categories that one group alone has, separated by
-    ``"; "``; and ``words``, what follows from these, empty if nothing does. Nothing is written.
+    Table with a row per phenotype (the index) and the columns ``n_cells`` and ``n_groups`` (with a recorded value),
+    ``n_categories``, ``theils_u`` (mutual information with the group divided by the entropy of the phenotype; 0 for
+    independence, 1 if the group determines it), ``constant`` (whether each group has a single category),
+    ``fewest_groups`` (the smallest number of groups of any category), ``in_one_group`` (categories that occur in a
+    single group, separated by ``"; "``) and ``words`` (a summary of the problems, empty if there are none). Nothing is
+    written.
 
     Raises
     ------
@@ -118,15 +120,17 @@ def _sum_p_log(weights: NDArray[np.floating], p: NDArray[np.floating]) -> float:
 def _in_words(row: dict[str, Any], alone: Sequence[str], group_key: str) -> str:
     """What follows from a row; empty if nothing does."""
     if row["n_groups"] < 2:
-        return f"all cells are of one {group_key}, so nothing can be said about new ones"
+        return f"all cells are of a single {group_key}, so accuracy for others cannot be estimated"
     words = []
     if row["constant"]:
         words.append(
-            f"constant within each {group_key}, so that there are {row['n_groups']} independent examples, not "
+            f"constant within each {group_key}, so there are {row['n_groups']} independent observations, not "
             f"{row['n_cells']:,}"
         )
         if row["fewest_groups"] < FEW_GROUPS:
-            words.append(f"a category has {row['fewest_groups']} of them: too few to tell it from its {group_key}")
+            words.append(
+                f"one category has only {row['fewest_groups']} of them: too few to tell it apart from its {group_key}"
+            )
     elif alone:
-        words.append(f"{shorten(alone, 4)} in one {group_key} only")
+        words.append(f"{shorten(alone, 4)} occur in a single {group_key} only")
     return "; ".join(words)

@@ -1,4 +1,4 @@
-"""Gene ranking for a model."""
+"""Rank genes for a model."""
 
 from __future__ import annotations
 
@@ -19,31 +19,31 @@ def prepare(
 ) -> None:
     """Rank genes from most to least variable.
 
-    `tl.train` does this by itself, on the training cells only. Call it to fix the genes, for example over the batches
-    of an atlas.
+    :func:`~polygene_scverse.tl.train` does this automatically, on the training cells only. Call it to fix the genes
+    beforehand, for example across the batches of an atlas.
 
     Parameters
     ----------
     adata
         Annotated data matrix with raw counts or log-normalised values; the scale is auto-detected.
     layer
-        Layer to read instead of ``X``.
+        Layer to use instead of ``X``.
     use_raw
-        Whether to read ``adata.raw`` instead; its genes must be those of `adata`.
+        Whether to use ``adata.raw`` instead of ``X``; it must have the same genes as `adata`.
     batch_key
-        Obs column of batches: genes that are highly variable in more of them come first.
+        Obs column of batches. Genes that are highly variable in more batches are ranked first.
     seed
-        Seed of the draw of cells when there are more than 50,000.
+        Random seed for subsampling if there are more than 50,000 cells.
 
     Returns
     -------
-    Nothing. Writes ``var["highly_variable_rank"]`` (0 for the most variable gene, NaN for genes that no cell expresses)
+    None. Writes ``var["highly_variable_rank"]`` (0 for the most variable gene, NaN for genes that no cell expresses)
     and ``uns["polygene"]["prepare"]``.
 
     Raises
     ------
     ValueError
-        If expression is neither raw counts nor log1p of counts per 10,000, or gene names are not unique.
+        If expression is neither raw counts nor log-normalised, or if gene names are not unique.
     KeyError
         If `layer` or `batch_key` does not exist.
     """
@@ -52,8 +52,8 @@ def prepare(
     expression = Expression.of(adata, layer, use_raw)
     if len(expression.var_names) != adata.n_vars:
         raise ValueError(
-            f"`use_raw`: adata.raw has {len(expression.var_names)} genes and adata {adata.n_vars}, so ranks cannot be "
-            "written into adata.var. Call it on adata.raw.to_adata()."
+            f"`use_raw`: adata.raw has {len(expression.var_names)} genes and adata has {adata.n_vars}, so ranks cannot "
+            "be written into adata.var. Call it on adata.raw.to_adata()."
         )
     if batch_key is not None:
         check_columns([batch_key], adata.obs, "batch_key", candidates)

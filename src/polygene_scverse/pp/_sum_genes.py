@@ -1,4 +1,4 @@
-"""Columns of one gene added up."""
+"""Sum columns that have the same gene name."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ LOOKED_AT = 1000
 
 
 def sum_genes(adata: AnnData, *, gene_symbols: str | None = None) -> AnnData:
-    """Add up the counts of columns that have one name, such as the transcripts of a gene.
+    """Sum the counts of columns that have the same name, such as transcripts of a gene.
 
     Parameters
     ----------
     adata
         Annotated data matrix in memory, with counts in ``X`` and in each layer.
     gene_symbols
-        Column of ``var`` with the names; by default ``var_names``. Where it has none, ``var_names`` are kept.
+        Column of ``var`` with the names; by default ``var_names``. Where the column is empty, ``var_names`` are kept.
 
     Returns
     -------
-    New AnnData (n_obs x n_names), columns in the order in which the names first come: ``X`` and layers are sums,
-    ``var`` is that of the first column of each name; ``obs``, ``obsm``, ``obsp`` and ``uns`` are copies. ``raw``,
-    ``varm`` and ``varp``, which are of the columns, are left out. `adata` stays as it is.
+    New AnnData (n_obs x n_names), with columns in order of first occurrence. ``X`` and layers are sums, ``var`` is that
+    of the first column of each name, and ``obs``, ``obsm``, ``obsp`` and ``uns`` are copied. ``raw``, ``varm`` and
+    ``varp`` are left out. `adata` is not changed.
 
     Raises
     ------
     KeyError
-        If there is no such column.
+        If the column does not exist.
     ValueError
-        If a matrix does not hold counts: logarithms cannot be added up.
+        If a matrix does not contain counts, because logarithms cannot be summed.
 
     Examples
     --------
@@ -46,7 +46,7 @@ def sum_genes(adata: AnnData, *, gene_symbols: str | None = None) -> AnnData:
     """
     if gene_symbols is not None and gene_symbols not in adata.var.columns:
         raise KeyError(
-            f"`gene_symbols`: {gene_symbols!r} is not among the columns of adata.var {shorten(adata.var.columns)}. "
+            f"`gene_symbols`: {gene_symbols!r} is not a column of adata.var, which has {shorten(adata.var.columns)}. "
             "Pass one of them."
         )
     own = pd.Series(adata.var_names.astype(str))
@@ -61,7 +61,7 @@ def sum_genes(adata: AnnData, *, gene_symbols: str | None = None) -> AnnData:
         sample = read_rows(matrix, spread_rows(adata.n_obs, LOOKED_AT))
         if detect_scale(sample, where).kind != "counts":
             raise ValueError(
-                f"`adata`: {where} holds no counts, and only counts can be added up. Take raw counts first."
+                f"`adata`: {where} does not contain counts, and only counts can be summed. Use the raw counts."
             )
         return sp.csr_matrix(matrix) @ to_gene
 

@@ -1,4 +1,4 @@
-"""Recorded phenotypes that the expression contradicts."""
+"""Find recorded phenotypes that the expression contradicts."""
 
 from __future__ import annotations
 
@@ -30,47 +30,47 @@ def audit(
     model: Polygene | str | Path | None = None,
     train_kwargs: Mapping[str, Any] | None = None,
 ) -> pd.DataFrame:
-    """Find recorded phenotypes that the expression contradicts: swapped samples, a wrong sex, a wrong tissue.
+    """Find recorded phenotypes that the expression contradicts, such as swapped samples or a wrong sex.
 
-    A model is trained for each fold and applied to cells of the other groups, so no cell is judged by a model that has
-    seen it. Wrong records are part of the training data of the other folds, so this finds a few errors, not many.
+    A model is trained for each fold and applied to the cells of the held-out groups, so no cell is assessed by a model
+    that has seen it. Because wrong records are part of the training data of the other folds, this works only if few
+    records are wrong.
 
     Parameters
     ----------
     adata
         Cells with recorded phenotypes.
     sample_key
-        Obs column of the samples whose records may be swapped. Phenotypes that are constant within them are judged per
-        sample as well.
+        Obs column of the samples. Phenotypes that are constant within samples are also assessed per sample.
     group_key
-        Obs column whose groups stay whole in a fold, e.g. donors who gave several samples. By default `sample_key`;
-        with neither, folds are of single cells.
+        Obs column of groups that are kept in one fold, e.g. donors with several samples. By default `sample_key`;
+        without either, single cells are split into folds.
     phenotypes
-        Obs columns to judge. By default those with a usual name.
+        Obs columns to assess. By default, columns with a common name.
     n_folds
-        Number of folds, and of trainings.
+        Number of folds; one model is trained for each.
     max_epochs
-        Number of passes over the training cells; fewer are faster and find less.
+        Number of passes over the training cells. Fewer are faster, but find fewer errors.
     seed
-        Seed of folds and trainings.
+        Random seed for folds and trainings.
     model
-        A model trained on other cells, or its folder: it is used as it is, and nothing is trained.
+        A model trained on other cells, or the folder it was saved to, to use instead of training.
     train_kwargs
         Passed to :func:`~polygene_scverse.tl.train`, e.g. ``layer``, ``gene_symbols``.
 
     Returns
     -------
-    A row for each sample and phenotype that is constant within samples, most contradicted first, with the columns
-    ``sample``, ``phenotype``, ``recorded``, ``suggested`` (the category that fits best), ``score`` (mean over cells of
-    the log-likelihood of the recorded category minus that of the best other one, in nats, above the middle between the
-    other samples recorded as the one and as the other: negative speaks against the record), ``share`` (of cells that
-    speak against it), ``n_cells``, ``flagged`` (the score is below -0.1) and
-    ``reliable`` (at most a third of the samples are flagged: else the expression does not tell the phenotype of new
-    samples, and flags mean nothing). Likelihoods are probabilities over the categories' shares of the training cells.
+    Table with a row for each sample and each phenotype that is constant within samples, most contradicted first, and
+    the columns ``sample``, ``phenotype``, ``recorded``, ``suggested`` (the category that fits best), ``score`` (mean
+    over cells of the log-likelihood of the recorded category minus that of the best other category, in nats, relative
+    to the midpoint between the other samples of the two categories; negative values contradict the record), ``share``
+    (fraction of cells that contradict it), ``n_cells``, ``flagged`` (the score is below -0.1) and ``reliable`` (at most
+    a third of the samples are flagged; otherwise the expression does not predict the phenotype of new samples, and
+    flags are meaningless). Likelihoods are probabilities divided by the category frequencies in training.
 
-    Prints which samples are flagged. Writes ``obs["polygene_audit_<phenotype>"]``, the probability of the recorded
-    category of each cell (low values contradict; NaN where none is recorded or the model does not know it), and
-    ``uns["polygene"]["audit"]``: this table, ``words`` and the phenotypes. Read it with
+    Prints the flagged samples. Writes ``obs["polygene_audit_<phenotype>"]``, the probability of the recorded category
+    of each cell (low values contradict it; NaN where no category is recorded or the model does not know it), and
+    ``uns["polygene"]["audit"]``: this table, ``words`` (the printed messages) and the phenotypes. Read it with
     :func:`~polygene_scverse.get.audit`.
 
     Raises
@@ -78,8 +78,8 @@ def audit(
     KeyError
         If a column does not exist.
     ValueError
-        If there are fewer groups than folds, if training cells have one category only, or if a phenotype is not the
-        model's.
+        If there are fewer groups than folds, if training cells have only one category, or if the model does not have a
+        phenotype.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Genes that carry a phenotype in several contexts, or in one."""
+"""Find genes associated with a phenotype in several contexts, or in one."""
 
 from __future__ import annotations
 
@@ -30,36 +30,37 @@ def biomarkers(
     seed: int = 0,
     batch_size: int = 64,
 ) -> None:
-    """Rank the genes that carry a phenotype within each context, such as a disease in each cell type.
+    """Rank the genes associated with a phenotype within each context, such as a disease in each cell type.
 
-    Within each context, genes are ranked as by :func:`~polygene_scverse.tl.rank_genes`: a score says what the model
-    uses. With `group_key` it is also tested whether cells of a category express the gene differently from others in the
-    same way in all donors: within donors where five have both, else between donors, three on each side at least. The
-    null exchanges sides, pooled over genes; donors count, and not cells. The test is about the cells, not the model.
+    Within each context, genes are ranked as in :func:`~polygene_scverse.tl.rank_genes`, by how much the model uses
+    them. With `group_key`, differential expression between cells of a category and other cells is also tested, with
+    donors rather than cells as replicates: within donors if at least five have both kinds of cells, otherwise between
+    donors, with at least three on each side. Labels are permuted, and the null distribution is pooled over genes. The
+    test concerns the expression, not the model.
 
     Parameters
     ----------
     adata
-        Cells; genes are matched by name.
+        Cells. Genes are matched by name.
     phenotype
         A phenotype of the model, recorded in `adata`.
     contexts
-        Obs column whose levels are the contexts, such as ``"tissue"`` or ``"cell_type"``; those with fewer than two
-        categories of the phenotype are left out.
+        Obs column of contexts, such as ``"tissue"`` or ``"cell_type"``. Contexts with fewer than two categories of the
+        phenotype are excluded.
     group_key
-        Obs column of donors (or other samples). Without it nothing is tested.
+        Obs column of donors or samples. Without it, nothing is tested.
     n_cells
-        As of :func:`~polygene_scverse.tl.rank_genes`, for each context.
+        As in :func:`~polygene_scverse.tl.rank_genes`, for each context.
     min_cells
-        Cells of a category, or of the others, that a donor needs in a context to count in the null.
+        Minimum number of cells on each side that a donor needs in a context to be used in the test.
     n_permutations
-        Permutations of the null.
+        Number of permutations.
     model
         A model, or the folder it was saved to. By default the one last trained on `adata`.
     mod
         Modality to read and write, for MuData.
     seed
-        Seed of the draw of cells, and of the permutations.
+        Random seed for the choice of cells and the permutations.
     batch_size
         Cells per step.
 
@@ -72,15 +73,15 @@ def biomarkers(
     Raises
     ------
     ValueError
-        If no model is found, if the phenotype is not the model's, if no context has two of its categories, if no gene
-        matches, or if expression has the wrong scale.
+        If no model is found, if the model does not have the phenotype, if no context has two of its categories, if no
+        gene matches, or if expression has the wrong scale.
     KeyError
-        If a column is not in ``obs``.
+        If a column does not exist.
 
     Warns
     -----
     UserWarning
-        If a context has too few donors for a null.
+        If a context has too few donors for a test.
 
     Examples
     --------
@@ -105,8 +106,8 @@ def biomarkers(
     few = [level for level, part in found.items() if not part.n_groups.any()]
     if few and group_key is not None:
         warn(
-            f"`group_key`: too few groups of {group_key!r} have {min_cells} cells on each side in {shorten(few)}: no "
-            "null is possible there, p_value and fdr are NaN."
+            f"`group_key`: too few groups of {group_key!r} have {min_cells} cells on each side in {shorten(few)} for a "
+            "test, so p_value and fdr are NaN there."
         )
     table = pd.concat([_rows(level, part) for level, part in found.items()], ignore_index=True)
     table.index = table.index.astype(str)

@@ -1,4 +1,4 @@
-"""How some cells fit a model, before anything is predicted."""
+"""Check whether data fit a model before predicting."""
 
 from __future__ import annotations
 
@@ -22,30 +22,30 @@ def check(
     gene_ids: str | None = None,
     mod: str = "rna",
 ) -> pd.Series:
-    """Report how well data fit a model: genes, scale, labels, and the accuracy to expect.
+    """Report how well data fit a model: genes, scale, labels and expected accuracy.
 
     Parameters
     ----------
     adata
-        The cells; nothing is written.
+        Annotated data matrix; not changed.
     model
         A model, or the folder it was saved to. By default the one last trained on `adata`.
     gene_symbols, gene_ids
-        Columns of ``var`` with symbols or ids of the genes, which go before ``var_names``.
+        Columns of ``var`` with gene symbols or Ensembl ids, to be used before ``var_names``.
     mod
-        Modality to read, for MuData.
+        Modality to use, for MuData.
 
     Returns
     -------
-    Ten answers in words, by name: ``cells``, ``genes matched`` (and how), ``unmeasured``, ``extra``, ``scale``,
+    Series with ten descriptions: ``cells``, ``genes matched`` (and how), ``unmeasured``, ``extra``, ``scale``,
     ``totals``, ``silent cells``, ``phenotypes``, ``unknown categories``, ``expected accuracy``.
 
     Raises
     ------
     ValueError
-        If no model is found. Data that the model cannot read are no error: the answer says so.
+        If no model is found. Data that the model cannot read do not raise an error; the report says so.
     KeyError
-        If there is no such column of ``var``, or no such modality.
+        If a column of ``var`` or the modality does not exist.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Generated cells beside real ones and simple generators."""
+"""Compare generated cells with real cells."""
 
 from __future__ import annotations
 
@@ -25,69 +25,69 @@ def check_generated(
     layer: str | None = None,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Compare generated cells with held-out real cells, beside simple generators and real training cells.
+    """Compare generated cells with held-out real cells, with baselines.
 
-    As many cells of each class are taken from both sides. The same metrics are given for three baselines, fitted to the
-    training cells: these cells themselves (``real cells``: what another draw of real cells of these donors scores), a
-    Gaussian copula of each class, and each gene drawn independently within a class. No metric is good or bad by itself:
-    look for those where ``generated`` is better than a baseline, and worse.
+    The same number of cells of each class is taken from both sides. The metrics are also computed for three baselines:
+    real training cells (``real cells``), a Gaussian copula fitted to each class, and each gene drawn independently
+    within a class. A metric has no meaning by itself: compare ``generated`` with the baselines, for better and for
+    worse.
 
     Parameters
     ----------
     adata
-        Generated cells, such as :func:`~polygene_scverse.tl.generate` returns, or of any other method;
-        ``layers["counts"]`` is read where it is there, else ``X``.
+        Generated cells, from :func:`~polygene_scverse.tl.generate` or any other method. ``layers["counts"]`` is used if
+        present, otherwise ``X``.
     reference
-        Held-out real cells: of donors, or at least cells, that the model was not trained on.
+        Held-out real cells that the model was not trained on, ideally of other donors.
     groupby
         Obs columns whose combinations are the classes, such as ``["cell_type", "condition"]``. Cells without a label
         are left out.
     training
-        The cells that the model was trained on. Without them nothing can be said of memorisation, and the baselines are
-        fitted to one half of `reference` and all is compared with the other half: as they know the donors then, they
-        are harder to beat.
+        The cells that the model was trained on. Without them, memorisation is not assessed, and the baselines are
+        fitted to one half of `reference` and compared with the other half; since they then know the donors, they are
+        harder to beat.
     n_genes
-        Number of genes: those most variable in the training cells, of the genes that all data have.
+        Number of genes: the most variable ones in the training cells, among the genes that all data sets have.
     max_cells
-        Number of cells of a side above which fewer are drawn.
+        Maximum number of cells on each side; if there are more, they are subsampled.
     layer
-        Layer of `reference` and `training` to read instead of ``X``. Counts or their logarithms: the scale is detected.
+        Layer of `reference` and `training` to use instead of ``X``, with counts or log-normalised values.
     seed
-        Seed of draws, baselines and the random forest.
+        Random seed for subsampling, baselines and the random forest.
 
     Returns
     -------
     A row for each class and metric, and for all cells together (level ``"all"``), with the columns ``level``,
-    ``metric``, ``best`` (the value that a perfect generator would have), ``n_cells``, ``generated``, ``real cells``,
-    ``Gaussian copula``, ``independent genes``, and ``reference``, what the held-out cells themselves have. Expression
-    is log1p of counts per as many as the median training cell has of these genes. The metrics are
+    ``metric``, ``best`` (the value of a perfect generator), ``n_cells``, ``generated``, ``real cells``, ``Gaussian
+    copula``, ``independent genes``, and ``reference`` (the value of the held-out cells themselves). Expression is
+    normalised to the median total count of the training cells in these genes and log1p-transformed. The metrics are
 
-    * ``rf_auc``: AUROC of a random forest that tells the cells from held-out ones by their genes;
-    * ``energy``: energy distance on 30 principal components; for all together the mean over classes;
-    * ``correlation``: correlation of the gene-gene correlations within classes with those of held-out cells, of the 150
-      genes with the highest means;
-    * ``mean_error``: mean absolute difference of the genes' means;
-    * ``variance_ratio``: median over genes of the variance beside that of held-out cells, of genes that a tenth of
-      these express;
-    * ``zeros``: share of counts that are 0;
-    * ``slope_<column>``: slope of log-fold changes on those of the held-out cells, of the 100 genes that change most
-      there, from classes that differ in this column alone to the class; the largest changes of held-out cells are so by
-      chance too, so that real cells have a slope below 1;
-    * ``tstr_f1``: F1 on held-out cells of a logistic regression trained on the cells; macro-F1 for all together;
-    * ``as_asked``: share of the cells for which a logistic regression trained on real cells predicts their class;
-    * ``nn_ratio``: median distance to the nearest training cell, beside that of held-out cells; below 1 are cells that
-      lie nearer to training cells than others do;
-    * ``attack_auroc``: AUROC of telling training from held-out cells by their distance to the nearest generated cell;
-      above 0.5 cells give away who was in training, below held-out cells lie nearer, as those of other donors may. An
-      attack that fails proves no privacy. Both are measured on 30 principal components of all three sets.
+    * ``rf_auc``: AUROC of a random forest that distinguishes the cells from held-out ones;
+    * ``energy``: energy distance on 30 principal components; for all cells, the mean over classes;
+    * ``correlation``: correlation between the gene-gene correlations within classes and those of held-out cells, for
+      the 150 genes with the highest means;
+    * ``mean_error``: mean absolute difference of the mean expression of genes;
+    * ``variance_ratio``: median over genes of the variance divided by that of held-out cells, for genes that at least a
+      tenth of these express;
+    * ``zeros``: fraction of counts that are 0;
+    * ``slope_<column>``: slope of a regression of log-fold changes on those of the held-out cells, for the 100 genes
+      that change most there, between classes that differ only in this column. Because these genes are selected for
+      large changes, real cells also have a slope below 1;
+    * ``tstr_f1``: F1 on held-out cells of a logistic regression trained on the cells; for all cells, macro-F1;
+    * ``as_asked``: fraction of the cells whose class is predicted by a logistic regression trained on real cells;
+    * ``nn_ratio``: median distance to the nearest training cell, divided by that of held-out cells; a value below 1
+      means that the cells are closer to training cells than held-out cells are;
+    * ``attack_auroc``: AUROC of a membership attack that distinguishes training from held-out cells by their distance
+      to the nearest generated cell. Values above 0.5 reveal which cells were used in training; an attack that fails
+      does not prove privacy. Distances are measured on 30 principal components of all three sets.
 
-    Writes ``uns["polygene"]["check_generated"]`` of `adata`: this table and the arguments. Read it with
+    Writes this table and the arguments to ``uns["polygene"]["check_generated"]`` of `adata`. Read it with
     :func:`~polygene_scverse.get.check_generated`, draw it with :func:`~polygene_scverse.pl.check_generated`.
 
     Raises
     ------
     KeyError
-        If a column or layer is not there.
+        If a column or layer does not exist.
     ValueError
         If fewer than half of the genes of `adata` are in the other data, if fewer than two classes have ten cells on
         each side (twenty in `reference` without `training`), or if expression has the wrong scale.
@@ -103,8 +103,8 @@ def check_generated(
     sets = read_sets(adata, reference, training, columns, n_genes=n_genes, max_cells=max_cells, layer=layer, seed=seed)
     if sets.left_out:
         warnings.warn(
-            f"`groupby`: {shorten(sets.left_out)} are left out, because fewer than {sets.needed} cells have them on "
-            "one side.",
+            f"`groupby`: {shorten(sets.left_out)} are left out, because they have fewer than {sets.needed} cells on "
+            "one of the sides.",
             UserWarning,
             stacklevel=2,
         )

@@ -1,4 +1,4 @@
-"""A warning of what groups alone determine, noted with the model."""
+"""Warn about phenotypes that are confounded with groups."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def note_confounding(
     words = report["words"][report["words"] != ""]
     if len(words):
         warn(
-            f"`group_key`: what {group_key!r} determines cannot be told from it by a model. "
+            f"`group_key`: phenotypes that depend on {group_key!r} cannot be separated from it. "
             + " ".join(f"{name}: {text}." for name, text in words.items())
             + " See pgs.pp.confounding, and score on held-out groups with pgs.tl.evaluate."
         )

@@ -1,4 +1,4 @@
-"""What the model expects of cells if a phenotype were another one."""
+"""Predict expression of cells with a phenotype set to another category."""
 
 from __future__ import annotations
 
@@ -33,54 +33,55 @@ def counterfactual(
     mod: str = "rna",
     batch_size: int = 64,
 ) -> AnnData:
-    """Expected expression of the same cells with a phenotype set to another category.
+    """Predict the expression of the same cells with a phenotype set to another category.
 
-    The model is asked twice for genes that it does not see: once with the phenotypes set, once with them as recorded.
-    All other phenotypes are shown as recorded, in the cells where they are known.
+    The model predicts the hidden genes of each cell twice: once with the phenotypes set to the given categories, and
+    once with the recorded ones. All other phenotypes are shown as recorded, in cells where they are known.
 
-    What comes back is association, learned from observational data. It says how cells with the other category differ
-    among the training cells, all else that is recorded being equal. It does not predict the outcome of an experiment,
-    and carries whatever the category went along with: batches, donors, and how cells were chosen.
+    The result is an association learned from observational data. It describes how cells of the other category differ in
+    the training data, with all other recorded phenotypes equal. It does not predict the outcome of an experiment, and
+    it includes the effect of everything that is confounded with the category, such as batches, donors and the selection
+    of cells.
 
     Parameters
     ----------
     adata
-        Cells; genes are matched by name. It is left as it is.
+        Cells; not changed. Genes are matched by name.
     phenotypes
-        Category that each phenotype is set to in every cell, such as ``{"condition": "stimulated"}``.
+        Category to set each phenotype to, in every cell, such as ``{"condition": "stimulated"}``.
     genes
-        Genes of the model that are returned; all by default.
+        Genes of the model to return; by default all.
     keep
-        Share of the cell's own expression that is shown, from 0 to below 1. With 0, the default, the model says what it
-        expects of a cell of these phenotypes, the same in all of them; it is fast, and nearest to the shift of new
-        donors in our figures (``benchmarks/results/what_if.md``). With more, cells of like phenotypes differ as their
-        other genes do; the network is passed ``1 / (1 - keep)`` times, rounded up, for each of the two answers.
+        Fraction of the cell's own genes that are shown, at least 0 and below 1. With 0, the default, all cells with the
+        same phenotypes get the same prediction; this is fast, and closest to the observed change in new donors in our
+        benchmarks (``benchmarks/results/what_if.md``). With larger values the prediction depends on the other genes of
+        each cell, and takes ``1 / (1 - keep)`` passes through the network, rounded up, instead of one.
     seed
-        Seed of which genes are asked for together.
+        Random seed for which genes are predicted together.
     model
         A model, or the folder it was saved to. By default the one last trained on `adata`.
     gene_symbols, gene_ids
-        Columns of ``var`` with symbols or ids of the genes, which go before ``var_names``, see
+        Columns of ``var`` with gene symbols or Ensembl ids, to be used before ``var_names``, see
         :meth:`~polygene_scverse.model.Polygene.gene_names`.
     mod
-        Modality to read, for MuData.
+        Modality to use, for MuData.
     batch_size
-        Cells per step, fewer where many genes are asked for.
+        Number of cells per step; reduced if many genes are predicted at once.
 
     Returns
     -------
-    New AnnData (n_obs x n_genes) with the cells of `adata` and genes of the model. ``X`` is the expected expression
-    with the phenotypes set, ``layers["unchanged"]`` with them as recorded: the mean of log1p of counts per 10,000,
-    dense. ``layers["observed"]`` is the cells' own expression, log1p of counts per 10,000, sparse. ``obs`` is a copy of
-    that of `adata`, ``var["measured"]`` says whether `adata` has the gene, and ``uns["polygene"]["counterfactual"]``
-    holds the arguments.
+    New AnnData (n_obs x n_genes) with the cells of `adata` and the genes of the model. ``X`` is the expected expression
+    with the phenotypes set, and ``layers["unchanged"]`` that with the recorded phenotypes, both as the mean of log1p of
+    counts per 10,000, dense. ``layers["observed"]`` is the measured expression, log1p of counts per 10,000, sparse.
+    ``obs`` is copied from `adata`, ``var["measured"]`` is True for genes that `adata` has, and
+    ``uns["polygene"]["counterfactual"]`` holds the arguments.
 
     Raises
     ------
     ValueError
-        If no model is found, if it has no gene decoder, if no phenotype is set, if a phenotype, category or gene is not
-        the model's, if `keep` is not from 0 to below 1, if the result would take more than 2 GB, if no gene matches, or
-        if expression has the wrong scale.
+        If no model is found, if it has no gene decoder, if no phenotype is set, if the model does not have a phenotype,
+        category or gene, if `keep` is out of range, if the result would take more than 2 GB, if no gene matches, or if
+        expression has the wrong scale.
 
     Examples
     --------
@@ -96,7 +97,7 @@ def counterfactual(
             f"{{{trained.layout.phenotype_names[0]!r}: {next(iter(trained.categories.values()))[0]!r}}}."
         )
     if not 0.0 <= keep < 1.0:
-        raise ValueError(f"`keep`: found {keep}, but it is a share below 1. Pass a number from 0 to 0.95.")
+        raise ValueError(f"`keep`: found {keep}, but it must be at least 0 and below 1. Pass a number from 0 to 0.95.")
     chosen = trained.genes if genes is None else [str(gene) for gene in genes]
     logger.info(
         "Expected expression: 2 x %d cells x %d genes, %.2f GB.", data.n_obs, len(chosen),
@@ -121,7 +122,7 @@ def counterfactual(
         "keep": keep,
     }
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # what there is to say of these cells was said above
+        warnings.simplefilter("ignore", UserWarning)  # the same warnings were given above
         observed = trained.measured_expression(data, genes=chosen, gene_symbols=gene_symbols, gene_ids=gene_ids)
     return AnnData(
         changed,

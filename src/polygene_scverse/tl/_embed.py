@@ -1,4 +1,4 @@
-"""Embeddings into obsm."""
+"""Embed cells and write the embedding to obsm."""
 
 from __future__ import annotations
 
@@ -33,48 +33,53 @@ def embed(
     seed: int = 0,
     batch_size: int = 64,
 ) -> None:
-    """Embed cells.
+    """Embed cells and compute a UMAP of the embedding.
 
-    Recorded phenotypes of a cell are not shown to the model, so an embedding cannot contain its own label.
+    Recorded phenotypes are not shown to the model, so the embedding of a cell does not depend on its own labels.
 
     Parameters
     ----------
     adata
-        Cells to embed; genes are matched by name.
+        Cells to embed. Genes are matched by name.
     pooling
-        ``"decision"`` is the mean over phenotypes of the state that each is predicted from, which the training shapes
-        most; ``"phenotypes"`` is the same before the last step, ``"genes"`` the mean over
-        expressed genes, ``"cls"`` the first slot; the name of a phenotype takes its slot alone.
+        Which states to use: ``"decision"``, the mean over phenotypes of the states that they are predicted from;
+        ``"phenotypes"``, the mean of the phenotype tokens before the prediction head; ``"genes"``, the mean over
+        expressed genes; ``"cls"``, the CLS token; or the name of a phenotype, for its token alone.
     umap
-        Whether to compute neighbours and a UMAP of the embedding, by scanpy.
+        Whether to compute neighbours and a UMAP of the embedding with scanpy.
     n_neighbors
-        Neighbours of each cell for the UMAP.
+        Number of neighbours for the UMAP.
     key_added
-        Entry of ``obsm`` to write.
+        Key of ``obsm`` to write to.
     model
         A model, or the folder it was saved to. By default the one last trained on `adata`.
     gene_symbols, gene_ids
-        Columns of ``var`` with symbols or ids of the genes, which go before ``var_names``. By default names are
-        matched, then usual columns such as ``var["gene_ids"]``, then symbols to Ensembl ids, see
+        Columns of ``var`` with gene symbols or Ensembl ids, to be used before ``var_names``. By default, genes are
+        matched by name, then by common columns such as ``var["gene_ids"]``, then from symbols to Ensembl ids, see
         :meth:`~polygene_scverse.model.Polygene.gene_names`.
     mod
-        Modality to read and write, for MuData.
+        Modality to use, for MuData.
     seed
-        Seed of the UMAP.
+        Random seed for the UMAP.
     batch_size
-        Cells per step.
+        Number of cells per step.
 
     Returns
     -------
-    Nothing. Writes ``obsm["X_polygene"]`` (n_obs x n_hidden), and with `umap` also ``obsm["X_polygene_umap"]``,
+    None. Writes ``obsm["X_polygene"]`` (n_obs x n_hidden), and with `umap` also ``obsm["X_polygene_umap"]``,
     ``uns["polygene_neighbors"]``, ``obsp["polygene_distances"]`` and ``obsp["polygene_connectivities"]``.
 
-    Of fewer than four cells there is no UMAP, and a warning says so.
+    With fewer than four cells no UMAP is computed, with a warning.
 
     Raises
     ------
     ValueError
-        If no model is found, `pooling` is unknown, no gene matches, or expression has the wrong scale.
+        If no model is found, if `pooling` is unknown, if no gene matches, or if expression has the wrong scale.
+
+    Examples
+    --------
+    >>> pgs.tl.embed(adata)
+    >>> pgs.pl.umap(adata, color="cell_type")
     """
     check_key_added(key_added)
     data = anndata_of(adata, mod)
@@ -95,8 +100,8 @@ def embed(
         if key_of_umap in data.obsm:  # of an earlier embedding
             del data.obsm[key_of_umap]
         warn(
-            f"`umap`: {data.n_obs} cells are too few for a UMAP, which needs {FEWEST}. obsm[{key_added!r}] is written, "
-            f"obsm[{key_of_umap!r}] is not. Pass more cells, or umap=False."
+            f"`umap`: {data.n_obs} cells are too few for a UMAP, which needs {FEWEST}. obsm[{key_added!r}] was "
+            f"written, obsm[{key_of_umap!r}] was not. Pass more cells, or umap=False."
         )
 
 

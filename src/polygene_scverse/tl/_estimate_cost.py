@@ -1,4 +1,4 @@
-"""Time and memory of a training, before it is done."""
+"""Estimate the time and memory of a training before running it."""
 
 from __future__ import annotations
 
@@ -27,16 +27,18 @@ def estimate_cost(
     model_kwargs: Mapping[str, Any] | None = None,
     **train_kwargs: Any,
 ) -> pd.DataFrame:
-    """Estimate the time and memory of training and prediction on this machine, from a few steps on a sample of cells.
+    """Estimate the time and memory of training and prediction on this machine.
+
+    A few training steps are timed on a sample of the cells.
 
     Parameters
     ----------
     adata
-        Annotated data matrix, in memory or backed; it is not changed. Of a MuData pass the modality.
+        Annotated data matrix, in memory or backed; it is not changed. For MuData, pass one modality.
     phenotypes, n_genes, layer, use_raw, max_epochs
         As for :func:`train`.
     n_steps
-        Steps to time.
+        Number of steps to time.
     verbose
         Whether to print a table.
     model_kwargs
@@ -46,11 +48,11 @@ def estimate_cost(
 
     Returns
     -------
-    Rows ``training`` and ``prediction``; columns ``cells``, ``epochs``, ``steps``, ``seconds_per_step``, ``seconds``
-    and ``memory_gb``. The time of a training includes reading, ranking genes, looking at the held-out cells and fitting
-    the linear path. Memory is that of tokens, and of network, gradients and batches or that of the fit; AnnData and
-    about half a gigabyte of libraries come to it. All are estimates: other work on the machine slows the timed steps,
-    too.
+    Table with the rows ``training`` and ``prediction`` and the columns ``cells``, ``epochs``, ``steps``,
+    ``seconds_per_step``, ``seconds`` and ``memory_gb``. The training time includes reading, ranking genes, validation
+    and fitting the linear path. The memory covers tokens, network, gradients and batches; AnnData itself and about half
+    a gigabyte for the libraries are not included. These are estimates, and other processes on the machine slow down the
+    timed steps.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""The model beside baselines on cells of groups that none of them has seen."""
+"""Score the model and baselines on held-out groups."""
 
 from __future__ import annotations
 
@@ -32,60 +32,60 @@ def evaluate(
     model: Polygene | str | Path | None = None,
     train_kwargs: Mapping[str, Any] | None = None,
 ) -> pd.DataFrame:
-    """Score the model beside baselines on groups (donors, samples) that were not in training.
+    """Score the model and baselines by cross-validation over groups (donors, samples).
 
-    In each fold genes, bin edges, calibration and the strength of the baselines' penalties come from the training
-    groups only; ranks of genes in ``var`` are not used. Baselines see the model's genes, as log1p of counts per 10,000.
-    The predictions of all folds are scored together.
+    In each fold, genes, bin edges, calibration and the regularisation of the baselines are chosen on the training
+    groups only; gene ranks in ``var`` are not used. Baselines use the same genes as the model, as log1p of counts per
+    10,000. The predictions of all folds are scored together.
 
     Parameters
     ----------
     adata
         Cells with recorded phenotypes; expression as for :func:`~polygene_scverse.tl.train`.
     group_key
-        Obs column of donors or samples, which are not split between training and test. Without it single cells are
-        split, which flatters every method; a printed sentence says so.
+        Obs column of donors or samples, which are kept on one side of each split. Without it single cells are split,
+        which overestimates the accuracy on new donors for every method; a message says so.
     phenotypes
-        Obs columns to predict. By default those with a usual name.
+        Obs columns to predict. By default, columns with a common name.
     split
-        Number of folds, or the row numbers of the training and of the test cells.
+        Number of folds, or the row numbers of the training and the test cells.
     baselines
-        Names of the baselines, ``[]`` for none. By default those of scikit-learn: ``"majority"``, ``"kNN on PCs"``,
-        ``"logistic regression on HVGs"`` and ``"... on PCs"``, either also as ``"..., balanced"``, ``"boosted trees on
-        PCs"``, ``"shrunken LDA on HVGs"``; and ``"CellTypist"`` where it is installed and can be trained. ``"scANVI"``
-        (raw counts, slow) runs when named.
+        Names of the baselines, ``[]`` for none. By default, those from scikit-learn: ``"majority"``, ``"kNN on PCs"``,
+        ``"logistic regression on HVGs"`` and ``"... on PCs"``, both also as ``"..., balanced"``, ``"boosted trees on
+        PCs"``, ``"shrunken LDA on HVGs"``; and ``"CellTypist"`` if it is installed and can be trained. ``"scANVI"``
+        (raw counts, slow) runs only if named.
     n_bootstrap
-        Number of bootstrap samples for the intervals: of test groups where there are five or more, else of cells within
-        test groups.
+        Number of bootstrap samples for the intervals. Test groups are resampled if there are five or more, otherwise
+        cells within test groups.
     n_null
-        How often to train anew with labels permuted between groups, for phenotypes that are constant within groups:
-        what a model scores that can only learn who the donors are.
+        Number of trainings with labels permuted between groups, for phenotypes that are constant within groups. This
+        gives the score of a model that can only recognise donors.
     seed
-        Seed of folds, trainings, bootstrap and permutations.
+        Random seed for folds, trainings, bootstrap and permutations.
     model
-        A trained model, or the folder it was saved to: nothing is trained then, and what it predicts of these cells is
-        scored, beside the shares of the categories in its training. `phenotypes` are the model's then, by default those
-        whose columns are there; `split`, `baselines`, `n_null` and `train_kwargs` must not be given. For hidden tokens
-        see :func:`~polygene_scverse.tl.score_tokens`.
+        A trained model, or the folder it was saved to. Its predictions for these cells are scored and nothing is
+        trained; the only baseline is the category frequencies of its training data. `phenotypes` are then phenotypes of
+        the model, by default those that are in obs, and `split`, `baselines`, `n_null` and `train_kwargs` cannot be
+        used. To score hidden tokens, see :func:`~polygene_scverse.tl.score_tokens`.
     train_kwargs
         Passed to :func:`~polygene_scverse.tl.train`, e.g. ``layer``, ``gene_symbols``, ``n_genes``, ``max_epochs``,
         ``model_kwargs``.
 
     Returns
     -------
-    A row for each phenotype, method and score, with the columns ``phenotype``, ``method``, ``score`` (accuracy,
-    balanced accuracy, macro-F1, macro-F1 over categories with at least 10 test cells, expected calibration error,
-    negative log-likelihood in nats), ``value``, ``low`` and ``high`` (95 % bootstrap interval), ``difference``,
+    Table with a row for each phenotype, method and score, and the columns ``phenotype``, ``method``, ``score``
+    (accuracy, balanced accuracy, macro-F1, macro-F1 over categories with at least 10 test cells, expected calibration
+    error, negative log-likelihood in nats), ``value``, ``low`` and ``high`` (95 % bootstrap interval), ``difference``,
     ``difference_low``, ``difference_high`` (the model minus the method, on the same bootstrap samples), ``verdict``
-    (of the model: ``"better"`` or ``"worse"``, where the interval of the difference leaves out 0; ``"level"``; ``""``
-    beside the majority), ``n_cells``, ``n_groups``.
+    (``"better"`` or ``"worse"`` if the interval of the difference excludes 0 in favour of or against the model,
+    otherwise ``"level"``; ``""`` for the majority baseline), ``n_cells``, ``n_groups``.
 
-    The model's categories are chosen with the default ``balance`` of `predict_phenotype`; ECE and NLL concern the
-    probabilities. Cells whose category is not in their training cells are left out, and counted in a sentence.
-    Prints sentences that say which baselines are significantly better. Writes ``uns["polygene"]["evaluate"]``: this
-    table, ``by_group`` (the same for each test group), ``words`` (the sentences), ``folds`` (number of the fold that a
-    cell is tested in, -1 for none; n_obs) and the arguments. Read it with
-    :func:`~polygene_scverse.get.evaluation`, draw it with :func:`~polygene_scverse.pl.evaluation`.
+    Categories are chosen with the default ``balance`` of `predict_phenotype`; ECE and NLL are computed from the
+    probabilities. Cells whose category is not among the training cells are left out, and their number is printed.
+    Prints which baselines are significantly better. Writes ``uns["polygene"]["evaluate"]``: this table, ``by_group``
+    (the same for each test group), ``words`` (the printed messages), ``folds`` (test fold of each cell, -1 for none;
+    n_obs) and the arguments. Read it with :func:`~polygene_scverse.get.evaluation`, draw it with
+    :func:`~polygene_scverse.pl.evaluation`.
 
     Raises
     ------
@@ -93,8 +93,8 @@ def evaluate(
         If a column does not exist.
     ValueError
         If a baseline is unknown or cannot run, if there are fewer groups than folds, if a side of the split is empty or
-        a group on both sides, if training cells have one category only, or if an argument is given beside `model` that
-        it leaves no use for.
+        a group is on both sides, if training cells have only one category, or if an argument is passed that has no
+        effect together with `model`.
 
     Examples
     --------
@@ -107,8 +107,8 @@ def evaluate(
         unused |= {"train_kwargs": train_kwargs is not None}
         if given := [name for name, is_given in unused.items() if is_given]:
             raise ValueError(
-                f"`model`: nothing is trained where a model is given, so that {given} have no use. Leave them out, or "
-                "leave out model= to train in folds."
+                f"`model`: found together with {given}, which have no effect because nothing is trained. Leave them "
+                "out, or leave out model= for cross-validation."
             )
         found = evaluate_model(adata, find(adata, model), phenotypes, group_key, n_bootstrap, seed)
         return _write(adata, found, {"group_key": group_key or "", "n_bootstrap": n_bootstrap, "seed": seed})

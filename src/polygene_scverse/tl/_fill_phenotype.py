@@ -1,4 +1,4 @@
-"""Blanks of obs columns, filled in new columns."""
+"""Fill missing values of obs columns, in new columns."""
 
 from __future__ import annotations
 
@@ -37,36 +37,38 @@ def fill_phenotype(
     Parameters
     ----------
     adata
-        Cells some of whose phenotypes are missing; genes are matched by name.
+        Cells with missing phenotypes. Genes are matched by name.
     phenotypes
-        Phenotypes to fill; all of the model by default. A column that is not in obs is all blank.
+        Phenotypes to fill; by default all phenotypes of the model. A column that is not in obs counts as missing in all
+        cells.
     given
-        Phenotypes to show as evidence for the others, ``[]`` for none. By default all of the model that are in obs.
+        Phenotypes to show as evidence for the others, ``[]`` for none. By default all phenotypes of the model that are
+        in obs.
     balance
         How a category is chosen, as in :func:`~polygene_scverse.tl.predict_phenotype`.
     model
         A model, or the folder it was saved to. By default the one last trained on `adata`.
     gene_symbols, gene_ids
-        Columns of ``var`` with symbols or ids of the genes, which go before ``var_names``, see
+        Columns of ``var`` with gene symbols or Ensembl ids, to be used before ``var_names``, see
         :meth:`~polygene_scverse.model.Polygene.gene_names`.
     mod
-        Modality to read and write, for MuData.
+        Modality to use, for MuData.
     batch_size
-        Cells per step.
+        Number of cells per step.
 
     Returns
     -------
-    Nothing. Writes for each phenotype ``obs["polygene_<phenotype>_filled"]``, the recorded category or, where none is
-    recorded, the chosen one, as a categorical; ``obs["polygene_<phenotype>_filled_probability"]``, the probability of
-    the chosen one, NaN where the category is recorded; and ``uns["polygene"]["fill"]``, the phenotypes shown for each.
+    None. Writes for each phenotype ``obs["polygene_<phenotype>_filled"]``, the recorded category or, if it is missing,
+    the predicted one; ``obs["polygene_<phenotype>_filled_probability"]``, the probability of the predicted category,
+    NaN where the category is recorded; and ``uns["polygene"]["fill"]``, the phenotypes that were shown as evidence.
 
     Raises
     ------
     ValueError
-        If no model is found, if a phenotype is not the model's, if no gene matches, or if expression has the wrong
+        If no model is found, if the model does not have a phenotype, if no gene matches, or if expression has the wrong
         scale.
     KeyError
-        If a phenotype that is `given` is not an obs column.
+        If a phenotype in `given` is not an obs column.
 
     Examples
     --------
@@ -85,7 +87,7 @@ def fill_phenotype(
         for name in wanted:
             check_choice(name, list(trained.categories), argument)
     if absent := [name for name in evidence if name not in data.obs]:
-        raise KeyError(f"`given`: {shorten(absent)} not among the columns of adata.obs. Pass recorded phenotypes.")
+        raise KeyError(f"`given`: {shorten(absent)} are not columns of adata.obs. Pass recorded phenotypes.")
     keys = [key(name) for name in names for key in (filled_key, filled_probability_key)]
     check_free(data, "fill_phenotype", keys, trained.categories)
     found = {}

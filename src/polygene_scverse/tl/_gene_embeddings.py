@@ -1,4 +1,4 @@
-"""States of genes by context, as AnnData."""
+"""Embed genes by context."""
 
 from __future__ import annotations
 
@@ -31,30 +31,31 @@ def gene_embeddings(
     mod: str = "rna",
     batch_size: int = 64,
 ) -> AnnData:
-    """Embed genes by context: what the model makes of the same gene in, say, two cell types.
+    """Embed genes by context, for example the same gene in several cell types.
 
-    The embedding of a gene in a context is its state after the last block, averaged over the cells of the context that
-    express it. It depends on the gene, on how strongly it is expressed and on all else that the cells express.
+    The embedding of a gene in a context is its hidden state after the last transformer block, averaged over the cells
+    of the context that express it. It depends on the gene, its expression and all other genes that the cells express.
 
-    Much of the distance between two contexts is common to all genes, since every gene sees the same cells: compare
-    genes within a context, or how one gene moves with how others do. A distance is no test of a change of function.
+    Much of the distance between two contexts is common to all genes, because all genes are seen in the same cells.
+    Compare genes within a context, or the shift of one gene with those of others. A distance is not a test for a change
+    of function.
 
     Parameters
     ----------
     adata
-        Cells; genes are matched by name.
+        Cells. Genes are matched by name.
     groupby
-        Obs column whose levels are the contexts, such as ``"cell_type"``; cells without a value are left out. By
-        default all cells are one context, called ``"all"``.
+        Obs column of contexts, such as ``"cell_type"``; cells without a value are excluded. By default all cells form
+        one context, ``"all"``.
     group_key
-        Obs column of groups (donors, samples). With it there is a row for each gene, context and group, so that you see
-        which differences between contexts are larger than those between donors.
+        Obs column of groups (donors, samples). The result then has a row for each gene, context and group, to see which
+        differences between contexts are larger than those between donors.
     genes
-        Genes of the model; by default all. Those that too few cells express have no row.
+        Genes of the model; by default all. Genes that too few cells express have no row.
     min_cells
-        Least number of cells of a context (and group) that must express a gene.
+        Minimum number of cells of a context (and group) that express a gene.
     given
-        Phenotypes whose recorded value is shown to the model; by default none, so that contexts differ by expression
+        Phenotypes whose recorded values are shown to the model; by default none, so that contexts differ by expression
         alone.
     model
         A model, or the folder it was saved to. By default the one last trained on `adata`.
@@ -65,19 +66,19 @@ def gene_embeddings(
 
     Returns
     -------
-    A row for each gene in each context: ``X`` holds the states (n_rows x n_hidden), ``obs`` the columns ``"gene"``,
-    ``"context"``, ``"group"`` (with `group_key`) and ``"n_cells"``, all ready for :func:`scanpy.pp.neighbors` and the
-    like. ``uns["polygene"]["gene_embeddings"]`` has the arguments. `adata` stays as it is. There are at most genes x
-    contexts x groups rows; a model of 3,000 genes and 64 hidden units takes 0.8 MB for each context and group.
+    New AnnData with a row for each gene in each context. ``X`` holds the states (n_rows x n_hidden), and ``obs`` the
+    columns ``"gene"``, ``"context"``, ``"group"`` (with `group_key`) and ``"n_cells"``; use it with
+    :func:`scanpy.pp.neighbors` and other scanpy functions. ``uns["polygene"]["gene_embeddings"]`` has the arguments.
+    `adata` is not changed. With 3,000 genes and 64 hidden units the result takes 0.8 MB for each context and group.
 
     Raises
     ------
     ValueError
-        If no model is found, if `min_cells` is below 1, if no gene is expressed in so many cells, if `groupby` has no
-        value or too many, if the states would take more than 4 GB, if no gene matches, or if expression has the wrong
+        If no model is found, if `min_cells` is below 1, if no gene is expressed in enough cells, if `groupby` has no
+        values or too many, if the states would take more than 4 GB, if no gene matches, or if expression has the wrong
         scale.
     KeyError
-        If `groupby` or `group_key` is not an obs column, or a gene is not the model's.
+        If `groupby` or `group_key` is not an obs column, or if a gene is not in the model.
 
     Examples
     --------
@@ -87,13 +88,13 @@ def gene_embeddings(
     >>> sc.pl.umap(states, color="context")
     """
     if min_cells < 1:
-        raise ValueError(f"`min_cells`: found {min_cells}, but a state is the mean of one cell at least.")
+        raise ValueError(f"`min_cells`: found {min_cells}, but it must be at least 1. Pass 1 or more.")
     data = anndata_of(adata, mod)
     trained = find(adata, model)
     wanted = np.ones(len(trained.genes), dtype=bool)
     if genes is not None:
         if absent := sorted(set(genes) - set(trained.genes)):
-            raise KeyError(f"`genes`: {shorten(absent)} not among the genes of the model. Pass some of model.genes.")
+            raise KeyError(f"`genes`: {shorten(absent)} are not genes of the model. Pass some of model.genes.")
         wanted = np.isin(trained.genes, list(genes))
     found = trained.get_gene_states(data, groupby=groupby, group_key=group_key, given=given, batch_size=batch_size)
     kept = (found.n_cells >= min_cells) & wanted

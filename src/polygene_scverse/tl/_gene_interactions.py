@@ -1,4 +1,4 @@
-"""Contextual states of genes, from which gene-gene matrices are read."""
+"""Compute states of genes by context, for gene-gene matrices."""
 
 from __future__ import annotations
 
@@ -31,34 +31,35 @@ def gene_interactions(
     mod: str = "rna",
     batch_size: int = 64,
 ) -> None:
-    """Compare genes by what the model makes of them in a context.
+    """Compare genes by their hidden states in each context.
 
-    The state of a gene after the last block depends on its expression and on all else that the cell shows. Its mean
-    over the cells of a context that express the gene stands for the gene in this context; two genes are compared by the
-    cosine of their states or by their Mahalanobis distance, which measures in units of the spread of all genes of the
-    context (its covariance is shrunk as Ledoit and Wolf do).
+    The hidden state of a gene after the last transformer block depends on its expression and on all other tokens of the
+    cell. It is averaged over the cells of a context that express the gene. Two genes are compared by the cosine
+    similarity of their states, or by the Mahalanobis distance with the covariance of all genes of the context
+    (Ledoit–Wolf shrinkage).
 
-    Similar states say that the model treats two genes alike. They are no measurement of a physical interaction.
+    Similar states mean that the model treats two genes alike. They do not imply a physical interaction.
 
     Parameters
     ----------
     adata
-        Cells; genes are matched by name.
+        Cells. Genes are matched by name.
     groupby
-        Obs column whose levels are the contexts, such as ``"cell_type"``; cells without a value are left out. By
-        default all cells are one context, called ``"all"``.
+        Obs column of contexts, such as ``"cell_type"``; cells without a value are excluded. By default all cells form
+        one context, ``"all"``.
     genes
-        Genes of the model whose states are written; all by default. Distances do not depend on this choice.
+        Genes of the model to write states of; by default all. Distances do not depend on this choice.
     metric
-        ``"cosine"`` similarity or ``"mahalanobis"`` distance: what :func:`~polygene_scverse.get.gene_interactions`
-        and :func:`~polygene_scverse.pl.gene_interactions` take by default. Both can be had from what is written.
+        ``"cosine"`` similarity or ``"mahalanobis"`` distance, the default of
+        :func:`~polygene_scverse.get.gene_interactions` and :func:`~polygene_scverse.pl.gene_interactions`. Both can be
+        computed from the stored states.
     min_cells
-        A gene that fewer cells of a context express has no state there.
+        Minimum number of cells of a context that express a gene; otherwise the gene has no state there.
     given
-        Phenotypes whose recorded value is shown to the model; by default none, so that contexts differ by expression
+        Phenotypes whose recorded values are shown to the model; by default none, so that contexts differ by expression
         alone.
     key_added
-        Entry of ``uns["polygene"]`` to write, and part of the names of two entries of ``varm``.
+        Key of ``uns["polygene"]`` to write to, and part of the names of two keys of ``varm``.
     model
         A model, or the folder it was saved to. By default the one last trained on `adata`.
     mod
@@ -68,20 +69,20 @@ def gene_interactions(
 
     Returns
     -------
-    Nothing. Writes ``varm["polygene_gene_interactions_states"]``, the states (n_vars x n_contexts x n_hidden; NaN for
-    genes that are not the model's or have too few cells), ``varm["polygene_gene_interactions_n_cells"]`` (n_vars x
+    None. Writes ``varm["polygene_gene_interactions_states"]``, the states (n_vars x n_contexts x n_hidden; NaN for
+    genes that are not in the model or have too few cells), ``varm["polygene_gene_interactions_n_cells"]`` (n_vars x
     n_contexts), and ``uns["polygene"]["gene_interactions"]``: the names of the contexts and their covariances
-    (n_contexts x n_hidden x n_hidden), the genes from most to least variable, which is the order in which they are
-    drawn by default, and the arguments. The matrices are computed from these when they are read: they would be many
-    times as large, and take a fraction of a second for 2,000 genes.
+    (n_contexts x n_hidden x n_hidden), the genes from most to least variable, and the arguments. The gene-gene matrices
+    are computed on demand, because they would be much larger than the states; this takes a fraction of a second for
+    2,000 genes.
 
     Raises
     ------
     ValueError
-        If no model is found, if `metric` or `min_cells` is out of range, if `groupby` has no value or too many, if no
-        gene matches, or if expression has the wrong scale.
+        If no model is found, if `metric` is unknown, if `min_cells` is below 1, if `groupby` has no values or too many,
+        if no gene matches, or if expression has the wrong scale.
     KeyError
-        If `groupby` is not an obs column, or a gene is not the model's.
+        If `groupby` is not an obs column, or if a gene is not in the model.
 
     Examples
     --------
@@ -91,13 +92,13 @@ def gene_interactions(
     """
     check_choice(metric, ("cosine", "mahalanobis"), "metric")
     if min_cells < 1:
-        raise ValueError(f"`min_cells`: found {min_cells}, but a state is the mean of one cell at least.")
+        raise ValueError(f"`min_cells`: found {min_cells}, but it must be at least 1. Pass 1 or more.")
     check_key_added(key_added, GENE_INTERACTIONS)
     data = anndata_of(adata, mod)
     check_notes(data, key_added, like=GENE_INTERACTIONS)
     trained = find(adata, model)
     if genes is not None and (absent := sorted(set(genes) - set(trained.genes))):
-        raise KeyError(f"`genes`: {shorten(absent)} not among the genes of the model. Pass some of model.genes.")
+        raise KeyError(f"`genes`: {shorten(absent)} are not genes of the model. Pass some of model.genes.")
     found = trained.get_gene_states(data, groupby=groupby, given=given, batch_size=batch_size)
     means = np.where(found.n_cells[..., None] >= min_cells, found.means, np.nan)  # (contexts, genes, hidden)
     _warn_of_empty(found, means, min_cells)
@@ -131,7 +132,7 @@ def _warn_of_empty(found: GeneStates, means: np.ndarray, min_cells: int) -> None
     empty = [name for name, x in zip(found.contexts, means, strict=True) if np.isnan(x).all()]
     if empty:
         warn(
-            f"`min_cells`: no gene is expressed in {min_cells} cells of {shorten(empty)}; there are no states of genes "
+            f"`min_cells`: no gene is expressed in {min_cells} cells of {shorten(empty)}, so there are no gene states "
             "in these contexts. Pass a smaller number, or other contexts."
         )
 
@@ -140,6 +141,6 @@ def _warn_of_lost(found: GeneStates, var_names: pd.Index) -> None:
     seen = pd.Index(found.genes)[np.flatnonzero(found.n_cells.any(axis=0))]
     if len(lost := seen.difference(var_names)):
         warn(
-            f"{len(lost)} genes of the model, e.g. {shorten(lost, 3)}, are in adata.raw but not in adata.var_names, so "
-            "that their states have no place. Pass adata.raw.to_adata() and a model of it to keep them."
+            f"{len(lost)} genes of the model, e.g. {shorten(lost, 3)}, are in adata.raw but not in adata.var_names, "
+            "so their states cannot be stored. Pass adata.raw.to_adata() and a model trained on it."
         )

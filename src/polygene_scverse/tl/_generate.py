@@ -1,4 +1,4 @@
-"""Cells on demand."""
+"""Generate cells of given phenotypes."""
 
 from __future__ import annotations
 
@@ -26,69 +26,68 @@ def generate(
     allow_unseen: bool = False,
     batch_size: int = 64,
 ) -> AnnData:
-    """Draw new cells of given phenotypes.
+    """Generate new cells of given phenotypes.
 
-    All genes of a cell are drawn together, from two things that a training fits in closed form to counts of the
-    training cells: how often each gene has each count in cells of these phenotypes, log-linear in the phenotypes, so
-    that rare and unseen combinations borrow from others; and a Gaussian copula with few factors, what genes do together
-    within combinations of phenotypes, depth included: frequent combinations have factors of their own, in which the
-    cells of all others count for 500. The network has no part in it. Drawn by the network in rounds
-    (`n_rounds`), cells keep means of the phenotypes, but hardly what genes do together:
-    ``docs/generation.md`` has figures of both, and :func:`~polygene_scverse.tl.check_generated` those of your cells.
+    All genes of a cell are drawn jointly from a statistical model that training fits in closed form to the counts of
+    the training cells: a log-linear model of how often each gene has each count given the phenotypes, so that rare and
+    unseen combinations borrow from others, and a low-rank Gaussian copula for the correlation of genes and depth.
+    Frequent combinations of phenotypes have copula factors of their own, in which the cells of all others count for
+    500. The network is not used. If genes are drawn by the network in rounds instead (`n_rounds`), the means of the
+    phenotypes are kept, but hardly any correlation between genes. ``docs/generation.md`` compares both, and
+    :func:`~polygene_scverse.tl.check_generated` evaluates your own cells.
 
-    Such cells repeat what the model learned of the training cells. They are no new evidence: do not test hypotheses on
-    them, and do not take them for cells of donors or conditions that nobody measured. They are not anonymous either:
-    no privacy is promised.
+    Generated cells reproduce what was learned from the training cells and are not new evidence. Do not test hypotheses
+    on them, and do not use them as a substitute for donors or conditions that were not measured. Privacy of the
+    training cells is not guaranteed.
 
     Parameters
     ----------
     given
-        Category of some phenotypes, such as ``{"cell_type": "B cell", "disease": "healthy"}``, or a table with a row
-        for each cell and a column for each phenotype that is given. Phenotypes that are not given, or missing in a row,
-        are drawn as often as training cells with the given ones have them.
+        Categories of some phenotypes, such as ``{"cell_type": "B cell", "disease": "healthy"}``, or a table with a row
+        for each cell and a column for each given phenotype. Phenotypes that are not given, or missing in a row, are
+        sampled from the training cells that have the given ones.
     n_obs
-        Number of cells; not needed with a table.
+        Number of cells; not needed if `given` is a table.
     model
         A model, or the folder it was saved to.
     seed
-        Seed of all draws: the same seed gives the same cells.
+        Random seed; the same seed gives the same cells.
     n_rounds
-        Draws genes by the network instead, in so many rounds: bins of some more genes in each, in view of the
-        phenotypes and of the genes drawn before; genes of one round are drawn independently of each other. Where the
-        training cells' expression is not that of counts, or the model was saved by an earlier version, this is done in
-        10 rounds by default.
+        Number of rounds in which the network draws genes. In each round it draws the bins of some more genes, given the
+        phenotypes and the genes drawn before; genes of one round are drawn independently. By default the network is not
+        used, unless the training data were not counts or the model was saved by an earlier version; then 10 rounds.
     temperature
-        What logits are divided by; below 1 cells are more alike than the training cells.
+        Divides the logits; with values below 1, cells are more alike than the training cells.
     depth
-        Total counts of each cell. By default drawn as of the training cells of these phenotypes.
+        Total counts of each cell. By default drawn from those of the training cells with these phenotypes.
     allow_unseen
-        Whether phenotypes may be combined as in no training cell; such cells are marked.
+        Whether to allow combinations of phenotypes that no training cell had; such cells are marked.
     batch_size
-        Cells per step, fewer where many genes are drawn at once.
+        Number of cells per step; reduced if many genes are drawn at once.
 
     Returns
     -------
     New AnnData (n_obs x n_genes of the model). ``X`` is log1p of counts per 10,000 and ``layers["counts"]`` the counts,
-    both sparse. ``obs`` holds every phenotype, ``obs["total_counts"]``, the total count of the cell, genes that the
-    model does not have included, and ``obs["unseen"]``, whether no training cell had the given phenotypes together.
+    both sparse. ``obs`` has all phenotypes, ``obs["total_counts"]`` (total counts of the cell, including genes that are
+    not in the model) and ``obs["unseen"]`` (True if no training cell had this combination of phenotypes).
     ``uns["polygene"]["generate"]`` holds the arguments.
 
     Raises
     ------
     ValueError
-        If the model has no gene decoder or was saved by a version that did not keep what is needed, if a phenotype or
-        category is not the model's, if no training cell had the given ones together and `allow_unseen` is False, if
+        If the model has no gene decoder or was saved by a version that did not store what is needed, if the model does
+        not have a phenotype or category, if no training cell had the given combination and `allow_unseen` is False, if
         `n_obs` is below 1, missing or not the number of rows, if the cells would take more than 4 GB, if a number is
-        out of range, or if `depth` is None and the training cells hold no whole counts.
+        out of range, or if `depth` is None and the training data were not integer counts.
     TypeError
-        If `given` or `model` is something else.
+        If `given` or `model` has another type.
 
     Examples
     --------
     >>> cells = pgs.tl.generate({"cell_type": "B cell"}, n_obs=500, model=model)
     """
     if model is None:
-        raise TypeError("`model`: found None. Pass a Polygene model or a folder it was saved to.")
+        raise TypeError("`model`: found None. Pass a Polygene model or the folder it was saved to.")
     trained = find(AnnData(), model)
     table = _table(given, n_obs, trained)
     found = trained.generate(
@@ -111,7 +110,7 @@ def _table(given: Mapping[str, Any] | pd.DataFrame, n_obs: int | None, model: Po
     if isinstance(given, pd.DataFrame):
         if n_obs is not None and n_obs != len(given):
             raise ValueError(
-                f"`n_obs`: found {n_obs}, but `given` has {len(given)} rows, one for each cell. Leave n_obs out."
+                f"`n_obs`: found {n_obs}, but `given` has {len(given)} rows, one per cell. Leave n_obs out."
             )
         return given
     if not isinstance(given, Mapping):
@@ -119,7 +118,7 @@ def _table(given: Mapping[str, Any] | pd.DataFrame, n_obs: int | None, model: Po
             f"`given`: found {type(given).__name__}. Pass a mapping of phenotypes to categories, or a table."
         )
     if n_obs is None or n_obs < 1:
-        raise ValueError(f"`n_obs`: found {n_obs}, but at least one cell is needed. Pass 1 or more.")
+        raise ValueError(f"`n_obs`: found {n_obs}, but it must be at least 1. Pass 1 or more.")
     model.check_n_obs(n_obs)
     index = pd.RangeIndex(n_obs).map(lambda i: f"generated{i}")
     return pd.DataFrame({name: [category] * n_obs for name, category in given.items()}, index=index)

@@ -1,4 +1,4 @@
-"""Expected expression of genes that are unmeasured, or of all."""
+"""Impute unmeasured genes and denoise measured ones."""
 
 from __future__ import annotations
 
@@ -36,61 +36,61 @@ def impute(
     mod: str = "rna",
     batch_size: int = 64,
 ) -> AnnData | None:
-    """Expected expression of genes: denoised where they are measured, from all others where they are not.
+    """Denoise measured genes and impute unmeasured ones.
 
-    Measured genes follow from all genes of a cell, themselves among them, by 20 factors of the training cells. On
-    held-out molecules that is nearer than the network and than the usual simple methods on three of four data sets
-    (``benchmarks/results/impute.md``). With `keep` the network is asked instead, part by part, with other genes shown:
-    what comes back then never follows from the gene's own count. Genes that `adata` does not have are asked of the
-    network, with all others shown.
+    Measured genes are denoised with 20 factors fitted to the training cells, from all genes of the cell including the
+    gene itself. On held-out molecules this is more accurate than the network, and than common simple methods on three
+    of four data sets (``benchmarks/results/impute.md``). With `keep`, the network predicts them instead, from a part of
+    the other genes at a time, so that a value never depends on the count of the gene itself. Genes that `adata` does
+    not have are predicted by the network from all measured genes.
 
-    Values are means, less spread than measurements: correlations and tests among imputed genes are too sure of
-    themselves. They are what goes along with the shown genes in the training cells, no measurement.
+    Imputed values are expected values and have less variance than measurements, so correlations and tests of imputed
+    genes are overconfident. They reflect associations in the training cells and are not measurements.
 
     Parameters
     ----------
     adata
-        Cells; genes are matched by name.
+        Cells. Genes are matched by name.
     genes
-        Genes of the model; all by default.
+        Genes of the model to return; by default all.
     layer_added
-        Layer to write.
+        Layer to write to.
     given
-        Phenotypes whose recorded value is shown to the network; by default none.
+        Phenotypes whose recorded values are shown to the network; by default none.
     keep
-        Share of the genes that is shown when the network is asked for measured ones, from 0 to below 1. It is passed
-        ``1 / (1 - keep)`` times, rounded up. By default it is not asked, unless phenotypes are `given` or the model has
-        no factors (trained on fewer than 50 cells, or saved by an earlier version); then 0.75.
+        Fraction of the genes that are shown when the network predicts measured genes, at least 0 and below 1; this
+        takes ``1 / (1 - keep)`` passes through the network, rounded up. By default measured genes are denoised by the
+        factors, unless phenotypes are `given` or the model has no factors (trained on fewer than 50 cells, or saved by
+        an earlier version); then 0.75.
     log
-        Whether to return the mean of log1p of counts per 10,000. False returns the mean of counts per 10,000, which is
-        larger than what the mean of their logarithms suggests; multiply by a cell's total / 10,000 for counts.
+        Whether to return the mean of log1p of counts per 10,000. False returns the mean of counts per 10,000; multiply
+        by the total of a cell / 10,000 to get counts.
     seed
-        Seed of which genes are asked for together.
+        Random seed for which genes are predicted together.
     model
         A model, or the folder it was saved to. By default the one last trained on `adata`.
     gene_symbols, gene_ids
-        Columns of ``var`` with symbols or ids of the genes, which go before ``var_names``, see
+        Columns of ``var`` with gene symbols or Ensembl ids, to be used before ``var_names``, see
         :meth:`~polygene_scverse.model.Polygene.gene_names`.
     mod
-        Modality to read and write, for MuData.
+        Modality to use, for MuData.
     batch_size
-        Cells per step, fewer where many genes are asked for.
+        Number of cells per step; reduced if many genes are predicted at once.
 
     Returns
     -------
-    For genes that `adata` does not have new AnnData (n_obs x n_such_genes) with ``X``, the expected expression; None if
-    it has all. For genes that it has, ``layers["imputed"]`` of `adata` is written (n_obs x n_vars; NaN for genes that
-    are not asked for or not the model's). Both are dense; their size is logged before they are made. Writes
-    ``uns["polygene"]["impute"]``, the arguments.
+    For genes that `adata` does not have, a new AnnData (n_obs x n_such_genes) with the expected expression in ``X``;
+    None if `adata` has all of them. For genes that it has, writes ``layers["imputed"]`` (n_obs x n_vars; NaN for genes
+    that are not requested or not in the model). Both are dense, and their size is logged first. The arguments are
+    written to ``uns["polygene"]["impute"]``.
 
     Raises
     ------
     ValueError
-        If no model is found, if it has no gene decoder, if a phenotype or gene is not the model's, if `keep` is not
-        from 0 to below 1, if the result would take more than 2 GB, if no gene matches, or if expression has the wrong
-        scale.
+        If no model is found, if it has no gene decoder, if the model does not have a phenotype or gene, if `keep` is
+        out of range, if the result would take more than 2 GB, if no gene matches, or if expression has the wrong scale.
     KeyError
-        If a phenotype that is `given` is not an obs column.
+        If a phenotype in `given` is not an obs column.
 
     Examples
     --------
@@ -102,7 +102,7 @@ def impute(
     check_plain_name(layer_added, "layer_added")
     trained = find(adata, model)
     if keep is not None and not 0.0 <= keep < 1.0:
-        raise ValueError(f"`keep`: found {keep}, but it is a share below 1. Pass a number from 0 to 0.95.")
+        raise ValueError(f"`keep`: found {keep}, but it must be at least 0 and below 1. Pass a number from 0 to 0.95.")
     chosen = trained.genes if genes is None else [str(gene) for gene in genes]
     names = gene_names(data, trained, gene_symbols, gene_ids)
     there = names.get_indexer(pd.Index(chosen)) >= 0

@@ -1,4 +1,4 @@
-"""The best combination of several phenotypes."""
+"""Predict several phenotypes jointly."""
 
 from __future__ import annotations
 
@@ -34,46 +34,47 @@ def joint_phenotype(
 ) -> None:
     """Predict several phenotypes jointly, so that they are consistent with each other.
 
-    Predicted separately, phenotypes that depend on each other can form a combination that does not exist. Here the
-    probability of a combination is that of the first phenotype times that of the second given the first, and so on,
-    averaged over all orders of the phenotypes.
+    If phenotypes that depend on each other are predicted separately, the predictions can form a combination that does
+    not exist. Here, the probability of a combination is that of the first phenotype times that of the second given the
+    first, and so on, averaged over all orders of the phenotypes.
 
     Parameters
     ----------
     adata
-        Cells to predict; genes are matched by name.
+        Cells to predict. Genes are matched by name.
     phenotypes
-        Two or more phenotypes of the model, with at most 5,000 combinations of categories. The first takes as many
-        passes through the network as the others have combinations, and so on.
+        Two or more phenotypes of the model, with at most 5,000 combinations of categories. The number of passes through
+        the network grows with the number of combinations.
     given
-        Other phenotypes to show as evidence, in the cells where they are known.
+        Other phenotypes to show to the model as evidence, in cells where they are known.
     key_added
-        Obs column to write, and beginning of the others.
+        Obs column to write to, and prefix of the other columns.
     model
         A model, or the folder it was saved to. By default the one last trained on `adata`.
     gene_symbols, gene_ids
-        Columns of ``var`` with symbols or ids of the genes, which go before ``var_names``, see
+        Columns of ``var`` with gene symbols or Ensembl ids, to be used before ``var_names``, see
         :meth:`~polygene_scverse.model.Polygene.gene_names`.
     mod
-        Modality to read and write, for MuData.
+        Modality to use, for MuData.
     batch_size
-        Cells per step.
+        Number of cells per step.
 
     Returns
     -------
-    Nothing. Writes ``obs["polygene_joint"]``, the most probable combination such as ``"T cell | female"``;
-    ``obs["polygene_joint_probability"]``, its probability; ``obs["polygene_joint_impossible"]``, the probability of all
-    combinations with two categories that no training cell had together, so that a high value says that the cell is
-    unlike the training cells or the model unsure; ``obs["polygene_joint_flagged"]``, whether the most probable
-    combination is one of these; and ``uns["polygene"]["joint"]``, the phenotypes of each column.
+    None. Writes ``obs["polygene_joint"]``, the most probable combination such as ``"T cell | female"``;
+    ``obs["polygene_joint_probability"]``, its probability; ``obs["polygene_joint_impossible"]``, the total probability
+    of combinations with two categories that never occurred together in a training cell (a high value means that the
+    cell is unlike the training cells, or that the model is uncertain); ``obs["polygene_joint_flagged"]``, whether the
+    most probable combination is one of these; and ``uns["polygene"]["joint"]``, the phenotypes of each column.
 
     Raises
     ------
     ValueError
-        If no model is found, if there are fewer than two phenotypes, if one is not the model's, named twice or also
-        `given`, if there are too many combinations, if no gene matches, or if expression has the wrong scale.
+        If no model is found, if there are fewer than two phenotypes, if the model does not have one of them, if one is
+        named twice or also in `given`, if there are too many combinations, if no gene matches, or if expression has the
+        wrong scale.
     KeyError
-        If a phenotype that is `given` is not an obs column.
+        If a phenotype in `given` is not an obs column.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Which model belongs to an AnnData: the one passed, the one last trained on it, or the folder it was saved to."""
+"""Find the model of an AnnData: the one passed, the one last trained on it, or the folder it was saved to."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def find(data: AnnData | MuData, model: Polygene | str | Path | None) -> Polygen
     if isinstance(model, (str, Path)):
         return Polygene.load(model, adata=False)
     if model is not None:
-        raise TypeError(f"`model`: found {type(model).__name__}. Pass a Polygene model or a folder it was saved to.")
+        raise TypeError(f"`model`: found {type(model).__name__}. Pass a Polygene model or the folder it was saved to.")
     known = _TRAINED.get(id(data))
     if known is not None and known[0]() is data:
         return known[1]
@@ -54,8 +54,8 @@ def find(data: AnnData | MuData, model: Polygene | str | Path | None) -> Polygen
     if folder and Path(folder).is_dir():
         return Polygene.load(folder, adata=False)
     raise ValueError(
-        "`model`: none was passed, none was trained on this object in this session, and it notes no folder. Call "
-        "pgs.tl.train(adata) first, or pass model= with a model or the folder it was saved to."
+        "`model`: none was passed, none was trained on this object in this session, and no folder is recorded in it. "
+        "Call pgs.tl.train(adata) first, or pass model= with a model or the folder it was saved to."
     )
 
 
@@ -109,7 +109,7 @@ def anndata_of(data: AnnData | MuData, mod: str) -> AnnData:
     """
     if isinstance(data, MuData):
         if mod not in data.mod:
-            raise KeyError(f"`mod`: {mod!r} is not among the modalities {list(data.mod)}. Pass one of them.")
+            raise KeyError(f"`mod`: {mod!r} is not one of the modalities {list(data.mod)}. Pass one of them.")
         data = data.mod[mod]
     if not isinstance(data, AnnData):
         raise TypeError(f"`adata`: found {type(data).__name__}, but AnnData or MuData is needed.")

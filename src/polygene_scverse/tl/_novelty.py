@@ -1,4 +1,4 @@
-"""How novel cells are, into obs."""
+"""Score how novel cells are."""
 
 from __future__ import annotations
 
@@ -27,41 +27,41 @@ def novelty(
     """Score how unlike the training cells each cell is.
 
     A high score means that the cell may be of a type that was not in the training data. New types that resemble a known
-    one are not found, and cells of new donors or protocols score higher than cells like those in training. See
-    :meth:`~polygene_scverse.model.Polygene.novelty` for what is measured.
+    type are not detected, and cells of new donors or protocols score somewhat higher than cells like those in training.
+    :meth:`~polygene_scverse.model.Polygene.novelty` describes the method.
 
     Parameters
     ----------
     adata
-        Cells; genes are matched by name, unmeasured ones count as average.
+        Cells to score. Genes are matched by name; unmeasured genes are accounted for.
     phenotype
-        Whose categories are the known ones. By default the cell type, if a phenotype has one of the usual names of it,
-        else the first phenotype.
+        Phenotype whose categories are the known types. By default the cell type, if a phenotype has one of its common
+        names, otherwise the first phenotype.
     key_added
-        Obs column to write.
+        Obs column to write to.
     model
         A model, or the folder it was saved to. By default the one last trained on `adata`.
     gene_symbols, gene_ids
-        Columns of ``var`` with symbols or ids of the genes, which go before ``var_names``. By default names are
-        matched, then usual columns such as ``var["gene_ids"]``, then symbols to Ensembl ids, see
+        Columns of ``var`` with gene symbols or Ensembl ids, to be used before ``var_names``. By default, genes are
+        matched by name, then by common columns such as ``var["gene_ids"]``, then from symbols to Ensembl ids, see
         :meth:`~polygene_scverse.model.Polygene.gene_names`.
     mod
-        Modality to read and write, for MuData.
+        Modality to use, for MuData.
     batch_size
-        Cells per step.
+        Number of cells per step.
 
     Returns
     -------
-    Nothing. Writes ``obs["polygene_novelty"]``, from 0 to 1: the share of the cells held out in training that look less
-    novel. A value of 0.95 is reached by 5 % of cells like those. The phenotype is noted in
+    None. Writes ``obs["polygene_novelty"]``, from 0 to 1: the fraction of the cells held out in training that are less
+    novel. About 5 % of cells like those have a value above 0.95. The phenotype is recorded in
     ``uns["polygene"]["novelty"]``.
 
     Raises
     ------
     ValueError
-        If no model is found, the phenotype is not the model's, no gene matches, or expression has the wrong scale; and
-        if the model was trained on very few cells or comes from the original, or if the column holds something else,
-        such as the predictions of a phenotype called "novelty".
+        If no model is found, if the model does not have the phenotype, if no gene matches, if expression has the wrong
+        scale, if the model was trained on very few cells or imported from the original, or if the column was written by
+        something else, such as the predictions of a phenotype called "novelty".
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""What the model expects of cells if a gene were silent, or high."""
+"""Predict the effect of silencing or overexpressing a gene."""
 
 from __future__ import annotations
 
@@ -27,56 +27,56 @@ def perturb(
     mod: str = "rna",
     batch_size: int = 64,
 ) -> AnnData:
-    """Shift of phenotypes, embedding and other genes when a gene of the same cells is silenced or set high.
+    """Predict how phenotypes, embedding and other genes change when a gene is silenced or overexpressed.
 
-    Each cell is compared with itself: the model sees its expression as it is, and with the gene changed. No phenotype
-    is shown. The same is done with random genes of about the same mean expression, from which
-    :func:`~polygene_scverse.get.perturb` tells shifts that are larger than usual.
+    Each cell is compared with itself, with its measured expression and with the gene changed in silico. No phenotype is
+    shown to the model. The same is done with random genes of similar mean expression, which
+    :func:`~polygene_scverse.get.perturb` uses as a null distribution.
 
-    What comes back is association, learned from observational data: a gene that goes along with a phenotype shifts it,
-    whether it causes it or not, and a gene is as good as another one that is expressed together with it. It does not
-    predict the outcome of an experiment. On measured perturbations deep models have not been better than linear ones
-    (Ahlmann-Eltze et al., Nature Methods 2025).
+    The result is an association learned from observational data: a gene that is correlated with a phenotype shifts it,
+    whether it causes it or not, and genes that are expressed together cannot be told apart. It does not predict the
+    outcome of an experiment. On measured perturbations deep models have not been better than linear ones (Ahlmann-Eltze
+    et al., Nature Methods 2025).
 
     Parameters
     ----------
     adata
-        Cells; genes are matched by name. It is left as it is. Of more than 2,000 cells so many are drawn: pass the
-        cells of one type to ask about these.
+        Cells; not changed. Genes are matched by name. If there are more than 2,000 cells, 2,000 are drawn at random. To
+        study one cell type, pass only its cells.
     genes
-        Genes to perturb, one after the other; several that are perturbed together stand in a tuple.
+        Genes to perturb, one at a time. Use a tuple to perturb several genes together.
     kind
-        ``"knockout"`` takes the gene's expression away, which changes only cells that express it. ``"overexpress"``
-        sets it to the mean expression of its highest bin in the training cells.
+        ``"knockout"`` sets the expression of the gene to zero, which changes only cells that express it.
+        ``"overexpress"`` sets it to the mean expression of its highest bin in the training cells.
     responses
-        Genes of the model whose expected expression is asked for; by default the 200 most variable ones that are not
-        perturbed, nor among the random ones.
+        Genes of the model whose expression is predicted; by default the 200 most variable genes that are neither
+        perturbed nor among the random genes.
     n_null
-        Random genes; 0 for none.
+        Number of random genes; 0 for none.
     seed
-        Seed of the draws of random genes and of cells.
+        Random seed for the choice of random genes and of cells.
     model
         A model, or the folder it was saved to. By default the one last trained on `adata`.
     mod
-        Modality to read, for MuData.
+        Modality to use, for MuData.
     batch_size
-        Cells per step.
+        Number of cells per step.
 
     Returns
     -------
-    New AnnData with a row for each perturbation, those of random genes marked by ``obs["null"]``, and a column for each
-    of `responses`. ``X`` is the mean shift of expected expression (log1p of counts per 10,000), NaN for a gene that is
-    perturbed itself; ``obsm["phenotype_shift"]`` that of the probability of each category, whose names are in
-    ``uns["polygene"]["perturb"]``, and ``obsm["embedding_shift"]`` that of the embedding, the mean state of the
-    phenotypes' tokens. All are means over cells that the perturbation changes, at most 100 of them, and 20 for ``X``.
-    ``obs`` also holds ``n_genes``, ``n_cells``, how many cells are changed, ``expression``, the mean expression of the
-    genes in `adata`, and ``embedding``, the mean length of the embedding's shift.
+    New AnnData with a row for each perturbation (``obs["null"]`` is True for random genes) and a column for each gene
+    in `responses`. ``X`` is the mean change of the predicted expression (log1p of counts per 10,000; NaN for the
+    perturbed gene itself), ``obsm["phenotype_shift"]`` the mean change of the probability of each category, whose names
+    are in ``uns["polygene"]["perturb"]``, and ``obsm["embedding_shift"]`` that of the embedding, the mean state of the
+    phenotype tokens. All are means over at most 100 cells that the perturbation changes, or 20 cells for ``X``. ``obs``
+    also has ``n_genes``, ``n_cells`` (number of cells that are changed), ``expression`` (mean expression of the genes
+    in `adata`) and ``embedding`` (mean length of the embedding shift).
 
     Raises
     ------
     ValueError
-        If no model is found, if it has no gene decoder, if a gene is not the model's, is not measured in `adata`, or is
-        named twice, if `kind` is none of the two, or as for :func:`~polygene_scverse.tl.predict_phenotype`.
+        If no model is found, if it has no gene decoder, if a gene is not in the model, is not measured in `adata` or is
+        named twice, if `kind` is unknown, or as for :func:`~polygene_scverse.tl.predict_phenotype`.
 
     Examples
     --------

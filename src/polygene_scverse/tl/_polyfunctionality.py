@@ -1,4 +1,4 @@
-"""Genes whose role differs between contexts."""
+"""Find genes whose role differs between contexts."""
 
 from __future__ import annotations
 
@@ -27,38 +27,37 @@ def polyfunctionality(
     seed: int = 0,
     batch_size: int = 64,
 ) -> None:
-    """Find genes whose role differs between contexts: which say one thing of a cell here and another there.
+    """Find genes whose role differs between contexts, such as tissues.
 
-    The role of a gene in a context is the mean state of the cells that express it minus that of all cells of the
-    context, in the model's embedding (without the phenotype that the contexts are of, if the model has others). So it
-    says what kind of cell expresses the gene, as far as the model's phenotypes tell kinds apart. Compared are the
-    contexts of the same donor. What expression explains is taken out, and so is a move that is common to genes, and one
-    that only makes a gene's role stronger or weaker.
+    The role of a gene in a context is the mean embedding of the cells that express it minus that of all cells of the
+    context, so it describes which kind of cell expresses the gene. (The phenotype that defines the contexts is excluded
+    from the embedding if the model has others.) Roles are compared between contexts of the same donor, after removing
+    shifts that are explained by expression, that are common to all genes, or that only make the role of a gene stronger
+    or weaker.
 
-    The null exchanges contexts within donors, so donors count and not cells, and needs five of them that have the
-    gene in two contexts. Permuted values of all genes are pooled; a gene that differs between contexts in
-    every donor can thus have a p-value below what its donors alone allow, on the assumption that genes which do not
-    differ vary alike between donors.
+    The permutation test exchanges contexts within donors, so that donors rather than cells are the replicates. It needs
+    five donors that have the gene in two contexts. The null distribution is pooled over genes, so p-values can be
+    smaller than the number of donors alone would allow; this assumes that genes which do not differ vary similarly
+    between donors.
 
     Parameters
     ----------
     adata
-        Cells; genes are matched by name.
+        Cells. Genes are matched by name.
     groupby
-        Obs column whose levels are the contexts, such as ``"tissue"``; cells without a value are left out.
+        Obs column of contexts, such as ``"tissue"``; cells without a value are excluded.
     group_key
-        Obs column of donors (or other samples) that have cells of several contexts. Without it all cells are one group:
-        genes are ranked, and there is no null.
+        Obs column of donors or samples with cells of several contexts. Without it, genes are ranked but not tested.
     min_cells
-        Cells of a context and donor that must express a gene, else it is left out there.
+        Minimum number of cells of a context and donor that express a gene; otherwise the gene is excluded there.
     n_permutations
-        Permutations of contexts within donors.
+        Number of permutations of contexts within donors.
     model
         A model, or the folder it was saved to. By default the one last trained on `adata`.
     mod
         Modality to read and write, for MuData.
     seed
-        Seed of the permutations.
+        Random seed for the permutations.
     batch_size
         Cells per step.
 
@@ -71,15 +70,15 @@ def polyfunctionality(
     Raises
     ------
     ValueError
-        If no model is found, if the cells are of fewer than two contexts, if no gene is expressed in two contexts of a
-        donor, if no gene matches, or if expression has the wrong scale.
+        If no model is found, if there are fewer than two contexts, if no gene is expressed in two contexts of a donor,
+        if no gene matches, or if expression has the wrong scale.
     KeyError
         If `groupby` or `group_key` is not an obs column.
 
     Warns
     -----
     UserWarning
-        If there are too few donors for a null, or if the model has no other phenotype than that of the contexts.
+        If there are too few donors for a test, or if the model has no phenotype other than that of the contexts.
 
     Examples
     --------
@@ -100,18 +99,19 @@ def polyfunctionality(
     known = found.n_groups > 0
     if not known.any():
         raise ValueError(
-            f"`min_cells`: no gene is expressed by {min_cells} cells of two contexts of the same group. Pass a smaller "
+            f"`min_cells`: no gene is expressed in {min_cells} cells of two contexts of the same group. Pass a smaller "
             "number, larger contexts, or another `group_key`."
         )
     if set(trained.columns.values()) <= {groupby}:
         warn(
-            f"`groupby`: the model knows no other phenotype than {groupby!r}, so that it tells no kinds of cells apart "
-            "within a context, and roles say little. Train a model with another phenotype as well."
+            f"`groupby`: the only phenotype of the model is {groupby!r}, so it cannot distinguish kinds of cells "
+            "within a context. Train a model with another phenotype as well."
         )
     if not found.n_null:
         warn(
-            f"`group_key`: no null is possible: genes are expressed in two contexts of {int(found.n_groups.max())} "
-            "groups at most, and 5 are needed. Genes are ranked by shift alone; p_value and fdr are NaN."
+            "`group_key`: too few groups for a test: genes are expressed in two contexts of "
+            f"{int(found.n_groups.max())} groups at most, and 5 are needed. Genes are ranked by shift, and p_value "
+            "and fdr are NaN."
         )
     contexts = np.array([*found.contexts, ""], dtype=object)
     table = pd.DataFrame(

@@ -1,4 +1,4 @@
-"""Predicted phenotypes into obs and obsm."""
+"""Predict phenotypes and write them to obs and obsm."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from polygene_scverse._validate import (
 from polygene_scverse.model import Polygene
 from polygene_scverse.tl._models import anndata_of, find
 
-NOT_CALIBRATED = "temperature 1, not fitted: the model was not calibrated; Polygene.calibrate does it"
+NOT_CALIBRATED = "temperature 1: the model was not calibrated; call Polygene.calibrate"
 GREY = "#d3d3d3"
 
 
@@ -50,57 +50,63 @@ def predict_phenotype(
     mod: str = "rna",
     batch_size: int = 64,
 ) -> None:
-    """Predict phenotypes.
+    """Predict the phenotypes of cells.
 
-    Recorded phenotypes of a cell are not shown to the model unless `given` names them.
+    Recorded phenotypes of a cell are not shown to the model unless they are named in `given`.
 
     Parameters
     ----------
     adata
-        Cells to predict; genes are matched by name, unmeasured ones are left out.
+        Cells to predict. Genes are matched by name; unmeasured genes are left out.
     phenotypes
-        Phenotypes to predict; all of the model by default.
+        Phenotypes to predict; by default all phenotypes of the model.
     given
-        Phenotypes to show as evidence, in the cells where they are known.
+        Phenotypes to show to the model as evidence, in cells where they are known.
     balance
-        How a category is chosen: by probability / (share of the training cells) ** `balance`. 0 takes the most probable
-        one; the default finds more of the rare ones at little cost of accuracy. Probabilities do not depend on it.
+        How a category is chosen: the one with the highest probability / (fraction of the training cells) ** `balance`.
+        With 0 this is the most probable category; the default finds more cells of rare categories at little cost in
+        accuracy. Probabilities do not depend on it.
     coverage
-        Share of the cells, such as 0.9, whose true category shall be in their prediction set. By default no sets are
-        made. The promise holds for cells that are drawn like those the model was calibrated on: see
+        Coverage of the prediction sets: the fraction of cells, such as 0.9, whose true category should be in their set.
+        By default no sets are computed. The coverage holds for cells like those the model was calibrated on, see
         ``uns["polygene"]["calibration"]``, and :meth:`~polygene_scverse.model.Polygene.prediction_sets`.
     by_category
-        Whether the sets shall keep the promise for the cells of each category, not only for all together.
+        Whether the coverage should hold within each category instead of over all cells.
     min_confidence
-        Cells with a lower confidence become "unassigned" instead of a category. By default every cell gets one.
+        Cells with a lower confidence are labelled "unassigned". By default every cell gets a category.
     model
         A model, or the folder it was saved to. By default the one last trained on `adata`.
     gene_symbols, gene_ids
-        Columns of ``var`` with symbols or ids of the genes, which go before ``var_names``. By default names are
-        matched, then usual columns such as ``var["gene_ids"]``, then symbols to Ensembl ids, see
+        Columns of ``var`` with gene symbols or Ensembl ids, to be used before ``var_names``. By default, genes are
+        matched by name, then by common columns such as ``var["gene_ids"]``, then from symbols to Ensembl ids, see
         :meth:`~polygene_scverse.model.Polygene.gene_names`.
     mod
-        Modality to read and write, for MuData.
+        Modality to use, for MuData.
     batch_size
-        Cells per step.
+        Number of cells per step.
 
     Returns
     -------
-    Nothing. Writes for each phenotype the chosen category ``obs["polygene_<phenotype>"]``, its probability
+    None. Writes for each phenotype the chosen category ``obs["polygene_<phenotype>"]``, its probability
     ``obs["polygene_<phenotype>_confidence"]``, the probabilities of all categories
-    ``obsm["polygene_<phenotype>_proba"]`` (n_obs x n_categories), their names ``uns["polygene"]["predict"]`` (read both
-    with ``pgs.get.probabilities``), `balance` as ``uns["polygene"]["balance"]``, what the probabilities were calibrated
-    on in words as ``uns["polygene"]["calibration"]``, and, where ``uns`` has colours of the recorded categories, the
-    same for the predicted ones. For ordered phenotypes whose categories are numbers also their mean weighted by the
-    probabilities, ``obs["polygene_<phenotype>_expected"]``. With `coverage` also the prediction sets
+    ``obsm["polygene_<phenotype>_proba"]`` (n_obs x n_categories) and their names ``uns["polygene"]["predict"]`` (read
+    both with ``pgs.get.probabilities``), `balance` as ``uns["polygene"]["balance"]``, a description of the calibration
+    as ``uns["polygene"]["calibration"]``, and, if ``uns`` has colours for the recorded categories, the same colours for
+    the predicted ones. For ordered phenotypes with numeric categories, also writes the expected value
+    ``obs["polygene_<phenotype>_expected"]``. With `coverage` also the prediction sets
     ``obsm["polygene_<phenotype>_set"]`` (n_obs x n_categories, True where a category is in the set; read with
     ``pgs.get.prediction_sets``) and `coverage` as ``uns["polygene"]["coverage"]``.
 
     Raises
     ------
     ValueError
-        If no model is found, if `balance`, `coverage` or `min_confidence` is not between 0 and 1, if a phenotype is not
-        the model's, if no gene matches, or if expression has the wrong scale.
+        If no model is found, if `balance`, `coverage` or `min_confidence` is not between 0 and 1, if the model does not
+        have a phenotype, if no gene matches, or if expression has the wrong scale.
+
+    Examples
+    --------
+    >>> pgs.tl.predict_phenotype(adata, coverage=0.9)
+    >>> pgs.get.predictions(adata, "cell_type")
     """
     data = anndata_of(adata, mod)
     check_notes(data, "predict", "calibration", "coverage")

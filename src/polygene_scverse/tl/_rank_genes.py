@@ -1,4 +1,4 @@
-"""Genes that carry a prediction, in the form of scanpy's rank_genes_groups."""
+"""Rank the genes that drive predictions, in the format of scanpy's rank_genes_groups."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def rank_genes(
     seed: int = 0,
     batch_size: int = 64,
 ) -> None:
-    """Rank the genes that carry the prediction of each category of a phenotype.
+    """Rank the genes that drive the prediction of each category of a phenotype.
 
     The contribution of a gene in a cell is what its expression adds to the logit of a category, minus what it adds to
     the logits of the others: for the linear path its weight times the expression, for the transformer the change when
@@ -39,48 +39,48 @@ def rank_genes(
     other cells. A positive score means that expression of the gene is evidence for the category, a negative one that it
     is evidence against it.
 
-    Scores describe this model. If several genes carry the same information the model may use only one of them, so a low
-    score does not mean that a gene is not a marker. To find markers, use Wilcoxon tests
-    (:func:`scanpy.tl.rank_genes_groups`), which agree better between donors (``docs/genes_in_context.md``).
+    Scores describe the model, not the biology. If several genes carry the same information, the model may use only one
+    of them, so a low score does not mean that a gene is not a marker. To find markers, use Wilcoxon tests
+    (:func:`scanpy.tl.rank_genes_groups`), which are more consistent between donors (``docs/genes_in_context.md``).
 
     Parameters
     ----------
     adata
-        Cells; genes are matched by name.
+        Cells. Genes are matched by name.
     phenotype
-        A phenotype of the model. By default the cell type, if a phenotype has one of the usual names of it, else the
+        A phenotype of the model. By default the cell type, if a phenotype has one of its common names, otherwise the
         first phenotype.
     groupby
-        Obs column that says which category each cell is of. By default the recorded phenotype, or, where there is none,
-        the predicted one that :func:`~polygene_scverse.tl.predict_phenotype` wrote.
+        Obs column with the category of each cell. By default the recorded phenotype or, if it is not in obs, the one
+        predicted by :func:`~polygene_scverse.tl.predict_phenotype`.
     n_genes
-        Genes of each category that are written; all that are measured by default.
+        Number of genes to write for each category; by default all measured genes.
     n_cells
-        Cells of each category, at most, in which genes are removed for the transformer. Time grows with this number
-        times the number of genes that a cell expresses; the linear path is computed on all cells.
+        Maximum number of cells per category in which genes are removed for the transformer. Run time is proportional to
+        it; the linear path is computed on all cells.
     key_added
-        Entry of ``uns`` to write.
+        Key of ``uns`` to write to.
     model
         A model, or the folder it was saved to. By default the one last trained on `adata`.
     mod
-        Modality to read and write, for MuData.
+        Modality to use, for MuData.
     seed
-        Seed of the draw of cells.
+        Random seed for the choice of cells.
     batch_size
-        Cells per step.
+        Number of cells per step.
 
     Returns
     -------
-    Nothing. Writes ``uns["polygene_rank_genes"]`` as :func:`scanpy.tl.rank_genes_groups` does: ``names``, ``scores``,
-    ``logfoldchanges`` (log2 of the ratio of mean expression), and ``pvals`` and ``pvals_adj``, which are NaN because
-    nothing is tested; in ``params`` the `groupby` and `phenotype`. :func:`scanpy.get.rank_genes_groups_df` and
+    None. Writes ``uns["polygene_rank_genes"]`` in the format of :func:`scanpy.tl.rank_genes_groups`: ``names``,
+    ``scores``, ``logfoldchanges`` (log2 of the ratio of mean expression), ``pvals`` and ``pvals_adj`` (NaN, because
+    nothing is tested), and ``params`` with `groupby` and `phenotype`. :func:`scanpy.get.rank_genes_groups_df` and
     scanpy's plots read it with ``key="polygene_rank_genes"``.
 
     Raises
     ------
     ValueError
-        If no model is found, if the phenotype is not the model's, if `adata` holds fewer than two of its categories, if
-        the entry of ``uns`` holds something else, if no gene matches, or if expression has the wrong scale.
+        If no model is found, if the model does not have the phenotype, if `adata` has fewer than two of its categories,
+        if the key of ``uns`` was written by something else, if no gene matches, or if expression has the wrong scale.
     KeyError
         If `groupby` is not an obs column.
 
@@ -93,7 +93,7 @@ def rank_genes(
     data = anndata_of(adata, mod)
     _check_entry(data, key_added)
     if n_genes is not None and n_genes < 1:
-        raise ValueError(f"`n_genes`: found {n_genes}, but at least one gene is needed. Pass 1 or more, or None.")
+        raise ValueError(f"`n_genes`: found {n_genes}, but it must be at least 1. Pass 1 or more, or None.")
     trained = find(adata, model)
     name = trained.reference_phenotype if phenotype is None else phenotype
     column = _groupby(data, trained, name) if groupby is None else groupby
@@ -114,7 +114,7 @@ def _groupby(data: AnnData, trained: Polygene, name: str) -> str:
         if column in data.obs:
             return column
     raise ValueError(
-        f"`groupby`: neither of {columns} is among the columns of adata.obs. Call pgs.tl.predict_phenotype first, or "
+        f"`groupby`: none of {columns} is a column of adata.obs. Call pgs.tl.predict_phenotype first, or "
         "pass the column that holds the categories."
     )
 
@@ -125,7 +125,7 @@ def _check_entry(data: AnnData, key: str) -> None:
     params = entry.get("params", {}) if isinstance(entry, Mapping) else {}
     if entry is not None and params.get("method") != PACKAGE:
         raise ValueError(
-            f"`key_added`: adata.uns[{key!r}] holds what pgs.tl.rank_genes did not write, and would "
+            f"`key_added`: adata.uns[{key!r}] was not written by pgs.tl.rank_genes, and would "
             "be overwritten. Pass another name."
         )
 
@@ -146,7 +146,7 @@ def _tables(
     """
     if not len(there):
         raise ValueError(
-            f"`adata`: the genes that were read, {shorten(found.genes, 3)}, are in adata.raw but not in "
+            f"`adata`: the genes of the model, {shorten(found.genes, 3)}, are in adata.raw but not in "
             "adata.var_names. Pass adata.raw.to_adata()."
         )
     tops = [np.argsort(-scores[there], kind="stable")[:n_genes] for scores in found.scores]

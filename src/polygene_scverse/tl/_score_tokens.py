@@ -1,4 +1,4 @@
-"""Scores of hidden tokens."""
+"""Score the prediction of hidden tokens."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ def score_tokens(
 ) -> pd.DataFrame:
     """Hide tokens of genes and phenotypes, predict them, and score the predictions.
 
-    Reports the scores that the original reports in training and evaluation, and the negative log-likelihood (NLL) of
-    the hidden tokens. Pass cells that were not used in training, such as held-out donors. Memory does not grow with the
-    number of hidden tokens.
+    Computes the scores of the original Polygene's evaluation, and the negative log-likelihood (NLL) of the hidden
+    tokens. Pass cells that were not used in training, such as held-out donors. Memory does not grow with the number of
+    hidden tokens.
 
-    Phenotypes are predicted by the transformer alone, before calibration, as the rows say. Predictions of
+    Phenotypes are predicted by the transformer alone, before calibration. Predictions of
     :func:`~polygene_scverse.tl.predict_phenotype` also use the linear path and are usually better; score those with
     :mod:`polygene_scverse.metrics`.
 
@@ -52,43 +52,43 @@ def score_tokens(
     Parameters
     ----------
     adata
-        Cells whose tokens are known; genes are matched by name.
+        Cells with recorded phenotypes. Genes are matched by name.
     masking
-        How much is hidden. By default as in the validation of the training: genes at the rates of the training, every
-        phenotype. ``"original"`` hides 15 % of all genes, and each phenotype with probability 0.5 while the others are
-        shown; values of `MaskingRates` are taken as they are.
+        Which tokens are hidden. By default as in validation: genes at the training rates, and every phenotype.
+        ``"original"`` hides 15 % of all genes, and each phenotype with probability 0.5. Pass `MaskingRates`, or a
+        mapping of its values, for other rates.
     given
-        Phenotypes that are shown to the model as recorded, in the cells where they are known; any of them, or all. They
-        are not scored themselves: look at what they change in the NLL of genes and of other phenotypes. By default none
-        is shown.
+        Phenotypes to show to the model as recorded, in cells where they are known. They are not scored; compare the NLL
+        of genes and of other phenotypes with and without them. By default none is shown.
     hidden_share
-        This share of the genes that are not asked for is hidden too, from 0 to 1; the same genes are asked for at every
-        share. By default none of them is hidden, unless `masking` names a ``gene_dropout``.
+        Fraction of the remaining genes, from 0 to 1, that are hidden as well without being scored. The scored genes do
+        not depend on it. By default none of them is hidden, unless `masking` has ``gene_dropout``.
     balance
         How a category is chosen, as in :func:`~polygene_scverse.tl.predict_phenotype`.
     key_added
-        Entry of ``uns["polygene"]`` to write.
+        Key of ``uns["polygene"]`` to write to.
     model
         A model, or the folder it was saved to. By default the one last trained on `adata`.
     mod
-        Modality to read and write, for MuData.
+        Modality to use, for MuData.
     seed
-        Seed of what is hidden.
+        Random seed for the choice of hidden tokens.
     batch_size
-        Cells per step.
+        Number of cells per step.
 
     Returns
     -------
-    Table with a row for all hidden tokens, for genes (all; the expressed ones; those not expressed; and the bin of
-    expressed ones when it is known that they are) and for the transformer's phenotypes (together and one by one), and
-    the columns ``words`` (the kind of token), ``of``, ``n`` hidden tokens, ``n_classes`` that occur, ``accuracy``,
-    macro-averaged ``precision``, ``recall`` and ``f1``, ``zero_offset``, the mean correction of the logit of bin 0, and
-    ``nll``. Precision of expressed genes counts wrong predictions for genes that are not.
+    Table with rows for all hidden tokens, for genes (all, expressed, not expressed, and the bin of expressed genes
+    given that they are expressed) and for phenotypes as predicted by the transformer (together and one by one), and the
+    columns ``words`` (kind of token), ``of``, ``n`` (number of hidden tokens), ``n_classes`` (number of classes that
+    occur), ``accuracy``, macro-averaged ``precision``, ``recall`` and ``f1``, ``zero_offset`` (mean correction of the
+    logit of bin 0) and ``nll``. The precision of expressed genes includes wrong predictions for genes that are not
+    expressed.
 
-    ``nll`` is the mean over the hidden tokens of a row of minus the natural log of the probability of the true token;
-    lower is better, and NaN where nothing was hidden. Bins are not smoothed as in the training loss, and bin 0 is
-    corrected as in it. With the default rates this is the hidden-gene NLL of 15 % of the expressed genes and as many
-    not-expressed ones; other rates hide another mix of genes, whose NLL is not comparable.
+    ``nll`` is the mean negative natural log of the probability of the true token over the hidden tokens of a row; lower
+    is better, NaN if nothing was hidden. Bin 0 is corrected as in the training loss, but bins are not smoothed. With
+    the default rates, this is the NLL of 15 % of the expressed genes and as many not-expressed ones; the NLL at other
+    rates is not comparable, because the mix of genes differs.
 
     Writes ``uns["polygene"]["tokens"]``: the table, and the confusion matrices that
     :func:`~polygene_scverse.get.token_confusion` reads and :func:`~polygene_scverse.pl.token_confusion` draws.
@@ -96,17 +96,17 @@ def score_tokens(
     Raises
     ------
     ValueError
-        If no model is found, if `masking`, `hidden_share` or `balance` is out of range, if a phenotype is not the
-        model's, if no gene matches, or if expression has the wrong scale.
+        If no model is found, if `masking`, `hidden_share` or `balance` is out of range, if the model does not have a
+        phenotype, if no gene matches, or if expression has the wrong scale.
     KeyError
-        If a phenotype that is `given` is not an obs column.
+        If a phenotype in `given` is not an obs column.
 
     Examples
     --------
     >>> pgs.tl.score_tokens(test, model=model)
     >>> pgs.pl.token_confusion(test)
 
-    What phenotypes tell of genes when three quarters of the other genes are hidden as well:
+    Score how well genes are predicted from phenotypes if three quarters of the other genes are hidden as well:
 
     >>> hidden = pgs.tl.score_tokens(test, hidden_share=0.75)
     >>> shown = pgs.tl.score_tokens(test, hidden_share=0.75, given=["cell_type", "disease"])

@@ -1,4 +1,4 @@
-"""Train on an AnnData with one call."""
+"""Train a model on AnnData or on files."""
 
 from __future__ import annotations
 
@@ -58,91 +58,96 @@ def train(
 ) -> Polygene:
     """Train a model on cells with known phenotypes.
 
-    Genes are ranked and bins are cut on the training cells only; validation cells are not seen by either.
+    Genes are ranked and expression bins are computed on the training cells only, not on validation cells.
 
-    Paths in place of AnnData train on files that need not fit into memory. They are read once to check expression and
-    to rank genes by mean and variance over all training cells, then in each epoch in buffers of blocks of cells from
-    all files. Genes are matched by name; a gene that a file lacks is unmeasured in its cells, not zero. Bin edges come
-    from the cells of one buffer, at most 10,000 held-out cells are looked at, and where a buffer holds all training
-    cells the result is that of training in memory.
+    If paths are passed instead of AnnData, cells are streamed from files that need not fit into memory. The files are
+    read once to check expression and to rank genes by mean and variance over all training cells, and then once per
+    epoch, in buffers of blocks of cells from all files. Genes are matched by name; a gene that a file lacks is
+    unmeasured in its cells, not zero. Bin edges are computed from the cells of one buffer, and at most 10,000 held-out
+    cells are used for validation. If one buffer holds all training cells, the result equals that of training in memory.
 
     Parameters
     ----------
     adata
-        Annotated data matrix with raw counts or log1p of counts per 10,000; which, is detected. Or h5ad files or zarr
-        stores: a path, a pattern such as ``"shard_{0..46}.h5ad"`` or ``"shards/*.h5ad"``, or a list of them.
+        Annotated data matrix with raw counts or log-normalised values; the scale is auto-detected. Alternatively h5ad
+        files or zarr stores: a path, a pattern such as ``"shard_{0..46}.h5ad"`` or ``"shards/*.h5ad"``, or a list of
+        them.
     phenotypes
-        Obs columns to learn. By default those with a usual name, such as ``cell_type``, ``tissue`` or ``disease``.
-        Missing values are welcome.
+        Obs columns to learn. By default, columns with a common name such as ``cell_type``, ``tissue`` or ``disease``.
+        Missing values are allowed.
     ordered
         Phenotypes whose categories have an order, such as ages: a list of names, or a mapping from names to categories
-        in order. By default ordered categoricals; see :meth:`~polygene_scverse.model.Polygene.setup_anndata`.
+        in order. By default, ordered categoricals; see :meth:`~polygene_scverse.model.Polygene.setup_anndata`.
     missing
-        Labels that mean "no value", besides NaN, None, empty text and, whatever their case, "unknown", "unassigned",
-        "nan", "n/a" and "<NA>"; an empty list keeps every label. "none" and "NA" are labels unless they are named here.
+        Labels that are read as missing, in addition to NaN, None and empty strings. By default "unknown", "unassigned",
+        "nan", "n/a" and "<NA>" in any case; an empty list keeps every label. "none" and "NA" are labels unless they are
+        listed here.
     group_key
-        Obs column of the groups (donors, samples) that cells come from. Probabilities and prediction sets then say how
-        sure the model may be of new groups, judged by predicting the training groups from each other. Whole groups are
-        held out for validation where `validation_size` is one group or more, of ten or more by default, and where that
-        leaves some cells of every category; of fewer groups all are in training, and cells are held out. Warns of
-        phenotypes that it alone determines, see :func:`~polygene_scverse.pp.confounding`.
+        Obs column of the groups (donors, samples) that cells come from. Probabilities and prediction sets are then
+        calibrated for new groups, by predicting the training groups from each other. Whole groups are held out for
+        validation if `validation_size` amounts to at least one group (with the default, ten groups or more) and if some
+        cells of every category remain for training. With fewer groups all of them are used in training, and single
+        cells are held out. Warns about phenotypes that are determined by the group, see
+        :func:`~polygene_scverse.pp.confounding`.
     n_genes
-        Number of genes, 3,000 by default, the most variable first; if there are ranks in
-        ``var["highly_variable_rank"]``, they decide. With `model` that model's genes, and if the cells have old
-        and new categories, those that a new model of as many genes would have; if more are asked for, the most variable
-        others are added.
+        Number of genes, 3,000 by default. The most variable genes are used, or the first ones by
+        ``var["highly_variable_rank"]`` if that column exists. With `model`, the genes of that model are kept; if the
+        cells have old and new categories, the genes that a new model of the same size would select are added, and if
+        `n_genes` is larger, the most variable of the other genes.
     model
-        A model, or the folder it was saved to, that is trained further; it stays as it is. What the cells have more is
-        added: categories of its phenotypes that they are labelled with, phenotypes that `phenotypes` names beside its
-        own, and genes. What it knows is kept: where these cells have fewer of its categories than its own training
-        cells had, cells are drawn from what it keeps of those, see :meth:`~polygene_scverse.tl.generate`, so that old
-        cells are not needed. If they are at hand, ``anndata.concat([old, new])`` is better still.
+        A model, or the folder it was saved to, to train further. The model itself is not changed. New categories in
+        `adata`, additional `phenotypes` and genes are added. To limit forgetting, cells are generated from the
+        statistics that the model stores (see :func:`~polygene_scverse.tl.generate`) for categories that have fewer
+        cells in `adata` than in the original training data, so the old cells are not needed. If you have them, training
+        on ``anndata.concat([old, new])`` is better.
     layer
-        Layer to read instead of ``X``; stored with the model.
+        Layer to use instead of ``X``; stored with the model.
     use_raw
-        Whether to read ``adata.raw`` instead; stored with the model.
+        Whether to use ``adata.raw`` instead of ``X``; stored with the model.
     gene_symbols, gene_ids
-        Column of ``var`` that genes are called by, instead of ``var_names``; stored with the model. With `model` the
-        genes are matched to its own by it.
+        Column of ``var`` with the gene names to use instead of ``var_names``; stored with the model. With `model`,
+        genes are matched to those of the model by this column.
     mod
-        Modality to read, for MuData.
+        Modality to use, for MuData.
     validation_size
-        Share of the cells, or groups, to hold out for the figures in ``history_``; 0 for none. Curves of phenotypes are
-        those of the transformer, by epoch; names that end in ``_final`` are scores of the finished model.
+        Fraction of the cells, or groups, to hold out for validation; 0 for none. Their scores are in ``history_``:
+        phenotype scores by epoch are those of the transformer, and those whose name ends in ``_final`` are those of the
+        finished model.
     split
-        Row numbers of the training and of the validation cells, instead of a draw.
+        Row numbers of the training and of the validation cells, instead of a random split.
     max_epochs
-        Number of passes over the training cells. By default so many that about 50,000 cells, or 5 million of
-        their expressed genes, are seen.
+        Number of passes over the training cells. By default, enough to process about 50,000 cells or 5 million
+        expressed genes.
     seed
-        Seed of weights, split, order and masks: the same seed gives the same model on the same machine. By default
-        ``scvi.settings.seed``, or 0.
+        Random seed for weights, split, order of cells and masks; the same seed gives the same model on the same
+        machine. By default ``scvi.settings.seed``, or 0.
     save_to
-        Folder to save the model to; noted in ``uns``, so that other verbs find it.
+        Folder to save the model to. It is recorded in ``uns``, so that other functions find the model.
     verbose
-        Whether to say what was decided, to show progress, and to say in the end how well the finished model predicts
-        each phenotype of the held-out cells.
+        Whether to print the chosen settings, a progress bar, and the accuracy of the finished model on the held-out
+        cells.
     model_kwargs
         Passed to :class:`~polygene_scverse.model.Polygene`, e.g. ``size``, ``n_bins``, ``binning``.
     **train_kwargs
         Passed to :meth:`~polygene_scverse.model.Polygene.train`, e.g. ``batch_size``, ``masking``, ``plan_kwargs``,
-        ``early_stopping``, ``accelerator``, ``checkpoints``. With files ``buffer_cells`` (65,536): cells that are
-        shuffled together; two buffers are in memory at a time, about 10 bytes for each expressed gene.
+        ``early_stopping``, ``accelerator``, ``checkpoints``. With files also ``buffer_cells`` (65,536), the number of
+        cells that are shuffled together; two buffers are in memory at a time, with about 10 bytes per expressed gene.
 
     Returns
     -------
-    The trained model. Writes ``uns["polygene"]["train"]`` and scvi-tools' identifiers ``uns["_scvi_*"]``. A model
-    trained on files holds no data, and nothing is written into them.
+    The trained model. Writes ``uns["polygene"]["train"]`` and the identifiers of scvi-tools, ``uns["_scvi_*"]``. Files
+    are never changed, and a model trained on files holds no data.
 
     Raises
     ------
     KeyError
-        If a named column, layer or modality does not exist.
+        If a column, layer or modality does not exist.
     FileNotFoundError
-        If a file is not there, or none matches a pattern.
+        If a file does not exist, or no file matches a pattern.
     ValueError
-        If no phenotype is found, if one has fewer than two categories, if expression is neither raw counts nor log1p of
-        counts per 10,000, or if a side of the split is empty; if `model` comes with what it decides itself.
+        If no phenotype is found or one has fewer than two categories, if expression is neither raw counts nor
+        log-normalised, if either side of the split is empty, or if an argument that `model` determines is passed
+        together with it.
     TypeError
         If files are passed together with `model`.
 
@@ -167,7 +172,7 @@ def train(
     old = None if model is None else find(AnnData(), model)
     fixed = {"ordered": ordered, "missing": missing, "model_kwargs": model_kwargs}
     if old is not None and (given := [name for name, value in fixed.items() if value is not None]):
-        raise ValueError(f"`{given[0]}`: with model= it is that of the model. Leave it out.")
+        raise ValueError(f"`{given[0]}`: found together with model=, which determines it. Leave it out.")
     common: dict[str, Any] = {
         "phenotypes": phenotypes,
         "group_key": group_key,
@@ -184,7 +189,10 @@ def train(
         if old is not None:
             raise TypeError("`model`: files cannot be trained on further. Pass AnnData, which may be backed by a file.")
         if gene_symbols is not None or gene_ids is not None:
-            raise ValueError("`gene_symbols`: genes of files are matched by var_names. Set these in the files.")
+            raise ValueError(
+                "`gene_symbols`: found together with files, whose genes are matched by var_names. Set "
+                "these in the files."
+            )
         shards = ShardSet.open(adata, phenotypes, group_key, layer, use_raw)
         obs = shards.obs
         trained = train_on_files(shards, **common | train_kwargs)
@@ -219,7 +227,7 @@ def train(
 
 
 def _print_decisions(decisions: Decisions, groups: pd.Series | None) -> None:
-    """Say in a table what was decided."""
+    """Print the chosen settings as a table."""
     model, (training, held_out) = decisions.model, decisions.rows
     console, table = Console(), Table("decided", "", title="Polygene", show_header=False)
     kind = "cells"
@@ -239,7 +247,9 @@ def _print_decisions(decisions: Decisions, groups: pd.Series | None) -> None:
         if new:
             table.add_row(f"added {name}", f"{len(new)}: {shorten(new, 4)}")
     if decisions.n_rehearsed:
-        table.add_row("rehearsal", f"{decisions.n_rehearsed:,} cells drawn from what the model keeps of earlier ones")
+        table.add_row(
+            "generated cells", f"{decisions.n_rehearsed:,}, drawn from the model for categories with few cells here"
+        )
     config = model.module.config
     n_weights = sum(p.numel() for p in model.module.parameters())
     text = f"{config.n_layers} layers, {config.n_hidden} hidden, {config.n_heads} heads: {n_weights:,} weights"
@@ -248,7 +258,7 @@ def _print_decisions(decisions: Decisions, groups: pd.Series | None) -> None:
 
 
 def _print_scores(model: Polygene) -> None:
-    """Say how well the finished model predicts the held-out cells."""
+    """Print how well the finished model predicts the held-out cells."""
     for sentence in final_sentences(model.history_, list(model.layout.phenotype_names)):
         Console().print(sentence, markup=False, highlight=False)
 

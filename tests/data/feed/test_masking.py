@@ -259,7 +259,7 @@ def test_asking_in_no_cells():
     ]
     + [({"hide_each": -1}, "`hide_each`: found -1"), ({"not_expressed": 2}, "`not_expressed`: found 2")]
     + [({"not_expressed": "all"}, r"`not_expressed`: found 'all', but it must be one of \['match'\]")]
-    + [({"max_genes": 0}, "`max_genes`: found 0, but a cell must show some")],
+    + [({"max_genes": 0}, "`max_genes`: found 0, but it must be at least 1")],
     ids=["expressed", "gene_dropout", "any_share", "hide_all", "hide_each", "not_expressed", "word", "max_genes"],
 )
 def test_impossible_rates(rates, message):

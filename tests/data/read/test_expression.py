@@ -350,7 +350,7 @@ def test_no_other_place(dense):
     [
         ({"use_raw": True, "layer": "l"}, ValueError, "`use_raw`: found True together with layer='l'"),
         ({"use_raw": True}, ValueError, r"`use_raw`: found True, but adata\.raw is empty"),
-        ({"layer": "x"}, KeyError, r"`layer`: 'x' is not among the layers \['l'\]"),
+        ({"layer": "x"}, KeyError, r"`layer`: 'x' is not one of the layers \['l'\]"),
         ({}, ValueError, r"`adata`: adata\.X is empty\. Pass layer= with one of \['l'\]"),
     ],
     ids=["both", "no raw", "no layer", "no X"],

@@ -111,15 +111,15 @@ def test_mudata(simulated):
     np.testing.assert_array_equal(field.get_field_data(mdata), PhenotypeField(KEYS).get_field_data(simulated))
     other = manager.transfer_fields(mdata[:40].copy())
     assert state(other, X_FIELD)["n_obs"] == 40
-    with pytest.raises(KeyError, match=r"`mod`: 'atac' is not among the modalities \['rna', 'protein'\]"):
+    with pytest.raises(KeyError, match=r"`mod`: 'atac' is not one of the modalities \['rna', 'protein'\]"):
         register(mdata, mod="atac")
 
 
 @pytest.mark.parametrize(
     ("keys", "error", "message"),
     [
-        (["celltype"], KeyError, r"`phenotypes`: \['celltype'\] not among the columns"),
-        (["one"], ValueError, r"adata\.obs\['one'\] has one category only"),
+        (["celltype"], KeyError, r"`phenotypes`: \['celltype'\] are not columns"),
+        (["one"], ValueError, r"adata\.obs\['one'\] has only one category"),
         (["none"], ValueError, r"all 300 values of adata\.obs\['none'\] are missing"),
     ],
     ids=["unknown", "one category", "missing"],

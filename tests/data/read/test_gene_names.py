@@ -58,7 +58,7 @@ def test_a_symbol_of_two_ids_is_left_out_and_said():
         assert not found.matched[0]
         assert found.matched[1:].all()
         assert found.ambiguous == (symbol,)
-        assert "1 could be several genes" in found.words
+        assert "1 names are ambiguous and left out" in found.words
     assert not match([first, *IDS], [symbol, *SYMBOLS]).matched[0]
     assert gene_id(symbol, "human") is None
 
@@ -73,7 +73,7 @@ def test_equal_names_win_and_no_gene_is_matched_twice():
 def test_genes_of_another_species_are_not_matched_by_case():
     found = match(list(MOUSE), SYMBOLS)
     assert not found.matched.any()
-    assert "names of mouse genes, the model those of human genes" in found.words
+    assert "mouse gene names and the model has human gene names" in found.words
     assert not match(list(MOUSE.values()), SYMBOLS).matched.any()
     assert not match(list(MOUSE), IDS).matched.any()
 
@@ -95,7 +95,7 @@ def test_columns_of_var():
     probes = pd.DataFrame({"probe": ["CD3E", *"pqrs"]})
     found = match(["x", "y", "z", "CD3E", "w"], SYMBOLS, probes, gene_symbols="probe")
     assert list(found.names) == ["CD3E", "y", "z", "CD3E (not matched)", "w"]
-    with pytest.raises(KeyError, match=r"`gene_ids`: 'ensembl' is not among the columns of adata\.var.*gene_ids"):
+    with pytest.raises(KeyError, match=r"`gene_ids`: 'ensembl' is not a column of adata\.var.*gene_ids"):
         match(SYMBOLS, IDS, var, gene_ids="ensembl")
 
 

@@ -91,5 +91,5 @@ def test_no_order():
 
 
 def test_categories_are_missing():
-    with pytest.raises(ValueError, match=r"`ordered`: of the categories of 'age', \['old'\] are not in the order"):
+    with pytest.raises(ValueError, match=r"`ordered`: the categories \['old'\] of 'age' are missing from the order"):
         resolve_ordered({"age": AGES}, {"age": ["young", "adult"]})

@@ -110,7 +110,7 @@ def test_real_labels_with_missing_values(shared_data):
     codes, _ = encode(obs["ct_cov"], categories)
     assert len(categories) == 10
     assert 0 < (codes == -1).sum() < 0.1 * len(obs)
-    with pytest.raises(ValueError, match=r"adata\.obs\['Sex'\] has one category only"):
+    with pytest.raises(ValueError, match=r"adata\.obs\['Sex'\] has only one category"):
         categories_of(obs["Sex"])
 
 
@@ -178,7 +178,7 @@ def test_no_phenotype_is_found(simulated):
     obs = simulated.obs[["donor"]].assign(batch=simulated.obs["sex"])
     with pytest.raises(
         ValueError,
-        match=r"`phenotypes`: none was named, and no column .* usual name \(\['sex', 'gender', .*\] and \d+ more\)"
+        match=r"`phenotypes`: found None, but no column .* common name \(\['sex', 'gender', .*\] and \d+ more\)"
         r".* look like phenotypes: \['donor', 'batch'\]\. Pass some of them",
     ):
         resolve_phenotypes(obs, None)
@@ -187,9 +187,13 @@ def test_no_phenotype_is_found(simulated):
 @pytest.mark.parametrize(
     ("asked", "error", "message"),
     [
-        (["sex", "celltype"], KeyError, r"`phenotypes`: \['celltype'\] not among .*: \['cell_type', 'sex', 'donor'\]"),
+        (
+            ["sex", "celltype"],
+            KeyError,
+            r"`phenotypes`: \['celltype'\] are not columns .*: \['cell_type', 'sex', 'donor'\]",
+        ),
         ([], ValueError, "`phenotypes`: found an empty list"),
-        (["sex", "donor", "sex"], ValueError, r"`phenotypes`: a column is named twice in \['sex', 'donor', 'sex'\]"),
+        (["sex", "donor", "sex"], ValueError, r"`phenotypes`: found a column twice in \['sex', 'donor', 'sex'\]"),
     ],
     ids=["unknown", "empty", "twice"],
 )
@@ -203,9 +207,9 @@ def test_phenotypes_that_cannot_be_resolved(asked, error, message, simulated):
     [
         ([None, np.nan, "unknown"], r"`phenotypes`: all 3 values of adata\.obs\['x'\] are missing"),
         (pd.Categorical([None, None], categories=["a", "b"]), r"all 2 values of adata\.obs\['x'\] are missing"),
-        (["a", "a", None], r"`phenotypes`: adata\.obs\['x'\] has one category only, 'a'"),
-        (np.linspace(0, 1, 101), r"`phenotypes`: adata\.obs\['x'\] has 101 different values, as measurements"),
-        ([f"cell{i}" for i in range(1001)], r"adata\.obs\['x'\] has 1001 different values, as .* identifiers"),
+        (["a", "a", None], r"`phenotypes`: adata\.obs\['x'\] has only one category, 'a'"),
+        (np.linspace(0, 1, 101), r"`phenotypes`: adata\.obs\['x'\] has 101 different values, like a measurement"),
+        ([f"cell{i}" for i in range(1001)], r"adata\.obs\['x'\] has 1001 different values, like .* identifier"),
     ],
     ids=["missing", "missing categorical", "one category", "measurements", "identifiers"],
 )

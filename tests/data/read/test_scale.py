@@ -162,7 +162,7 @@ def test_samples_normalised_one_by_one(model, new, right):
         (lambda q: with_values(q, np.arcsinh), r"inverse hyperbolic sines"),
         (lambda q: scaled(logged(q)), r"negative values"),
         (lambda q: sc.pp.scale(logged(q), zero_center=False, copy=True), r"cannot be determined.*round them"),
-        (lambda q: ad.concat([q[:100], logged(q)[100:]]), r"100 rows|32 hold counts and 32 logarithms"),
+        (lambda q: ad.concat([q[:100], logged(q)[100:]]), r"100 rows|32 contain counts and 32 logarithms"),
         (lambda q: with_values(q, np.zeros_like), r"has no value above 0"),
         (lambda q: with_values(q, lambda v: np.where(v > 5, np.nan, v)), r"are NaN"),
     ],
@@ -195,7 +195,7 @@ def test_the_target_that_cannot_be_told_is_said_once(model, new):
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         model.predict_phenotype(q)
-    assert sum("is unknown: it is read as" in str(w.message) for w in said) == 1
+    assert sum("is unknown. It is read as" in str(w.message) for w in said) == 1
     del q.uns["log1p"]
     with pytest.raises(ValueError, match="cannot be determined"):
         model.predict_phenotype(q)
@@ -284,7 +284,7 @@ def test_counts_cut_to_the_genes_of_the_model(wide):
     model, new = wide
     right = proba(model, logged(new))
     cut = new[:, model.genes].copy()
-    found = proba(model, cut, "total counts of cells, by which expression is normalised, are estimated")
+    found = proba(model, cut, "total counts of cells, which are needed for normalisation, are estimated")
     assert np.abs(found - right).mean() < 0.08
     model.fitted_.shares, shares = {}, model.fitted_.shares
     without = proba(model, cut)
@@ -384,11 +384,15 @@ def test_another_layer_is_said():
     adata.layers["spliced"] = adata.X.copy()
     model = train(adata, layer="spliced")
     proba(
-        model, cells(seed=1), r"layers\['spliced'\], which these data do not have: adata\.X is read instead, as counts"
+        model,
+        cells(seed=1),
+        r"layers\['spliced'\], which these data do not have, so adata\.X is used instead, read as counts",
     )
     q = cells(seed=1)
     q.X = None
-    with pytest.raises(ValueError, match=r"the model reads adata\.layers\['spliced'\], which is not there"):
+    with pytest.raises(
+        ValueError, match=r"the model uses adata\.layers\['spliced'\], but neither it nor adata\.X exists"
+    ):
         model.predict_phenotype(q)
 
 

@@ -99,8 +99,8 @@ def test_a_good_split_passes():
 @pytest.mark.parametrize(
     ("train", "validation", "message"),
     [
-        ([], [1], "`split`: found 0 training and 1 validation cells, but both sides need some"),
-        ([0, 1], [], "`split`: found 2 training and 0 validation cells, but both sides need some"),
+        ([], [1], "`split`: found 0 training and 1 validation cells, but both must be non-empty"),
+        ([0, 1], [], "`split`: found 2 training and 0 validation cells, but both must be non-empty"),
         ([0, 1, 2], [1, 2], "`split`: 2 cells are on both sides"),
         ([0, 1], [2, 3], r"`split`: the groups \['b'\] are on both sides"),
     ],

@@ -253,7 +253,7 @@ def test_too_little_to_estimate_from_is_said(own, counts):
     found = same_footing(sparse(counts), NAMES, COUNTS, own, shares)
     np.testing.assert_array_equal(found.counted, EVERY if own is None else own.counted)
     assert found.share == 1
-    assert found.words.startswith("Genes that are here had 0.1% of the counts of training: too few")
+    assert found.words.startswith("The genes of these data had 0.1% of the counts in training, too few")
 
 
 def test_no_gene_in_common_is_left_to_others_to_refuse(counts):

@@ -62,7 +62,7 @@ def test_no_files():
 
 
 def test_a_file_named_twice(names, tmp_path):
-    with pytest.raises(ValueError, match=r"s_1\.h5ad'\] named more than once"):
+    with pytest.raises(ValueError, match=r"s_1\.h5ad'\] found more than once"):
         names([tmp_path / "s_1.h5ad", tmp_path / "s_{0..2}.h5ad"])
 
 
@@ -146,10 +146,10 @@ def test_genes_named_twice(simulated, write_files):
     simulated.var_names = ["gene0", "gene0", *simulated.var_names[2:]]
     with pytest.warns(UserWarning, match="names are not unique"):
         path = write_files(simulated)[0]
-    with pytest.raises(ValueError, match=r"1 names occur more than once .*This is said of .*shard_0\.h5ad"):
+    with pytest.raises(ValueError, match=r"1 names occur more than once .*\(In .*shard_0\.h5ad"):
         open_shard(path)
 
 
 def test_no_cells(simulated, write_files):
-    with pytest.raises(ValueError, match=r"found 0 cells and 60 genes.*This is said of .*shard_0\.h5ad"):
+    with pytest.raises(ValueError, match=r"found 0 cells and 60 genes.*\(In .*shard_0\.h5ad"):
         open_shard(write_files(simulated, cuts=(0, 0, 300))[0])

@@ -66,7 +66,7 @@ def test_usual_phenotypes_that_every_file_has(simulated, write_files):
         return part
 
     paths = write_files(simulated, change=change)
-    with pytest.warns(UserWarning, match=r"\['tissue'\] not among the columns of obs in every file"):
+    with pytest.warns(UserWarning, match=r"\['tissue'\] are not columns of obs in every file"):
         shards = ShardSet.open(paths)
     assert list(shards.obs) == ["sex", "cell_type"]
 
@@ -107,7 +107,9 @@ def renamed_columns(i, part):
 
 def test_no_usual_phenotype(simulated, write_files):
     paths = write_files(simulated, change=renamed_columns)
-    with pytest.raises(ValueError, match=r"none was named.*Columns that look like phenotypes: \['label_b', 'label_a'"):
+    with pytest.raises(
+        ValueError, match=r"found None, but no column.*Columns that look like phenotypes: \['label_b', 'label_a'"
+    ):
         ShardSet.open(paths)
 
 
@@ -128,9 +130,9 @@ ERRORS = {
     "phenotype": (
         drop("sex"),
         KeyError,
-        r"`phenotypes`: 'sex' is not among the columns of obs in .*shard_1.*cell_type",
+        r"`phenotypes`: 'sex' is not a column of obs in .*shard_1.*cell_type",
     ),
-    "group": (drop("donor"), KeyError, r"`group_key`: 'donor' is not among the columns of obs in .*shard_1"),
+    "group": (drop("donor"), KeyError, r"`group_key`: 'donor' is not a column of obs in .*shard_1"),
     "genes": (renamed, ValueError, r"shard_2\.h5ad has no gene in common.*'ENSG0'.*'gene0'.*same kind of identifier"),
     "labels": (numbered, ValueError, r"obs\['sex'\] holds text in shard_0\.h5ad, but numbers in shard_1\.h5ad"),
 }

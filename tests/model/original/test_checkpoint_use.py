@@ -69,7 +69,7 @@ def test_codes_are_those_of_the_columns(imported, theirs, labelled):
 def test_it_is_fine_tuned_and_warns_once(imported, labelled):
     imported.adata = labelled
     edges, before = imported.edges_, imported.module.head.dense.weight.clone()
-    with pytest.warns(UserWarning, match="weights come from the original, whose mask tells of a hidden gene") as caught:
+    with pytest.warns(UserWarning, match="weights are from the original, whose attention mask reveals") as caught:
         imported.train(max_epochs=1, **QUIET)
     assert len(caught) == 1
     assert imported.edges_ == edges
@@ -206,7 +206,9 @@ def test_a_linear_path_is_left_out_only_when_asked(trained, tmp_path):
 
 
 def test_a_gene_decoder_cannot_be_exported(trained, tmp_path):
-    with pytest.raises(ValueError, match=r"`gene_decoder`: the model has one.* Train with gene_decoder=False"):
+    with pytest.raises(
+        ValueError, match=r"`gene_decoder`: the model has a gene decoder.* Train with gene_decoder=False"
+    ):
         trained(model_kwargs={"linear_path": False}).to_original(tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

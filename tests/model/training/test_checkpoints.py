@@ -39,7 +39,7 @@ def test_a_checkpoint_is_not_overwritten(trained, tmp_path):
 
 def test_a_folder_that_cannot_be_made_is_refused_before_training(trained, tmp_path):
     (tmp_path / "file").write_text("no folder")
-    with pytest.raises(OSError, match=r"`checkpoints`: .*/file/run cannot be written to .* Pass a folder that can"):
+    with pytest.raises(OSError, match=r"`checkpoints`: .*/file/run cannot be written to .* Pass a writable folder"):
         trained(checkpoints=tmp_path / "file" / "run")
 
 

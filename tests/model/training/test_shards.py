@@ -204,5 +204,5 @@ def test_default_length_of_training(simulated, write_files):
 
 def test_a_phenotype_with_one_category(simulated, write_files):
     simulated.obs["sex"] = "male"
-    with pytest.raises(ValueError, match=r"obs\['sex'\] has one category only, 'male'"):
+    with pytest.raises(ValueError, match=r"obs\['sex'\] has only one category, 'male'"):
         untrained(write_files(simulated), ["gene1"])

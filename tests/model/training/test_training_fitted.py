@@ -95,7 +95,7 @@ def test_a_copy_follows_a_training_that_fails(trained, cells, query):
     for name, table in model.predict_phenotype(query).items():
         pd.testing.assert_frame_equal(other.predict_phenotype(query)[name], table, check_exact=True)
     assert other.calibration_ == {}
-    with pytest.raises(ValueError, match="it holds no training cells to compare with"):
+    with pytest.raises(ValueError, match="it stores no training cells to compare with"):
         other.novelty(query)
 
 
@@ -120,9 +120,9 @@ def test_after_a_failure_nothing_that_was_fitted_is_left(trained, model_of, cell
     state = model.fitted_
     assert (model.calibration_, state.conformal, state.linear_share, state.novelty) == ({}, {}, [], None)
     assert [model.temperature(name) for name in NAMES] == [1.0, 1.0]
-    with pytest.raises(ValueError, match="`model`: it holds no training cells to compare with"):
+    with pytest.raises(ValueError, match="`model`: it stores no training cells to compare with"):
         model.novelty(query)
-    with pytest.warns(UserWarning, match="every set holds all categories"):
+    with pytest.warns(UserWarning, match="every set contains all categories"):
         sets = model.prediction_sets(model.predict_phenotype(query))
     assert all(table.to_numpy().all() for table in sets.values())
     assert state.masking["expressed"] == 0.3

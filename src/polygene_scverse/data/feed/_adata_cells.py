@@ -95,7 +95,7 @@ class AnnDataCells:
         return CellTable(cells, codes, self.ids[rows], self.layout, self.tokenizer.measured)
 
     def warn_unmeasured(self, outlook: str = "") -> None:
-        """Say how genes were matched, which of the model the data do not have, and what that does to total counts."""
+        """Warn about how genes were matched, unmeasured genes, and estimated total counts."""
         match = self.expression.match
         if match is not None and match.words:
             warn(match.words)
@@ -106,7 +106,7 @@ class AnnDataCells:
         if absent := [gene for gene, there in zip(genes, measured, strict=True) if not there]:
             warn(
                 f"{len(absent)} of the model's {len(genes)} genes are unmeasured in these data: {shorten(absent, 5)}. "
-                f"They are left out, which is not the same as not expressed; {outlook or 'accuracy may suffer.'}"
+                f"They are treated as unmeasured, not as zero; {outlook or 'accuracy may be lower.'}"
             )
 
     def read_all(self) -> CellTable:

@@ -22,27 +22,26 @@ _TARGET, _DROP, _DROP_RATE, _ZERO, _ZERO_START, _ZERO_COUNT, _HIDE, _HIDE_ALL, _
 
 @dataclass(frozen=True)
 class MaskingRates:
-    """How much of a cell is hidden in training.
+    """Rates at which tokens are hidden in training.
 
     Parameters
     ----------
     expressed
-        Share of the expressed genes that become targets.
+        Fraction of the expressed genes that become targets.
     not_expressed
-        Share of the not-expressed, measured genes that become targets; ``"match"`` draws as many as there are
-        expressed targets. The original's rate is 0.15.
+        Fraction of the measured, not-expressed genes that become targets; ``"match"`` draws as many as there are
+        expressed targets. The rate of the original is 0.15.
     gene_dropout
-        Of the remaining expressed genes a share is left out that is drawn per cell from U(0, `gene_dropout`); with 0
-        none is.
+        Maximum dropout of the remaining expressed genes: the dropout rate of each cell is drawn from U(0,
+        `gene_dropout`).
     any_share
-        Probability that this share is drawn from U(0, 1) instead: any share, from none to all. Without `gene_dropout`
-        it has no part.
+        Probability that the dropout rate of a cell is drawn from U(0, 1) instead. Has no effect if `gene_dropout` is 0.
     max_genes
-        At most so many expressed genes are shown; drawn at random.
+        Maximum number of expressed genes to show; if there are more, they are drawn at random.
     hide_all
-        Probability that all phenotypes of a cell are hidden, as they are in plain prediction.
+        Probability that all phenotypes of a cell are hidden, as in prediction.
     hide_each
-        Otherwise the probability of each phenotype to be hidden.
+        Otherwise, the probability that a phenotype is hidden.
     """
 
     expressed: float = 0.15
@@ -61,7 +60,7 @@ class MaskingRates:
         else:
             check_fraction(self.not_expressed, "not_expressed")
         if self.max_genes < 1:
-            raise ValueError(f"`max_genes`: found {self.max_genes}, but a cell must show some. Pass 1 or more.")
+            raise ValueError(f"`max_genes`: found {self.max_genes}, but it must be at least 1. Pass 1 or more.")
 
 
 @dataclass(frozen=True)

@@ -94,7 +94,7 @@ class Expression:
             raise ValueError("`use_raw`: found True, but adata.raw is empty. Pass use_raw=False, or set adata.raw.")
         if layer is not None and layer not in adata.layers:
             raise KeyError(
-                f"`layer`: {layer!r} is not among the layers {list(adata.layers)}. Pass one of them, or None."
+                f"`layer`: {layer!r} is not one of the layers {list(adata.layers)}. Pass one of them, or None."
             )
         source = adata.raw if use_raw else adata
         x = adata.layers[layer] if layer is not None else source.X
@@ -133,15 +133,15 @@ class Expression:
         if adata.X is None and (absent or (layer is None and not use_raw)):
             place = place_name(layer, use_raw)
             raise ValueError(
-                f"`adata`: the model reads {place}, which is not there, nor is adata.X. The layers are "
-                f"{list(adata.layers)}: set adata.X to one of them."
+                f"`adata`: the model uses {place}, but neither it nor adata.X exists. The layers are "
+                f"{list(adata.layers)}. Set adata.X to one of them."
             )
         found = cls.of(adata, *((None, False) if absent else (layer, use_raw)))
         found = replace(found, has_arguments=False)
         if absent and not use_raw and not NAME_OF_SCALE.search(str(layer)):
             warn(
-                f"The model was trained on adata.layers[{layer!r}], which these data do not have: adata.X is read "
-                f"instead, as {found.scale}. Set adata.layers[{layer!r}] if that is not meant."
+                f"The model was trained on adata.layers[{layer!r}], which these data do not have, so adata.X is used "
+                f"instead, read as {found.scale}. Set adata.layers[{layer!r}] if this is wrong."
             )
         return found
 
@@ -192,9 +192,9 @@ class Expression:
         found = self._checked(self._detect)
         if not found.told:
             warn(
-                f"{self.where} holds logarithms of normalised counts of some of the genes, and the sum that "
-                f"cells were normalised to is unknown: it is read as {found}. If it was another, take the raw "
-                "counts, or all genes that were normalised."
+                f"{self.where} contains log-normalised values of a subset of the genes, and the target sum of "
+                f"the normalisation is unknown. It is read as {found}. If this is wrong, pass the raw counts, or all "
+                "genes that were normalised."
             )
         return found
 

@@ -155,12 +155,14 @@ class PhenotypeField(BaseAnnDataField):
 def warn_unseen(unseen: dict[str, list[str]]) -> None:
     """Say once which labels the model does not know."""
     for name, found in unseen.items():
-        warn(f"adata.obs[{name!r}]: the model was not trained on {shorten(found)}; these are treated as unknown.")
+        warn(
+            f"adata.obs[{name!r}]: the model was not trained on {shorten(found)}; these labels are treated as missing."
+        )
 
 
 def _modality(data: AnnData | MuData, mod_key: str | None) -> AnnData:
     if mod_key is None:
         return data
     if mod_key not in data.mod:
-        raise KeyError(f"`mod`: {mod_key!r} is not among the modalities {list(data.mod)}. Pass one of them.")
+        raise KeyError(f"`mod`: {mod_key!r} is not one of the modalities {list(data.mod)}. Pass one of them.")
     return data.mod[mod_key]

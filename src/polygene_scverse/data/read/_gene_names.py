@@ -65,28 +65,28 @@ class GeneNames:
 
     @property
     def words(self) -> str:
-        """What is to be said of the matching; empty if all was matched by name or nothing was."""
+        """Summary of the matching; empty if all or none of the genes were matched by name."""
         parts = []
         if set(self.how) - {BY_NAME}:
             counts = ", ".join(f"{n:,} by {way}" for way, n in self.how.items())
             parts.append(f"Genes of these data were matched to those of the model: {counts}.")
         if self.ambiguous:
             parts.append(
-                f"{len(self.ambiguous)} could be several genes of the model, or one of them several times, and are "
-                f"left out: {shorten(self.ambiguous, 5)}."
+                f"{len(self.ambiguous)} names are ambiguous and left out, because they match several genes or share "
+                f"one: {shorten(self.ambiguous, 5)}."
             )
         parts.append(self.of_species)
         return " ".join(part for part in parts if part)
 
     @property
     def of_species(self) -> str:
-        """What is to be said of names of another species; empty if they are not."""
+        """Warning about names of another species; empty if there are none."""
         own, known = self.species
         if None in self.species or own == known:
             return ""
         return (
-            f"These data have names of {own} genes, the model those of {known} genes: they are matched only where "
-            f"names are equal. Map them to {known} orthologues first."
+            f"These data have {own} gene names and the model has {known} gene names, so genes are only matched if "
+            f"their names are identical. Map them to {known} orthologues first."
         )
 
 
@@ -151,7 +151,7 @@ def _sources(
             continue
         if name not in columns:
             raise KeyError(
-                f"`{argument}`: {name!r} is not among the columns of adata.var {shorten(columns)}. Pass one."
+                f"`{argument}`: {name!r} is not a column of adata.var, which has {shorten(columns)}. Pass one."
             )
         yield f"var[{name!r}]", _names(var[name])  # type: ignore[index]
     yield BY_NAME, [str(name) for name in var_names]

@@ -103,8 +103,8 @@ def _resolve(name: str, categories: list[str], places: Any, obs: pd.DataFrame | 
         order = [str(label) for label in order]
         if absent := [label for label in categories if label not in order]:
             raise ValueError(
-                f"`ordered`: of the categories of {name!r}, {shorten(absent)} are not in the order that was passed. "
-                "Name every category."
+                f"`ordered`: the categories {shorten(absent)} of {name!r} are missing from the order that was passed. "
+                "Pass all categories."
             )
         order = [label for label in order if label in categories]
     numbers = [number_of(label) for label in categories]

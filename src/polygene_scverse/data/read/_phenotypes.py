@@ -87,7 +87,7 @@ def warn_of_words(columns: Mapping[str, pd.Series], missing: str | Sequence[str]
         return
     found = {name: words_found(column, MISSING_WORDS | DOUBTFUL_WORDS) for name, column in columns.items()}
     sentences = [
-        f"{label!r} of {n} cells in {name!r} is {what}"
+        f"{label!r} ({n} cells in {name!r}) is {what}"
         for words, what in ((MISSING_WORDS, "read as missing"), (DOUBTFUL_WORDS, "kept as a label"))
         for name, counts in found.items()
         for label, n in counts.items()
@@ -95,8 +95,8 @@ def warn_of_words(columns: Mapping[str, pd.Series], missing: str | Sequence[str]
     ]
     if sentences:
         warn(
-            f"{'; '.join(sentences)}. Name further labels that mean no value in missing=, such as missing=['none']; "
-            "with missing=[] every label is kept."
+            f"{'; '.join(sentences)}. Pass other labels that mean missing in missing=, such as missing=['none'], or "
+            "missing=[] to keep every label."
         )
 
 
@@ -126,14 +126,14 @@ def categories_of(column: pd.Series, missing: Collection[str] = MISSING_WORDS) -
         )
     if len(found) == 1:
         raise ValueError(
-            f"`phenotypes`: adata.obs[{name!r}] has one category only, {found[0]!r}: there is nothing to predict. "
+            f"`phenotypes`: adata.obs[{name!r}] has only one category, {found[0]!r}, so there is nothing to predict. "
             f"Leave the column out.{read}"
         )
     is_float = pd.api.types.is_float_dtype(column.dtype)
     if len(found) > (MOST_NUMBERS if is_float else MOST_CATEGORIES):
         raise ValueError(
-            f"`phenotypes`: adata.obs[{name!r}] has {len(found)} different values, as measurements and identifiers "
-            "have, but a phenotype has categories. Cut it into classes with pd.cut, or leave it out."
+            f"`phenotypes`: adata.obs[{name!r}] has {len(found)} different values, like a measurement or an "
+            "identifier, but a phenotype needs categories. Bin it with pd.cut, or leave it out."
         )
     return found
 
@@ -217,7 +217,7 @@ def resolve_phenotypes(obs: pd.DataFrame, phenotypes: str | Sequence[str] | None
         if not found:
             usual = [name for names in PHENOTYPE_ALIASES.values() for name in names]
             raise ValueError(
-                f"`phenotypes`: none was named, and no column of adata.obs has a usual name ({shorten(usual, 6)}) and "
+                f"`phenotypes`: found None, but no column of adata.obs has a common name ({shorten(usual, 6)}) and "
                 f"two or more categories. Columns that look like phenotypes: {shorten(candidates(obs))}. Pass some of "
                 "them."
             )
@@ -227,5 +227,5 @@ def resolve_phenotypes(obs: pd.DataFrame, phenotypes: str | Sequence[str] | None
         raise ValueError("`phenotypes`: found an empty list, but at least one is needed. Pass obs columns, or None.")
     check_columns(keys, obs, "phenotypes", candidates)
     if len(set(keys)) != len(keys):
-        raise ValueError(f"`phenotypes`: a column is named twice in {keys}. Name each once.")
+        raise ValueError(f"`phenotypes`: found a column twice in {keys}. Pass each once.")
     return keys

@@ -279,7 +279,7 @@ REFUSED: Final[Mapping[str, tuple[Inverse, str]]] = {
     ),
     "inverse hyperbolic sines": (np.sinh, "Undo it, as in adata.X.data = np.sinh(adata.X.data)"),
 }
-"""Transformations that are recognised and refused: how they are undone, and what to do."""
+"""Transformations that are detected and not supported, with their inverse and what to do."""
 
 
 def detect_scale(
@@ -290,7 +290,7 @@ def detect_scale(
     noted: Mapping[str, Any] | None = None,
     depths: Mapping[str, Floats] | None = None,
 ) -> Scale:
-    """Tell what values are, and refuse what cannot be told.
+    """Detect the scale of expression values.
 
     Parameters
     ----------
@@ -316,7 +316,7 @@ def detect_scale(
     filled = np.flatnonzero(np.diff(x.indptr))
     if not len(filled):
         raise ValueError(
-            f"`adata`: {where} has no value above 0, so there is nothing to read. Look at how it was made{remedy}."
+            f"`adata`: {where} has no value above 0, so there is nothing to read. Check how it was computed{remedy}."
         )
     rows = [x.data[x.indptr[i] : x.indptr[i + 1]].astype(np.float64) for i in filled]
     whole = np.array([np.array_equal(row, np.rint(row)) for row in rows])
@@ -351,10 +351,10 @@ def detect_scale(
     if noted is not None and not _of_unit_variance(x):
         return Scale("log", base or math.e, TARGET_SUM, complete=False, told=False)
     raise ValueError(
-        f"`adata`: what {where} holds cannot be determined. The values are not whole numbers; as counts, or as "
-        "logarithms of normalised counts (base e, 2 or 10), they belong to no counts of cells. If these are counts "
-        "with decimals, round them, as in adata.X.data = np.round(adata.X.data). Else take the raw counts, or "
-        f"normalise and take log1p of them without scaling, correcting or imputing afterwards{remedy}."
+        f"`adata`: the scale of {where} cannot be determined. The values are not integers, and they are not "
+        "consistent with logarithms of normalised counts (base e, 2 or 10). If these are counts with decimals, round "
+        "them, as in adata.X.data = np.round(adata.X.data). Otherwise use the raw counts, or normalise and "
+        f"log1p-transform them without scaling, correction or imputation afterwards{remedy}."
     )
 
 
@@ -373,7 +373,7 @@ def _check_one_scale(evidence: Mapping[Any, Evidence], whole: NDArray[np.bool_],
     logged = np.any([of.fits & ~(of.residues >= evidence["counts"].residues) for of in logs], axis=0) & ~whole
     if min(whole.mean(), logged.mean()) > MIXED and (whole | logged).mean() > 0.8:
         raise ValueError(
-            f"`adata`: of {len(whole)} rows of {where}, from all over the data, {int(whole.sum())} hold counts and "
+            f"`adata`: of {len(whole)} sampled rows of {where}, {int(whole.sum())} contain counts and "
             f"{int(logged.sum())} logarithms of normalised counts. Bring all cells to one scale, best to raw "
             f"counts{remedy}."
         )

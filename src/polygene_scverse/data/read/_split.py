@@ -126,14 +126,14 @@ def check_split(train: NDArray[np.integer], validation: NDArray[np.integer], gro
     Raises
     ------
     ValueError
-        As said.
+        If the check fails.
     """
     if not len(train) or not len(validation):
         raise ValueError(
-            f"`split`: found {len(train)} training and {len(validation)} validation cells, but both sides need some."
+            f"`split`: found {len(train)} training and {len(validation)} validation cells, but both must be non-empty."
         )
     if len(both := np.intersect1d(train, validation)):
-        raise ValueError(f"`split`: {len(both)} cells are on both sides. Give each cell one side.")
+        raise ValueError(f"`split`: {len(both)} cells are on both sides. Pass disjoint sets of cells.")
     if groups is not None:
         shared = set(groups.iloc[train].dropna()) & set(groups.iloc[validation].dropna())
         if shared:

@@ -132,8 +132,8 @@ def same_footing(
     if there < LEAST_SHARE:
         everything = np.ones(len(var_names), dtype=bool) if own is None else own.counted
         words = (
-            f"Genes that are here had {there:.1%} of the counts of training: too few to estimate total counts of cells "
-            "from, so that expression may be normalised otherwise than in training. Better pass all genes."
+            f"The genes of these data had {there:.1%} of the counts in training, too few to estimate the total counts "
+            "of cells, so expression may be normalised differently than in training. Pass all genes if you can."
         )
         return Footing(everything, words=words) if common.any() else own
     observed = _observed(sample, scale, own, common)
@@ -144,9 +144,9 @@ def same_footing(
         return own if observed >= NEARLY_ALL else Footing(common)
     if whole_training or observed >= NEARLY_ALL or observed > COMPARABLE * there:
         words = (
-            f"The genes of these data had {there:.0%} of the counts in training: total counts of cells, by which "
-            "expression is normalised, are estimated from them. Better pass all genes, or normalise before genes are "
-            "cut."
+            f"The genes of these data had {there:.0%} of the counts in training. The total counts of cells, which are "
+            "needed for normalisation, are estimated from them. Pass all genes if you can, or normalise before you "
+            "subset genes."
         )
         return Footing(common, there, words)
     return own

@@ -106,7 +106,7 @@ def open_shard(path: Path, layer: str | None = None, use_raw: bool = False) -> t
         check_not_empty(*shape)
         check_unique_names(var.index, "raw.var_names" if use_raw else "var_names")
     except ValueError as error:
-        raise ValueError(f"{error} This is said of {path}.") from error
+        raise ValueError(f"{error} (In {path}.)") from error
     ranks = var[RANK].astype(float) if RANK in var else None
     noted = noted if noted is None or isinstance(noted, Mapping) else {}
     return ShardFile(path, key, int(shape[0]), var.index.astype(str), ranks, genes_only(var), noted), obs
@@ -181,7 +181,7 @@ def expand_paths(paths: Paths) -> list[Path]:
         )
     twice = {str(path) for path in found if found.count(path) > 1}
     if twice:
-        raise ValueError(f"`adata`: {shorten(sorted(twice), 3)} named more than once. Name each file once.")
+        raise ValueError(f"`adata`: {shorten(sorted(twice), 3)} found more than once. Pass each file once.")
     return found
 
 

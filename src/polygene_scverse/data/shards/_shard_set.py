@@ -143,7 +143,7 @@ def _used_columns(
     for argument, key in named:
         if key not in obs:
             raise KeyError(
-                f"`{argument}`: {key!r} is not among the columns of obs in {path}. Columns that look like phenotypes: "
+                f"`{argument}`: {key!r} is not a column of obs in {path}. Columns that look like phenotypes: "
                 f"{shorten(candidates(obs))}. Pass one that every file has."
             )
         check_labels(obs, key, argument)
@@ -160,7 +160,7 @@ def _warn_left_out(keys: Sequence[str], tables: Sequence[pd.DataFrame]) -> None:
     usual = [[name for name in names if name in found] for names in PHENOTYPE_ALIASES.values()]
     if left_out := [name for names in usual if not set(names) & set(keys) for name in names]:
         warn(
-            f"{shorten(left_out)} not among the columns of obs in every file, and so not learned. Give it to all "
+            f"{shorten(left_out)} are not columns of obs in every file, and are not learned. Give it to all "
             "files, with missing values where it is not known."
         )
 

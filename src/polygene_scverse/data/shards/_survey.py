@@ -160,7 +160,7 @@ def tokenizers_of(
             try:
                 matched[key] = Tokenizer.match(genes, file.var_names, scale, edges)
             except ValueError as error:
-                raise ValueError(f"{error} This is said of {file.path}.") from error
+                raise ValueError(f"{error} (In {file.path}.)") from error
         found.append(replace(matched[key], scale=scale, footing=file.footing))
     return found
 

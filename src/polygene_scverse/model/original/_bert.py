@@ -210,7 +210,7 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
             "checkpoint that save_pretrained() wrote."
         ) from error
     if not isinstance(tensors, Mapping) or not all(isinstance(value, Tensor) for value in tensors.values()):
-        raise ValueError(f"`folder`: {path} holds more than tensors by name. Pass the weights only.")
+        raise ValueError(f"`folder`: {path} contains more than named tensors. Pass the weights only.")
     return dict(tensors)
 
 
@@ -229,8 +229,8 @@ def import_weights(module: PolygeneModule, tensors: Mapping[str, Tensor]) -> Non
     untied = [a for a, b in TIED.items() if a in tensors and not torch.equal(tensors[a], tensors[b])]
     if untied:
         raise ValueError(
-            f"`folder`: {untied} differ from {[TIED[name] for name in untied]}, but our head is tied to the words. "
-            "Pass a checkpoint with tied word embeddings."
+            f"`folder`: {untied} differ from {[TIED[name] for name in untied]}, but the head of this model is tied to "
+            "the token embeddings. Pass a checkpoint with tied word embeddings."
         )
     state = {ours: tensors[theirs].float() for ours, theirs in names.items()}
     state["encoder.embeddings.position.weight"] = state["encoder.embeddings.position.weight"] + tensors[TOKEN_TYPE][0]

@@ -80,7 +80,7 @@ def split_of(split: Split | None, splitter: Mapping[str, Any] | None) -> Split |
     if found:
         name = next(iter(found))
         remedy = REMEDIES.get(name, "Pass what torch's DataLoader knows in loader_kwargs=.")
-        raise ValueError(f"`datasplitter_kwargs`: {name!r} has no use here. {remedy}")
+        raise ValueError(f"`datasplitter_kwargs`: {name!r} is not supported. {remedy}")
     if indexing is None:
         return split
     if split is not None:
@@ -103,12 +103,12 @@ def refuse_unknown(trainer: Mapping[str, Any], plan: Mapping[str, Any]) -> None:
     Raises
     ------
     TypeError
-        As said.
+        If the check fails.
     """
     of_trainer = {name for kind in (Trainer, LightningTrainer) for name in inspect.signature(kind.__init__).parameters}
     of_plan = [*inspect.signature(PolygeneTrainingPlan.__init__).parameters][2:]
     for name in [*(set(trainer) - of_trainer), *(set(trainer) & set(REMEDIES))]:
-        raise TypeError(f"`{name}`: a training has no such argument. {REMEDIES.get(name, 'Leave it out.')}")
+        raise TypeError(f"`{name}`: unknown argument. {REMEDIES.get(name, 'Leave it out.')}")
     for name in [name for name in plan if name not in of_plan]:
         remedy = REMEDIES.get(name, f"There are {of_plan}.")
-        raise TypeError(f"`plan_kwargs`: there is no {name!r}. {remedy}")
+        raise TypeError(f"`plan_kwargs`: unknown argument {name!r}. {remedy}")

@@ -67,7 +67,7 @@ class WholeFiles(TorchCheckpointIO):
             if not self._warned:
                 last = "there is none yet" if self.last_step is None else f"the last one is of step {self.last_step}"
                 text = f"The checkpoint of step {step} could not be written to {path} ({error}); {last}."
-                warn(f"{text} Training goes on, and tries again.")
+                warn(f"{text} Training continues, and saving is tried again later.")
             self._warned = True
 
     def load_checkpoint(self, path: str | Path, *_: Any, **__: Any) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Where checkpoints of a training are saved, and what is checked before it begins."""
+"""Checkpoints of a training."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ RESERVE = 2**24
 
 @dataclass(frozen=True)
 class Checkpoints:
-    """Where and how often checkpoints of a training are saved, so that it can be resumed after an interruption.
+    """Settings for saving checkpoints, to resume a training after an interruption.
 
-    The last checkpoint is kept, as ``last.ckpt``; it is replaced as a whole, never half written.
+    Only the last checkpoint is kept, as ``last.ckpt``. It is replaced atomically.
 
     Parameters
     ----------
     folder
-        Folder of the checkpoint; it is made if it is not there. Each training needs its own.
+        Folder of the checkpoint; created if it does not exist. Each training needs its own folder.
     every_epochs
-        Save one after each so many epochs, and at the end.
+        Save a checkpoint every this many epochs, and at the end.
     every_steps
-        Save one after each so many steps of the optimiser, too.
+        Also save a checkpoint every this many optimiser steps.
     resume
-        Whether to resume from the checkpoint in the folder; without one, training begins at the beginning.
+        Whether to resume from the checkpoint in the folder. If there is none, a new training starts.
     """
 
     folder: str | Path
@@ -78,7 +78,7 @@ class Checkpoints:
         """
         if self.path.exists() and not self.resume:
             raise ValueError(
-                f"`checkpoints`: {self.path} is the checkpoint of a training that was done or interrupted. Pass "
+                f"`checkpoints`: {self.path} is the checkpoint of a finished or interrupted training. Pass "
                 "resume=True to resume it, pass another folder, or delete the file."
             )
         try:
@@ -87,7 +87,7 @@ class Checkpoints:
                 probe.write(b"0")
         except OSError as error:
             raise OSError(
-                f"`checkpoints`: {self.folder} cannot be written to ({error}). Pass a folder that can."
+                f"`checkpoints`: {self.folder} cannot be written to ({error}). Pass a writable folder."
             ) from error
         need, free = 2 * (3 * n_bytes + RESERVE), shutil.disk_usage(self.folder).free  # weights and two moments, twice
         if free < need:

@@ -252,6 +252,6 @@ class TrainingRun:
         warn(
             f"Memory ran out with {size} cells in a batch. Training "
             f"{'resumes from the last checkpoint' if resumes else 'begins anew'} with {self._largest_batch}: a step "
-            f"still has {self.splitter.batch_size} cells, in {self.batches_per_step} batches. Pass a smaller "
-            f"batch_size and accumulate_grad_batches={self.batches_per_step} to begin so."
+            f"still has {self.splitter.batch_size} cells, in {self.batches_per_step} batches. To avoid this, pass a "
+            f"smaller batch_size and accumulate_grad_batches={self.batches_per_step}."
         )

@@ -146,7 +146,7 @@ def train_model(
     refuse_unknown(trainer_kwargs, plan_kwargs or {})
     train, state = cells.train, model.fitted_
     if (n_cut := int((train.lengths > rates.max_genes).sum())) > 0:
-        logger.info("%d cells express more than max_genes=%d genes; a draw of them is shown.", n_cut, rates.max_genes)
+        logger.info("%d cells express more than max_genes=%d genes; a random subset is shown.", n_cut, rates.max_genes)
     trainer_kwargs = trainer_defaults(trainer_kwargs, cells.validation is not None)
     per_step = batch_size * int(trainer_kwargs.get("accumulate_grad_batches", 1))
     splitter_cls = ShardSplitter if isinstance(train, ShardFeed) else CellSplitter
@@ -189,7 +189,7 @@ def warn_of_mask(state: FittedState) -> None:
     """Say that what weights of the original know of genes must be learned anew."""
     if state.mask == ORIGINAL_MASK:
         warn(
-            "The weights come from the original, whose mask tells of a hidden gene whether it is expressed. This "
-            "training does not tell: what the weights know of genes must be learned anew, and their loss begins "
-            "high. Prediction of phenotypes is not concerned."
+            "The weights are from the original, whose attention mask reveals whether a hidden gene is expressed. This "
+            "training does not reveal it, so the loss of genes is high in the beginning. The prediction of phenotypes "
+            "is not affected."
         )
