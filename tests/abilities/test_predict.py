@@ -121,7 +121,7 @@ def test_missing_genes_are_named(model, query):
     with pytest.warns(UserWarning, match="genes") as caught:
         predicted = model.predict_phenotype(fewer)
     of_totals, of_genes = (str(w.message) for w in caught)
-    assert of_totals.startswith("The genes of these data had 93% of the counts in training: total counts of cells")
+    assert of_totals.startswith("The genes of these data had 93% of the counts in training. The total counts of cells")
     assert "3 of the model's 36 genes are unmeasured in these data: ['gene_0', 'gene_1', 'gene_2']" in of_genes
     assert np.isfinite(predicted["sex"].to_numpy()).all()
 
