@@ -32,7 +32,9 @@ def test_numbers_are_checked(name):
 def test_a_checkpoint_is_not_overwritten(trained, tmp_path):
     trained(checkpoints=tmp_path)
     before = (tmp_path / "last.ckpt").read_bytes()
-    with pytest.raises(ValueError, match=r"last.ckpt is the checkpoint of a finished or interrupted training. Pass resume=True to"):
+    with pytest.raises(
+        ValueError, match=r"last.ckpt is the checkpoint of a finished or interrupted training. Pass resume=True to"
+    ):
         trained(checkpoints=tmp_path)
     assert (tmp_path / "last.ckpt").read_bytes() == before
 
