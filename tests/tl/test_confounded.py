@@ -31,7 +31,7 @@ def test_one_warning_that_is_noted_and_saved(confounded, small, tmp_path):
             **small,
         )
     (text,) = [str(w.message) for w in caught if "`group_key`" in str(w.message)]
-    assert "cell_type: ['mast cell'] in one donor only." in text
+    assert "cell_type: ['mast cell'] occur in a single donor only." in text
     assert "disease: constant within each donor, so there are 6 independent observations, not 300." in text
     assert "sex" not in text
     report = pgs.pp.confounding(confounded, group_key="donor", phenotypes=["cell_type", "sex", "disease"])

@@ -150,7 +150,7 @@ MODEL_ERRORS = {
         r"\['baselines', 'n_null', 'train_kwargs'\], which have no effect",
     ),
     "phenotype": ({"phenotypes": "age"}, ValueError, "`phenotypes`: found 'age', but it must be one of"),
-    "group": ({"group_key": "batch"}, KeyError, r"`group_key`: \['batch'\] not among"),
+    "group": ({"group_key": "batch"}, KeyError, r"`group_key`: \['batch'\] are not columns"),
 }
 
 
@@ -172,7 +172,7 @@ def test_without_recorded_values_there_is_nothing_to_score(trained):
 
 ERRORS = {
     "phenotype": ({"phenotypes": "celltype"}, KeyError, r"`phenotypes`: \['celltype'\]"),
-    "group": ({"group_key": "batch"}, KeyError, r"`group_key`: \['batch'\] not among"),
+    "group": ({"group_key": "batch"}, KeyError, r"`group_key`: \['batch'\] are not columns"),
     "baseline": ({"baselines": "xgb"}, ValueError, "`baselines`: found 'xgb'"),
     "folds": ({"group_key": "donor", "split": 7}, ValueError, "`split`: found 7 folds for 6 groups of 'donor'"),
 }
