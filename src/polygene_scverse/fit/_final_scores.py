@@ -37,3 +37,13 @@ def final_scores(
         return {"accuracy": float("nan"), "macro_f1": float("nan")}
     decided = decide(probabilities[known], log_shares, temperature=temperature)
     return {"accuracy": accuracy(codes[known], decided), "macro_f1": macro_f1(codes[known], decided)}
+
+
+def final_accuracy(
+    probabilities: NDArray[np.float32],
+    codes: NDArray[np.integer],
+    log_shares: NDArray[np.floating],
+    temperature: float = 1.0,
+) -> float:
+    """The accuracy of `final_scores` alone, which takes much less time; same arguments."""
+    return accuracy(codes, decide(probabilities, log_shares, temperature=temperature))

@@ -203,7 +203,7 @@ def test_files_that_are_not_safe_to_read_are_refused(name, content, tmp_path):
 @pytest.mark.parametrize("content", [[torch.zeros(1)], {"step": 3}], ids=["a list", "a number"])
 def test_other_content_is_refused(content, tmp_path):
     torch.save(content, tmp_path / "pytorch_model.bin")
-    with pytest.raises(ValueError, match=r"pytorch_model.bin holds more than tensors by name\. Pass the weights only"):
+    with pytest.raises(ValueError, match=r"pytorch_model.bin contains more than named tensors\. Pass the weights only"):
         read_weights(tmp_path)
 
 
