@@ -157,8 +157,8 @@ def train_further(
     """Train a copy of a model further, on cells that may have more categories, phenotypes and genes than it knows.
 
     Where the cells have fewer of a combination of old categories than the model was trained on, the difference is drawn
-    from what it keeps of its training cells (see `rehearsal_cells`), so that it does not forget them. Its linear path is
-    fitted to moments of these in place of the drawn cells (see `EarlierCells`).
+    from what it keeps of its training cells (see `rehearsal_cells`), so that it does not forget them. Its linear path
+    is fitted to moments of these in place of the drawn cells (see `EarlierCells`).
 
     Parameters
     ----------
