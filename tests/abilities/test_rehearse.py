@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from polygene_scverse.abilities import _rehearse
-from polygene_scverse.abilities._rehearse import missing_kinds, rehearsal_cells
+from polygene_scverse.abilities._rehearse import earlier_cells, missing_kinds, rehearsal_cells
 from polygene_scverse.engine import Engine
 from polygene_scverse.fit._kinds import Kinds
 
@@ -51,3 +51,23 @@ def test_drawn_cells_are_like_the_training_cells(simulated_and_model):
         assert np.corrcoef(x[rows].mean(0), real)[0, 1] > 0.95
     again = rehearsal_cells(Engine(model.module), model.fitted_, wanted, np.array([300, 200]), edges, 0)
     assert np.array_equal(again.cells.values, table.cells.values)
+
+
+def test_what_is_kept_of_earlier_cells(simulated_and_model):
+    model = simulated_and_model[1]
+    engine, state = Engine(model.module), model.fitted_
+    found = earlier_cells(engine, state, 77)
+    assert found.first_id == 77
+    assert found.n_categories == tuple(model.module.n_categories)
+    centre = model.module.linear.centre.numpy()[state.panels.genes]
+    np.testing.assert_array_equal(found.centre, centre.astype(float))
+    np.testing.assert_array_equal(found.products[np.triu_indices(len(centre))], state.panels.products.astype(float))
+    np.testing.assert_array_equal(found.products, found.products.T)
+    model.module.linear = None
+    assert earlier_cells(engine, state, 77) is None
+
+
+def test_models_of_before_keep_none(simulated_and_model):
+    model = simulated_and_model[1]
+    model.fitted_.panels = None
+    assert earlier_cells(Engine(model.module), model.fitted_, 77) is None

@@ -24,6 +24,7 @@ from polygene_scverse.fit import FittedState
 from polygene_scverse.fit._calibration import fit_calibration
 from polygene_scverse.fit._conformal import ConformalScores
 from polygene_scverse.fit._count_model import CountModel, fit_count_model
+from polygene_scverse.fit._earlier_cells import EarlierCells
 from polygene_scverse.fit._expression_factors import fit_expression_factors
 from polygene_scverse.fit._final_scores import final_scores
 from polygene_scverse.fit._groups import GroupShift
@@ -52,6 +53,7 @@ def fit_after_training(
     held_out: CellTable | None,
     groups: pd.Series | None,
     seed: int,
+    earlier: EarlierCells | None = None,
 ) -> dict[str, dict[str, float]]:
     """Fit all that follows from the weights, in this order: each step uses what was fitted before.
 
@@ -69,6 +71,8 @@ def fit_after_training(
         Group of each cell of the data set, if they are known. Whether whole ones were held out is seen.
     seed
         Seed of draws and folds.
+    earlier
+        What the model that is trained further keeps of its training cells, if some were drawn from it.
 
     Returns
     -------
@@ -76,7 +80,7 @@ def fit_after_training(
     paths, every expressed gene shown, no phenotype. Empty without such cells.
     """
     names, scores = engine.module.layout.phenotype_names, {}
-    shifts = fit_path(engine, state, train, seed, groups)
+    shifts = fit_path(engine, state, train, seed, groups, earlier)
     some = draw_cells(train, DEPTH_CELLS, seed)
     state.kinds = fit_kinds(train.codes, some.codes, some.cells.indptr, some.cells.values, engine.module.n_categories)
     state.counts = _fit_counts(some, engine.module.n_categories)
@@ -122,7 +126,12 @@ def _fit_counts(table: CellTable, n_categories: Sequence[int]) -> CountModel | N
 
 
 def fit_path(
-    engine: Engine, state: FittedState, train: CellSource, seed: int, groups: pd.Series | None = None
+    engine: Engine,
+    state: FittedState,
+    train: CellSource,
+    seed: int,
+    groups: pd.Series | None = None,
+    earlier: EarlierCells | None = None,
 ) -> list[GroupShift | None]:
     """Fit the linear path to the training cells, or to a draw of them, and what new groups cost in each phenotype."""
     module = engine.module
@@ -133,8 +142,13 @@ def fit_path(
     measured = table.measured_in(np.arange(len(table)))
     x, of_cells = table.cells.matrix(table.layout.n_genes), None if groups is None else groups.iloc[table.ids]
     x, measured = x[:, :MAX_CANDIDATES], measured[..., :MAX_CANDIDATES]
-    found = fit_linear_path(x, table.codes, module.n_categories, measured, groups=of_cells, seed=seed)
-    state.panels = PanelMoments.fit(x, table.codes, module.n_categories, measured, found.temperatures)
+    drawn = None if earlier is None else table.ids >= earlier.first_id
+    found = fit_linear_path(
+        x, table.codes, module.n_categories, measured, groups=of_cells, seed=seed, drawn=drawn, earlier=earlier
+    )
+    state.panels = PanelMoments.fit(
+        x, table.codes, module.n_categories, measured, found.temperatures, drawn=drawn, earlier=earlier
+    )
     module.linear.load(found.weights, found.bias, found.cap, found.centre)
     usual = share_of(USUAL_WEIGHTS) if groups is None else USUAL_SHARE_OF_GROUPS
     state.linear_share = [usual] * table.layout.n_phenotypes

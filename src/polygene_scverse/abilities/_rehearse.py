@@ -13,6 +13,7 @@ from polygene_scverse.data.read._binning import digitize
 from polygene_scverse.data.read._tokens import Cells
 from polygene_scverse.engine import Engine
 from polygene_scverse.fit import FittedState
+from polygene_scverse.fit._earlier_cells import EarlierCells
 
 MOST_CELLS: Final = 20_000
 """Cells that are drawn at most; of each combination of categories the same share then, but no fewer than `FEWEST`."""
@@ -77,3 +78,19 @@ def rehearsal_cells(
     bins = digitize(x.data, edges).astype(np.int16)
     cells = Cells(x.indptr.astype(np.int64), x.indices.astype(np.int32), bins, x.data).rebin(edges)
     return CellTable(cells, codes, np.arange(len(codes)), layout, np.ones(layout.n_genes, dtype=bool))
+
+
+def earlier_cells(engine: Engine, state: FittedState, first_id: int) -> EarlierCells | None:
+    """What is kept of the training cells beside drawn ones; None for a model without a linear path, or an early one.
+
+    Parameters
+    ----------
+    engine, state
+        The network, and what was fitted to it.
+    first_id
+        Number of the first drawn cell.
+    """
+    linear = engine.module.linear
+    if linear is None or state.panels is None:
+        return None
+    return state.panels.as_earlier(linear.centre.numpy(force=True), engine.module.n_categories, first_id)

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polygene_scverse.fit._discriminants import ScatterSums, VarianceSums
+from polygene_scverse.fit._earlier_cells import KnownSums
 from polygene_scverse.fit._temperature import fit_temperature
 
 Cells = Callable[[NDArray[np.int64]], NDArray[np.float32]]
@@ -74,6 +75,7 @@ def fit_group_shift(
     scale: float,
     prior: float,
     max_genes: int,
+    known: KnownSums | None = None,
     seed: int = 0,
 ) -> GroupShift:
     """Predict groups from each other, and as many cells from as many others drawn at random, and compare.
@@ -100,18 +102,21 @@ def fit_group_shift(
         Power of a category's share that its logit begins with.
     max_genes
         Genes that discriminants look at.
+    known
+        Sums over cells of no group, which each part is predicted from as well.
     seed
         Seed of the folds.
     """
     rng, n_groups = np.random.default_rng(seed), int(groups.max(initial=-1)) + 1
-    known = codes >= 0
+    has_category = codes >= 0
     usual = USUAL_FACTOR_CONSTANT if is_constant_within(codes, groups) else USUAL_FACTOR
     nothing = np.zeros((0, n_categories), np.float32), np.zeros(0, np.int64), np.zeros(0, np.int64)
     if n_groups < 2:
         return GroupShift(name, n_groups, usual, np.nan, *nothing)
     by_group = (rng.permutation(n_groups) % min(MAX_FOLDS, n_groups))[groups]
     apart, mixed = (
-        _out_of_fold(cells, codes, n_categories, folds, max_genes) for folds in (by_group, rng.permutation(by_group))
+        _out_of_fold(cells, codes, n_categories, folds, max_genes, known)
+        for folds in (by_group, rng.permutation(by_group))
     )
     rows, others = (np.flatnonzero(np.isfinite(z).all(axis=1)) for z in (apart, mixed))
     if min(len(rows), len(others)) < MIN_CELLS:
@@ -124,7 +129,8 @@ def fit_group_shift(
     )
     n_seen = np.count_nonzero(sizes)
     factor = np.exp((n_seen * np.log(measured) + STRENGTH * np.log(usual)) / (n_seen + STRENGTH))
-    shares = np.maximum(np.bincount(codes[known], minlength=n_categories), 0.5) / max(known.sum(), 1)
+    counts = np.bincount(codes[has_category], minlength=n_categories) + (0 if known is None else known.drawn.counts)
+    shares = np.maximum(counts, 0.5) / max(counts.sum(), 1)
     logits = apart[rows] / (scale * of_others) + prior * np.log(shares)
     of_rows = codes[rows].astype(np.int64), groups[rows].astype(np.int64)
     return GroupShift(name, n_groups, float(factor), measured, logits.astype(np.float32), *of_rows)
@@ -138,7 +144,12 @@ def is_constant_within(codes: NDArray[np.integer], groups: NDArray[np.integer]) 
 
 
 def _out_of_fold(
-    cells: Cells, codes: NDArray[np.integer], n_categories: int, folds: NDArray[np.integer], max_genes: int
+    cells: Cells,
+    codes: NDArray[np.integer],
+    n_categories: int,
+    folds: NDArray[np.integer],
+    max_genes: int,
+    known: KnownSums | None,
 ) -> NDArray[np.float64]:
     """Discriminants of the cells of each fold, from those of all others; shape (N, C).
 
@@ -147,12 +158,15 @@ def _out_of_fold(
     found = np.full((len(codes), n_categories), np.nan)
     for fold in np.unique(folds):
         rest, own = (np.flatnonzero((codes >= 0) & side) for side in (folds != fold, folds == fold))
-        counts = np.bincount(codes[rest], minlength=n_categories)
+        counts = np.bincount(codes[rest], minlength=n_categories) + (0 if known is None else known.drawn.counts)
         own = own[counts[codes[own]] > 0]
         if np.count_nonzero(counts) < 2 or not len(own):
             continue
         x = cells(rest)
-        genes = VarianceSums.fit(x, codes[rest], n_categories).most_different_genes(max_genes)
-        fitted = ScatterSums.fit(x[:, genes], codes[rest], n_categories).discriminants()
+        variances = VarianceSums.fit(x, codes[rest], n_categories)
+        variances = variances if known is None else variances + known.variances
+        genes = variances.most_different_genes(max_genes)
+        sums = ScatterSums.fit(x[:, genes], codes[rest], n_categories)
+        fitted = (sums if known is None else sums + known.scatter(genes)).discriminants()
         found[own] = np.where(counts > 0, fitted(cells(own)[:, genes]), FAR_BELOW)
     return found

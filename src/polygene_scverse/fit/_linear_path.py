@@ -26,6 +26,7 @@ from polygene_scverse.fit._discriminants import (
     ScatterSums,
     VarianceSums,
 )
+from polygene_scverse.fit._earlier_cells import EarlierCells, KnownSums, known_sums
 from polygene_scverse.fit._gene_scaler import GeneScaler, rescale
 from polygene_scverse.fit._groups import GroupShift, fit_group_shift
 from polygene_scverse.fit._temperature import fit_temperature
@@ -79,9 +80,14 @@ def fit_linear_path(
     measured: NDArray[np.bool_],
     *,
     groups: pd.Series | None = None,
+    drawn: NDArray[np.bool_] | None = None,
+    earlier: EarlierCells | None = None,
     seed: int = 0,
 ) -> LinearFit:
     """Fit the discriminants of every phenotype to training cells.
+
+    Where cells were drawn in place of earlier ones, of which more is known, the sums of the discriminants are those of
+    the earlier cells. Drawn cells tell which category they are of, and the genes that are not kept. None is predicted.
 
     Parameters
     ----------
@@ -95,26 +101,37 @@ def fit_linear_path(
         Whether each gene is measured; shape (G,), or (n_cells, G) where cells differ in it.
     groups
         Group of each cell, if there is such a column; shape (n_cells,). Each is then predicted from the others as well.
+    drawn
+        Which cells were drawn in place of earlier ones; shape (n_cells,).
+    earlier
+        What is kept of these.
     seed
         Seed of the folds.
     """
     x, measured = x[:, :MAX_CANDIDATES], measured[..., :MAX_CANDIDATES]
     x = sp.csr_matrix((rescale(x.data), x.indices, x.indptr), shape=x.shape)
     scaler = GeneScaler.fit(x, measured)
-    folds = np.random.default_rng(seed).permutation(x.shape[0]) % N_FOLDS
 
     def cells(rows: NDArray[np.int64]) -> NDArray[np.float32]:
         return scaler.standardise(x[rows], measured if measured.ndim == 1 else measured[rows])
 
-    found = [fit_discriminants(cells, c, n, folds) for c, n in zip(codes.T, n_categories, strict=True)]
+    own = np.arange(x.shape[0]) if earlier is None or drawn is None else np.flatnonzero(~drawn)
+    known = known_sums(earlier, drawn, cells, codes, n_categories, scaler)
+    folds = np.random.default_rng(seed).permutation(len(own)) % N_FOLDS
+
+    def own_cells(rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        return cells(own[rows])
+
+    phenotypes = list(zip(codes[own].T, n_categories, known, strict=True))
+    found = [fit_discriminants(own_cells, c, n, folds, known=of) for c, n, of in phenotypes]
     weights = np.concatenate([d.weights for d in found], axis=1) / scaler.deviation[:, None]  # (G, C)
     biases = np.concatenate([d.bias for d in found])
     shifts = []
     if groups is not None:
         settings: dict[str, Any] = {"scale": USUAL_TEMPERATURE, "prior": PRIOR, "max_genes": MAX_GENES, "seed": seed}
         settings |= {"name": str(groups.name)}
-        numbers = pd.factorize(groups, use_na_sentinel=False)[0]
-        shifts = [fit_group_shift(cells, c, n, numbers, **settings) for c, n in zip(codes.T, n_categories, strict=True)]
+        numbers = pd.factorize(groups.iloc[own], use_na_sentinel=False)[0]
+        shifts = [fit_group_shift(own_cells, c, n, numbers, known=of, **settings) for c, n, of in phenotypes]
     return LinearFit(weights, biases, scaler.cap, scaler.centre, shifts, tuple(d.temperature for d in found))
 
 
@@ -128,6 +145,7 @@ def fit_discriminants(
     prior_cells: float = PRIOR_CELLS,
     max_genes: int = MAX_GENES,
     prior: float = PRIOR,
+    known: KnownSums | None = None,
 ) -> Discriminants:
     """Discriminants of one phenotype, as logits.
 
@@ -148,16 +166,20 @@ def fit_discriminants(
         As of `ScatterSums.discriminants`.
     prior
         Power of a category's share that its logit begins with.
+    known
+        Sums over other cells, which each fold is predicted from as well.
     """
     fold_rows = [np.flatnonzero((folds == fold) & (codes >= 0)) for fold in range(N_FOLDS)]
-    genes = _genes_of_any_fold(cells, codes, n_categories, fold_rows, max_genes)
+    genes = _genes_of_any_fold(cells, codes, n_categories, fold_rows, max_genes, known)
     fold_cells = [cells(rows)[:, genes] for rows in fold_rows]
     sums = [ScatterSums.fit(x, codes[rows], n_categories) for x, rows in zip(fold_cells, fold_rows, strict=True)]
-    total = functools.reduce(operator.add, sums)
+    total = functools.reduce(operator.add, sums if known is None else [*sums, known.scatter(genes)])
     settings = (shrinkage, prior_cells, max_genes)
     logits = [(total - own).discriminants(*settings)(x) for x, own in zip(fold_cells, sums, strict=True)]
     scaled = np.concatenate(logits) / USUAL_TEMPERATURE
     temperature = USUAL_TEMPERATURE * fit_temperature(scaled, codes[np.concatenate(fold_rows)])
+    if known is not None:
+        temperature = known.temperature_beside(temperature, len(scaled))
     found = total.discriminants(*settings)
     weights = np.zeros((cells(fold_rows[0][:0]).shape[1], n_categories))
     weights[genes] = found.weights
@@ -171,10 +193,11 @@ def _genes_of_any_fold(
     n_categories: int,
     fold_rows: Sequence[NDArray[np.int64]],
     max_genes: int,
+    known: KnownSums | None,
 ) -> NDArray[np.int64]:
     """Genes that the discriminants of all cells, or of all but a fold, look at: sums of no others are needed."""
     sums = [VarianceSums.fit(cells(rows), codes[rows], n_categories) for rows in fold_rows]
-    total = functools.reduce(operator.add, sums)
+    total = functools.reduce(operator.add, sums if known is None else [*sums, known.variances])
     chosen = [part.most_different_genes(max_genes) for part in (total, *(total - own for own in sums))]
     return np.unique(np.concatenate(chosen))
 

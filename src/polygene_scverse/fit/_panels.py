@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from sklearn.isotonic import IsotonicRegression
 
 from polygene_scverse.fit._discriminants import Discriminants, ScatterSums, VarianceSums
+from polygene_scverse.fit._earlier_cells import EarlierCells, KnownSums, known_sums
 from polygene_scverse.fit._gene_scaler import GeneScaler, rescale
 
 MAX_GENES: Final = 2_000
@@ -107,6 +108,9 @@ class PanelMoments:
         n_categories: Sequence[int],
         measured: NDArray[np.bool_],
         temperatures: Sequence[float],
+        *,
+        drawn: NDArray[np.bool_] | None = None,
+        earlier: EarlierCells | None = None,
     ) -> Self:
         """Those of some cells.
 
@@ -122,26 +126,35 @@ class PanelMoments:
             Whether each gene is measured; shape (G,), or (n_cells, G) where cells differ in it.
         temperatures
             What the discriminants of each phenotype are divided by.
+        drawn, earlier
+            As of `fit_linear_path`.
         """
         x = sp.csr_matrix((rescale(x.data), x.indices, x.indptr), shape=x.shape)
         scaler = GeneScaler.fit(x, measured)
         n_cells, n_genes = x.shape
         sums = [VarianceSums(np.zeros(n_genes), np.zeros((n, n_genes)), np.zeros(n)) for n in n_categories]
+        own = np.arange(n_cells) if earlier is None or drawn is None else np.flatnonzero(~drawn)
+
+        def cells(rows: NDArray[np.int64]) -> NDArray[np.float32]:
+            return scaler.standardise(x[rows], measured if measured.ndim == 1 else measured[rows])
 
         def blocks() -> Any:
-            for start in range(0, n_cells, BLOCK):
-                rows = slice(start, start + BLOCK)
-                there = measured if measured.ndim == 1 else measured[rows]
-                yield codes[rows], scaler.standardise(x[rows], there)
+            for start in range(0, len(own), BLOCK):
+                rows = own[start : start + BLOCK]
+                yield codes[rows], cells(rows)
+
+        known = known_sums(earlier, drawn, cells, codes, n_categories, scaler)
 
         for of_block, z in blocks():
             for i, n in enumerate(n_categories):
                 sums[i] += VarianceSums.fit(z, of_block[:, i], n)
+        sums = [part if of is None else part + of.variances for part, of in zip(sums, known, strict=True)]
         ranks = [np.argsort(np.argsort(-part.analysis_of_variance(), kind="stable")) for part in sums]
         genes = np.sort(np.argsort(np.min(ranks, axis=0), kind="stable")[:MAX_GENES])
         products = np.zeros((len(genes), len(genes)))
         for _, z in blocks():
             products += z[:, genes].T @ z[:, genes]
+        products += _mean_scatter(known, genes) * (n_cells - len(own))
         counts = np.concatenate([part.counts for part in sums])
         totals = np.concatenate([part.sums[:, genes] for part in sums])
         return cls(
@@ -185,6 +198,30 @@ class PanelMoments:
             shares = np.maximum(counts, 0.5) / max(counts.sum(), 1.0)
             biases[of] = linear.bias / temperature + prior * np.log(shares)
         return found, biases
+
+    def as_earlier(self, centre: NDArray[np.floating], n_categories: Sequence[int], first_id: int) -> EarlierCells:
+        """The training cells as earlier ones of another training.
+
+        Parameters
+        ----------
+        centre
+            Mean expression of each gene of the linear path, which was subtracted; shape (G,).
+        n_categories
+            Number of categories of each phenotype.
+        first_id
+            Number of the first cell that was drawn in their place.
+        """
+        return EarlierCells(
+            self.genes,
+            self._products(np.arange(len(self.genes))),
+            centre[self.genes].astype(np.float64),
+            self.deviations.astype(np.float64),
+            self.means.astype(np.float64),
+            self.counts.astype(np.float64),
+            self.temperatures.astype(np.float64),
+            tuple(n_categories),
+            first_id,
+        )
 
     def simulated_accuracy(
         self,
@@ -231,6 +268,12 @@ class PanelMoments:
         whole[np.triu_indices(n)] = self.products
         part: NDArray[np.float64] = whole[np.ix_(kept, kept)].astype(np.float64)
         return part + part.T - np.diag(np.diag(part))
+
+
+def _mean_scatter(known: Sequence[KnownSums | None], genes: NDArray[np.integer]) -> NDArray[np.float64] | float:
+    """Mean product of two genes over cells that are in every fit, as the phenotypes that know of them say; (K, K)."""
+    found = [of.scatter(genes).scatter / of.n_drawn for of in known if of is not None and of.n_drawn]
+    return sum(found) / max(len(found), 1)
 
 
 def _discriminants(sums: ScatterSums) -> Discriminants:

@@ -17,6 +17,7 @@ from polygene_scverse._layout import TokenLayout
 from polygene_scverse._validate import label_of, shorten
 from polygene_scverse.data.feed._table import CellTable
 from polygene_scverse.data.read._ordered import number_of, resolve_ordered
+from polygene_scverse.fit._earlier_cells import EarlierCells
 from polygene_scverse.model.training._training import TrainingCells
 
 Added = dict[str, dict[str, Any]]
@@ -112,7 +113,9 @@ def grown_order(order: Mapping[str, Any], categories: Sequence[str]) -> dict[str
     return {"values": [*values, *(max(values) + 1.0 + i for i in range(len(categories)))], "numeric": False}
 
 
-def with_rehearsal(cells: TrainingCells, rehearsed: CellTable, n_obs: int, *, seed: int) -> TrainingCells:
+def with_rehearsal(
+    cells: TrainingCells, rehearsed: CellTable, n_obs: int, *, seed: int, earlier: EarlierCells | None = None
+) -> TrainingCells:
     """Training cells and cells drawn from a model, of which a like share is held out where single cells are.
 
     Parameters
@@ -125,6 +128,8 @@ def with_rehearsal(cells: TrainingCells, rehearsed: CellTable, n_obs: int, *, se
         Cells of the data set: row numbers of the drawn ones begin there.
     seed
         Decides which are held out.
+    earlier
+        What is kept of the cells that the drawn ones stand for.
     """
     train, held_out, groups = cells.train, cells.validation, cells.groups
     if not isinstance(train, CellTable):
@@ -145,7 +150,7 @@ def with_rehearsal(cells: TrainingCells, rehearsed: CellTable, n_obs: int, *, se
     train = CellTable.concatenate([train, drawn.read(own)])
     if held_out is not None and n_held_out:
         held_out = CellTable.concatenate([held_out, drawn.read(others)])
-    return replace(cells, train=train, validation=held_out, groups=groups)
+    return replace(cells, train=train, validation=held_out, groups=groups, earlier=earlier)
 
 
 def lost_by(

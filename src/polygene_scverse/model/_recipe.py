@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from polygene_scverse._compat import setup_args
 from polygene_scverse._constants import N_GENES, RANK
 from polygene_scverse._validate import shorten, warn
-from polygene_scverse.abilities._rehearse import missing_kinds, rehearsal_cells
+from polygene_scverse.abilities._rehearse import earlier_cells, missing_kinds, rehearsal_cells
 from polygene_scverse.data.feed._rates import resolve_rates
 from polygene_scverse.data.feed._table import CellTable
 from polygene_scverse.data.read._expression import Expression, place_name
@@ -157,7 +157,8 @@ def train_further(
     """Train a copy of a model further, on cells that may have more categories, phenotypes and genes than it knows.
 
     Where the cells have fewer of a combination of old categories than the model was trained on, the difference is drawn
-    from what it keeps of its training cells (see `rehearsal_cells`), so that it does not forget them.
+    from what it keeps of its training cells (see `rehearsal_cells`), so that it does not forget them. Its linear path
+    is fitted to moments of these in place of the drawn cells (see `EarlierCells`).
 
     Parameters
     ----------
@@ -223,6 +224,7 @@ def train_further(
     rehearsed = _rehearsed(model, codes, seed)
     if n_genes is None and rehearsed is None and model.added_:  # the most variable genes tell the new ones too
         n_genes = 0
+    earlier = None if rehearsed is None else earlier_cells(Engine(model.module), model.fitted_, data.n_obs)
     genes = _more_genes(model, expression, data.raw.var if use_raw else data.var, rows[0], n_genes, seed)
     added = {"genes": genes, **{name: entry["categories"] for name, entry in model.added_.items()}}
     with model._growing(genes, seed):
@@ -235,7 +237,7 @@ def train_further(
         cells = model._training_cells(expression, rows, group_key)
         del expression
         if rehearsed is not None:
-            cells = with_rehearsal(cells, rehearsed, data.n_obs, seed=seed)
+            cells = with_rehearsal(cells, rehearsed, data.n_obs, seed=seed, earlier=earlier)
         try:
             train_model(model, cells, rates, seed=seed, **train_kwargs)
         finally:  # drawn cells have no row in the data

@@ -28,6 +28,7 @@ from polygene_scverse.data.shards._loader import ShardSplitter
 from polygene_scverse.engine import Engine
 from polygene_scverse.fit import FittedState
 from polygene_scverse.fit._category_counts import category_counts, category_pairs
+from polygene_scverse.fit._earlier_cells import EarlierCells
 from polygene_scverse.fit._state import LEAK_FREE, ORIGINAL_MASK
 from polygene_scverse.model.training._arguments import refuse_unknown
 from polygene_scverse.model.training._checkpoints import Checkpoints
@@ -67,6 +68,8 @@ class TrainingCells:
         Group of each cell of the data set, if they are known.
     shares
         Mean share of a cell's counts that each column has, by name.
+    earlier
+        What is kept of the training cells of the model that is trained further, if some were drawn from it.
     """
 
     train: CellTable | ShardFeed
@@ -74,6 +77,7 @@ class TrainingCells:
     edges: list[float]
     groups: pd.Series | None = None
     shares: Mapping[str, float] | None = None
+    earlier: EarlierCells | None = None
 
 
 def read_training_cells(
@@ -181,7 +185,8 @@ def train_model(
             vars(state).update(vars(before))
             if run.weights:  # what was fitted in closed form as well
                 model.module.load_state_dict(run.weights)
-    scores = fit_after_training(Engine(model.module), state, train, cells.validation, cells.groups, seed)
+    engine, held_out = Engine(model.module), cells.validation
+    scores = fit_after_training(engine, state, train, held_out, cells.groups, seed, cells.earlier)
     model.history_ = with_final_scores(model.history_, scores)
 
 
