@@ -232,7 +232,7 @@ def test_save_swallows_no_argument(models, tmp_path, kwargs):
 
 @pytest.mark.parametrize("name", ["backup_url", "datamodule"])
 def test_load_swallows_no_argument(tmp_path, name):
-    with pytest.raises(ValueError, match=f"`{name}`: load has no use for it"):
+    with pytest.raises(ValueError, match=f"`{name}`: load does not support it"):
         Polygene.load(tmp_path, **{name: "x"})
 
 
