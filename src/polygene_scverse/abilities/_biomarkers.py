@@ -78,18 +78,14 @@ def biomarkers(
     """
     n = engine.module.n_categories[slot]
     at = {gene: i for i, gene in enumerate(engine.module.layout.genes)}
-    names, of_cell, n_of = np.unique(
-        (contexts * n + codes) * (groups.max() + 2) + groups + 1, return_inverse=True, return_counts=True
-    )
-    first = np.zeros(len(names), dtype=np.int64)
-    first[of_cell] = np.arange(len(of_cell))  # a cell of each combination of context, category and group
-    sums = sum_expression(engine, source, of_cell, len(names))  # (2, n_combinations, G)
+    combination = (contexts * n + codes) * (groups.max() + 2) + groups + 1  # -1 is a group too
+    _, first, of_cell, n_of = np.unique(combination, return_index=True, return_inverse=True, return_counts=True)
+    sums = sum_expression(engine, source, of_cell, len(n_of))  # (2, n_combinations, G)
     found = {}
     for context in np.unique(contexts):
         own = contexts[first] == context
-        by_category, counts = np.zeros((2, n, sums.shape[2])), np.zeros(n, dtype=np.int64)
-        np.add.at(by_category, (slice(None), codes[first[own]]), sums[:, own])
-        np.add.at(counts, codes[first[own]], n_of[own])
+        is_of = codes[first[own]] == np.arange(n)[:, None]  # (C, combinations of the context)
+        by_category, counts = is_of.astype(float) @ sums[:, own], is_of @ n_of[own]  # (2, C, G), (C,)
         cells = np.flatnonzero(contexts == context)
         drawn = cells[draw(codes[cells], n_cells, seed)]
         scores = contributions_of(engine, state, slot, by_category, counts, source.read(drawn), codes[drawn])

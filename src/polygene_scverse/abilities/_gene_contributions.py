@@ -210,7 +210,7 @@ def _occlusion(
     own, total = np.zeros((2, engine.module.layout.n_genes, len(counts)))
 
     def contributions(batch: Batch) -> Sequence[Tensor]:
-        return [occlude(engine, batch, slot), *_visible(engine, batch)]
+        return [occlude(engine, batch, slot), *visible_genes(engine, batch)]
 
     def add(rows: NDArray[np.int64], outputs: Sequence[Tensor]) -> None:
         found, all_genes, masks = (output.numpy() for output in outputs)
@@ -224,7 +224,7 @@ def _occlusion(
     return difference.T
 
 
-def _visible(engine: Engine, batch: Batch) -> list[Tensor]:
+def visible_genes(engine: Engine, batch: Batch) -> list[Tensor]:
     """Visible genes of a batch, and which of them are no padding; (B, V) each."""
     layout = engine.module.layout
     part = slice(layout.n_special, batch["key_mask"].shape[1])
@@ -246,7 +246,7 @@ def sum_expression(
         np.add.at(sums[0], (of_cell, seen), np.minimum(rescale(expression), cap[seen]))
         np.add.at(sums[1], (of_cell, seen), expression)
 
-    engine.run(source, Query(), lambda batch: [batch["values"], *_visible(engine, batch)], add)
+    engine.run(source, Query(), lambda batch: [batch["values"], *visible_genes(engine, batch)], add)
     return sums
 
 

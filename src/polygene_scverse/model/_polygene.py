@@ -42,6 +42,7 @@ from polygene_scverse.abilities._calibrate import calibrate
 from polygene_scverse.abilities._embed import POOLINGS, embed
 from polygene_scverse.abilities._expected_expression import check_size as check_values
 from polygene_scverse.abilities._expected_expression import denoised_expression, expected_expression
+from polygene_scverse.abilities._explain_prediction import Explanation, explain_prediction
 from polygene_scverse.abilities._gene_contributions import GeneContributions, check_n_cells, gene_contributions
 from polygene_scverse.abilities._gene_roles import gene_roles
 from polygene_scverse.abilities._gene_states import GeneStates, find_contexts, find_pairs, gene_states
@@ -1177,6 +1178,61 @@ class Polygene(SavingMixin, SetupMixin):
         cells = self._cells(data, rows[codes >= 0], names={"gene_symbols": gene_symbols, "gene_ids": gene_ids})
         slot = self.layout.phenotype_names.index(phenotype)
         return gene_contributions(*self._for(cells, batch_size), cells, slot, codes[codes >= 0], n_cells, seed)
+
+    def explain_prediction(
+        self,
+        adata: AnnData | MuData | None = None,
+        *,
+        phenotype: str | None = None,
+        category: str | None = None,
+        indices: Sequence[int] | NDArray[np.int64] | None = None,
+        gene_symbols: str | None = None,
+        gene_ids: str | None = None,
+        batch_size: int = 64,
+    ) -> Explanation:
+        """What each gene adds to a prediction, cell by cell, see :func:`~polygene_scverse.tl.explain_prediction`.
+
+        Parameters
+        ----------
+        adata
+            Cells; by default those the model was set up with. Genes are matched by name.
+        phenotype
+            A phenotype of the model. By default the cell type, if a phenotype has one of the usual names of it, else
+            the first phenotype.
+        category
+            Category that is explained. By default the one that is predicted for the cell.
+        indices
+            Row numbers; all by default.
+        gene_symbols, gene_ids
+            As of `predict_phenotype`.
+        batch_size
+            Cells per step.
+
+        Returns
+        -------
+        Contributions to the log-odds, a sparse matrix of shape (n_cells, n_genes) in the order of ``genes``; codes of
+        the categories that are explained, shape (n_cells,); and probabilities of all, shape (n_cells, n_categories).
+
+        Raises
+        ------
+        ValueError
+            If the phenotype or the category is not the model's, if there is no other category, if no gene matches, or
+            if expression has the wrong scale.
+        """
+        name = self.reference_phenotype if phenotype is None else phenotype
+        check_choice(name, self.layout.phenotype_names, "phenotype")
+        known = self.categories[name]
+        if category is not None:
+            check_choice(category, known, "category")
+        if len(known) < 2:
+            raise ValueError(
+                f"`phenotype`: {name!r} has one category, {known[0]!r}, so nothing speaks for or against it. Pass a "
+                "phenotype of two or more."
+            )
+        cells = self._cells(adata, indices, names={"gene_symbols": gene_symbols, "gene_ids": gene_ids})
+        code = None if category is None else known.index(category)
+        slot = self.layout.phenotype_names.index(name)
+        return explain_prediction(*self._for(cells, batch_size), cells, slot, code)
 
     def biomarkers(
         self,
