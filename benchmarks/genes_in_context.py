@@ -9,7 +9,7 @@ and how many of them are among the 20 highest Wilcoxon genes of held-out donors;
 regression (times standard deviations), and Wilcoxon itself in the training donors. *deletion*: mean
 probability of the predicted category of held-out cells before and after the 20 expressed genes that speak most for it
 are deleted: for *rank_genes* genes that speak for it against all others, as in its scores, for *explain_prediction*
-against the categories that are likely in the cell, as `tl.explain_prediction` returns it; a second table deletes the
+against the category that the cell would soonest be, as `tl.explain_prediction` returns it; a second table deletes the
 genes that other methods find. *--simulated*: power and false positives of
 `tl.polyfunctionality` on simulated tissues, beside simpler tests.
 """

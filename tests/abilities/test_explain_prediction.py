@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from scipy.special import softmax
 
+from polygene_scverse.abilities._explain_prediction import soonest
 from polygene_scverse.abilities._predict import phenotype_logits
 from polygene_scverse.engine import Engine, Query
 
@@ -15,23 +15,44 @@ def model(trained_model, apart):
     return model
 
 
-def expected_contributions(model, cells, codes):
-    """Change of the calibrated log-odds against the likely others when a gene is silent; (n_cells, n_genes)."""
+def expected_contributions(model, cells):
+    """Change of the calibrated logits when a gene is silent; (n_cells, n_genes, n_categories). And in full."""
     engine, source = Engine(model.module), model._cells(cells)
     full, *without = (
         phenotype_logits(engine, model.fitted_, source, query)[0].astype(float) / model.temperature("cell_type")
         for query in (Query(), *(Query(genes=((gene, 0, 0.0),)) for gene in range(len(model.genes))))
     )
-    own = np.eye(full.shape[1], dtype=bool)[codes]
-    weights = own - np.where(own, 0, softmax(full, 1)) / np.where(own, 0, softmax(full, 1)).sum(1, keepdims=True)
-    return np.stack([((full - other) * weights).sum(1) for other in without], axis=1)
+    return np.stack([full - other for other in without], axis=1), full
+
+
+def assert_expected(model, cells, found):
+    of_gene, full = expected_contributions(model, cells)
+    for i, (own, other) in enumerate(zip(found.codes, found.against, strict=True)):
+        assert own != other
+        expected = of_gene[i, :, own] - of_gene[i, :, other]
+        np.testing.assert_allclose(found.contributions[i].toarray()[0], expected, atol=2e-5)
+        left = {}
+        for k in set(range(full.shape[1])) - {own}:
+            speaks = np.sort(of_gene[i, :, own] - of_gene[i, :, k])[::-1][:20]
+            left[k] = full[i, own] - full[i, k] - speaks[speaks > 0].sum()
+        assert left[other] <= min(left.values()) + 1e-4
 
 
 def test_contributions_are_what_is_lost_when_a_gene_is_silent(model, query):
     found = model.explain_prediction(query, phenotype="cell_type")
-    expected = expected_contributions(model, query, found.codes)
-    assert np.abs(expected).max() > 0.5
-    np.testing.assert_allclose(found.contributions.toarray(), expected, atol=2e-5)
+    assert_expected(model, query, found)
+    assert len(set(zip(found.codes, found.against, strict=True))) > 3
+    second = np.argsort(found.probabilities, axis=1)[:, -2]
+    assert (found.against != second).any()
+
+
+def test_the_category_that_a_cell_would_soonest_be_by_hand():
+    added = np.zeros((1, 25, 3))
+    added[0, :, 1], added[0, 0, 2] = 0.1, 3.0  # 20 of the first kind are 2, the other is 3
+    log_p = np.log([[0.9, 0.06, 0.04]])
+    assert soonest(added, log_p, np.array([0])).tolist() == [2]
+    assert soonest(added[:, :, :2], np.log([[0.9, 0.1]]), np.array([0])).tolist() == [1]
+    assert soonest(-added, log_p, np.array([0])).tolist() == [1]  # nothing speaks for it
 
 
 def test_a_linear_model_is_explained_by_weight_times_expression(model, query):
@@ -40,19 +61,15 @@ def test_a_linear_model_is_explained_by_weight_times_expression(model, query):
     linear = {name: buffer.numpy().astype(float) for name, buffer in model.module.linear.named_buffers()}
     counts = query.X.toarray()
     x = np.minimum(np.log1p(1e3 * counts / counts.sum(1, keepdims=True))[:, :36], linear["cap"])
-    own = np.array([False, True, False])
-    probabilities = model.predict_phenotype(query)["cell_type"].to_numpy().astype(float)
-    others = np.where(own, 0, probabilities) / np.where(own, 0, probabilities).sum(1, keepdims=True)
-    expected = x * ((own - others) @ linear["weights"][:, :3].T) / model.temperature("cell_type")
+    weights = linear["weights"][:, :3].T
+    expected = x * (weights[1] - weights[found.against]) / model.temperature("cell_type")
     np.testing.assert_allclose(found.contributions.toarray(), expected, atol=1e-4)
     assert (found.codes == 1).all()
 
 
 def test_without_a_linear_path_the_transformer_counts_in_full(trained, cells):
     model = trained(cells(60), {"linear_path": False})
-    found = model.explain_prediction(phenotype="cell_type")
-    expected = expected_contributions(model, model.adata, found.codes)
-    np.testing.assert_allclose(found.contributions.toarray(), expected, atol=2e-5)
+    assert_expected(model, model.adata, model.explain_prediction(phenotype="cell_type"))
 
 
 def test_categories_and_probabilities_are_those_that_are_predicted(model, query):

@@ -1211,7 +1211,8 @@ class Polygene(SavingMixin, SetupMixin):
         Returns
         -------
         Contributions to the log-odds, a sparse matrix of shape (n_cells, n_genes) in the order of ``genes``; codes of
-        the categories that are explained, shape (n_cells,); and probabilities of all, shape (n_cells, n_categories).
+        the categories that are explained and of those that they are compared with, shape (n_cells,) each; and
+        probabilities of all, shape (n_cells, n_categories).
 
         Raises
         ------

@@ -30,9 +30,9 @@ def explain_prediction(
 ) -> AnnData:
     """Explain predictions of single cells: what each expressed gene adds to the log-odds of the category.
 
-    The category is compared with the others that the cell might be, weighted by their probabilities. So the genes that
-    come first are those that tell the cell from its likely alternatives: without 20 of them most predictions change
-    (``docs/genes_in_context.md``). For the genes that mark a category against all others use
+    The category is compared with the one that the cell would soonest be: that it is nearest to once the 20 genes that
+    speak most against it are gone. So the genes that come first are those that the prediction hangs on, as deleting
+    them shows (``docs/genes_in_context.md``). For the genes that mark a category against all others use
     :func:`~polygene_scverse.tl.rank_genes`.
 
     What a gene adds is what would be lost if the cell did not express it: for the linear path weight times expression;
@@ -66,8 +66,8 @@ def explain_prediction(
     Returns
     -------
     AnnData of cells x genes of the model: ``X`` (sparse) holds what each gene adds to the log-odds, in natural
-    logarithms, 0 where it is not expressed; ``obs`` the columns ``"category"`` (that is explained), ``"against"`` (the
-    most probable other) and ``"probability"``. ``uns["polygene"]["explain_prediction"]`` names the phenotype. `adata`
+    logarithms, 0 where it is not expressed; ``obs`` the columns ``"category"`` (that is explained), ``"against"`` (that
+    it is compared with) and ``"probability"``. ``uns["polygene"]["explain_prediction"]`` names the phenotype. `adata`
     stays as it is.
 
     Raises
@@ -97,14 +97,11 @@ def explain_prediction(
     )
     there, var_names = genes_in_var(data, trained, trained.genes, gene_symbols, gene_ids)
     known = np.array(trained.categories[name], dtype=object)
-    others = found.probabilities.copy()
-    at = np.arange(len(others))
-    others[at, found.codes] = -1.0
     obs = pd.DataFrame(
         {
             "category": pd.Categorical(known[found.codes], categories=known),
-            "against": pd.Categorical(known[others.argmax(axis=1)], categories=known),
-            "probability": found.probabilities[at, found.codes],
+            "against": pd.Categorical(known[found.against], categories=known),
+            "probability": found.probabilities[np.arange(len(found.codes)), found.codes],
         },
         index=data.obs_names if rows is None else data.obs_names[rows],
     )
