@@ -43,8 +43,8 @@ def rank_genes(
 
     Scores describe the model, not the biology. If several genes carry the same information, the model may use only one
     of them, so a low score does not mean that a gene is not a marker. To find markers, use Wilcoxon tests
-    (:func:`scanpy.tl.rank_genes_groups`), which are more consistent between donors (``docs/genes_in_context.md``). To see what
-    made the prediction of a cell, use :func:`~polygene_scverse.tl.explain_prediction`.
+    (:func:`scanpy.tl.rank_genes_groups`), which are more consistent between donors (``docs/genes_in_context.md``). For
+    the prediction of a single cell, use :func:`~polygene_scverse.tl.explain_prediction`.
 
     Parameters
     ----------
