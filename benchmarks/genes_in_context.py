@@ -8,9 +8,8 @@
 and how many of them are among the 20 highest Wilcoxon genes of held-out donors; beside it the coefficients of logistic
 regression (times standard deviations), and Wilcoxon itself in the training donors. *deletion*: mean
 probability of the predicted category of held-out cells before and after the 20 expressed genes that speak most for it
-are deleted: for *rank_genes* genes that speak for it against all others, as in its scores, for *explain_prediction*
-against the category that the cell would soonest be, as `tl.explain_prediction` returns it; a second table deletes the
-genes that other methods find. *--simulated*: power and false positives of
+are deleted, for *rank_genes* those that speak for it against all others, as in its scores; a second table deletes the
+genes that `tl.explain_prediction` and other methods find. *--simulated*: power and false positives of
 `tl.polyfunctionality` on simulated tissues, beside simpler tests.
 """
 
@@ -26,7 +25,7 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
-from _attribution import EXPLAINED, RANKED, Attribution, weights_of
+from _attribution import RANKED, Attribution, weights_of
 from _context_genes import rows_of_draw
 from _report import report
 from _splits import DATA
@@ -144,7 +143,7 @@ def deletion_rows(
 ) -> tuple[list[dict], list[dict]]:
     """Mean probability of the predicted category with and without the genes that speak most for it.
 
-    Returns rows of logistic regression and of the two verbs, and rows of methods that look for genes of the model.
+    Returns rows of logistic regression and of `tl.rank_genes`, and rows of methods that look for genes of the model.
     """
     phenotype = DATA_SETS[name][1]
     rng, x = np.random.default_rng(0), log_counts(test, 1e3)[:, genes]
@@ -161,22 +160,19 @@ def deletion_rows(
     keys = ("probability", "20 genes deleted", "20 random genes deleted")
     random = regressed(np.where(x > 0, rng.random(x.shape), -1.0))
     theirs = (float(before[cells, guess].mean()), regressed(x * regression.coef_[guess]), random)
-    ranked, explained = ((found["in full"], found[key], found["random genes"]) for key in (RANKED, EXPLAINED))
+    ours = (found["in full"], found[RANKED], found["random genes"])
     rows = [
         {"data": name, "method": method, **dict(zip(keys, values, strict=True))}
-        for method, values in (
-            ("logistic regression", theirs), ("rank_genes", ranked), ("explain_prediction", explained)
-        )
-    ]  # fmt: skip
+        for method, values in (("logistic regression", theirs), ("rank_genes", ours))
+    ]
     return rows, [{"data": name, "genes deleted from the model": k, "probability": v} for k, v in found.items()]
 
 
 def merge(rows: list[dict], more: list[dict]) -> list[dict]:
     """Rows of the same method together."""
-    methods = {row["method"]: row for row in rows}
     for row in more:
-        methods[row["method"]] = methods.get(row["method"], {}) | row
-    return list(methods.values())
+        next(r for r in rows if r["method"] == row["method"]).update(row)
+    return rows
 
 
 def main() -> None:
