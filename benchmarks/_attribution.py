@@ -13,6 +13,7 @@ from anndata import AnnData
 from torch import Tensor
 from torch.nn import functional as F
 
+from polygene_scverse.abilities._explain_prediction import soonest
 from polygene_scverse.abilities._gene_contributions import contrasts_of, linear_weights, occlude
 from polygene_scverse.abilities._predict import linear_share, unseen_offsets
 from polygene_scverse.engine import INPUTS, Batch, Engine, Query
@@ -23,6 +24,8 @@ STEPS = 8
 """Points of the path of integrated gradients."""
 ROUNDS = 5
 """Rounds of the greedy deletion."""
+RANKED = "occlusion, against all others (tl.rank_genes)"
+EXPLAINED = "occlusion, against the nearest category (tl.explain_prediction)"
 
 
 @dataclass(frozen=True)
@@ -86,19 +89,23 @@ class Attribution:
             of_gene = (1 - share) * occlude(engine, batch, slot).float() + share * linear
         of_gene = of_gene.clone()
         by_share = torch.from_numpy(contrasts_of(engine, state, slot)).float()[:, guess].T  # (B, C)
-        others = full.clone()
-        others[cells, guess] = 0
+        others = full.scatter(1, guess[:, None], 0.0)
         by_probability = F.one_hot(guess, full.shape[1]) - others / others.sum(1, keepdim=True).clamp(min=1e-12)
-        gradients = torch.zeros_like(everything)
+        speaks = (of_gene[cells, :, guess][..., None] - of_gene) / temperature  # (B, V, C)
+        against = soonest(speaks.numpy(), full.double().log().numpy(), guess.numpy())
+        gradients, to_likely = torch.zeros(2, *everything.shape)
         for step in range(STEPS):
             gate = (everything * (step + 0.5) / STEPS).requires_grad_()
             gradients += torch.autograd.grad(log_p(batch, gate)[cells, guess].sum(), gate)[0] / STEPS
+            to_likely += torch.autograd.grad((log_p(batch, gate) * by_probability).sum(), gate)[0] / STEPS
         random = torch.rand(everything.shape, generator=torch.Generator().manual_seed(0))
         other = expression * torch.from_numpy(self.other).float()[genes, guess[:, None]]
         scores = {
-            "occlusion (tl.rank_genes)": (of_gene * by_share[:, None]).sum(-1),
+            RANKED: (of_gene * by_share[:, None]).sum(-1),
+            EXPLAINED: speaks[cells, :, against],
             "occlusion, other categories by probability": (of_gene * by_probability[:, None]).sum(-1),
             "integrated gradients of the log-probability": gradients,
+            "integrated gradients, other categories by probability": to_likely,
             "linear path alone": (linear * by_share[:, None]).sum(-1),
             "logistic regression's genes": other,
             "random genes": random,

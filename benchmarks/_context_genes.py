@@ -13,7 +13,7 @@ from sklearn.metrics import roc_auc_score
 import polygene_scverse as pgs
 from polygene_scverse.abilities._gene_roles import GeneRoles
 from polygene_scverse.abilities._gene_states import find_pairs
-from polygene_scverse.abilities._polyfunctionality import polyfunctionality, pooled_p
+from polygene_scverse.abilities._polyfunctionality import permutation_p, polyfunctionality
 from polygene_scverse.model import Polygene
 
 MIN_CELLS, N_PERMUTATIONS = 10, 100
@@ -84,7 +84,7 @@ def rows_of_draw(seed: int, n_donors: int, planted: float, epochs: int | None) -
     of_pcs = polyfunctionality(roles, min_cells=MIN_CELLS, n_permutations=N_PERMUTATIONS, seed=0)
     expression = roles.expression.reshape(2, n_donors, -1).swapaxes(0, 1)  # pairs are sorted by tissue and donor
     moves = (expression - expression.mean(1, keepdims=True))[..., None]
-    p_expression = pooled_p(moves, np.ones(moves.shape[:3], dtype=bool), N_PERMUTATIONS, 0)
+    p_expression = permutation_p(moves, np.ones(moves.shape[:3], dtype=bool), N_PERMUTATIONS, 0)
     truth = adata.var["planted"][model.genes].to_numpy()
     own_tokens = own_states(model, adata)
     results = {

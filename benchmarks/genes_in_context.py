@@ -8,7 +8,8 @@
 and how many of them are among the 20 highest Wilcoxon genes of held-out donors; beside it the coefficients of logistic
 regression (times standard deviations), and Wilcoxon itself in the training donors. *deletion*: mean
 probability of the predicted category of held-out cells before and after the 20 expressed genes that speak most for it
-are deleted; a second table deletes the genes that other methods find. *--simulated*: power and false positives of
+are deleted, for *rank_genes* those that speak for it against all others, as in its scores; a second table deletes the
+genes that `tl.explain_prediction` and other methods find. *--simulated*: power and false positives of
 `tl.polyfunctionality` on simulated tissues, beside simpler tests.
 """
 
@@ -24,7 +25,7 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
-from _attribution import Attribution, weights_of
+from _attribution import RANKED, Attribution, weights_of
 from _context_genes import rows_of_draw
 from _report import report
 from _splits import DATA
@@ -159,7 +160,7 @@ def deletion_rows(
     keys = ("probability", "20 genes deleted", "20 random genes deleted")
     random = regressed(np.where(x > 0, rng.random(x.shape), -1.0))
     theirs = (float(before[cells, guess].mean()), regressed(x * regression.coef_[guess]), random)
-    ours = (found["in full"], found["occlusion (tl.rank_genes)"], found["random genes"])
+    ours = (found["in full"], found[RANKED], found["random genes"])
     rows = [
         {"data": name, "method": method, **dict(zip(keys, values, strict=True))}
         for method, values in (("logistic regression", theirs), ("rank_genes", ours))

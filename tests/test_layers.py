@@ -33,7 +33,7 @@ ARROWS = {
     "metrics": set(),
     "fit": {"metrics", "_constants", "_validate"},
     "engine": {"module", "data", "_constants", "_layout", "_validate"},
-    "abilities": {"engine", "fit", "data", "_constants", "_layout", "_validate"},
+    "abilities": {"engine", "fit", "data", "metrics", "_constants", "_layout", "_validate"},
     "model": {"abilities", "engine", "fit", "module", "data", *LAYER_0},
     "evaluation": {"model", "fit", "data", "metrics", *LAYER_0},
     "datasets": {"_constants", "_validate"},

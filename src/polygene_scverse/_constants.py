@@ -49,6 +49,9 @@ RANK_GENES: Final = "polygene_rank_genes"
 GENE_EMBEDDINGS: Final = "gene_embeddings"
 """Entry of ``uns["polygene"]`` that holds the arguments that states of genes by context were made with."""
 
+EXPLAIN_PREDICTION: Final = "explain_prediction"
+"""Entry of ``uns["polygene"]`` that says which phenotype contributions of genes are to."""
+
 POLYFUNCTIONALITY: Final = "polyfunctionality"
 """Entry of ``uns["polygene"]`` that says how far the role of each gene moves between contexts."""
 BIOMARKERS: Final = "biomarkers"

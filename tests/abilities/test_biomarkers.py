@@ -1,12 +1,16 @@
 """The null of biomarkers: against scipy, on noise, and for designs that have none; means by pandas."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import pandas as pd
 import pytest
 from scipy.stats import ttest_ind
 
 from polygene_scverse.abilities import _biomarkers
-from polygene_scverse.abilities._biomarkers import differences, group_means
+from polygene_scverse.abilities._biomarkers import biomarkers, differences, group_means
+from polygene_scverse.abilities._gene_contributions import sum_expression
+from polygene_scverse.data.feed._adata_cells import AnnDataCells
 from polygene_scverse.engine import Engine
 
 
@@ -59,7 +63,9 @@ def test_too_few_groups_have_no_null(n_groups, paired):
 def test_means_are_those_of_pandas(trained_model, query):
     model = trained_model
     sex, donor = query.obs["sex"].cat.codes.to_numpy().astype(int), query.obs["donor"].cat.codes.to_numpy().astype(int)
-    means, n = group_means(Engine(model.module), model._cells(query), donor, sex, 2)
+    pairs, of_cell, n_of_pair = np.unique(2 * donor + sex, return_inverse=True, return_counts=True)
+    sums = sum_expression(Engine(model.module), model._cells(query), of_cell, len(pairs))[1]
+    means, n = group_means(sums, n_of_pair, pairs // 2, pairs % 2, 2)
     counts = query.X.toarray()
     x = pd.DataFrame(np.log1p(1e4 * counts / counts.sum(1, keepdims=True))[:, :36]).groupby([donor, sex]).mean()
     for (d, s), row in x.iterrows():
@@ -68,10 +74,64 @@ def test_means_are_those_of_pandas(trained_model, query):
     assert n.sum() == query.n_obs
 
 
+@dataclass
+class Counted:
+    """Cells that note how often each is read."""
+
+    source: AnnDataCells
+
+    def __post_init__(self):
+        self.layout, self.ids, self.codes = self.source.layout, self.source.ids, self.source.codes
+        self.times = np.zeros(len(self.source), dtype=int)
+
+    def __len__(self):
+        return len(self.source)
+
+    def read(self, rows):
+        np.add.at(self.times, rows, 1)
+        return self.source.read(rows)
+
+
+def test_cells_are_read_once_and_contexts_are_as_if_alone(trained_model, query):
+    model, sex = trained_model, query.obs["sex"].cat.codes.to_numpy().astype(int)
+    contexts, donor = np.arange(query.n_obs) % 3, query.obs["donor"].cat.codes.to_numpy().astype(int)
+    donor[::7] = -1
+    source, common = Counted(model._cells(query)), {"n_cells": 2, "min_cells": 1, "n_permutations": 9, "seed": 0}
+    found = biomarkers(Engine(model.module), model.fitted_, source, 1, contexts, sex, donor, **common)
+    assert source.times.min() == 1
+    assert source.times.sum() == query.n_obs + 3 * 2 * 2  # two of each category and context, once more
+    assert list(found) == [0, 1, 2]
+    x = np.log1p(1e4 * query.X.toarray() / query.X.toarray().sum(1, keepdims=True))[:, :36]
+    for context, part in found.items():
+        own = contexts == context
+        alone = model.gene_contributions(query[own].copy(), phenotype="sex", groupby="sex", n_cells=2)
+        np.testing.assert_allclose(part.contributions.scores, alone.scores, atol=1e-6)
+        assert part.contributions.genes == alone.genes
+        n = np.zeros((donor.max() + 1, 2), dtype=int)
+        means = np.zeros((*n.shape, 36))
+        for d, s in np.ndindex(n.shape):
+            if n_cells := (own & (donor == d) & (sex == s)).sum():
+                n[d, s], means[d, s] = n_cells, x[own & (donor == d) & (sex == s)].mean(0)
+        p_value, n_groups = differences(means, n, np.array([0, 1]), 1, 9, 0)
+        np.testing.assert_allclose(part.p_value, p_value, atol=1e-6)
+        np.testing.assert_array_equal(part.n_groups, n_groups)
+
+
+def test_cells_without_groups_have_scores_and_no_null(trained_model, query):
+    sex, none = query.obs["sex"].cat.codes.to_numpy().astype(int), np.full(query.n_obs, -1)
+    source = trained_model._cells(query)
+    found = biomarkers(
+        Engine(trained_model.module), trained_model.fitted_, source, 1, none + 1, sex, none,
+        n_cells=1, min_cells=1, n_permutations=5, seed=0,
+    )  # fmt: skip
+    assert np.isnan(found[0].p_value).all()
+    assert np.isfinite(found[0].contributions.scores).all()
+
+
 def test_the_rest_is_weighed_by_its_cells(monkeypatch):
     means, n = np.zeros((6, 3, 2)), np.tile([10, 30, 10], (6, 1))
     means[:, 1], means[:, 2] = 1.0, 5.0
     seen = []
-    monkeypatch.setattr(_biomarkers, "pooled_p", lambda moves, *_: seen.append(moves) or np.zeros(2))
+    monkeypatch.setattr(_biomarkers, "permutation_p", lambda moves, *_: seen.append(moves) or np.zeros(2))
     differences(means, n, np.array([0]), 5, 1, 0)
     np.testing.assert_allclose(seen[0][:, 0, :, 0], -(1.0 * 30 + 5.0 * 10) / 40 / 2)

@@ -7,9 +7,9 @@ from scipy.stats import ttest_rel
 from polygene_scverse.abilities._gene_roles import GeneRoles
 from polygene_scverse.abilities._polyfunctionality import (
     _centred,
+    permutation_p,
     permute,
     polyfunctionality,
-    pooled_p,
     residuals,
     sums_of_squares,
 )
@@ -74,7 +74,7 @@ def test_p_values_of_noise_are_uniform(n_groups, n_contexts):
         there[0, : n_contexts - (n_contexts > 2), :50] = False  # some genes are there in fewer groups or contexts
         there &= there.sum(1, keepdims=True) >= 2
         moves = _centred(moves, there)
-        found.append(pooled_p(moves, there, 20, seed))
+        found.append(permutation_p(moves, there, 20, seed))
     p = np.concatenate(found)
     for level, slack in ((0.01, 0.01), (0.05, 0.025), (0.2, 0.05), (0.5, 0.07)):
         assert abs((p <= level).mean() - level) < slack

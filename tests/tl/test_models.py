@@ -3,6 +3,7 @@ import weakref
 
 import anndata as ad
 import numpy as np
+import pandas as pd
 import pytest
 
 import polygene_scverse as pgs
@@ -64,3 +65,45 @@ def test_nothing_is_kept_of_data_that_are_gone(simulated):
     gc.collect()
     assert gone() is None
     assert key not in _models._TRAINED
+
+
+VERBS_OF_GENES = {
+    "rank_genes": lambda c, **k: pgs.tl.rank_genes(c, "sex", n_cells=1, **k),
+    "explain_prediction": lambda c, **k: pgs.tl.explain_prediction(c, c.obs_names[:3], **k),
+    "biomarkers": lambda c, **k: pgs.tl.biomarkers(c, "sex", contexts="cell_type", n_cells=1, **k),
+    "polyfunctionality": lambda c, **k: pgs.tl.polyfunctionality(c, "sex", **k),
+    "gene_embeddings": lambda c, **k: pgs.tl.gene_embeddings(c, groupby="sex", **k),
+    "gene_interactions": lambda c, **k: pgs.tl.gene_interactions(c, groupby="sex", **k),
+}
+
+
+def result_of(verb, cells, returned):
+    """What a verb of genes found, as numbers, in the order of the genes of the model, whatever the data call them."""
+    names = cells.var["symbol"]
+    if verb == "rank_genes":
+        table = cells.uns["polygene_rank_genes"]
+        return pd.Series(table["scores"]["male"], index=names[table["names"]["male"]].to_numpy()).sort_index()
+    if verb in ("biomarkers", "polyfunctionality"):
+        table = cells.uns["polygene"][verb]["table"]
+        keys = ["gene"] + (["category", "context"] if verb == "biomarkers" else [])
+        return table.set_index(keys)["score" if verb == "biomarkers" else "shift"].sort_index()
+    if verb == "explain_prediction":
+        return returned.to_df().rename(columns=names).sort_index(axis=1)
+    if verb == "gene_embeddings":
+        return returned.to_df().sort_index()
+    return pd.DataFrame(cells.varm["polygene_gene_interactions_n_cells"], index=names.to_numpy())
+
+
+@pytest.mark.parametrize(("verb", "call"), VERBS_OF_GENES.items(), ids=VERBS_OF_GENES.keys())
+@pytest.mark.filterwarnings("ignore:`group_key`")
+def test_verbs_of_genes_take_columns_of_names(verb, call, trained):
+    cells, model = trained
+    cells.var["symbol"] = cells.var_names
+    other = cells.copy()
+    other.var_names = [f"id{i}" for i in range(other.n_vars)]
+    with pytest.warns(UserWarning, match=r"60 by var\['symbol'\]"):
+        found = result_of(verb, other, call(other, model=model, gene_symbols="symbol"))
+    expected = result_of(verb, cells, call(cells, model=model))
+    assert found.index.equals(expected.index)
+    assert np.abs(expected.to_numpy()).max() > 0
+    np.testing.assert_allclose(found.to_numpy(), expected.to_numpy(), atol=1e-5)

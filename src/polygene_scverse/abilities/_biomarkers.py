@@ -11,10 +11,17 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from polygene_scverse.abilities._gene_contributions import GeneContributions, sum_expression
-from polygene_scverse.abilities._polyfunctionality import MIN_GROUPS, pooled_p
+from polygene_scverse.abilities._gene_contributions import (
+    GeneContributions,
+    contributions_of,
+    draw,
+    sum_expression,
+)
+from polygene_scverse.abilities._polyfunctionality import MIN_GROUPS, permutation_p
 from polygene_scverse.data.feed._source import CellSource
 from polygene_scverse.engine import Engine
+from polygene_scverse.fit import FittedState
+from polygene_scverse.metrics._pooled_p import pooled_p
 
 MIN_SIDE: Final = 3
 """Groups of a category, and of the others, that a null needs where no group has cells of both."""
@@ -40,26 +47,80 @@ class ContextMarkers:
     n_groups: NDArray[np.int64]
 
 
+def biomarkers(
+    engine: Engine,
+    state: FittedState,
+    source: CellSource,
+    slot: int,
+    contexts: NDArray[np.int64],
+    codes: NDArray[np.int64],
+    groups: NDArray[np.int64],
+    *,
+    n_cells: int,
+    min_cells: int,
+    n_permutations: int,
+    seed: int,
+) -> dict[int, ContextMarkers]:
+    """Which genes carry each category in each context; cells are read once, those in which genes are taken away again.
+
+    Parameters
+    ----------
+    engine, state, source, slot
+        As for `gene_contributions`.
+    contexts, codes
+        Context and category of each cell; at least two categories in each context. Shape (n_cells,).
+    groups
+        Group of each cell, -1 for none: these cells have no part in the null. Shape (n_cells,).
+    n_cells, seed
+        As for `gene_contributions`, in each context.
+    min_cells, n_permutations
+        As for `differences`.
+    """
+    n = engine.module.n_categories[slot]
+    at = {gene: i for i, gene in enumerate(engine.module.layout.genes)}
+    combination = (contexts * n + codes) * (groups.max() + 2) + groups + 1  # -1 is a group too
+    _, first, of_cell, n_of = np.unique(combination, return_index=True, return_inverse=True, return_counts=True)
+    sums = sum_expression(engine, source, of_cell, len(n_of))  # (2, n_combinations, G)
+    found = {}
+    for context in np.unique(contexts):
+        own = contexts[first] == context
+        is_of = codes[first[own]] == np.arange(n)[:, None]  # (C, combinations of the context)
+        by_category, counts = is_of.astype(float) @ sums[:, own], is_of @ n_of[own]  # (2, C, G), (C,)
+        cells = np.flatnonzero(contexts == context)
+        drawn = cells[draw(codes[cells], n_cells, seed)]
+        scores = contributions_of(engine, state, slot, by_category, counts, source.read(drawn), codes[drawn])
+        own &= groups[first] >= 0
+        means, n_means = group_means(sums[1, own], n_of[own], groups[first[own]], codes[first[own]], n)
+        p_value, n_groups = differences(
+            means[:, :, [at[gene] for gene in scores.genes]], n_means, np.flatnonzero(counts), min_cells,
+            n_permutations, seed,
+        )  # fmt: skip
+        found[int(context)] = ContextMarkers(scores, p_value, n_groups)
+    return found
+
+
 def group_means(
-    engine: Engine, source: CellSource, groups: NDArray[np.int64], codes: NDArray[np.int64], n_categories: int
+    sums: NDArray[np.float64],
+    n_cells: NDArray[np.int64],
+    groups: NDArray[np.int64],
+    codes: NDArray[np.int64],
+    n_categories: int,
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Mean expression by group and category, shape (D, C, G), and numbers of cells, (D, C).
 
     Parameters
     ----------
-    engine, source
-        The network, whose genes are meant, and the cells.
+    sums, n_cells
+        Sums of expression over cells of the same group and category, and their numbers; shapes (n, G) and (n,).
     groups, codes
-        Group and category of each cell.
+        Group and category of these; shape (n,).
     n_categories
         C.
     """
-    present, of_cell = np.unique(groups, return_inverse=True)
-    both = of_cell * n_categories + codes
-    n = np.bincount(both, minlength=len(present) * n_categories)
-    sums = sum_expression(engine, source, both, len(n))[1]
-    shape = (len(present), n_categories)
-    return (sums / np.maximum(n, 1)[:, None]).reshape(*shape, -1), n.reshape(shape)
+    present, row = np.unique(groups, return_inverse=True)
+    means, n = np.zeros((len(present), n_categories, sums.shape[1])), np.zeros((len(present), n_categories), np.int64)
+    means[row, codes], n[row, codes] = sums / n_cells[:, None], n_cells
+    return means, n
 
 
 def differences(
@@ -102,7 +163,7 @@ def differences(
             half = (own - rest)[both] / 2  # (D, G)
             moves = np.stack([half, -half], axis=1)[..., None]
             there = np.ones(moves.shape[:3], dtype=bool)
-            p_value[i], n_groups[i] = pooled_p(moves, there, n_permutations, seed), both.sum()
+            p_value[i], n_groups[i] = permutation_p(moves, there, n_permutations, seed), both.sum()
             continue
         one, other = has_own & ~has_rest, has_rest & ~has_own
         if min(one.sum(), other.sum()) >= MIN_SIDE:
@@ -124,5 +185,4 @@ def _between(
         return size
 
     observed = statistic(np.arange(len(values)))
-    null = np.sort(np.concatenate([statistic(random.permutation(len(values))) for _ in range(n_permutations)]))
-    return (1 + len(null) - np.searchsorted(null, observed, side="left")) / (1 + len(null))
+    return pooled_p(observed, np.stack([statistic(random.permutation(len(values))) for _ in range(n_permutations)]))

@@ -17,6 +17,7 @@ from torch import Tensor
 from polygene_scverse._layout import PAD
 from polygene_scverse.abilities._predict import category_log_shares, linear_share
 from polygene_scverse.data.feed._source import CellSource
+from polygene_scverse.data.feed._table import CellTable
 from polygene_scverse.engine import Batch, Engine, Query
 from polygene_scverse.fit import FittedState
 from polygene_scverse.fit._gene_scaler import rescale
@@ -59,8 +60,8 @@ def gene_contributions(
     source: CellSource,
     slot: int,
     codes: NDArray[np.int64],
-    drawn: NDArray[np.int64],
-    some: CellSource,
+    n_cells: int,
+    seed: int,
 ) -> GeneContributions:
     """How much each gene carries each category, for both paths together, weighed as in prediction.
 
@@ -78,16 +79,43 @@ def gene_contributions(
         Slot of the phenotype.
     codes
         Category of each cell; at least two categories. Shape (n_cells,).
-    drawn
-        Positions of the cells in which genes are taken away, see `draw`; shape (n_drawn,).
-    some
-        These cells.
+    n_cells
+        Cells of each category, at most, in which genes are taken away.
+    seed
+        Seed of their draw.
     """
-    layout = engine.module.layout
-    contrasts = contrasts_of(engine, state, slot)
-    counts = np.bincount(codes, minlength=len(contrasts))
-    present = np.flatnonzero(counts)
-    sums = sum_expression(engine, source, codes, len(contrasts))
+    n = engine.module.n_categories[slot]
+    sums, drawn = sum_expression(engine, source, codes, n), draw(codes, n_cells, seed)
+    return contributions_of(
+        engine, state, slot, sums, np.bincount(codes, minlength=n), source.read(drawn), codes[drawn]
+    )
+
+
+def contributions_of(
+    engine: Engine,
+    state: FittedState,
+    slot: int,
+    sums: NDArray[np.float64],
+    counts: NDArray[np.int64],
+    drawn: CellTable,
+    codes: NDArray[np.int64],
+) -> GeneContributions:
+    """As `gene_contributions`, of cells that were read before.
+
+    Parameters
+    ----------
+    engine, state, slot
+        As there.
+    sums
+        As `sum_expression` returns them, by category; shape (2, C, G).
+    counts
+        Cells of each category; shape (C,).
+    drawn
+        Those in which genes are taken away.
+    codes
+        Category of these; shape (n_drawn,).
+    """
+    layout, contrasts, present = engine.module.layout, contrasts_of(engine, state, slot), np.flatnonzero(counts)
     linear, expression = (_differences(total, counts)[present] for total in sums)  # (n_present, G)
     own_share = float(linear_share(engine, state)[slot])
     effects = np.zeros((len(present), layout.n_genes))
@@ -96,9 +124,8 @@ def gene_contributions(
     else:
         own_share = 0.0
     if own_share < 1.0:
-        found = _occlusion(engine, some, slot, codes[drawn], counts, contrasts)
-        effects += (1.0 - own_share) * found[present]
-    measured = np.flatnonzero(np.atleast_2d(source.read(np.arange(1)).measured).any(0))
+        effects += (1.0 - own_share) * _occlusion(engine, drawn, slot, codes, counts, contrasts)[present]
+    measured = np.flatnonzero(np.atleast_2d(drawn.measured).any(0))
     more, fewer = (np.expm1(mean) + SMALL for mean in _means(sums[1], counts, present))
     return GeneContributions(
         [layout.phenotypes[slot].categories[code] for code in present],
@@ -126,6 +153,12 @@ def linear_weights(engine: Engine, slot: int) -> NDArray[np.float64]:
         torch.split(module.linear.weights, module.n_categories, dim=1)[slot].double().cpu().numpy()
     )
     return found
+
+
+def check_n_cells(n_cells: int) -> None:
+    """Refuse to draw nothing."""
+    if n_cells < 1:
+        raise ValueError(f"`n_cells`: found {n_cells}, but it must be at least 1. Pass 10.")
 
 
 def draw(codes: NDArray[np.int64], n_cells: int, seed: int) -> NDArray[np.int64]:
@@ -177,7 +210,7 @@ def _occlusion(
     own, total = np.zeros((2, engine.module.layout.n_genes, len(counts)))
 
     def contributions(batch: Batch) -> Sequence[Tensor]:
-        return [occlude(engine, batch, slot), *_visible(engine, batch)]
+        return [occlude(engine, batch, slot), *visible_genes(engine, batch)]
 
     def add(rows: NDArray[np.int64], outputs: Sequence[Tensor]) -> None:
         found, all_genes, masks = (output.numpy() for output in outputs)
@@ -191,7 +224,7 @@ def _occlusion(
     return difference.T
 
 
-def _visible(engine: Engine, batch: Batch) -> list[Tensor]:
+def visible_genes(engine: Engine, batch: Batch) -> list[Tensor]:
     """Visible genes of a batch, and which of them are no padding; (B, V) each."""
     layout = engine.module.layout
     part = slice(layout.n_special, batch["key_mask"].shape[1])
@@ -213,7 +246,7 @@ def sum_expression(
         np.add.at(sums[0], (of_cell, seen), np.minimum(rescale(expression), cap[seen]))
         np.add.at(sums[1], (of_cell, seen), expression)
 
-    engine.run(source, Query(), lambda batch: [batch["values"], *_visible(engine, batch)], add)
+    engine.run(source, Query(), lambda batch: [batch["values"], *visible_genes(engine, batch)], add)
     return sums
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy.stats import false_discovery_control
 
 from polygene_scverse.abilities._gene_roles import GeneRoles
+from polygene_scverse.metrics._pooled_p import pooled_p
 
 MIN_GROUPS: Final = 5
 """Groups with two contexts that a null needs."""
@@ -119,7 +120,7 @@ def polyfunctionality(found: GeneRoles, *, min_cells: int, n_permutations: int, 
     usable = n_groups >= MIN_GROUPS
     p_value = np.full(len(known), np.nan)
     if usable.any():
-        p_value[usable] = pooled_p(moves[:, :, usable], there[:, :, usable], n_permutations, seed)
+        p_value[usable] = permutation_p(moves[:, :, usable], there[:, :, usable], n_permutations, seed)
     fdr = p_value.copy()
     if usable.any():
         fdr[usable] = false_discovery_control(p_value[usable], method="bh")
@@ -232,7 +233,7 @@ def permute(moves: NDArray[np.float64], there: NDArray[np.bool_], random: np.ran
     return permuted
 
 
-def pooled_p(
+def permutation_p(
     moves: NDArray[np.float64], there: NDArray[np.bool_], n_permutations: int, seed: int
 ) -> NDArray[np.float64]:
     """How often the statistic of permuted contexts is as large, over genes that are there in as many groups; (G,).
@@ -258,9 +259,7 @@ def pooled_p(
     p_value = np.ones(len(observed))
     for n in np.unique(n_groups):
         alike = _alike(n_groups, int(n))
-        pool, genes = np.sort(null[:, alike].ravel()), n_groups == n
-        reached = len(pool) - np.searchsorted(pool, observed[genes], side="left")
-        p_value[genes] = (1 + reached) / (1 + len(pool))
+        p_value[n_groups == n] = pooled_p(observed[n_groups == n], null[:, alike])
     return p_value
 
 

@@ -13,6 +13,7 @@ from scipy.stats import false_discovery_control
 
 from polygene_scverse._constants import PERTURB, UNS
 from polygene_scverse._validate import check_choice, warn
+from polygene_scverse.metrics._pooled_p import pooled_p
 
 MIN_NULL: Final = 20
 """Random perturbations that a null needs."""
@@ -92,7 +93,8 @@ def perturb(adata: AnnData, outcome: str = "embedding") -> pd.DataFrame:
             continue
         values = np.log(np.maximum(shifts[rows], 1e-12)) if sizes else shifts[rows]
         z[rows] = matched_z(values, expression[rows], null[rows])
-        p_value[rows] = pooled_p(z[rows], z[rows & null], two_sided=not sizes)
+        extreme = z if sizes else np.abs(z)
+        p_value[rows] = pooled_p(extreme[rows], extreme[rows & null])
     if few:
         warn(
             f"`adata`: fewer than {MIN_NULL} random perturbations of {few} genes, too few for a test: z, p_value and "
@@ -148,28 +150,6 @@ def matched_z(
             mean, deviation = np.nanmean(values[near], axis=0), np.nanstd(values[near], axis=0, ddof=1)
         found[i] = (values[i] - mean) / np.maximum(deviation, 1e-12)
     return found
-
-
-def pooled_p(z: NDArray[np.floating], null: NDArray[np.floating], *, two_sided: bool) -> NDArray[np.float64]:
-    """Share of the null values, the value itself counted as one of them, that are as extreme.
-
-    Parameters
-    ----------
-    z
-        Any shape.
-    null
-        Any shape; NaN are left out.
-    two_sided
-        Whether small values are extreme too.
-
-    Returns
-    -------
-    Shape as of `z`, NaN where it is.
-    """
-    values, others = (np.abs(a) if two_sided else a for a in (z, null))
-    ordered = np.sort(others[~np.isnan(others)])
-    reached = len(ordered) - np.searchsorted(ordered, values, side="left")
-    return np.where(np.isnan(z), np.nan, (1.0 + reached) / (1.0 + len(ordered)))
 
 
 def _root_mean_square(shifts: NDArray[np.floating]) -> NDArray[np.float64]:

@@ -1,6 +1,7 @@
 """The model, a subclass of scvi-tools' BaseModelClass."""
 
 from polygene_scverse.abilities._biomarkers import ContextMarkers
+from polygene_scverse.abilities._explain_prediction import Explanation
 from polygene_scverse.abilities._gene_contributions import GeneContributions
 from polygene_scverse.abilities._gene_states import GeneStates
 from polygene_scverse.abilities._polyfunctionality import Polyfunctionality
@@ -14,6 +15,7 @@ __all__ = [
     "ORIGINAL_MASK",
     "Checkpoints",
     "ContextMarkers",
+    "Explanation",
     "GeneContributions",
     "GeneStates",
     "MaskingRates",

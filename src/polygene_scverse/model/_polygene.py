@@ -37,12 +37,13 @@ from polygene_scverse._constants import (
 from polygene_scverse._layout import TokenLayout
 from polygene_scverse._quiet import quiet
 from polygene_scverse._validate import check_choice, check_columns, check_fraction, label_of, shorten, warn
-from polygene_scverse.abilities._biomarkers import ContextMarkers, differences, group_means
+from polygene_scverse.abilities._biomarkers import ContextMarkers, biomarkers
 from polygene_scverse.abilities._calibrate import calibrate
 from polygene_scverse.abilities._embed import POOLINGS, embed
 from polygene_scverse.abilities._expected_expression import check_size as check_values
 from polygene_scverse.abilities._expected_expression import denoised_expression, expected_expression
-from polygene_scverse.abilities._gene_contributions import GeneContributions, draw, gene_contributions
+from polygene_scverse.abilities._explain_prediction import Explanation, explain_prediction
+from polygene_scverse.abilities._gene_contributions import GeneContributions, check_n_cells, gene_contributions
 from polygene_scverse.abilities._gene_roles import gene_roles
 from polygene_scverse.abilities._gene_states import GeneStates, find_contexts, find_pairs, gene_states
 from polygene_scverse.abilities._generate import check_size as check_entries
@@ -989,6 +990,8 @@ class Polygene(SavingMixin, SetupMixin):
         group_key: str | None = None,
         indices: Sequence[int] | None = None,
         given: str | Sequence[str] | None = None,
+        gene_symbols: str | None = None,
+        gene_ids: str | None = None,
         batch_size: int = 64,
     ) -> GeneStates:
         """Compute the hidden states of genes after the last block, averaged over the cells that express them.
@@ -1009,6 +1012,8 @@ class Polygene(SavingMixin, SetupMixin):
             Row numbers; all by default.
         given
             Phenotypes whose recorded values are shown to the model; by default none.
+        gene_symbols, gene_ids
+            As of `predict_phenotype`.
         batch_size
             Cells per step.
 
@@ -1027,7 +1032,7 @@ class Polygene(SavingMixin, SetupMixin):
         data, query = self._data(adata), self._query(given)
         rows = self._rows(data, indices)
         contexts, groups, codes = self._contexts(data, groupby, group_key, rows)
-        cells = self._cells(data, rows[codes >= 0], query)
+        cells = self._cells(data, rows[codes >= 0], query, names={"gene_symbols": gene_symbols, "gene_ids": gene_ids})
         found = gene_states(Engine(self.module, batch_size), cells, query, contexts, codes[codes >= 0])
         return replace(found, groups=groups)
 
@@ -1040,6 +1045,8 @@ class Polygene(SavingMixin, SetupMixin):
         min_cells: int = 10,
         n_permutations: int = 100,
         seed: int = 0,
+        gene_symbols: str | None = None,
+        gene_ids: str | None = None,
         batch_size: int = 64,
     ) -> Polyfunctionality:
         """Compute how much the role of each gene differs between contexts.
@@ -1061,6 +1068,8 @@ class Polygene(SavingMixin, SetupMixin):
             Permutations of the contexts within groups.
         seed
             Seed of these.
+        gene_symbols, gene_ids
+            As of `predict_phenotype`.
         batch_size
             Cells per step.
 
@@ -1090,7 +1099,8 @@ class Polygene(SavingMixin, SetupMixin):
             )
         known = codes >= 0
         slots = [i for i, column in enumerate(self._columns) if column != groupby]
-        engine, state = self._for(cells := self._cells(data, rows[known]), batch_size)
+        cells = self._cells(data, rows[known], names={"gene_symbols": gene_symbols, "gene_ids": gene_ids})
+        engine, state = self._for(cells, batch_size)
         pairs = contexts, groups or ["all"] * len(contexts)
         found = gene_roles(engine, state, cells, pairs, codes[known], slots or [0])
         return polyfunctionality(found, min_cells=min_cells, n_permutations=n_permutations, seed=seed)
@@ -1113,6 +1123,8 @@ class Polygene(SavingMixin, SetupMixin):
         indices: Sequence[int] | NDArray[np.int64] | None = None,
         n_cells: int = 10,
         seed: int = 0,
+        gene_symbols: str | None = None,
+        gene_ids: str | None = None,
         batch_size: int = 64,
     ) -> GeneContributions:
         """Compute the contribution of each gene to the prediction of each category of a phenotype.
@@ -1133,6 +1145,8 @@ class Polygene(SavingMixin, SetupMixin):
             Cells of each category, at most, in which genes are taken away from the transformer one by one.
         seed
             Seed of their draw.
+        gene_symbols, gene_ids
+            As of `predict_phenotype`.
         batch_size
             Cells per step.
 
@@ -1150,8 +1164,7 @@ class Polygene(SavingMixin, SetupMixin):
             If `groupby` is not an obs column.
         """
         check_choice(phenotype, self.layout.phenotype_names, "phenotype")
-        if n_cells < 1:
-            raise ValueError(f"`n_cells`: found {n_cells}, but it must be at least 1. Pass 10.")
+        check_n_cells(n_cells)
         data = self._data(adata)
         obs, known = self._anndata(data).obs, self.categories[phenotype]
         check_columns([groupby], obs, "groupby", candidates)
@@ -1162,12 +1175,65 @@ class Polygene(SavingMixin, SetupMixin):
                 f"`groupby`: adata.obs[{groupby!r}] holds {len(present)} of the categories of {phenotype!r}, "
                 f"{shorten(known)}, but at least two are needed. Pass cells of two or more categories."
             )
-        cells = self._cells(data, rows[codes >= 0])
-        codes = codes[codes >= 0]
-        drawn = draw(codes, n_cells, seed)
-        some = replace(cells, ids=cells.ids[drawn], codes=cells.codes[drawn])
+        cells = self._cells(data, rows[codes >= 0], names={"gene_symbols": gene_symbols, "gene_ids": gene_ids})
         slot = self.layout.phenotype_names.index(phenotype)
-        return gene_contributions(Engine(self.module, batch_size), self.fitted_, cells, slot, codes, drawn, some)
+        return gene_contributions(*self._for(cells, batch_size), cells, slot, codes[codes >= 0], n_cells, seed)
+
+    def explain_prediction(
+        self,
+        adata: AnnData | MuData | None = None,
+        *,
+        phenotype: str | None = None,
+        category: str | None = None,
+        indices: Sequence[int] | NDArray[np.int64] | None = None,
+        gene_symbols: str | None = None,
+        gene_ids: str | None = None,
+        batch_size: int = 64,
+    ) -> Explanation:
+        """What each gene adds to a prediction, cell by cell, see :func:`~polygene_scverse.tl.explain_prediction`.
+
+        Parameters
+        ----------
+        adata
+            Cells; by default those the model was set up with. Genes are matched by name.
+        phenotype
+            A phenotype of the model. By default the cell type, if a phenotype has one of the usual names of it, else
+            the first phenotype.
+        category
+            Category that is explained. By default the one that is predicted for the cell.
+        indices
+            Row numbers; all by default.
+        gene_symbols, gene_ids
+            As of `predict_phenotype`.
+        batch_size
+            Cells per step.
+
+        Returns
+        -------
+        Contributions to the log-odds, a sparse matrix of shape (n_cells, n_genes) in the order of ``genes``; codes of
+        the categories that are explained and of those that they are compared with, shape (n_cells,) each; and
+        probabilities of all, shape (n_cells, n_categories).
+
+        Raises
+        ------
+        ValueError
+            If the phenotype or the category is not the model's, if there is no other category, if no gene matches, or
+            if expression has the wrong scale.
+        """
+        name = self.reference_phenotype if phenotype is None else phenotype
+        check_choice(name, self.layout.phenotype_names, "phenotype")
+        known = self.categories[name]
+        if category is not None:
+            check_choice(category, known, "category")
+        if len(known) < 2:
+            raise ValueError(
+                f"`phenotype`: {name!r} has one category, {known[0]!r}, so nothing speaks for or against it. Pass a "
+                "phenotype of two or more."
+            )
+        cells = self._cells(adata, indices, names={"gene_symbols": gene_symbols, "gene_ids": gene_ids})
+        code = None if category is None else known.index(category)
+        slot = self.layout.phenotype_names.index(name)
+        return explain_prediction(*self._for(cells, batch_size), cells, slot, code)
 
     def biomarkers(
         self,
@@ -1181,6 +1247,8 @@ class Polygene(SavingMixin, SetupMixin):
         min_cells: int = 5,
         n_permutations: int = 100,
         seed: int = 0,
+        gene_symbols: str | None = None,
+        gene_ids: str | None = None,
         batch_size: int = 64,
     ) -> dict[str, ContextMarkers]:
         """Compute the contribution of genes to a phenotype in each context, with a test over groups.
@@ -1207,6 +1275,8 @@ class Polygene(SavingMixin, SetupMixin):
             Permutations of the null.
         seed
             Seed of the draw of cells and of the permutations.
+        gene_symbols, gene_ids
+            As of `predict_phenotype`.
         batch_size
             Cells per step.
 
@@ -1222,38 +1292,35 @@ class Polygene(SavingMixin, SetupMixin):
             If a column is not an obs column.
         """
         check_choice(phenotype, self.layout.phenotype_names, "phenotype")
+        check_n_cells(n_cells)
         data = self._data(adata)
         obs, rows = self._anndata(data).obs, self._rows(data, None)
         levels, of_context = find_contexts(self._anndata(data), contexts, rows)
         check_columns([groupby, *([] if group_key is None else [group_key])], obs, "groupby", candidates)
         codes = encode(obs[groupby], self.categories[phenotype])[0]
-        of_group = np.zeros(len(rows), dtype=np.int64)
+        groups = np.full(len(rows), -1)
         if group_key is not None:
-            of_group = encode(obs[group_key], ordered_labels(obs[group_key]))[0]
-        found = {}
-        for number, level in enumerate(levels):
-            part = rows[(of_context == number) & (codes >= 0)]
-            if len(np.unique(codes[part])) < 2:
-                continue
-            arguments: dict[str, Any] = {"n_cells": n_cells, "seed": seed, "batch_size": batch_size}
-            scores = self.gene_contributions(data, phenotype=phenotype, groupby=groupby, indices=part, **arguments)
-            grouped = part[of_group[part] >= 0] if group_key is not None else part[:0]
-            p_value, n_groups = np.full(scores.scores.shape, np.nan), np.zeros(len(scores.categories), dtype=np.int64)
-            if len(grouped):
-                cells, engine = self._cells(data, grouped), Engine(self.module, batch_size)
-                kinds = np.array([self.categories[phenotype].index(name) for name in scores.categories])
-                means, n = group_means(
-                    engine, cells, of_group[grouped], codes[grouped], len(self.categories[phenotype])
-                )
-                at = [self.genes.index(gene) for gene in scores.genes]
-                p_value, n_groups = differences(means[:, :, at], n, kinds, min_cells, n_permutations, seed)
-            found[level] = ContextMarkers(scores, p_value, n_groups)
-        if not found:
+            groups = encode(obs[group_key], ordered_labels(obs[group_key]))[0]
+        kept = (of_context >= 0) & (codes >= 0)
+        usable = [i for i in range(len(levels)) if len(np.unique(codes[kept & (of_context == i)])) > 1]
+        if not usable:
             raise ValueError(
                 f"`contexts`: no level of adata.obs[{contexts!r}] has cells of two categories of {phenotype!r}, so "
                 "there is nothing to compare within a context. Pass another column."
             )
-        return found
+        kept &= np.isin(of_context, usable)
+        cells = self._cells(data, rows[kept], names={"gene_symbols": gene_symbols, "gene_ids": gene_ids})
+        found = biomarkers(
+            *self._for(cells, batch_size),
+            cells,
+            self.layout.phenotype_names.index(phenotype),
+            *(values[kept].astype(np.int64) for values in (of_context, codes, groups)),
+            n_cells=n_cells,
+            min_cells=min_cells,
+            n_permutations=n_permutations,
+            seed=seed,
+        )
+        return {levels[i]: part for i, part in found.items()}
 
     def count_hidden_tokens(
         self,

@@ -8,6 +8,7 @@ from polygene_scverse.tl._counterfactual import counterfactual
 from polygene_scverse.tl._embed import embed
 from polygene_scverse.tl._estimate_cost import estimate_cost
 from polygene_scverse.tl._evaluate import evaluate
+from polygene_scverse.tl._explain_prediction import explain_prediction
 from polygene_scverse.tl._fill_phenotype import fill_phenotype
 from polygene_scverse.tl._gene_embeddings import gene_embeddings
 from polygene_scverse.tl._gene_interactions import gene_interactions
@@ -31,6 +32,7 @@ __all__ = [
     "embed",
     "estimate_cost",
     "evaluate",
+    "explain_prediction",
     "fill_phenotype",
     "gene_embeddings",
     "gene_interactions",

@@ -26,6 +26,8 @@ def biomarkers(
     min_cells: int = 5,
     n_permutations: int = 100,
     model: Polygene | str | Path | None = None,
+    gene_symbols: str | None = None,
+    gene_ids: str | None = None,
     mod: str = "rna",
     seed: int = 0,
     batch_size: int = 64,
@@ -57,6 +59,10 @@ def biomarkers(
         Number of permutations.
     model
         A model, or the folder it was saved to. By default the one last trained on `adata`.
+    gene_symbols, gene_ids
+        Columns of ``var`` with symbols or ids of the genes, which go before ``var_names``. By default names are
+        matched, then usual columns such as ``var["gene_ids"]``, then symbols to Ensembl ids, see
+        :meth:`~polygene_scverse.model.Polygene.gene_names`.
     mod
         Modality to read and write, for MuData.
     seed
@@ -101,6 +107,8 @@ def biomarkers(
         min_cells=min_cells,
         n_permutations=n_permutations,
         seed=seed,
+        gene_symbols=gene_symbols,
+        gene_ids=gene_ids,
         batch_size=batch_size,
     )
     few = [level for level, part in found.items() if not part.n_groups.any()]

@@ -28,6 +28,8 @@ def gene_embeddings(
     min_cells: int = 10,
     given: str | Sequence[str] | None = None,
     model: Polygene | str | Path | None = None,
+    gene_symbols: str | None = None,
+    gene_ids: str | None = None,
     mod: str = "rna",
     batch_size: int = 64,
 ) -> AnnData:
@@ -59,6 +61,10 @@ def gene_embeddings(
         alone.
     model
         A model, or the folder it was saved to. By default the one last trained on `adata`.
+    gene_symbols, gene_ids
+        Columns of ``var`` with symbols or ids of the genes, which go before ``var_names``. By default names are
+        matched, then usual columns such as ``var["gene_ids"]``, then symbols to Ensembl ids, see
+        :meth:`~polygene_scverse.model.Polygene.gene_names`.
     mod
         Modality to read, for MuData.
     batch_size
@@ -96,7 +102,15 @@ def gene_embeddings(
         if absent := sorted(set(genes) - set(trained.genes)):
             raise KeyError(f"`genes`: {shorten(absent)} are not genes of the model. Pass some of model.genes.")
         wanted = np.isin(trained.genes, list(genes))
-    found = trained.get_gene_states(data, groupby=groupby, group_key=group_key, given=given, batch_size=batch_size)
+    found = trained.get_gene_states(
+        data,
+        groupby=groupby,
+        group_key=group_key,
+        given=given,
+        gene_symbols=gene_symbols,
+        gene_ids=gene_ids,
+        batch_size=batch_size,
+    )
     kept = (found.n_cells >= min_cells) & wanted
     if not kept.any():
         raise ValueError(

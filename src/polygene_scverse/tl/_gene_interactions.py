@@ -28,6 +28,8 @@ def gene_interactions(
     given: str | Sequence[str] | None = None,
     key_added: str = GENE_INTERACTIONS,
     model: Polygene | str | Path | None = None,
+    gene_symbols: str | None = None,
+    gene_ids: str | None = None,
     mod: str = "rna",
     batch_size: int = 64,
 ) -> None:
@@ -62,6 +64,10 @@ def gene_interactions(
         Key of ``uns["polygene"]`` to write to, and part of the names of two keys of ``varm``.
     model
         A model, or the folder it was saved to. By default the one last trained on `adata`.
+    gene_symbols, gene_ids
+        Columns of ``var`` with symbols or ids of the genes, which go before ``var_names``. By default names are
+        matched, then usual columns such as ``var["gene_ids"]``, then symbols to Ensembl ids, see
+        :meth:`~polygene_scverse.model.Polygene.gene_names`.
     mod
         Modality to read and write, for MuData.
     batch_size
@@ -99,16 +105,18 @@ def gene_interactions(
     trained = find(adata, model)
     if genes is not None and (absent := sorted(set(genes) - set(trained.genes))):
         raise KeyError(f"`genes`: {shorten(absent)} are not genes of the model. Pass some of model.genes.")
-    found = trained.get_gene_states(data, groupby=groupby, given=given, batch_size=batch_size)
+    found = trained.get_gene_states(
+        data, groupby=groupby, given=given, gene_symbols=gene_symbols, gene_ids=gene_ids, batch_size=batch_size
+    )
     means = np.where(found.n_cells[..., None] >= min_cells, found.means, np.nan)  # (contexts, genes, hidden)
     _warn_of_empty(found, means, min_cells)
-    names = gene_names(data, trained)
+    names = gene_names(data, trained, gene_symbols, gene_ids)
     _warn_of_lost(found, names)
     data.varm[gene_states_key(key_added)] = _by_var(means, found.genes, names, genes, np.nan)
     data.varm[gene_cells_key(key_added)] = _by_var(found.n_cells, found.genes, names, genes, 0)
     note: dict[str, Any] = {
         "contexts": found.contexts,
-        "most_variable": list(genes_in_var(data, trained, found.genes)[1]),
+        "most_variable": list(genes_in_var(data, trained, found.genes, gene_symbols, gene_ids)[1]),
         "covariance": np.stack([gene_covariance(x[~np.isnan(x[:, 0])]) for x in means]),
         "groupby": groupby or "",
         "metric": metric,

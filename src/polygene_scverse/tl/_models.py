@@ -77,7 +77,13 @@ def gene_names(
     return names if len(names) == data.n_vars else data.var_names
 
 
-def genes_in_var(data: AnnData, model: Polygene, genes: Sequence[str]) -> tuple[NDArray[np.int64], pd.Index]:
+def genes_in_var(
+    data: AnnData,
+    model: Polygene,
+    genes: Sequence[str],
+    gene_symbols: str | None = None,
+    gene_ids: str | None = None,
+) -> tuple[NDArray[np.int64], pd.Index]:
     """Which genes of a model are columns of ``X``, by their position among `genes`, and what ``var_names`` calls them.
 
     Parameters
@@ -88,8 +94,10 @@ def genes_in_var(data: AnnData, model: Polygene, genes: Sequence[str]) -> tuple[
         The model.
     genes
         Some of its genes; both results are in their order.
+    gene_symbols, gene_ids
+        As of `gene_names`.
     """
-    at = pd.Index(genes).get_indexer(gene_names(data, model))
+    at = pd.Index(genes).get_indexer(gene_names(data, model, gene_symbols, gene_ids))
     columns = np.argsort(at, kind="stable")
     columns = columns[at[columns] >= 0]
     return at[columns].astype(np.int64), data.var_names[columns]

@@ -23,6 +23,8 @@ def polyfunctionality(
     min_cells: int = 10,
     n_permutations: int = 100,
     model: Polygene | str | Path | None = None,
+    gene_symbols: str | None = None,
+    gene_ids: str | None = None,
     mod: str = "rna",
     seed: int = 0,
     batch_size: int = 64,
@@ -54,6 +56,10 @@ def polyfunctionality(
         Number of permutations of contexts within donors.
     model
         A model, or the folder it was saved to. By default the one last trained on `adata`.
+    gene_symbols, gene_ids
+        Columns of ``var`` with symbols or ids of the genes, which go before ``var_names``. By default names are
+        matched, then usual columns such as ``var["gene_ids"]``, then symbols to Ensembl ids, see
+        :meth:`~polygene_scverse.model.Polygene.gene_names`.
     mod
         Modality to read and write, for MuData.
     seed
@@ -94,6 +100,8 @@ def polyfunctionality(
         min_cells=min_cells,
         n_permutations=n_permutations,
         seed=seed,
+        gene_symbols=gene_symbols,
+        gene_ids=gene_ids,
         batch_size=batch_size,
     )
     known = found.n_groups > 0

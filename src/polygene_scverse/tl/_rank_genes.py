@@ -27,6 +27,8 @@ def rank_genes(
     n_cells: int = 10,
     key_added: str = RANK_GENES,
     model: Polygene | str | Path | None = None,
+    gene_symbols: str | None = None,
+    gene_ids: str | None = None,
     mod: str = "rna",
     seed: int = 0,
     batch_size: int = 64,
@@ -41,7 +43,8 @@ def rank_genes(
 
     Scores describe the model, not the biology. If several genes carry the same information, the model may use only one
     of them, so a low score does not mean that a gene is not a marker. To find markers, use Wilcoxon tests
-    (:func:`scanpy.tl.rank_genes_groups`), which are more consistent between donors (``docs/genes_in_context.md``).
+    (:func:`scanpy.tl.rank_genes_groups`), which are more consistent between donors (``docs/genes_in_context.md``). For
+    the prediction of a single cell, use :func:`~polygene_scverse.tl.explain_prediction`.
 
     Parameters
     ----------
@@ -62,6 +65,10 @@ def rank_genes(
         Key of ``uns`` to write to.
     model
         A model, or the folder it was saved to. By default the one last trained on `adata`.
+    gene_symbols, gene_ids
+        Columns of ``var`` with symbols or ids of the genes, which go before ``var_names``. By default names are
+        matched, then usual columns such as ``var["gene_ids"]``, then symbols to Ensembl ids, see
+        :meth:`~polygene_scverse.model.Polygene.gene_names`.
     mod
         Modality to use, for MuData.
     seed
@@ -98,12 +105,19 @@ def rank_genes(
     name = trained.reference_phenotype if phenotype is None else phenotype
     column = _groupby(data, trained, name) if groupby is None else groupby
     found = trained.gene_contributions(
-        data, phenotype=name, groupby=column, n_cells=n_cells, seed=seed, batch_size=batch_size
+        data,
+        phenotype=name,
+        groupby=column,
+        n_cells=n_cells,
+        seed=seed,
+        gene_symbols=gene_symbols,
+        gene_ids=gene_ids,
+        batch_size=batch_size,
     )
     params = {"groupby": column, "reference": "rest", "method": PACKAGE, "use_raw": False, "phenotype": name}
     data.uns[key_added] = {
         "params": params | {"n_cells": n_cells},
-        **_tables(found, *genes_in_var(data, trained, found.genes), n_genes),
+        **_tables(found, *genes_in_var(data, trained, found.genes, gene_symbols, gene_ids), n_genes),
     }
 
 

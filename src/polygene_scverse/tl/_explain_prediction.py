@@ -1,0 +1,123 @@
+"""What each gene adds to the prediction of a cell, as AnnData."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from mudata import MuData
+
+from polygene_scverse._constants import EXPLAIN_PREDICTION, UNS
+from polygene_scverse._validate import shorten
+from polygene_scverse.model import Polygene
+from polygene_scverse.tl._models import anndata_of, find, genes_in_var
+
+
+def explain_prediction(
+    adata: AnnData | MuData,
+    cells: str | Sequence[str] | None = None,
+    *,
+    phenotype: str | None = None,
+    category: str | None = None,
+    model: Polygene | str | Path | None = None,
+    gene_symbols: str | None = None,
+    gene_ids: str | None = None,
+    mod: str = "rna",
+    batch_size: int = 64,
+) -> AnnData:
+    """Explain predictions of single cells: what each expressed gene adds to the log-odds of the category.
+
+    The category is compared with the one that the cell would soonest be: that it is nearest to once the 20 genes that
+    speak most against it are gone. So the genes that come first are those that the prediction hangs on, as deleting
+    them shows (``docs/genes_in_context.md``). For the genes that mark a category against all others use
+    :func:`~polygene_scverse.tl.rank_genes`.
+
+    What a gene adds is what would be lost if the cell did not express it: for the linear path weight times expression;
+    the transformer is asked once for each expressed gene, which takes a second or more for each cell.
+
+    Contributions describe this model. If several genes carry the same information, it may use only one of them.
+
+    Parameters
+    ----------
+    adata
+        Cells; genes are matched by name.
+    cells
+        Names of the cells, as in ``obs_names``; all by default.
+    phenotype
+        A phenotype of the model. By default the cell type, if a phenotype has one of the usual names of it, else the
+        first phenotype.
+    category
+        Category that is explained, whether or not the cells are predicted to have it. By default the one that
+        :func:`~polygene_scverse.tl.predict_phenotype` finds for each cell.
+    model
+        A model, or the folder it was saved to. By default the one last trained on `adata`.
+    gene_symbols, gene_ids
+        Columns of ``var`` with symbols or ids of the genes, which go before ``var_names``. By default names are
+        matched, then usual columns such as ``var["gene_ids"]``, then symbols to Ensembl ids, see
+        :meth:`~polygene_scverse.model.Polygene.gene_names`.
+    mod
+        Modality to read, for MuData.
+    batch_size
+        Cells per step.
+
+    Returns
+    -------
+    AnnData of cells x genes of the model: ``X`` (sparse) holds what each gene adds to the log-odds, in natural
+    logarithms, 0 where it is not expressed; ``obs`` the columns ``"category"`` (that is explained), ``"against"`` (that
+    it is compared with) and ``"probability"``. ``uns["polygene"]["explain_prediction"]`` names the phenotype. `adata`
+    stays as it is.
+
+    Raises
+    ------
+    ValueError
+        If no model is found, if the phenotype or the category is not the model's, if no cell is named, if no gene
+        matches, or if expression has the wrong scale.
+    KeyError
+        If a cell is not in ``obs_names``.
+
+    Examples
+    --------
+    >>> why = pgs.tl.explain_prediction(adata, adata.obs_names[:5])
+    >>> why.to_df().iloc[0].nlargest(10)
+    """
+    data, trained = anndata_of(adata, mod), find(adata, model)
+    name = trained.reference_phenotype if phenotype is None else phenotype
+    rows = _rows(data, cells)
+    found = trained.explain_prediction(
+        data,
+        phenotype=name,
+        category=category,
+        indices=rows,
+        gene_symbols=gene_symbols,
+        gene_ids=gene_ids,
+        batch_size=batch_size,
+    )
+    there, var_names = genes_in_var(data, trained, trained.genes, gene_symbols, gene_ids)
+    known = np.array(trained.categories[name], dtype=object)
+    obs = pd.DataFrame(
+        {
+            "category": pd.Categorical(known[found.codes], categories=known),
+            "against": pd.Categorical(known[found.against], categories=known),
+            "probability": found.probabilities[np.arange(len(found.codes)), found.codes],
+        },
+        index=data.obs_names if rows is None else data.obs_names[rows],
+    )
+    result = AnnData(found.contributions[:, there], obs=obs, var=pd.DataFrame(index=var_names))
+    result.uns[UNS] = {EXPLAIN_PREDICTION: {"phenotype": name}}
+    return result
+
+
+def _rows(data: AnnData, cells: str | Sequence[str] | None) -> np.ndarray | None:
+    """Row numbers of cells by name; None for all."""
+    if cells is None:
+        return None
+    names = pd.Index([cells] if isinstance(cells, str) else list(cells))
+    if absent := sorted(set(names) - set(data.obs_names)):
+        raise KeyError(f"`cells`: {shorten(absent)} not among adata.obs_names. Pass names of cells, or None for all.")
+    if not data.obs_names.is_unique:
+        return np.flatnonzero(data.obs_names.isin(names))
+    rows: np.ndarray = data.obs_names.get_indexer(names)
+    return rows
