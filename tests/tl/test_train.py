@@ -62,7 +62,7 @@ def test_whole_groups_are_held_out_and_genes_ranked_on_the_others(cells, small):
     assert model.genes == list(ranks.sort_values().index[:20])
 
 
-@pytest.mark.filterwarnings("ignore:`group_key`. what 'donor' determines:UserWarning")
+@pytest.mark.filterwarnings("ignore:`group_key`. phenotypes that depend on 'donor':UserWarning")
 @pytest.mark.parametrize("n_donors", [1, 6])
 def test_of_few_groups_all_are_in_training(cells, small, capsys, n_donors):
     """And what is said of new ones follows from them."""
