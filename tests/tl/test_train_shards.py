@@ -136,7 +136,12 @@ def test_held_out_cells_are_bounded(simulated, small, write_files, monkeypatch):
 
 ERRORS = {
     "no file": ("none_{0..2}.h5ad", {}, FileNotFoundError, r"no file matches '.*none_0\.h5ad', of the pattern"),
-    "column": ("*.h5ad", {"phenotypes": "age"}, KeyError, r"`phenotypes`: 'age' is not a column of obs in .*shard_0\.h5ad"),
+    "column": (
+        "*.h5ad",
+        {"phenotypes": "age"},
+        KeyError,
+        r"`phenotypes`: 'age' is not a column of obs in .*shard_0\.h5ad",
+    ),
     "group": ("*.h5ad", {"group_key": "batch"}, KeyError, r"`group_key`: 'batch' .*shard_0\.h5ad"),
     "layer": ("*.h5ad", {"layer": "counts"}, KeyError, r"layers/counts is not in .*shard_0\.h5ad"),
     "buffer": (
