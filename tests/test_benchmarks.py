@@ -12,8 +12,6 @@ BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 @pytest.fixture
 def scripts(monkeypatch):
     """Makes the folder importable."""
-    pytest.importorskip("psutil")
-    pytest.importorskip("transformers")
     before = set(sys.modules)
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     yield
