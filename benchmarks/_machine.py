@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import multiprocessing
 import platform
+import statistics
 import time
 from collections.abc import Callable
 from multiprocessing.queues import Queue
@@ -41,18 +42,28 @@ def _processor() -> str:
     return f"{fields['model name']} (family {fields.get('cpu family')}, model {fields.get('model')})"
 
 
-def matmul_rate(size: int = 2048, repeats: int = 5) -> float:
-    """Float32 operations per second of a square matrix product, the median of some."""
-    a, b = torch.randn(size, size), torch.randn(size, size)
-    torch.mm(a, b)
-    seconds = sorted(_seconds(lambda: torch.mm(a, b)) for _ in range(repeats))
-    return 2 * size**3 / seconds[repeats // 2]
+def wait(device: str) -> None:
+    """Until the device has done what it was told."""
+    if device.startswith("cuda"):
+        torch.cuda.synchronize(device)
 
 
-def _seconds(function: Callable[[], Any]) -> float:
-    started = time.perf_counter()
-    function()
-    return time.perf_counter() - started
+def matmul_rate(size: int = 2048, repeats: int = 5, device: str = "cpu", dtype: torch.dtype = torch.float32) -> float:
+    """Operations per second of a square matrix product."""
+    a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
+    return 2 * size**3 / median_seconds(lambda: torch.mm(a, b), repeats, device)
+
+
+def median_seconds(function: Callable[[], Any], repeats: int, device: str = "cpu") -> float:
+    """Median time of some repeats, after one that is not timed."""
+    seconds = []
+    for _ in range(repeats + 1):
+        wait(device)
+        started = time.perf_counter()
+        function()
+        wait(device)
+        seconds.append(time.perf_counter() - started)
+    return statistics.median(seconds[1:])
 
 
 def peak_memory(prepare: Callable[..., Callable[[], Any]], *arguments: Any) -> float:

@@ -15,23 +15,19 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from _machine import GIB
+from _machine import GIB, matmul_rate, median_seconds
 from _report import report
 from _simulate import simulate_cells
 from rich.console import Console
-from speed import GENES, NETWORKS, Cells, needed_operations, our_batches
+from speed import GENES, NETWORKS, Cells, needed_operations, our_batches, our_step
 
 from polygene_scverse.data.feed._masking import MaskingRates
-from polygene_scverse.engine import INPUTS
-from polygene_scverse.module import PolygeneModule, TransformerConfig
+from polygene_scverse.module import TransformerConfig
 
 ALL_NETWORKS = {"default": TransformerConfig(), "768/12/12": NETWORKS["768/12/12"]}
 BATCH_SIZE = {"default": 256, "768/12/12": 32}
@@ -39,60 +35,11 @@ PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 RATES = {"train": MaskingRates(), "predict": None}
 COLUMNS = ("genes", "network", "step", "precision", "batch", "cells/s", "of the processor, cells/s", "ratio")
 COLUMNS += ("% of peak", "peak GiB", "parity")
-Batch = dict[str, torch.Tensor]
 
 
-def wait(device: str) -> None:
-    """Until the device has done what it was told."""
-    if device.startswith("cuda"):
-        torch.cuda.synchronize(device)
-
-
-def precision_of(device: str, precision: str) -> AbstractContextManager[Any]:
-    """Products in this precision, weights in float32."""
-    if precision == "float32":
-        return nullcontext()
-    return torch.autocast(device.split(":")[0], dtype=PRECISIONS[precision])
-
-
-def product_rate(device: str, precision: str, size: int) -> float:
-    """Operations per second of a square matrix product."""
-    a, b = (torch.randn(size, size, device=device, dtype=PRECISIONS[precision]) for _ in range(2))
-    seconds = median_seconds(lambda: torch.mm(a, b), device, 5)
-    return 2 * size**3 / seconds
-
-
-def median_seconds(function: Callable[[], Any], device: str, repeats: int) -> float:
-    """Median time of some repeats, after one that is not timed."""
-    times = []
-    for _ in range(repeats + 1):
-        wait(device)
-        started = time.perf_counter()
-        function()
-        wait(device)
-        times.append(time.perf_counter() - started)
-    return float(np.median(times[1:]))
-
-
-def make_step(module: PolygeneModule, device: str, precision: str, train: bool) -> Callable[[Batch], Any]:
-    """A training step with AdamW, or the probabilities of all phenotypes."""
-    optimizer = torch.optim.AdamW(module.parameters(), lr=1e-4, fused=True)
-
-    def training_step(batch: Batch) -> None:
-        with precision_of(device, precision):
-            loss = module(batch)[2].loss
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-
-    @torch.inference_mode()
-    def prediction(batch: Batch) -> list[torch.Tensor]:
-        none = torch.zeros(module.layout.n_phenotypes, device=device)
-        with precision_of(device, precision):
-            logits = module.predict(*(batch[name] for name in INPUTS), none)
-        return [part.float().softmax(-1).cpu() for part in logits]
-
-    return training_step if train else prediction
+def probabilities(logits: Sequence[torch.Tensor] | None) -> list[torch.Tensor]:
+    """Of each phenotype, in float32 on the processor; none of a training step."""
+    return [part.float().softmax(-1).cpu() for part in logits or ()]
 
 
 def measure(cells: Cells, network: str, name: str, device: str, repeats: int) -> list[dict[str, Any]]:
@@ -102,13 +49,12 @@ def measure(cells: Cells, network: str, name: str, device: str, repeats: int) ->
     n_cells = sum(len(batch["tokens"]) for batch in batches)
     operations = sum(needed_operations(batch, config, cells.layout, train) for batch in batches)
 
-    def run(where: str, precision: str) -> tuple[float, list[torch.Tensor] | None]:
+    def run(where: str, precision: str) -> tuple[float, list[torch.Tensor]]:
         torch.manual_seed(0)
-        module = PolygeneModule(cells.layout, config, linear_path=False).to(where).train(train)
+        step = our_step(cells.layout, config, train, where, PRECISIONS[precision])
         moved = [{key: tensor.to(where) for key, tensor in batch.items()} for batch in batches]
-        step = make_step(module, where, precision, train)
-        first = step(moved[0])
-        return n_cells / median_seconds(lambda: [step(batch) for batch in moved], where, repeats), first
+        first = probabilities(step(moved[0]))
+        return n_cells / median_seconds(lambda: [step(batch) for batch in moved], repeats, where), first
 
     of_processor, expected = run("cpu", "float32")
     rows = []
@@ -117,10 +63,9 @@ def measure(cells: Cells, network: str, name: str, device: str, repeats: int) ->
             torch.cuda.reset_peak_memory_stats(device)
         speed, found = run(device, precision)
         peak = torch.cuda.max_memory_allocated(device) / GIB if device.startswith("cuda") else float("nan")
-        apart = float("nan")
-        if expected is not None and found is not None:
-            apart = max(float((a - b).abs().max()) for a, b in zip(expected, found, strict=True))
-        rate = product_rate(device, precision, 8192 if device.startswith("cuda") else 2048)
+        differences = [float((a - b).abs().max()) for a, b in zip(expected, found, strict=True)]
+        apart = max(differences, default=float("nan"))
+        rate = matmul_rate(8192 if device.startswith("cuda") else 2048, 5, device, PRECISIONS[precision])
         values = (cells.layout.n_genes, network, name, precision, str(BATCH_SIZE[network]), speed, of_processor)
         values += (speed / of_processor, 100 * speed * operations / n_cells / rate, peak, apart)
         rows.append(dict(zip(COLUMNS, values, strict=True)))

@@ -20,6 +20,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -98,21 +99,35 @@ def our_batches(table: CellTable, rates: MaskingRates | None, batch_size: int) -
     return [BatchDataset(table, rates)[0, rows] for rows in chosen]
 
 
-def our_step(layout: TokenLayout, config: TransformerConfig, train: bool) -> Step:
-    """A training step with AdamW, or the prediction of all phenotypes."""
-    module = PolygeneModule(layout, config, linear_path=False)
+def our_step(
+    layout: TokenLayout,
+    config: TransformerConfig,
+    train: bool,
+    device: str = "cpu",
+    precision: torch.dtype = torch.float32,
+) -> Callable[[Batch], Any]:
+    """A training step with AdamW, or the logits of all phenotypes; weights are in float32, products in `precision`."""
+    module = PolygeneModule(layout, config, linear_path=False).to(device)
     optimizer = torch.optim.AdamW(module.parameters(), lr=1e-4, fused=True)
     module.train(train)
+    none = torch.zeros(layout.n_phenotypes, device=device)
+
+    def products() -> AbstractContextManager[Any]:
+        if precision == torch.float32:
+            return nullcontext()
+        return torch.autocast(device.split(":")[0], dtype=precision)
 
     def training_step(batch: Batch) -> None:
-        loss = module(batch)[2].loss
+        with products():
+            loss = module(batch)[2].loss
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
 
     @torch.inference_mode()
-    def prediction(batch: Batch) -> None:
-        module.predict(*(batch[name] for name in INPUTS), torch.zeros(layout.n_phenotypes))
+    def prediction(batch: Batch) -> list[torch.Tensor]:
+        with products():
+            return module.predict(*(batch[name] for name in INPUTS), none)
 
     return training_step if train else prediction
 

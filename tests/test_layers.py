@@ -79,7 +79,7 @@ HEAVY_OF = {
 TORCH_IN_DATA = {"feed/_loader", "read/_fields", "feed/_steps", "shards/_loader"}
 TESTS_OF_THE_WHOLE = {
     *{"test_api", "test_defects", "test_docs", "test_examples", "test_hostile_input", "test_layers", "test_migration"},
-    *{"test_benchmarks", "test_gpu", "test_regression"},
+    *{"test_benchmarks", "test_gpu"},
 }
 
 
