@@ -14,9 +14,10 @@ from polygene_scverse.data.feed._source import draw_cells
 from polygene_scverse.data.feed._table import CellTable
 from polygene_scverse.engine import Engine, Query
 from polygene_scverse.fit import FittedState
-from polygene_scverse.fit._final_scores import final_accuracy
+from polygene_scverse.fit._decision import decide
 from polygene_scverse.fit._linear_path import PRIOR
 from polygene_scverse.fit._panels import PanelAccuracy, transformer_part
+from polygene_scverse.metrics import accuracy
 
 SHARES: Final = (0.6, 0.4, 0.25, 0.25, 0.15, 0.15, 0.08, 0.08, 0.04, 0.04)
 """Shares of the genes that are left in trials on held-out cells."""
@@ -88,12 +89,12 @@ def fit_panel_accuracy(
         of_each = panels.simulated_accuracy(*linear, engine.module.n_categories)
         for i, (name, codes) in enumerate(zip(names, some.codes.T, strict=True)):
             if (codes >= 0).any():
-                observed = final_accuracy(tables[name], codes, log_shares[name], of_panel[1].temperature(name))
-                found[name].append((float(of_each[i]), observed))
+                decided = decide(tables[name], log_shares[name], temperature=of_panel[1].temperature(name))
+                found[name].append((float(of_each[i]), accuracy(codes, decided)))
     for name, codes in zip(names, some.codes.T, strict=True):
         if found[name]:
-            simulated, accuracy = np.array(found[name]).T
-            state.panel_accuracy[name] = PanelAccuracy.of(simulated, accuracy, int((codes >= 0).sum()))
+            simulated, observed = np.array(found[name]).T
+            state.panel_accuracy[name] = PanelAccuracy.of(simulated, observed, int((codes >= 0).sum()))
 
 
 def expected_accuracy(engine: Engine, state: FittedState, measured: NDArray[np.bool_]) -> dict[str, float]:

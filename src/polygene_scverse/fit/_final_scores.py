@@ -32,18 +32,5 @@ def final_scores(
     -------
     ``accuracy`` and ``macro_f1``.
     """
-    known = np.asarray(codes) >= 0
-    if not known.any():
-        return {"accuracy": float("nan"), "macro_f1": float("nan")}
-    decided = decide(probabilities[known], log_shares, temperature=temperature)
-    return {"accuracy": accuracy(codes[known], decided), "macro_f1": macro_f1(codes[known], decided)}
-
-
-def final_accuracy(
-    probabilities: NDArray[np.float32],
-    codes: NDArray[np.integer],
-    log_shares: NDArray[np.floating],
-    temperature: float = 1.0,
-) -> float:
-    """The accuracy of `final_scores` alone, which takes much less time; same arguments."""
-    return accuracy(codes, decide(probabilities, log_shares, temperature=temperature))
+    decided = decide(probabilities, log_shares, temperature=temperature)
+    return {"accuracy": accuracy(codes, decided), "macro_f1": macro_f1(codes, decided)}
