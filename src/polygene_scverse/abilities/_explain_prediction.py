@@ -21,7 +21,7 @@ from polygene_scverse.data.feed._source import CellSource
 from polygene_scverse.engine import INPUTS, Batch, Engine, Query, probabilities
 from polygene_scverse.fit import FittedState
 from polygene_scverse.fit._decision import choose_category
-from polygene_scverse.fit._gene_scaler import rescale
+from polygene_scverse.fit._gene_scaler import capped
 
 FIRST: Final = 20
 """Genes without which a cell is asked which category it would soonest be."""
@@ -91,7 +91,7 @@ def explain_prediction(
         codes[rows] = chosen if category is None else category
         added = np.zeros((*mask.shape, found.shape[1]))  # (B, V, C)
         if module.linear is not None:
-            seen = np.minimum(rescale(values.astype(np.float64)), cap[genes]) * mask
+            seen = capped(values, cap[genes]) * mask
             added += share * seen[..., None] * weights[genes * mask]
         for of_transformer in occluded:
             added += (1.0 - share) * of_transformer

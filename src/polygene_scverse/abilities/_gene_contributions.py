@@ -20,7 +20,7 @@ from polygene_scverse.data.feed._source import CellSource
 from polygene_scverse.data.feed._table import CellTable
 from polygene_scverse.engine import Batch, Engine, Query
 from polygene_scverse.fit import FittedState
-from polygene_scverse.fit._gene_scaler import rescale
+from polygene_scverse.fit._gene_scaler import capped
 
 COPIES: Final = 256
 """Copies of a cell, each without another gene, that go through the network at a time."""
@@ -243,7 +243,7 @@ def sum_expression(
         values, genes, mask = (output.numpy() for output in outputs)
         of_cell = np.broadcast_to(codes[rows][:, None], mask.shape)[mask]
         seen, expression = genes[mask], values[mask].astype(np.float64)
-        np.add.at(sums[0], (of_cell, seen), np.minimum(rescale(expression), cap[seen]))
+        np.add.at(sums[0], (of_cell, seen), capped(expression, cap[seen]))
         np.add.at(sums[1], (of_cell, seen), expression)
 
     engine.run(source, Query(), lambda batch: [batch["values"], *visible_genes(engine, batch)], add)

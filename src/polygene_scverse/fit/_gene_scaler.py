@@ -26,6 +26,12 @@ def rescale(values: NDArray[np.floating]) -> NDArray[np.floating]:
     return rescaled
 
 
+def capped(values: NDArray[np.floating], cap: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Rescaled expression, cut off; `cap` is that of the gene of each value, of the same shape."""
+    found: NDArray[np.float64] = np.minimum(rescale(values.astype(np.float64)), cap)
+    return found
+
+
 @dataclass(frozen=True)
 class GeneScaler:
     """How each gene is brought to a common size.

@@ -18,7 +18,7 @@ from scipy.special import log_softmax
 from sklearn.covariance import LedoitWolf
 from sklearn.decomposition import PCA
 
-from polygene_scverse.fit._gene_scaler import GeneScaler, rescale
+from polygene_scverse.fit._gene_scaler import GeneScaler, capped, rescale
 
 Floats = NDArray[np.float32]
 N_PCS: Final = 20
@@ -281,8 +281,7 @@ def _by_kind(space: Space, x: sp.csr_matrix, measured: NDArray[np.bool_], name: 
 
 def _capped(x: sp.csr_matrix, cap: NDArray[np.floating]) -> sp.csr_matrix:
     """Rescaled expression, cut off."""
-    values = np.minimum(rescale(x.data.astype(np.float64)), cap[x.indices])
-    return sp.csr_matrix((values, x.indices, x.indptr), shape=x.shape)
+    return sp.csr_matrix((capped(x.data, cap[x.indices]), x.indices, x.indptr), shape=x.shape)
 
 
 def entropy(logits: NDArray[np.floating]) -> NDArray[np.float64]:
