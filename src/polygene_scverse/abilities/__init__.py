@@ -1,1 +1,1 @@
-"""What a model can be asked, as plain functions of an engine, the fitted state and cells: arrays out."""
+"""What a model can do, as plain functions of an engine, the fitted state and cells that return arrays."""

@@ -1,4 +1,4 @@
-"""Genes that carry a phenotype in a context, with a null over groups.
+"""Genes that are evidence for a phenotype in a context, with a null distribution over groups.
 
 Shapes: D groups, C categories, G genes.
 """
@@ -24,22 +24,22 @@ from polygene_scverse.fit import FittedState
 from polygene_scverse.metrics._pooled_p import pooled_p
 
 MIN_SIDE: Final = 3
-"""Groups of a category, and of the others, that a null needs where no group has cells of both."""
+"""Groups with the category, and without it, that the null needs where too few groups have cells of both."""
 
 
 @dataclass(frozen=True)
 class ContextMarkers:
-    """How much each gene carries each category of a phenotype in one context.
+    """Contribution of each gene to each category of a phenotype in one context.
 
     Parameters
     ----------
     contributions
-        Scores of the context's cells.
+        Contributions in the cells of the context.
     p_value
-        Of the difference in expression between groups' cells of the category and others; NaN where there is no null.
-        Shape (n_categories, n_genes), as the scores.
+        P-value of the difference in expression between cells of the category and other cells, over groups; NaN where
+        there is no null. Shape (n_categories, n_genes), as the scores.
     n_groups
-        Groups in the null, 0 where there is none; shape (n_categories,).
+        Number of groups in the null, 0 where there is none; shape (n_categories,).
     """
 
     contributions: GeneContributions
@@ -61,24 +61,24 @@ def biomarkers(
     n_permutations: int,
     seed: int,
 ) -> dict[int, ContextMarkers]:
-    """Which genes carry each category in each context; cells are read once, those in which genes are taken away again.
+    """Score genes for each category in each context; all cells are read once, and the cells for occlusion again.
 
     Parameters
     ----------
     engine, state, source, slot
         As for `gene_contributions`.
     contexts, codes
-        Context and category of each cell; at least two categories in each context. Shape (n_cells,).
+        Context and category of each cell, with at least two categories in each context. Shape (n_cells,).
     groups
-        Group of each cell, -1 for none: these cells have no part in the null. Shape (n_cells,).
+        Group of each cell, -1 for none; cells without a group are left out of the null. Shape (n_cells,).
     n_cells, seed
-        As for `gene_contributions`, in each context.
+        As for `gene_contributions`, applied in each context.
     min_cells, n_permutations
         As for `differences`.
     """
     n = engine.module.n_categories[slot]
     at = {gene: i for i, gene in enumerate(engine.module.layout.genes)}
-    combination = (contexts * n + codes) * (groups.max() + 2) + groups + 1  # -1 is a group too
+    combination = (contexts * n + codes) * (groups.max() + 2) + groups + 1  # -1 counts as a group here
     _, first, of_cell, n_of = np.unique(combination, return_index=True, return_inverse=True, return_counts=True)
     sums = sum_expression(engine, source, of_cell, len(n_of))  # (2, n_combinations, G)
     found = {}
@@ -106,16 +106,16 @@ def group_means(
     codes: NDArray[np.int64],
     n_categories: int,
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Mean expression by group and category, shape (D, C, G), and numbers of cells, (D, C).
+    """Mean expression by group and category, shape (D, C, G), and number of cells, shape (D, C).
 
     Parameters
     ----------
     sums, n_cells
-        Sums of expression over cells of the same group and category, and their numbers; shapes (n, G) and (n,).
+        Summed expression and number of cells for each combination of group and category; shapes (n, G) and (n,).
     groups, codes
-        Group and category of these; shape (n,).
+        Group and category of each combination; shape (n,).
     n_categories
-        C.
+        Number of categories, C.
     """
     present, row = np.unique(groups, return_inverse=True)
     means, n = np.zeros((len(present), n_categories, sums.shape[1])), np.zeros((len(present), n_categories), np.int64)
@@ -131,26 +131,26 @@ def differences(
     n_permutations: int,
     seed: int,
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """P-values of the difference between a category and the others, and groups that they are of.
+    """P-values of the difference in expression between a category and the others, and the number of groups used.
 
-    Where five groups or more have cells of both, these are compared within groups, and the null exchanges them there.
-    Else groups are compared with each other, and the null exchanges groups. Permuted statistics of all
-    genes are pooled.
+    If at least five groups have cells on both sides, the two sides are compared within groups and the null swaps them
+    within groups. Otherwise groups with the category are compared with groups without it, and the null permutes the
+    groups. Permuted statistics of all genes are pooled.
 
     Parameters
     ----------
     means, n_cells
-        As of `group_means`.
+        As returned by `group_means`.
     categories
-        Those that are asked for; shape (n,).
+        Codes of the categories to test; shape (n,).
     min_cells
-        Cells that a side of a group needs.
+        Minimum number of cells on a side of a group.
     n_permutations, seed
-        Permutations, and their seed.
+        Number of permutations, and their seed.
 
     Returns
     -------
-    Shapes (n, G) and (n,).
+    P-values and numbers of groups; shapes (n, G) and (n,).
     """
     p_value, n_groups = np.full((len(categories), means.shape[2]), np.nan), np.zeros(len(categories), dtype=np.int64)
     total, of_all = n_cells.sum(1), (means * n_cells[..., None]).sum(1)  # (D,), (D, G)
@@ -175,7 +175,7 @@ def differences(
 def _between(
     one: NDArray[np.float64], other: NDArray[np.float64], n_permutations: int, seed: int
 ) -> NDArray[np.float64]:
-    """Two-sided p-values of Welch's t, beside those of groups exchanged between the sides; shape (G,)."""
+    """Two-sided p-values of Welch's t against the null in which groups are permuted between the sides; shape (G,)."""
     random, values, n = np.random.default_rng(seed), np.concatenate([one, other]), len(one)
 
     def statistic(order: NDArray[np.int64]) -> NDArray[np.float64]:

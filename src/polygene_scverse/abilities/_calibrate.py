@@ -1,6 +1,6 @@
-"""What is fitted when the weights no longer change: the linear path, its share, temperatures, prediction sets.
+"""Fits that follow training: linear path, mixture weights, temperatures and prediction sets.
 
-In the end the finished model is scored.
+The finished model is scored at the end.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ from polygene_scverse.fit._linear_path import (
 from polygene_scverse.fit._panels import PanelMoments
 
 DEPTH_CELLS: Final = 5000
-"""Training cells whose depths are looked at."""
+"""Training cells from which depths are estimated."""
 MAX_HELD_OUT: Final = 10_000
-"""Held-out cells that are looked at after training; more would not change the second decimal."""
+"""Held-out cells used after training; more would not change the second decimal."""
 
 
 def fit_after_training(
@@ -55,7 +55,7 @@ def fit_after_training(
     seed: int,
     earlier: EarlierCells | None = None,
 ) -> dict[str, dict[str, float]]:
-    """Fit all that follows from the weights, in this order: each step uses what was fitted before.
+    """Fit everything that depends on the final weights; the order matters because each step uses the previous ones.
 
     Parameters
     ----------
@@ -68,16 +68,17 @@ def fit_after_training(
     held_out
         Held-out cells, None if there are none.
     groups
-        Group of each cell of the data set, if they are known. Whether whole ones were held out is seen.
+        Group of each cell of the data set, if known. Whether whole groups were held out is determined from the cells.
     seed
-        Seed of draws and folds.
+        Seed of the random draws and folds.
     earlier
-        What the model that is trained further keeps of its training cells, if some were drawn from it.
+        Statistics of the earlier training cells kept by the model that is trained further, if some of the cells were
+        drawn from it.
 
     Returns
     -------
-    For each phenotype the scores of the finished model on the held-out cells, see `final_scores`, as it predicts: both
-    paths, every expressed gene shown, no phenotype. Empty without such cells.
+    For each phenotype, the scores of the finished model on the held-out cells, see `final_scores`. Predictions use both
+    paths, with all expressed genes and no phenotype shown. Empty without held-out cells.
     """
     names, scores = engine.module.layout.phenotype_names, {}
     shifts = fit_path(engine, state, train, seed, groups, earlier)
@@ -108,13 +109,13 @@ def fit_after_training(
 
 
 def new_groups(groups: pd.Series, train: NDArray[np.integer], held_out: NDArray[np.integer]) -> pd.Series | None:
-    """Groups of the held-out cells, None if some of them are in training; rows are those of the data set."""
+    """Groups of the held-out cells, or None if some of these groups are in training; rows are those of the data set."""
     numbers = pd.factorize(groups, use_na_sentinel=False)[0]
     return None if np.isin(numbers[held_out], numbers[train]).any() else groups.iloc[held_out]
 
 
 def _fit_counts(table: CellTable, n_categories: Sequence[int]) -> CountModel | None:
-    """What counts of new cells are drawn from, of the cells whose depths are told; None where most are not."""
+    """Fit the count model to the cells whose depth is known; None if it is unknown for most cells."""
     depths = cell_depths(table.cells.indptr, table.cells.values)
     rows = np.flatnonzero(np.isfinite(depths))
     if len(rows) < COUNTED * len(table):
@@ -133,7 +134,7 @@ def fit_path(
     groups: pd.Series | None = None,
     earlier: EarlierCells | None = None,
 ) -> list[GroupShift | None]:
-    """Fit the linear path to the training cells, or to a draw of them, and what new groups cost in each phenotype."""
+    """Fit the linear path to the training cells or a sample of them, and the shift to new groups in each phenotype."""
     module = engine.module
     nothing: list[GroupShift | None] = [None] * module.layout.n_phenotypes
     if module.linear is None:
@@ -156,7 +157,7 @@ def fit_path(
 
 
 def fit_shares(engine: Engine, state: FittedState, held_out: CellTable) -> None:
-    """Fit how much the linear path counts in each phenotype."""
+    """Fit the mixture weight of the linear path in each phenotype."""
     module, n = engine.module, held_out.layout.n_phenotypes
     if module.linear is None:
         return
@@ -181,30 +182,30 @@ def calibrate(
     cells: Literal["held-out", "given"],
     shift: GroupShift | None = None,
 ) -> None:
-    """Fit temperature and prediction sets of one phenotype.
+    """Fit the temperature and prediction sets of one phenotype.
 
     Parameters
     ----------
     state
         Filled in place.
     name
-        The phenotype.
+        Name of the phenotype.
     logits
-        Of some cells; shape (n_cells, n_categories).
+        Logits of some cells; shape (n_cells, n_categories).
     codes
         Their categories, -1 where unknown; shape (n_cells,).
     groups
-        Group of each cell, if whole groups are meant.
+        Group of each cell, if whole groups were held out.
     cells
-        Where the cells come from.
+        Origin of the cells.
     shift
-        What the training groups say of new ones.
+        Estimate from the training groups of how predictions change in new groups.
     """
-    known = (codes >= 0) & (logits[np.arange(len(codes)), codes] > UNSEEN / 2)  # others say nothing of the seen
+    known = (codes >= 0) & (logits[np.arange(len(codes)), codes] > UNSEEN / 2)  # leave out categories not in training
     logits, codes = logits[known], codes[known]
     found = fit_calibration(logits, codes, None if groups is None else groups[known], cells, probabilities, shift)
     state.calibration[name] = found
-    if shift is not None and groups is None and len(shift.codes):  # the training groups, each predicted from the others
+    if shift is not None and groups is None and len(shift.codes):  # use cross-validated predictions of training groups
         codes, names = shift.codes, shift.groups.astype(np.int32)
         true_probabilities = probabilities(shift.logits, shift.factor)[np.arange(len(codes)), codes]
         state.conformal[name] = ConformalScores(codes.astype(np.int32), true_probabilities, names)

@@ -20,11 +20,11 @@ def embed(engine: Engine, state: FittedState, source: CellSource, query: Query, 
     Parameters
     ----------
     engine, state
-        The network, and what was fitted to it.
+        The network and its fitted state.
     source
         The cells.
     query
-        What is shown.
+        What is shown to the network.
     pooling
         One of `POOLINGS`, or the name of a phenotype, see `Polygene.get_latent_representation`.
     """

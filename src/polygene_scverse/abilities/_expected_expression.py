@@ -1,4 +1,4 @@
-"""Expected expression of genes that are hidden, with phenotypes as recorded or set to a category."""
+"""Expected expression of hidden genes, with phenotypes as recorded or set to a category."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from polygene_scverse.engine._engine import Function
 from polygene_scverse.fit._expression_factors import ExpressionFactors
 
 MAX_VALUES: Final = 500_000_000
-"""Values that are returned at a time: two gigabytes."""
+"""Maximum number of values returned at a time: two gigabytes."""
 STEP_VALUES: Final = 2**25
-"""Numbers of the gene decoder that are held in a step; with many genes or categories batches are smaller."""
+"""Maximum number of values of the gene decoder in memory; with many genes or categories, batches are smaller."""
 BLOCK: Final = 4096
-"""Cells that are read at a time where no network is asked."""
+"""Cells that are read at a time where the network is not used."""
 GENE_ORDER: Final = 101
-"""Stream of the draws that say which genes are hidden together."""
+"""Random stream of the order that decides which genes are hidden together."""
 
 
 def check_size(n_cells: int, n_genes: int, n_results: int) -> None:
-    """Refuse more expected values than can be held.
+    """Raise an error if the expected values would not fit in memory.
 
     Parameters
     ----------
@@ -51,25 +51,25 @@ def check_size(n_cells: int, n_genes: int, n_results: int) -> None:
 
 
 def passes(n_genes: int, genes: NDArray[np.integer], keep: float, seed: int) -> list[tuple[NDArray[np.int64], ...]]:
-    """Which genes are asked for together, and which others are hidden then.
+    """Split genes into passes of genes that are predicted together, each with other genes that are hidden as well.
 
-    All genes stand in a ring of random order. In each pass an arc of it is hidden, which holds ``1 - keep`` of them,
-    and the genes are asked for with which the arc begins, up to the next one.
+    All genes are arranged in a ring in random order. Each pass hides an arc of the ring with a share of ``1 - keep`` of
+    the genes, and predicts the requested genes from the start of the arc up to the start of the next one.
 
     Parameters
     ----------
     n_genes
-        Genes of the model.
+        Number of genes of the model.
     genes
-        Gene slots to ask for, each once; shape (n_asked,).
+        Gene slots to predict, each once; shape (n_asked,).
     keep
-        Share of the genes that is shown; 1 asks for all at once and hides no others.
+        Share of the genes that is shown; with 1, all requested genes are predicted at once and no others are hidden.
     seed
-        Seed of the order.
+        Seed of the random order.
 
     Returns
     -------
-    Slots that are asked for, and other ones that are hidden; each gene is asked for in one pass.
+    For each pass, the slots to predict and the other slots to hide; each gene is predicted in one pass.
     """
     wanted: NDArray[np.int64] = np.unique(genes).astype(np.int64)
     if keep == 1.0:
@@ -98,10 +98,10 @@ def expected_expression(
     seed: int = 0,
     log: bool = True,
 ) -> list[NDArray[np.float32]]:
-    """Mean of log1p of counts per 10,000 that the model expects of genes it does not see.
+    """Expected expression of hidden genes: mean log1p of counts per 10,000.
 
-    A gene is never shown when it is asked for. Cells of equal phenotypes are equal where nothing is shown; then each
-    combination of them is asked for once.
+    A gene is never shown in the pass that predicts it. If no genes are shown, cells with the same phenotypes have the
+    same result, so each combination of phenotypes is computed once.
 
     Parameters
     ----------
@@ -112,19 +112,19 @@ def expected_expression(
     genes
         Gene slots, each once; shape (n_asked,).
     settings
-        Phenotypes that are set in every cell, a result for each: pairs of slot and category code, as of `Query`.
+        Phenotypes to set in every cell, as pairs of slot and category code as in `Query`; one result for each setting.
     shown
-        Slots of the other phenotypes that are shown as recorded, where they are known.
+        Slots of the other phenotypes that are shown as recorded, where known.
     keep
         Share of the cell's genes that is shown, see `passes`.
     seed
-        Seed of which genes are shown together.
+        Seed of the choice of genes that are shown together.
     log
-        False for the mean of counts per 10,000.
+        Whether to average log1p of counts per 10,000; otherwise counts per 10,000 are averaged.
 
     Returns
     -------
-    For each setting shape (n_cells, n_asked), in the order of `genes`.
+    For each setting an array of shape (n_cells, n_asked), in the order of `genes`.
     """
     slots: NDArray[np.int64] = np.asarray(genes, dtype=np.int64)
     if keep == 0.0:
@@ -153,7 +153,7 @@ def _fill(
     *,
     log: bool,
 ) -> None:
-    """Write what is expected into the columns of a result, pass after pass."""
+    """Write expected expression into the columns of a result, one pass at a time."""
     order = np.argsort(genes)
     for asked, hidden in passes(engine.module.layout.n_genes, genes, keep, seed):
         columns = order[np.searchsorted(genes[order], asked)]
@@ -167,7 +167,7 @@ def _fill(
 
 
 def expectation(engine: Engine, *, log: bool = True) -> Function:
-    """From a batch to the expected expression of its targets, which stand in the order of their slots; (B, M)."""
+    """Function from a batch to the expected expression of its targets in the order of their slots; shape (B, M)."""
     module = engine.module
 
     def expected(batch: Batch) -> list[Tensor]:
@@ -179,7 +179,7 @@ def expectation(engine: Engine, *, log: bool = True) -> Function:
 
 
 def step_size(engine: Engine, n_asked: int) -> int:
-    """Cells of a batch such that the gene decoder's numbers stay within `STEP_VALUES`."""
+    """Batch size at which the values of the gene decoder stay within `STEP_VALUES`."""
     per_cell = max(1, n_asked * engine.module.layout.n_bins * max(1, sum(engine.module.n_categories)))
     return max(1, min(engine.batch_size, STEP_VALUES // per_cell))
 
@@ -187,18 +187,18 @@ def step_size(engine: Engine, n_asked: int) -> int:
 def denoised_expression(
     factors: ExpressionFactors, source: CellSource, genes: NDArray[np.integer], *, log: bool = True
 ) -> NDArray[np.float32]:
-    """Expression that follows from all measured genes of a cell by the factors of the training cells.
+    """Expression predicted from all measured genes of a cell with the factors of the training cells.
 
     Parameters
     ----------
     factors
-        Of the training cells.
+        Factors fitted to the training cells.
     source
         The cells, read in blocks.
     genes
         Gene slots; shape (n_asked,).
     log
-        Mean of log1p of counts per 10,000, or of counts per 10,000.
+        Whether to average log1p of counts per 10,000; otherwise counts per 10,000 are averaged.
 
     Returns
     -------
@@ -217,7 +217,7 @@ def denoised_expression(
 
 
 def _codes(source: CellSource, setting: tuple[tuple[int, int], ...], shown: tuple[int, ...]) -> NDArray[np.int64]:
-    """Categories that are shown in each cell, -1 where none is; shape (n_cells, n_phenotypes)."""
+    """Categories that are shown in each cell, -1 where none is shown; shape (n_cells, n_phenotypes)."""
     codes = np.full(source.codes.shape, -1, dtype=np.int64)
     codes[:, list(shown)] = source.codes[:, list(shown)]
     for slot, category in setting:
@@ -226,7 +226,7 @@ def _codes(source: CellSource, setting: tuple[tuple[int, int], ...], shown: tupl
 
 
 def _empty_cells(source: CellSource, codes: NDArray[np.int64]) -> CellTable:
-    """Cells of which nothing is known but phenotypes."""
+    """Cells with phenotypes but without visible genes."""
     n, layout = len(codes), source.layout
     cells = Cells(np.zeros(n + 1, np.int64), np.zeros(0, np.int32), np.zeros(0, np.int16), np.zeros(0, np.float32))
     return CellTable(cells, codes, np.arange(n), layout, np.ones(layout.n_genes, dtype=bool))

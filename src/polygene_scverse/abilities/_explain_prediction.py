@@ -1,4 +1,4 @@
-"""Which genes made the prediction of a cell: what each adds to its log-odds against the category it would soonest be.
+"""Contribution of each gene to the prediction of a cell: its log-odds against the closest alternative category.
 
 Shapes: B cells, V visible genes, G genes, C categories of the phenotype.
 """
@@ -24,23 +24,23 @@ from polygene_scverse.fit._decision import choose_category
 from polygene_scverse.fit._gene_scaler import capped
 
 FIRST: Final = 20
-"""Genes without which a cell is asked which category it would soonest be."""
+"""Number of top genes that are removed to find the category that the cell would be closest to."""
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """What the genes of each cell say of its category.
+    """Contributions of genes to the predicted category of each cell.
 
     Parameters
     ----------
     contributions
-        What each gene adds to the log-odds, in natural logarithms; 0 where it is not expressed. Shape (n_cells, G).
+        Contribution of each gene to the log-odds (natural log); 0 where it is not expressed. Shape (n_cells, G).
     codes
         Category that is explained; shape (n_cells,).
     against
-        Category that it is compared with; shape (n_cells,).
+        Category it is compared with; shape (n_cells,).
     probabilities
-        Calibrated, of all categories; shape (n_cells, C).
+        Calibrated probabilities of all categories; shape (n_cells, C).
     """
 
     contributions: sp.csr_matrix
@@ -52,16 +52,17 @@ class Explanation:
 def explain_prediction(
     engine: Engine, state: FittedState, source: CellSource, slot: int, category: int | None = None
 ) -> Explanation:
-    """What each expressed gene adds to the log-odds of a category, against the one that the cell would soonest be.
+    """Contribution of each expressed gene to the log-odds of a category against the closest alternative.
 
-    The log-odds are the difference of the two calibrated logits. What a gene adds is what is lost where it is not
-    expressed: for the linear path weight times expression, for the transformer the difference of two answers, as in
-    `gene_contributions`; there a category is compared with all others.
+    The log-odds are the difference of the two calibrated logits. The contribution of a gene is the change compared with
+    not expressing it. For the linear path this is weight times expression; for the transformer it is the difference
+    between the logits with and without the gene, as in `gene_contributions`, where a category is compared with all
+    others.
 
     Parameters
     ----------
     engine, state
-        The network, and what was fitted to it.
+        The network and its fitted state.
     source
         The cells.
     slot
@@ -109,18 +110,19 @@ def explain_prediction(
 
 
 def soonest(added: NDArray[np.floating], log_p: NDArray[np.floating], codes: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Category that a cell would soonest be without the genes that speak most for its own against it; shape (B,).
+    """Closest alternative category once the genes with the strongest evidence against it are removed; shape (B,).
 
-    That is not always the second in probability: between two subtypes hardly any gene may decide.
+    This is not always the second most probable category, because few genes may distinguish two subtypes.
 
     Parameters
     ----------
     added
-        What each gene adds to the log-odds of the cell's category against each other, 0 on padding; shape (B, V, C).
+        Contribution of each gene to the log-odds of the cell's category against each other one, 0 on padding; shape
+        (B, V, C).
     log_p
         Log probabilities; shape (B, C).
     codes
-        The cell's category; shape (B,).
+        Category of each cell; shape (B,).
     """
     cells, n = np.arange(len(codes)), max(added.shape[1] - FIRST, 0)
     first = np.partition(added, n, axis=1)[:, n:] if n else added

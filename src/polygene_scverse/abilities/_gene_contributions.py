@@ -1,4 +1,4 @@
-"""Which genes carry a phenotype: what each gene's expression does to the logits of the model as it predicts.
+"""Contribution of each gene's expression to the phenotype logits of the full model (both paths).
 
 Shapes: G genes, C categories of the phenotype, V visible genes of a cell.
 """
@@ -23,9 +23,9 @@ from polygene_scverse.fit import FittedState
 from polygene_scverse.fit._gene_scaler import capped
 
 COPIES: Final = 256
-"""Copies of a cell, each without another gene, that go through the network at a time."""
+"""Copies of a cell, each with a different gene removed, in one forward pass."""
 SMALL: Final = 1e-9
-"""Added to means in fold changes, as scanpy does."""
+"""Added to means when fold changes are computed, as in scanpy."""
 
 
 @dataclass(frozen=True)
@@ -63,26 +63,26 @@ def gene_contributions(
     n_cells: int,
     seed: int,
 ) -> GeneContributions:
-    """How much each gene carries each category, for both paths together, weighed as in prediction.
+    """Contribution of each gene to each category, with both paths weighted as in prediction.
 
-    The contribution of a gene to a category is that to its logit minus the mean logit of the others, weighted by their
-    shares of the training cells. The linear path's is exact: weight times expression. The transformer's is what changes
-    when the gene is taken away (occlusion), in a draw of the cells.
+    The contribution of a gene to a category is its effect on the logit of the category minus the mean effect on the
+    other logits, weighted by their shares of the training cells. For the linear path it is exact: weight times
+    expression. For the transformer it is the change when the gene is removed (occlusion), in a sample of the cells.
 
     Parameters
     ----------
     engine, state
-        The network, and what was fitted to it.
+        The network and its fitted state.
     source
         The cells.
     slot
         Slot of the phenotype.
     codes
-        Category of each cell; at least two categories. Shape (n_cells,).
+        Category of each cell, with at least two categories. Shape (n_cells,).
     n_cells
-        Cells of each category, at most, in which genes are taken away.
+        Maximum number of cells of each category used for occlusion.
     seed
-        Seed of their draw.
+        Seed of the sample.
     """
     n = engine.module.n_categories[slot]
     sums, drawn = sum_expression(engine, source, codes, n), draw(codes, n_cells, seed)
@@ -100,20 +100,20 @@ def contributions_of(
     drawn: CellTable,
     codes: NDArray[np.int64],
 ) -> GeneContributions:
-    """As `gene_contributions`, of cells that were read before.
+    """As `gene_contributions`, for cells whose expression has already been summed.
 
     Parameters
     ----------
     engine, state, slot
-        As there.
+        As for `gene_contributions`.
     sums
-        As `sum_expression` returns them, by category; shape (2, C, G).
+        Output of `sum_expression` by category; shape (2, C, G).
     counts
-        Cells of each category; shape (C,).
+        Number of cells of each category; shape (C,).
     drawn
-        Those in which genes are taken away.
+        Cells used for occlusion.
     codes
-        Category of these; shape (n_drawn,).
+        Category of the cells in `drawn`; shape (n_drawn,).
     """
     layout, contrasts, present = engine.module.layout, contrasts_of(engine, state, slot), np.flatnonzero(counts)
     linear, expression = (_differences(total, counts)[present] for total in sums)  # (n_present, G)
@@ -137,7 +137,7 @@ def contributions_of(
 
 
 def contrasts_of(engine: Engine, state: FittedState, slot: int) -> NDArray[np.float64]:
-    """What logits are multiplied by for each category against the others, by column; shape (C, C)."""
+    """Contrasts of each category against the others, one per column, by which logits are multiplied; shape (C, C)."""
     shares = category_log_shares(engine, state)[slot].double().exp().cpu().numpy()
     others = np.where(np.eye(len(shares), dtype=bool), 0.0, shares[:, None])
     contrasts: NDArray[np.float64] = np.eye(len(shares)) - others / np.maximum(others.sum(0), 1e-12)
@@ -156,20 +156,20 @@ def linear_weights(engine: Engine, slot: int) -> NDArray[np.float64]:
 
 
 def check_n_cells(n_cells: int) -> None:
-    """Refuse to draw nothing."""
+    """Check that at least one cell is drawn."""
     if n_cells < 1:
         raise ValueError(f"`n_cells`: found {n_cells}, but it must be at least 1. Pass 10.")
 
 
 def draw(codes: NDArray[np.int64], n_cells: int, seed: int) -> NDArray[np.int64]:
-    """Positions of at most `n_cells` cells of each category, in their order."""
+    """Positions of at most `n_cells` random cells of each category, sorted."""
     order = np.random.default_rng(seed).permutation(len(codes))
     drawn = [order[codes[order] == code][:n_cells] for code in np.unique(codes)]
     return np.sort(np.concatenate(drawn))
 
 
 def occlude(engine: Engine, batch: Batch, slot: int) -> Tensor:
-    """What each visible gene adds to the transformer's logits; 0 on padding, shape (B, V, C)."""
+    """Contribution of each visible gene to the transformer's logits; 0 on padding, shape (B, V, C)."""
     module, s = engine.module, engine.module.layout.n_special
     n_keys = batch["key_mask"].shape[1]
     found = torch.zeros(len(batch["tokens"]), n_keys - s, module.n_categories[slot], dtype=torch.float64)
@@ -180,7 +180,7 @@ def occlude(engine: Engine, batch: Batch, slot: int) -> Tensor:
         kept[torch.arange(n - s), torch.arange(s, n)] = False
         parts = []
         for part in torch.split(kept, COPIES):
-            words = torch.where(part, tokens[:n], PAD)  # what is taken away is padding, as the first block expects
+            words = torch.where(part, tokens[:n], PAD)  # removed genes become padding, as the first block expects
             parts.append(module.transformer_logits(words, torch.where(part, positions[:n], 0), part)[slot])
         logits = torch.cat(parts).double().cpu()  # (V + 1, C)
         of_cell[: n - s] = logits[-1] - logits[:-1]
@@ -200,11 +200,11 @@ def _occlusion(
     Parameters
     ----------
     engine, source, slot, codes
-        As for `gene_contributions`, of the drawn cells.
+        As for `gene_contributions`, for the drawn cells.
     counts
-        Cells of each category before the draw, by which categories are weighed; shape (C,).
+        Number of cells of each category before the draw, used to weight categories; shape (C,).
     contrasts
-        As of `contrasts_of`.
+        As returned by `contrasts_of`.
     """
     weights = counts / np.maximum(np.bincount(codes, minlength=len(counts)), 1)
     own, total = np.zeros((2, engine.module.layout.n_genes, len(counts)))
@@ -225,7 +225,7 @@ def _occlusion(
 
 
 def visible_genes(engine: Engine, batch: Batch) -> list[Tensor]:
-    """Visible genes of a batch, and which of them are no padding; (B, V) each."""
+    """Visible genes of a batch, and a mask that is False on padding; shape (B, V) each."""
     layout = engine.module.layout
     part = slice(layout.n_special, batch["key_mask"].shape[1])
     return [batch["positions"][:, part] - layout.first_gene_position, batch["key_mask"][:, part]]
@@ -234,7 +234,7 @@ def visible_genes(engine: Engine, batch: Batch) -> list[Tensor]:
 def sum_expression(
     engine: Engine, source: CellSource, codes: NDArray[np.int64], n_categories: int
 ) -> NDArray[np.float64]:
-    """Expression as the linear path sees it, and log1p of counts per 10,000, summed by category; shape (2, C, G)."""
+    """Sum the input of the linear path, and log1p of counts per 10,000, by category; shape (2, C, G)."""
     layout, linear = engine.module.layout, engine.module.linear
     cap = np.full(layout.n_genes, np.inf) if linear is None else linear.cap.double().cpu().numpy()
     sums = np.zeros((2, n_categories, layout.n_genes))
@@ -253,12 +253,12 @@ def sum_expression(
 def _means(
     sums: NDArray[np.float64], counts: NDArray[np.int64], of: NDArray[np.int64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Means over the cells of each category, and over all others; (n, G) each."""
+    """Mean over the cells of each category, and over all other cells; shape (n, G) each."""
     n = counts[of, None]
     return sums[of] / n, (sums.sum(0) - sums[of]) / np.maximum(counts.sum() - n, 1)
 
 
 def _differences(sums: NDArray[np.float64], counts: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Mean over the cells of each category minus that over all others; shape (C, G)."""
+    """Mean over the cells of each category minus the mean over all other cells; shape (C, G)."""
     own, others = _means(sums, np.maximum(counts, 1), np.arange(len(counts)))
     return own - others

@@ -1,4 +1,4 @@
-"""What the expression of a gene says of a cell in a context: where the cells that express it lie in the embedding.
+"""Role of a gene in a context: the mean embedding of the cells that express it, relative to all cells.
 
 Shapes: N cells, G genes, P pairs of a context and a group, H = n_hidden.
 """
@@ -26,18 +26,18 @@ class GeneRoles:
 
     Parameters
     ----------
-    contexts, groups
+        Names of the context and of the group of each pair; length P.
         Names of the context and of the group of each pair; P each.
     genes
         Genes of the model.
     roles
-        Mean state of the cells of the pair that express the gene minus that of all its cells, 0 where none does; shape
-        (P, G, H).
+        Mean state of the cells of the pair that express the gene minus the mean over all its cells, 0 where no cell
+        expresses it; shape (P, G, H).
     n_cells
-        Cells that express it; shape (P, G).
+        Number of cells that express the gene; shape (P, G).
     covariates
-        Of the same cells: log of their share of the pair's cells, mean expression (log1p of counts per 10,000), and
-        the mean log number of genes that they express, less that of all cells; shape (P, G, 3).
+        Covariates of the same cells: log of their share of the pair's cells, mean expression (log1p of counts per
+        10,000), and their mean log number of expressed genes minus that of all cells; shape (P, G, 3).
     expression
         Mean expression over all cells of the pair; shape (P, G).
     """
@@ -61,13 +61,13 @@ def gene_roles(
 ) -> GeneRoles:
     """Mean state of the cells that express a gene, relative to all cells, by context and group.
 
-    The state of a cell is the mean over phenotypes of the state that each is predicted from, both paths together, as in
-    the embedding. No phenotype is shown.
+    The state of a cell is the mean over phenotypes of the states from which they are predicted, with both paths
+    combined as in the embedding. No phenotype is shown.
 
     Parameters
     ----------
     engine, state
-        The network, and what was fitted to it.
+        The network and its fitted state.
     source
         The cells.
     pairs
@@ -84,7 +84,7 @@ def gene_roles(
     totals = np.zeros((n_pairs, module.config.n_hidden + 2))
 
     def states(batch: Batch) -> list[Tensor]:
-        """States of cells, expression, genes, and which of them are no padding; V visible genes: (B, H), (B, V) …."""
+        """Cell states, expression, genes and a mask (False on padding), with V visible genes: (B, H), (B, V) …."""
         found = module.decision_states(*(batch[name] for name in INPUTS), share)[:, list(slots)].mean(1)
         part = slice(s, batch["key_mask"].shape[1])
         genes = batch["positions"][:, part] - layout.first_gene_position

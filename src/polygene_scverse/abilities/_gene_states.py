@@ -1,4 +1,4 @@
-"""States of genes in the cells of a context: the mean over the cells that express them."""
+"""Contextual states of genes: means over the cells of a context that express them."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from polygene_scverse.data.read._phenotypes import candidates, encode, ordered_l
 from polygene_scverse.engine import INPUTS, Batch, Engine, Query
 
 MAX_BYTES = 4e9
-"""Size of the sums of states, in double precision, up to which they are made."""
+"""Maximum size of the summed states in double precision."""
 ALL = "all"
-"""Name of the one context where cells are not grouped."""
+"""Name of the single context if cells are not grouped."""
 MAX_CONTEXTS = 500
 
 
@@ -56,7 +56,7 @@ def gene_states(
 ) -> GeneStates:
     """Contextual states of genes, averaged over the cells of each context that express them.
 
-    States are summed up batch by batch: memory grows with contexts x genes x hidden units, not with cells.
+    States are summed batch by batch, so memory grows with contexts x genes x hidden units and not with cells.
 
     Parameters
     ----------
@@ -65,7 +65,7 @@ def gene_states(
     source
         The cells.
     query
-        What is shown.
+        What is shown to the network.
     contexts
         Names of the contexts.
     codes
@@ -77,7 +77,7 @@ def gene_states(
     sums = Sums(len(contexts), layout.n_genes, module.config.n_hidden)
 
     def states(batch: Batch) -> list[Tensor]:
-        """States, gene slots and which of them are no padding; V visible genes: (B, V, H), (B, V), (B, V)."""
+        """States, gene slots and a mask that is False on padding, with V visible genes: (B, V, H), (B, V), (B, V)."""
         found = module.states(*(batch[name] for name in INPUTS[:3]))[:, s:]
         genes = batch["positions"][:, s:] - layout.first_gene_position
         return [found.cpu(), genes, batch["key_mask"][:, s:]]
@@ -91,12 +91,12 @@ def gene_states(
 
 
 class Sums:
-    """Adds up states by context and gene, in double precision.
+    """Sums of states by context and gene, in double precision.
 
     Parameters
     ----------
     n_contexts, n_genes, n_hidden
-        Their shape.
+        Shape of the sums.
     """
 
     def __init__(self, n_contexts: int, n_genes: int, n_hidden: int) -> None:
@@ -105,7 +105,7 @@ class Sums:
         self.counts = torch.zeros(n_contexts * n_genes, dtype=torch.int64)
 
     def add(self, states: Tensor, genes: Tensor, contexts: NDArray[np.int64]) -> None:
-        """Add states, shape (n, n_hidden), of genes and contexts, both of shape (n,)."""
+        """Add states of shape (n, n_hidden); `genes` and `contexts` have shape (n,)."""
         index = torch.from_numpy(contexts) * self.shape[1] + genes
         self.sums.index_add_(0, index, states.double())
         self.counts += torch.bincount(index, minlength=len(self.counts))
@@ -117,7 +117,7 @@ class Sums:
 
 
 def find_contexts(adata: AnnData, groupby: str | None, rows: NDArray[np.int64]) -> tuple[list[str], NDArray[np.int64]]:
-    """Contexts that occur among some cells, and the code of each cell, -1 where it has no value.
+    """Contexts that occur among the given cells, and the code of each cell, -1 where the value is missing.
 
     Parameters
     ----------
@@ -149,7 +149,7 @@ def find_contexts(adata: AnnData, groupby: str | None, rows: NDArray[np.int64]) 
 def find_pairs(
     adata: AnnData, groupby: str | None, group_key: str, rows: NDArray[np.int64]
 ) -> tuple[list[str], list[str], NDArray[np.int64]]:
-    """Context and group of each pair of the two that occurs among some cells, and the pair of each cell, or -1.
+    """Pairs of context and group that occur among the given cells, and the pair of each cell, -1 for none.
 
     Parameters
     ----------
@@ -179,12 +179,12 @@ def find_pairs(
 
 
 def check_size(n_contexts: int, n_genes: int, n_hidden: int) -> None:
-    """Refuse sums of states that would fill the memory.
+    """Raise an error if the sums of states would not fit in memory.
 
     Parameters
     ----------
     n_contexts, n_genes, n_hidden
-        Their shape.
+        Shape of the sums.
     """
     if (size := 8 * n_contexts * n_genes * n_hidden) > MAX_BYTES:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""New cells of given phenotypes, gene after gene: bins are drawn in rounds, each given those of the rounds before."""
+"""Generate cells of given phenotypes in rounds: bins are drawn conditional on those of the earlier rounds."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ from polygene_scverse.fit import FittedState
 from polygene_scverse.fit._count_model import CountModel
 
 BLOCK: Final = 1024
-"""Cells that are generated together, with one order of genes."""
+"""Cells that are generated together, with the same order of genes."""
 MAX_ENTRIES: Final = 250_000_000
-"""Expressed genes of all cells that are made at a time: some four gigabytes."""
+"""Maximum number of expressed genes in all generated cells: about four gigabytes."""
 ORDER, BIN, COUNT, DEPTH, KIND, FACTOR = range(110, 116)
-"""Streams of the draws."""
+"""Random streams of the draws."""
 
 
 def check_size(engine: Engine, n_cells: int) -> None:
-    """Refuse more cells than can be held.
+    """Raise an error if the generated cells would not fit in memory.
 
     Parameters
     ----------
     engine
-        The network, whose gene decoder says how many genes a cell expresses.
+        The network; its gene decoder predicts the number of expressed genes of a cell.
     n_cells
         Number of cells.
     """
@@ -58,9 +58,9 @@ def draw_phenotypes(
     Parameters
     ----------
     state
-        What was fitted.
+        The fitted state.
     codes
-        Categories of each cell, -1 where they are to be drawn; shape (n_cells, n_phenotypes).
+        Category of each phenotype, -1 where it is to be drawn; shape (n_cells, n_phenotypes).
     seed
         Seed of the draws.
     """
@@ -75,12 +75,12 @@ def draw_phenotypes(
 
 
 def draw_depths(engine: Engine, state: FittedState, codes: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
-    """Total counts as of training cells of these categories; shape (n_cells,).
+    """Draw total counts from the training cells with the same categories; shape (n_cells,).
 
     Raises
     ------
     ValueError
-        If the training cells' expression is not that of counts.
+        If the expression of the training cells is not derived from counts.
     """
     if state.kinds is None or not len(state.kinds.log_depths):
         raise ValueError(
@@ -100,7 +100,7 @@ def generate(
     temperature: float = 1.0,
     seed: int = 0,
 ) -> tuple[sp.csr_matrix, sp.csr_matrix, NDArray[np.int64]]:
-    """Draw cells; a cell is the same for the same seed.
+    """Generate cells; a cell is the same for the same seed.
 
     Parameters
     ----------
@@ -109,20 +109,20 @@ def generate(
     codes
         Category of each phenotype of each cell; shape (n_cells, n_phenotypes).
     depths
-        Total counts; among cells of the same phenotypes the greater ones go to those that express more genes. Shape
-        (n_cells,).
+        Total counts. Among cells of the same phenotypes, the larger ones are given to cells that express more genes.
+        Shape (n_cells,).
     n_rounds
-        Rounds in which genes are drawn: few in the first, more as more is known. Genes of a round are drawn
-        independently of each other.
+        Number of rounds in which genes are drawn: few genes in the first round, more later. Genes of the same round are
+        drawn independently of each other.
     temperature
-        What logits are divided by; below 1 cells are more alike.
+        Divisor of the logits; values below 1 make cells more alike.
     seed
         Seed of the draws.
 
     Returns
     -------
-    Expression (log1p of counts per 10,000) and counts, shape (n_cells, n_genes); and the total counts, shape
-    (n_cells,), which include genes that the model does not have and are no less than the sum of those it has.
+    Expression (log1p of counts per 10,000) and counts, shape (n_cells, n_genes); and total counts, shape (n_cells,).
+    Total counts include genes that the model does not have, and are at least the sum over the genes that it has.
     """
     layout = engine.module.layout
     parts = []
@@ -152,27 +152,27 @@ def generate_counts(
     temperature: float = 1.0,
     seed: int = 0,
 ) -> tuple[sp.csr_matrix, sp.csr_matrix, NDArray[np.int64]]:
-    """Draw cells whose genes go together as the training cells' do; a cell is the same for the same seed.
+    """Generate cells with the gene covariance of the training cells; a cell is the same for the same seed.
 
     Parameters
     ----------
     engine
-        The network, which says what genes there are.
+        The network, which defines the genes.
     model
-        What was fitted to the training cells' counts.
+        Count model fitted to the counts of the training cells.
     codes
         Category of each phenotype of each cell; shape (n_cells, n_phenotypes).
     depths
-        Total counts as of training cells of these phenotypes; the greater ones go to cells of more counts. Shape
-        (n_cells,).
+        Total counts drawn from training cells of these phenotypes; the larger ones are given to cells with more counts.
+        Shape (n_cells,).
     wanted
-        Total count that each cell is brought to in the end: binomial draws of its counts, or multiples.
+        Total count to which each cell is scaled at the end: down by binomial draws of its counts, up by multiplication.
     temperature, seed
-        As of `generate`.
+        As for `generate`.
 
     Returns
     -------
-    As of `generate`.
+    As for `generate`.
     """
     layout, parts = engine.module.layout, []
     n_factors = model.n_factors
@@ -199,7 +199,7 @@ def generate_counts(
 
 
 def round_ends(n_genes: int, n_rounds: int) -> NDArray[np.int64]:
-    """How many genes are known after each round, by a quarter of a cosine; shape (n_rounds,), fewer for few genes."""
+    """Number of genes drawn by the end of each round (quarter cosine); shape (n_rounds,), shorter for few genes."""
     shares = 1.0 - np.cos(np.arange(1, n_rounds + 1) / n_rounds * np.pi / 2)
     return np.unique(np.maximum(np.rint(shares * n_genes), 1).astype(np.int64))
 
@@ -213,7 +213,7 @@ def _block(
     temperature: float,
     seed: int,
 ) -> Cells:
-    """Cells of one order of genes, with the mean expression of their bins."""
+    """Generate a block of cells with one order of genes; values are the mean expression of the bins."""
     layout, module = engine.module.layout, engine.module
     order_keys = cell_keys(seed, 1 + block, np.zeros(1, dtype=np.int64))
     order = np.argsort(uniform(order_keys, ORDER, np.arange(layout.n_genes)), kind="stable")
@@ -245,14 +245,14 @@ def _block(
 
 
 def _cells(bins: NDArray[np.int16], values: NDArray[np.float32]) -> Cells:
-    """Cells of dense arrays; shape (n_cells, n_genes) each."""
+    """Convert dense arrays to `Cells`; shape (n_cells, n_genes) each."""
     rows, genes = np.nonzero(bins)
     indptr = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=len(bins)))]).astype(np.int64)
     return Cells(indptr, genes.astype(np.int32), bins[rows, genes], values[rows, genes])
 
 
 def _by_length(lengths: NDArray[np.int64], codes: NDArray[np.int64], depths: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The same depths, within each combination of phenotypes in the order of the numbers of expressed genes."""
+    """Reorder depths within each combination of phenotypes so that cells with larger `lengths` get larger depths."""
     found = depths.copy()
     group = np.unique(codes, axis=0, return_inverse=True)[1].reshape(-1)
     for kind in range(int(group.max(initial=-1)) + 1):

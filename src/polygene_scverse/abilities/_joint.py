@@ -1,4 +1,4 @@
-"""Several phenotypes at once: each is shown as evidence for the others."""
+"""Joint prediction of several phenotypes: each is shown as evidence for the others."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from polygene_scverse.fit import FittedState
 from polygene_scverse.fit._category_counts import Pairs
 
 MAX_COMBINATIONS = 5000
-"""Combinations of categories up to which a joint distribution is computed."""
+"""Maximum number of combinations of categories in a joint distribution."""
 MAX_VALUES = 250_000_000
-"""Probabilities that are returned at a time: a gigabyte."""
+"""Maximum number of probabilities returned at a time: one gigabyte."""
 
 
 def check_size(names: Sequence[str], sizes: Sequence[int], n_cells: int) -> None:
-    """Refuse more combinations of categories, or probabilities, than can be computed.
+    """Raise an error if there are too many combinations of categories or probabilities.
 
     Parameters
     ----------
     names, sizes
-        Each phenotype and its number of categories.
+        Names of the phenotypes and their numbers of categories.
     n_cells
         Number of cells.
     """
@@ -52,19 +52,19 @@ def joint(
 ) -> NDArray[np.float32]:
     """Joint probability of the categories of several phenotypes; shape (n_cells, categories of the first, …).
 
-    A chain: the probability of a category of the first phenotype, times that of the second when the first is shown, and
-    so on; the mean over all orders of the phenotypes.
+    The probability is a product of conditionals: the first phenotype, the second given the first, and so on. The result
+    is the mean over all orders of the phenotypes.
 
     Parameters
     ----------
     engine, state
-        The network, and what was fitted to it.
+        The network and its fitted state.
     source
         The cells.
     query
-        What is shown.
+        What is shown to the network.
     names
-        The phenotypes.
+        Names of the phenotypes.
     """
     chain = _Chain(engine, state, names)
     (values,) = engine.gather(source, query, lambda batch: [chain(batch).flatten(1)])
@@ -72,16 +72,16 @@ def joint(
 
 
 def seen_together(layout: TokenLayout, names: Sequence[str], pairs: Pairs | None) -> NDArray[np.bool_]:
-    """Whether each two categories of a combination occurred in one training cell; True where that is not known.
+    """Whether each pair of categories in a combination occurred together in a training cell; True if not known.
 
     Parameters
     ----------
     layout
-        The phenotypes and their categories.
+        Layout with the phenotypes and their categories.
     names
-        Phenotypes of the combination.
+        Names of the phenotypes in the combination.
     pairs
-        As of `FittedState`.
+        As in `FittedState`.
 
     Returns
     -------
@@ -101,7 +101,7 @@ def seen_together(layout: TokenLayout, names: Sequence[str], pairs: Pairs | None
 
 
 class _Chain:
-    """Mean over orders of the products of conditionals, batch by batch; each axis is a phenotype."""
+    """Mean over orders of the products of conditionals, computed for each batch; each axis is a phenotype."""
 
     def __init__(self, engine: Engine, state: FittedState, names: Sequence[str]) -> None:
         self.module, self.share = engine.module, linear_share(engine, state)
@@ -125,20 +125,20 @@ class _Chain:
         return functools.reduce(torch.add, joints) / len(orders)
 
     def _conditionals(self, batch: Batch, linear: Sequence[Tensor], shown: tuple[int, ...]) -> dict[int, Tensor]:
-        """Of each axis that is not shown its probabilities, for every combination of categories of those that are.
+        """Probabilities of each axis that is not shown, for every combination of categories of the shown axes.
 
         Parameters
         ----------
         batch
             The cells.
         linear
-            What the linear path adds to the logits of each phenotype, see the module's ``linear_part``.
+            Contribution of the linear path to the logits of each phenotype, see the module's ``linear_part``.
         shown
-            Axes whose phenotype is shown.
+            Axes of the phenotypes that are shown.
 
         Returns
         -------
-        For each such axis shape (n_cells, *sizes), 1 in place of the size of other axes that are not shown.
+        For each such axis an array of shape (n_cells, *sizes), with size 1 for other axes that are not shown.
         """
         axes = range(len(self.slots))
         asked = [axis for axis in axes if axis not in shown]
@@ -161,7 +161,7 @@ class _Chain:
         return results
 
     def _tokens_with(self, tokens: Tensor, slots: Iterable[int], categories: Iterable[int]) -> Tensor:
-        """Tokens that show one category of some phenotypes in every cell."""
+        """Tokens that show the given category of each given phenotype in every cell."""
         tokens = tokens.clone()
         for slot, category in zip(slots, categories, strict=True):
             tokens[:, 1 + slot] = self.module.layout.phenotypes[slot].ids[category]

@@ -1,4 +1,4 @@
-"""How unlike the training cells a cell is."""
+"""Novelty: how much a cell differs from the training cells."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from polygene_scverse.fit._novelty import MAX_CELLS, NoveltyReference, fit_novel
 def novelty(
     engine: Engine, state: FittedState, reference: NoveltyReference, source: CellSource, phenotype: str
 ) -> NDArray[np.float64]:
-    """Share of the known cells that are nearer to a category, and that are predicted more surely; shape (n_cells, 2).
+    """Share of reference cells closer to a category, and share predicted more confidently; shape (n_cells, 2).
 
     Parameters
     ----------
     engine, state
-        The network, and what was fitted to it.
+        The network and its fitted state.
     reference
-        What cells are compared with.
+        Reference distribution of distances and predictions.
     source
         The cells.
     phenotype
-        Whose categories and logits are looked at.
+        Phenotype whose categories and logits are used.
     """
     distances = np.zeros(len(source))
 
@@ -57,23 +57,23 @@ def fit_reference(
     logits: Sequence[NDArray[np.float32]] | None = None,
     groups: pd.Series | None = None,
 ) -> NoveltyReference | None:
-    """What novelty is measured against.
+    """Fit the reference that novelty is measured against.
 
     Parameters
     ----------
     engine, state
-        The network, and what was fitted to it.
+        The network and its fitted state.
     train
         The training cells.
     held_out
-        Held-out cells. Without them, and without groups, the training cells are compared with themselves.
+        Held-out cells. Without held-out cells and groups, the training cells are compared with themselves.
     seed
-        Seed of the draw of training cells.
+        Seed of the sample of training cells.
     logits
-        Of the held-out cells, as `phenotype_logits` returns them, if they are there.
+        Logits of the held-out cells as returned by `phenotype_logits`, if already computed.
     groups
-        Group of each cell of the data set, where groups shall be compared with each other instead of held-out cells
-        with all.
+        Group of each cell of the data set, if training groups are to be compared with each other in place of held-out
+        cells with all training cells.
     """
     table = draw_cells(train, MAX_CELLS, seed)
     others = table if held_out is None else held_out

@@ -1,4 +1,4 @@
-"""Cells that lack some of the model's genes: the network for them, and how well it predicts them."""
+"""Cells that lack some of the model's genes: adapt the network to them, and estimate its accuracy on them."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from polygene_scverse.fit._panels import PanelAccuracy, transformer_part
 from polygene_scverse.metrics import accuracy
 
 SHARES: Final = (0.6, 0.4, 0.25, 0.25, 0.15, 0.15, 0.08, 0.08, 0.04, 0.04)
-"""Shares of the genes that are left in trials on held-out cells."""
+"""Shares of the genes that are kept in trials on held-out cells."""
 TRIAL_CELLS: Final = 1_000
-"""Held-out cells of a trial."""
+"""Number of held-out cells in a trial."""
 
 
 def for_panel(
@@ -31,19 +31,20 @@ def for_panel(
     measured: NDArray[np.bool_],
     linear: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None,
 ) -> tuple[Engine, FittedState]:
-    """The same network for cells that lack some genes; itself where all that matter are there.
+    """Adapt the network to cells that lack some genes; it is returned unchanged if all relevant genes are measured.
 
-    The linear path is fitted to the measured genes alone. The transformer was trained with most of the genes: where
-    fewer are left it has less part in the answer, or none, nor has the temperature that was fitted to both.
+    The linear path is refitted to the measured genes. The transformer was trained with most of the genes: if fewer are
+    measured, its share of the mixture is reduced, down to zero, and so is the effect of the temperature, which was
+    fitted to both paths.
 
     Parameters
     ----------
     engine, state
-        The network, and what was fitted to it; neither is changed.
+        The network and its fitted state; neither is changed.
     measured
         Whether each gene is measured; shape (n_genes,).
     linear
-        The linear path for these genes, if it is there: as `PanelMoments.weights` gives it.
+        Linear path for these genes as returned by `PanelMoments.weights`, if already computed.
     """
     panels = state.panels
     if panels is None or measured[panels.genes].all() or not measured[panels.genes].any():
@@ -61,12 +62,12 @@ def for_panel(
 def fit_panel_accuracy(
     engine: Engine, state: FittedState, held_out: CellTable, log_shares: Mapping[str, NDArray[np.float64]], seed: int
 ) -> None:
-    """Try held-out cells with fewer genes, drawn at random, and note how well they are predicted.
+    """Measure the accuracy on held-out cells with random subsets of the genes.
 
     Parameters
     ----------
     engine, state
-        The network, and what was fitted to it; the state is filled in place.
+        The network and its fitted state; the state is filled in place.
     held_out
         Held-out cells.
     log_shares
@@ -98,18 +99,18 @@ def fit_panel_accuracy(
 
 
 def expected_accuracy(engine: Engine, state: FittedState, measured: NDArray[np.bool_]) -> dict[str, float]:
-    """Accuracy to expect of each phenotype, on cells like those held out in training, with these genes.
+    """Expected accuracy of each phenotype with these genes, on cells like the held-out ones.
 
     Parameters
     ----------
     engine, state
-        The network, and what was fitted to it.
+        The network and its fitted state.
     measured
         Whether each gene is measured; shape (n_genes,).
 
     Returns
     -------
-    By phenotype; those without held-out cells are left out.
+    Accuracy by phenotype; phenotypes without held-out cells are left out.
     """
     if state.panels is None or not state.panel_accuracy:
         return {}

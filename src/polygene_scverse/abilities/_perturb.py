@@ -1,6 +1,6 @@
-"""What changes in cells when some of their genes are silenced, or set high: phenotypes, embedding, other genes.
+"""Effect of silencing genes, or setting them high, on the phenotypes, the embedding and the other genes of cells.
 
-Shapes: N cells, C categories of all phenotypes, R genes whose response is asked for, H = n_hidden, K perturbations.
+Shapes: N cells, C categories of all phenotypes, R genes whose response is predicted, H = n_hidden, K perturbations.
 """
 
 from __future__ import annotations
@@ -22,30 +22,30 @@ from polygene_scverse.engine import INPUTS, Batch, Engine, Query
 from polygene_scverse.fit import FittedState
 
 Change = tuple[tuple[int, int, float], ...]
-"""Genes that are set together: triples of gene, bin and expression, as of `Query`."""
+"""Genes that are set together: triples of gene, bin and expression, as in `Query`."""
 
 MOST_CELLS: Final = 2_000
-"""Cells that are drawn from larger data."""
+"""Cells drawn from larger data."""
 MOST_CHANGED: Final = 100
-"""Changed cells over which shifts of phenotypes and embedding are averaged."""
+"""Maximum number of changed cells over which shifts of phenotypes and embedding are averaged."""
 MOST_ASKED: Final = 20
-"""Changed cells over which shifts of expected expression are averaged: each costs as many tokens as genes are asked."""
+"""Maximum number of changed cells for shifts of expected expression; each costs one token per predicted gene."""
 MOST_HIDDEN: Final = 0.15
-"""Share of the genes that is asked for, and so hidden, at a time; as in training."""
+"""Share of the genes that is hidden and predicted at a time; as in training."""
 NEAREST: Final = 20
-"""Genes of about the same expression, among which a random one is drawn."""
+"""Number of genes of similar expression among which a random one is drawn."""
 DRAW, MATCH = 120, 121
-"""Streams of the draws."""
+"""Random streams of the draws."""
 
 
 @dataclass(frozen=True)
 class Shifts:
-    """Means over the cells that a perturbation changes; NaN where it changes none.
+    """Mean shifts over the cells that a perturbation changes; NaN where it changes none.
 
     Parameters
     ----------
     n_cells
-        Cells it changes; shape (K,).
+        Number of changed cells; shape (K,).
     probabilities
         Change of the probability of each category of each phenotype; shape (K, C).
     embedding
@@ -64,7 +64,7 @@ class Shifts:
 
 
 def mean_expression(table: CellTable) -> NDArray[np.float64]:
-    """Mean of log1p of counts per 10,000 of each gene, 0 where it is unmeasured; shape (n_genes,)."""
+    """Mean log1p of counts per 10,000 of each gene, 0 where it is unmeasured; shape (n_genes,)."""
     sums = np.bincount(table.cells.genes, table.cells.values, table.layout.n_genes)
     found: NDArray[np.float64] = sums / max(1, len(table))
     return found
@@ -73,7 +73,7 @@ def mean_expression(table: CellTable) -> NDArray[np.float64]:
 def matched_genes(
     perturbed: Sequence[Sequence[int]], expression: NDArray[np.floating], usable: NDArray[np.bool_], n: int, seed: int
 ) -> list[tuple[int, ...]]:
-    """Random combinations of genes that are expressed as those that are perturbed.
+    """Draw random combinations of genes with expression similar to that of the perturbed genes.
 
     Parameters
     ----------
@@ -84,7 +84,7 @@ def matched_genes(
     usable
         Genes to draw from; shape (n_genes,).
     n
-        How many combinations of each size; fewer if genes run out, as none is drawn twice.
+        Number of combinations of each size; fewer if genes run out, because no gene is drawn twice.
     seed
         Seed of the draws.
     """
@@ -114,23 +114,23 @@ def perturb(
     *,
     seed: int = 0,
 ) -> Shifts:
-    """Compare cells with themselves after a change; what is asked of the unchanged cells is asked once.
+    """Compare cells before and after a change; predictions for the unchanged cells are computed once.
 
-    A gene is hidden when its response is asked for, in the changed and in the unchanged cell; all others are shown, the
-    phenotypes are not. Cells in which nothing changes, such as those that do not express a silenced gene, are left out.
+    A gene whose response is predicted is hidden in both the changed and the unchanged cell. All other genes are shown,
+    and no phenotype is. Cells that do not change are left out, such as cells that do not express a silenced gene.
 
     Parameters
     ----------
     engine, state
-        The network, and what was fitted to it.
+        The network and its fitted state.
     table
         The cells.
     changes
-        What is set in each perturbation.
+        Genes that are set in each perturbation.
     responses
-        Genes whose expected expression is asked for; shape (R,).
+        Genes whose expected expression is predicted; shape (R,).
     seed
-        Seed of the draws of cells.
+        Seed of the sample of cells.
     """
     layout = engine.module.layout
     rows = [_changed(table, change, i, seed) for i, change in enumerate(changes)]
@@ -157,7 +157,7 @@ def perturb(
         for columns in _parts(layout.n_genes, responses):
             others = columns[~np.isin(responses[columns], own)]
             unchanged = expected[np.ix_(some, others)]
-            if len(others) < len(columns):  # its genes are hidden there; here they are shown
+            if len(others) < len(columns):  # `expected` hides the perturbed genes, but here they are shown
                 unchanged = _expected(engine, cells, responses[others], ())
             if len(others):
                 expression[i, others] = (_expected(engine, cells, responses[others], change) - unchanged).mean(axis=0)
@@ -166,7 +166,7 @@ def perturb(
 
 
 def _changed(table: CellTable, change: Change, i: int, seed: int) -> tuple[int, NDArray[np.int64]]:
-    """Number of the cells that differ after the change, and a draw of them in random order."""
+    """Number of cells that the change affects, and a sample of them in random order."""
     genes, bins = (np.array([entry[k] for entry in change], dtype=np.int64) for k in (0, 1))
     rows = np.repeat(np.arange(len(table)), table.lengths)
     differs = np.zeros(len(table), dtype=bool)
@@ -181,13 +181,13 @@ def _changed(table: CellTable, change: Change, i: int, seed: int) -> tuple[int, 
 
 
 def _parts(n_genes: int, responses: NDArray[np.integer]) -> Iterator[NDArray[np.int64]]:
-    """Positions of the genes that are asked for together."""
+    """Positions of the genes that are predicted together."""
     size = max(1, int(MOST_HIDDEN * n_genes))
     yield from np.array_split(np.arange(len(responses)), -(-len(responses) // size)) if len(responses) else ()
 
 
 def _phenotypes(engine: Engine, state: FittedState, table: CellTable, query: Query) -> NDArray[np.float64]:
-    """Calibrated probabilities of all categories, and beside them the embedding; shape (N, C + H)."""
+    """Calibrated probabilities of all categories, followed by the embedding; shape (N, C + H)."""
     module, names = engine.module, engine.module.layout.phenotype_names
     share, offsets = linear_share(engine, state), unseen_offsets(engine, state)
     temperatures = [state.temperature(name) for name in names]

@@ -1,4 +1,4 @@
-"""Genes whose role differs between contexts, with a null over groups.
+"""Genes whose role differs between contexts, with a null distribution over groups.
 
 Shapes: D groups, C contexts, G genes, H = n_hidden.
 """
@@ -16,22 +16,22 @@ from polygene_scverse.abilities._gene_roles import GeneRoles
 from polygene_scverse.metrics._pooled_p import pooled_p
 
 MIN_GROUPS: Final = 5
-"""Groups with two contexts that a null needs."""
+"""Number of groups with two contexts that the null needs."""
 MIN_POOL: Final = 100
-"""Genes whose permuted statistics make a null together, where there are so many."""
+"""Number of genes whose permuted statistics are pooled, if there are enough."""
 VARIANCE: Final = 0.95
-"""Share of the variance of the genes' mean roles in the components along which a common move is taken out."""
+"""Share of the variance of mean roles in the components that are regressed out."""
 GENES_PER_COMPONENT: Final = 20
-"""Genes that there must be for each of these components."""
+"""Minimum number of genes for each of these components."""
 ROUNDS: Final = 4
-"""Regressions, each of which weighs genes by how well the one before fitted them."""
+"""Number of reweighted regressions; each downweights genes that the previous one fitted badly."""
 RIDGE: Final = 1e-3
-"""Share of a regressor's variance that is added to it."""
+"""Ridge penalty, as a share of the variance of a regressor."""
 
 
 @dataclass(frozen=True)
 class Polyfunctionality:
-    """How far the role of each gene moves between contexts.
+    """Shift of the role of each gene between contexts.
 
     Parameters
     ----------
@@ -40,18 +40,18 @@ class Polyfunctionality:
     contexts
         Names of the contexts.
     shift
-        Length of the move that groups have in common, in lengths of the role of a median gene; NaN where a gene has no
-        two contexts. Shape (G,).
+        Length of the shift shared by groups, relative to the median length of a gene's role; NaN for genes with fewer
+        than two contexts. Shape (G,).
     farthest
         Context whose role is farthest from the mean over contexts, -1 for none; shape (G,).
     expression_shift
-        Difference between the highest and the lowest mean expression of a context; shape (G,).
+        Difference between the highest and the lowest mean expression of the contexts; shape (G,).
     n_groups
-        Groups that have the gene in two contexts at least; shape (G,).
+        Number of groups that have the gene in at least two contexts; shape (G,).
     p_value, fdr
         NaN where there is no null; shape (G,).
     n_null
-        Groups that the null is of.
+        Number of groups in the null.
     """
 
     genes: list[str]
@@ -66,30 +66,31 @@ class Polyfunctionality:
 
 
 def polyfunctionality(found: GeneRoles, *, min_cells: int, n_permutations: int, seed: int) -> Polyfunctionality:
-    """How far roles move beyond what expression, and a move that is common to genes, explain.
+    """Shift of roles beyond what expression and a shift shared by all genes explain.
 
     Parameters
     ----------
     found
         Roles by context and group.
     min_cells
-        Cells of a context and group that must express a gene.
+        Minimum number of cells of a context and group that express a gene.
     n_permutations
         Permutations of the contexts within groups.
     seed
-        Seed of these.
+        Seed of the permutations.
 
     Notes
     -----
-    Within each group and context, the roles of all genes, less their means over the contexts of the group, are
-    regressed on their expression and on the components of their mean roles, which takes out a linear map between
-    contexts, as embeddings of words of two times are aligned before they are compared [1]_. Genes that are fitted badly
-    count less in the next round. What lies along a gene's own mean role is taken out as well: how sharply a gene tells
-    the same thing depends on its level and on the mix of cells. None of this depends on which context is which, so
-    contexts of a group may be exchanged afterwards.
+    In each group and context, the roles of all genes, minus their means over the contexts of the group, are regressed
+    on expression and on the components of their mean roles. This removes a linear map between contexts, in the same way
+    as word embeddings of two periods are aligned before they are compared [1]_. Genes that are fitted badly are
+    downweighted in the next regression. The component along a gene's own mean role is removed as well, because its
+    length depends on the expression level and on the mix of cells. None of this depends on the labels of the contexts,
+    so contexts within a group can be permuted afterwards.
 
-    The statistic is the ratio of the sum of squares between contexts to that within them. In each permutation as many
-    groups are shifted by one context as by another: so a gene that does move takes no part in the null.
+    The statistic is the ratio of the sum of squares between contexts to that within contexts. In each permutation, the
+    contexts of equally many groups are rotated by each number of steps, so that a gene with a true shift does not
+    affect the null.
 
     References
     ----------
@@ -135,7 +136,7 @@ def polyfunctionality(found: GeneRoles, *, min_cells: int, n_permutations: int, 
 def residuals(
     roles: NDArray[np.float64], covariates: NDArray[np.float64], own: NDArray[np.float64], there: NDArray[np.bool_]
 ) -> NDArray[np.float64]:
-    """What is left of the moves of roles between the contexts of a group; 0 where a gene is not there.
+    """Residual shifts of roles between the contexts of a group; 0 where a gene is absent.
 
     Parameters
     ----------
@@ -144,7 +145,7 @@ def residuals(
     own
         Mean role of each gene; shape (G, H).
     there
-        Which genes are there in two contexts of the group; shape (D, C, G).
+        Which genes are present, in groups where they have at least two contexts; shape (D, C, G).
     """
     scores, lengths, _ = np.linalg.svd(own - own.mean(0), full_matrices=False)
     enough = 1 + np.searchsorted(np.cumsum(lengths**2), VARIANCE * (lengths**2).sum())
@@ -155,7 +156,7 @@ def residuals(
         return np.zeros_like(moves)
     for _ in range(ROUNDS):
         left = _unexplained(moves, changes, components, there, weights)
-        sizes = (left**2).sum((0, 1, 3)) / np.maximum(there.sum((0, 1)), 1)  # the same whichever context is which
+        sizes = (left**2).sum((0, 1, 3)) / np.maximum(there.sum((0, 1)), 1)  # independent of the labels of contexts
         weights = 1.0 / np.maximum(sizes / max(np.median(sizes[known]), 1e-300), 1.0)
     direction = own / np.maximum(np.linalg.norm(own, axis=1, keepdims=True), 1e-12)
     left -= np.einsum("dcgh,gh->dcg", left, direction)[..., None] * direction
@@ -169,7 +170,7 @@ def _unexplained(
     there: NDArray[np.bool_],
     weights: NDArray[np.float64],
 ) -> NDArray[np.float64]:
-    """Residuals of weighted regressions over genes, in each group and context; genes of large ones count less."""
+    """Residuals of weighted regressions over genes, in each group and context."""
     left = np.zeros_like(moves)
     for d, c in np.ndindex(there.shape[:2]):
         genes = there[d, c]
@@ -186,7 +187,7 @@ def _unexplained(
 
 
 def _centred(values: NDArray[np.float64], there: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Less the mean over the contexts of the group, and 0 where a gene is not there."""
+    """Subtract the mean over the contexts of the group; 0 where a gene is absent."""
     kept = there[..., None]
     means = (values * kept).sum(1, keepdims=True) / np.maximum(kept.sum(1, keepdims=True), 1)
     centred: NDArray[np.float64] = (values - means) * kept
@@ -196,12 +197,12 @@ def _centred(values: NDArray[np.float64], there: NDArray[np.bool_]) -> NDArray[n
 def sums_of_squares(
     moves: NDArray[np.float64], there: NDArray[np.bool_]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Between contexts, and within them between groups; (G,) each.
+    """Sums of squares between contexts and, within contexts, between groups; shape (G,) each.
 
     Parameters
     ----------
     moves, there
-        Shapes (D, C, G, H) and (D, C, G); `moves` is 0 where a gene is not there.
+        Shapes (D, C, G, H) and (D, C, G); `moves` is 0 where a gene is absent.
     """
     n = np.maximum(there.sum(0), 1)
     between = ((moves.sum(0) ** 2).sum(-1) / n).sum(0)
@@ -209,14 +210,14 @@ def sums_of_squares(
 
 
 def permute(moves: NDArray[np.float64], there: NDArray[np.bool_], random: np.random.Generator) -> NDArray[np.float64]:
-    """Contexts of each group exchanged, in a circle: groups are dealt out evenly to the steps.
+    """Rotate the contexts of each group, with groups spread evenly over the numbers of steps.
 
     Parameters
     ----------
     moves, there
-        As of `sums_of_squares`; a gene stays within the contexts that it is there in.
+        As for `sums_of_squares`; a gene stays within the contexts in which it is present.
     random
-        Source of the draws.
+        Random generator.
     """
     order = random.permutation(moves.shape[1])
     permuted = np.empty_like(moves)
@@ -226,7 +227,7 @@ def permute(moves: NDArray[np.float64], there: NDArray[np.bool_], random: np.ran
             permuted[d, order] = np.roll(moves[d, order], step, axis=0)
             continue
         rank, n = np.cumsum(kept, axis=0) - 1, np.maximum(kept.sum(0), 1)
-        places = np.argsort(~kept, axis=0, kind="stable")  # of the contexts that are there, first of all
+        places = np.argsort(~kept, axis=0, kind="stable")  # contexts in which the gene is present come first
         target = np.take_along_axis(places, np.where(kept, (rank + step) % n, rank.clip(0)), axis=0)
         source = np.where(kept, target, np.arange(len(kept))[:, None])
         permuted[d, order] = np.take_along_axis(moves[d, order], source[..., None], axis=0)
@@ -236,14 +237,14 @@ def permute(moves: NDArray[np.float64], there: NDArray[np.bool_], random: np.ran
 def permutation_p(
     moves: NDArray[np.float64], there: NDArray[np.bool_], n_permutations: int, seed: int
 ) -> NDArray[np.float64]:
-    """How often the statistic of permuted contexts is as large, over genes that are there in as many groups; (G,).
+    """P-values from permuted contexts, pooled over genes that are present in as many groups; shape (G,).
 
     Parameters
     ----------
     moves, there
-        As of `sums_of_squares`.
+        As for `sums_of_squares`.
     n_permutations, seed
-        As of `polyfunctionality`.
+        As for `polyfunctionality`.
     """
     random = np.random.default_rng(seed)
     n_groups = there.any(1).sum(0)
@@ -264,7 +265,7 @@ def permutation_p(
 
 
 def _alike(n_groups: NDArray[np.int64], n: int) -> NDArray[np.bool_]:
-    """Genes that are there in about `n` groups: fewer rather than more, whose statistics spread more."""
+    """Genes that are present in about `n` groups, preferring fewer groups, whose statistics have a wider spread."""
     for low in range(n, 0, -1):
         alike = (n_groups <= n) & (n_groups >= low)
         if alike.sum() >= MIN_POOL:

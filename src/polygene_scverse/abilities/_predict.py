@@ -16,32 +16,32 @@ from polygene_scverse.engine._engine import Observer
 from polygene_scverse.fit import FittedState
 
 UNSEEN: Final = -1e4
-"""Logit of a category without a training cell: its probability is 0 at any temperature."""
+"""Logit of a category without training cells: its probability is 0 at any temperature."""
 
 
 def linear_share(engine: Engine, state: FittedState) -> Tensor:
-    """Share of the linear path in each phenotype, where the module computes; shape (n_phenotypes,)."""
+    """Mixture weight of the linear path in each phenotype, on the module's device; shape (n_phenotypes,)."""
     shares = state.linear_share or [0.0] * engine.module.layout.n_phenotypes
     return torch.tensor(shares, dtype=torch.float32, device=engine.module.device)
 
 
 def _category_counts(engine: Engine, state: FittedState) -> list[NDArray[np.float32]]:
-    """Training cells of each category of each phenotype; 0 throughout where they are not known."""
+    """Training cells of each category of each phenotype; all 0 if not known."""
     return state.category_counts or [np.zeros(n, dtype=np.float32) for n in engine.module.n_categories]
 
 
 def category_log_shares(engine: Engine, state: FittedState) -> list[Tensor]:
-    """Log of each category's share of the training cells, all equal if not known; a tensor for each phenotype."""
+    """Log of each category's share of the training cells, all equal if not known; one tensor per phenotype."""
     counts = _category_counts(engine, state)
     return [log_shares(c).to(engine.module.device) for c in counts]
 
 
 def unseen_offsets(engine: Engine, state: FittedState) -> list[Tensor]:
-    """What is added to the logits of categories without a training cell, so that they are never predicted.
+    """Offsets of the logits with which categories without training cells are never predicted.
 
     Returns
     -------
-    For each phenotype 0, or a number far below 0, for each category; 0 throughout where counts are not known.
+    For each phenotype, 0 or a large negative number for each category; all 0 if counts are not known.
     """
     counts = _category_counts(engine, state)
     offsets = [np.where(c.any() & (c == 0), UNSEEN, 0.0).astype(np.float32) for c in counts]
@@ -56,20 +56,20 @@ def phenotype_logits(
     slots: Sequence[int] | None = None,
     observe: Observer | None = None,
 ) -> list[NDArray[np.float32]]:
-    """Logits of phenotypes before calibration, both paths together; for each phenotype (n_cells, n_categories).
+    """Uncalibrated logits of phenotypes, both paths combined; for each phenotype shape (n_cells, n_categories).
 
     Parameters
     ----------
     engine, state
-        The network, and what was fitted to it.
+        The network and its fitted state.
     source
         The cells.
     query
-        What is shown; by default all expressed genes and no phenotype.
+        What is shown to the network; by default all expressed genes and no phenotype.
     slots
-        Slots of the phenotypes; all by default.
+        Slots of the phenotypes; default: all.
     observe
-        As of `Engine.run`.
+        As for `Engine.run`.
     """
     share, offsets = linear_share(engine, state), unseen_offsets(engine, state)
     slots = range(engine.module.layout.n_phenotypes) if slots is None else slots
@@ -84,7 +84,7 @@ def phenotype_logits(
 def predict(
     engine: Engine, state: FittedState, source: CellSource, query: Query, names: Sequence[str]
 ) -> dict[str, NDArray[np.float32]]:
-    """Calibrated probabilities of phenotypes; for each name (n_cells, n_categories). Arguments as `phenotype_logits`.
+    """Calibrated probabilities of phenotypes; for each name shape (n_cells, n_categories).
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Cells like those of an earlier training, drawn from what a model keeps of it, so that it does not forget them."""
+"""Cells drawn from what a model stores about its earlier training cells, to prevent forgetting."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from polygene_scverse.fit import FittedState
 from polygene_scverse.fit._earlier_cells import EarlierCells
 
 MOST_CELLS: Final = 20_000
-"""Cells that are drawn at most; of each combination of categories the same share then, but no fewer than `FEWEST`."""
+"""Maximum number of drawn cells; all combinations are reduced by the same factor, but not below `FEWEST` cells."""
 FEWEST: Final = 50
 
 
 def missing_kinds(state: FittedState, codes: NDArray[np.integer]) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
-    """Combinations of categories that new cells have fewer of than the training cells, and how many fewer.
+    """Combinations of categories with fewer new cells than training cells, and the difference.
 
     Parameters
     ----------
     state
-        What was fitted to the training cells.
+        The state fitted to the training cells.
     codes
         Categories of the new cells, -1 where unknown; shape (n_cells, n_phenotypes).
 
     Returns
     -------
-    Shapes (n_kinds, n_phenotypes) and (n_kinds,); None where the model keeps nothing to draw cells from.
+    Shapes (n_kinds, n_phenotypes) and (n_kinds,); None if the model stores nothing to draw cells from.
     """
     if state.kinds is None or state.counts is None or not len(state.kinds.log_depths):
         return None
@@ -42,7 +42,7 @@ def missing_kinds(state: FittedState, codes: NDArray[np.integer]) -> tuple[NDArr
         n - known.get(tuple(row), 0) for row, n in zip(state.kinds.codes.tolist(), state.kinds.n_cells, strict=True)
     ]
     wanted = np.maximum(np.array(fewer), 0).astype(np.int64)
-    wanted[(state.kinds.codes < 0).all(axis=1)] = 0  # cells without a label teach none
+    wanted[(state.kinds.codes < 0).all(axis=1)] = 0  # cells without any label are not needed
     if (total := wanted.sum()) > MOST_CELLS:
         wanted = np.minimum(wanted, np.maximum(FEWEST, wanted * MOST_CELLS // total))
     return state.kinds.codes[wanted > 0], wanted[wanted > 0]
@@ -56,14 +56,14 @@ def rehearsal_cells(
     edges: NDArray[np.float64],
     seed: int,
 ) -> CellTable:
-    """Draw cells of some combinations of categories.
+    """Draw cells of the given combinations of categories.
 
     Parameters
     ----------
     engine, state
-        The network, and what was fitted to it.
+        The network and its fitted state.
     kinds, n_cells
-        As `missing_kinds` returns them.
+        As returned by `missing_kinds`.
     edges
         Lower edge of each expression bin.
     seed
@@ -81,14 +81,14 @@ def rehearsal_cells(
 
 
 def earlier_cells(engine: Engine, state: FittedState, first_id: int) -> EarlierCells | None:
-    """What is kept of the training cells beside drawn ones; None for a model without a linear path, or an early one.
+    """Stored statistics of the earlier training cells; None without a linear path or in models of early versions.
 
     Parameters
     ----------
     engine, state
-        The network, and what was fitted to it.
+        The network and its fitted state.
     first_id
-        Number of the first drawn cell.
+        Id of the first drawn cell.
     """
     linear = engine.module.linear
     if linear is None or state.panels is None:

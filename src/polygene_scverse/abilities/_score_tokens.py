@@ -1,4 +1,4 @@
-"""How well hidden tokens are predicted: counts and likelihoods, added up batch by batch; nothing else is kept."""
+"""Accuracy and likelihood of predicted hidden tokens, accumulated over batches without storing predictions."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ from polygene_scverse.fit._decision import choose_category
 
 Sums = NDArray[np.float64]
 COUNTED = ("target_bins", "zero_offset", "phenotypes", "phenotype_hidden")
-"""Arrays of a batch that say what was hidden."""
+"""Arrays of a batch that describe the hidden tokens."""
 
 
 @dataclass(frozen=True)
 class TokenLikelihoods:
-    """Negative log-likelihood of hidden tokens, natural log, without smoothing: sums over the tokens of each class.
+    """Negative log-likelihood (natural log, no label smoothing) of hidden tokens, summed by true class.
 
     Parameters
     ----------
     genes
-        Of the bins of hidden genes, by true bin; the logit of bin 0 is corrected as in the loss. Shape (n_bins,).
+        Sums over hidden genes by true bin; the logit of bin 0 is corrected as in the loss. Shape (n_bins,).
     expressed
-        Of the bins of expressed ones when it is known that they are, by true bin from 1 on; shape (n_bins - 1,).
+        Sums over expressed genes by true bin, given that the bin is at least 1; shape (n_bins - 1,).
     phenotypes
-        For each phenotype sums of shape (n_categories,), by the transformer's own probabilities.
+        For each phenotype, sums of shape (n_categories,), from the transformer's probabilities.
     """
 
     genes: Sums
@@ -59,13 +59,13 @@ class TokenCounts:
     expressed
         Bins of expressed genes, predicted among bins 1 and above; shape (n_bins - 1, n_bins - 1).
     phenotypes
-        For each phenotype a table of shape (n_categories, n_categories).
+        For each phenotype, a table of shape (n_categories, n_categories).
     zero_offset
-        Mean over hidden genes of what was added to the logit of bin 0.
+        Mean correction of the logit of bin 0 over hidden genes.
     hiding
         The masking that was used.
     nll
-        Their negative log-likelihood.
+        Negative log-likelihood of the tokens.
     """
 
     genes: pd.DataFrame
@@ -77,12 +77,12 @@ class TokenCounts:
 
     @property
     def rates(self) -> MaskingRates:
-        """How much was hidden."""
+        """Masking rates."""
         return self.hiding.rates
 
     @classmethod
     def total(cls, parts: Sequence[TokenCounts]) -> TokenCounts:
-        """Counts of several sets of cells together; they must be of one model, at the same rates."""
+        """Combine the counts of several sets of cells, which must come from the same model and masking rates."""
         n_hidden = [int(part.genes.to_numpy().sum()) for part in parts]
         offsets = sum(n * part.zero_offset for n, part in zip(n_hidden, parts, strict=True))
         nll = TokenLikelihoods(*_sums([part.nll for part in parts]))
@@ -90,7 +90,7 @@ class TokenCounts:
 
 
 def _sums(parts: Sequence[TokenCounts] | Sequence[TokenLikelihoods]) -> tuple[Any, Any, dict[str, Any]]:
-    """Genes, expressed genes and phenotypes of several sets of cells together."""
+    """Sums over several sets of cells for genes, expressed genes and phenotypes."""
     phenotypes = {name: reduce(add, (part.phenotypes[name] for part in parts)) for name in parts[0].phenotypes}
     return reduce(add, (part.genes for part in parts)), reduce(add, (part.expressed for part in parts)), phenotypes
 
@@ -104,20 +104,20 @@ def count_hidden_tokens(
     balance: float = BALANCE,
     originals_mask: bool = False,
 ) -> TokenCounts:
-    """Hide tokens at random, guess them, and count what is taken for what; memory does not grow with their number.
+    """Hide random tokens, predict them and count true and predicted classes; memory does not grow with the cells.
 
     Parameters
     ----------
     engine, state
-        The network, and what was fitted to it.
+        The network and its fitted state.
     source
         The cells.
     hiding
-        What is hidden.
+        Random masking to use.
     balance
-        How a category is chosen.
+        Exponent of the training shares when a category is chosen.
     originals_mask
-        Whether the network is told which hidden genes are expressed, as the original's weights expect.
+        Whether to show the network which hidden genes are expressed, as original checkpoints expect.
     """
     module = engine.module
     offsets, shares = unseen_offsets(engine, state), category_log_shares(engine, state)
@@ -138,24 +138,24 @@ def count_hidden_tokens(
 
 
 def with_the_originals_mask(batch: Batch) -> Batch:
-    """The same batch as the original shows it: hidden genes that are expressed are seen, as [MASK], by all.
+    """Show hidden expressed genes as [MASK] tokens that all tokens attend to, as in the original implementation.
 
     Parameters
     ----------
     batch
-        Arrays of `make_batch`; the hidden genes' columns come last.
+        Arrays from `make_batch`, with the columns of hidden genes last.
     """
     n_keys, expressed = batch["key_mask"].shape[1], batch["target_bins"] > 0
     tokens, positions = (
         torch.cat([batch[name], batch[name][:, n_keys:]], dim=1) for name in ("tokens", "positions")
-    )  # (B, K + M + M): the second of three parts now counts as keys
+    )  # (B, K + M + M): the second of the three parts is now used as keys
     values = torch.cat([batch["values"], torch.zeros(expressed.shape)], dim=1)
     key_mask = torch.cat([batch["key_mask"], expressed], dim=1)
     return {**batch, "tokens": tokens, "positions": positions, "values": values, "key_mask": key_mask}
 
 
 class _Counter:
-    """Adds up confusion matrices and likelihoods."""
+    """Accumulate confusion matrices and likelihoods."""
 
     def __init__(self, layout: TokenLayout, shares: Sequence[Tensor], balance: float) -> None:
         self.layout, self.shares, self.balance = layout, shares, balance
@@ -167,7 +167,7 @@ class _Counter:
         self.offset = 0.0
 
     def add(self, batch: Batch, gene_logits: Tensor, phenotype_logits: Sequence[Tensor]) -> None:
-        """Count the guesses of a batch, and add up how likely the truth was."""
+        """Add the predictions and log-likelihoods of a batch."""
         bins, logits = batch["target_bins"], gene_logits.float().cpu()
         offset = torch.where(bins >= 0, batch["zero_offset"][:, None], 0.0)  # (B, M)
         self.offset += float(offset.sum(dtype=torch.float64))
@@ -198,7 +198,7 @@ class _Counter:
 
 
 def count(matrix: NDArray[np.int64], true: Tensor, guessed: Tensor) -> None:
-    """Add pairs to a confusion matrix in place; those whose true class is negative are left out."""
+    """Add pairs of true and predicted classes to a confusion matrix in place; negative true classes are skipped."""
     n = len(matrix)
     known = true >= 0
     pairs = (true[known] * n + guessed[known]).numpy()
@@ -206,7 +206,7 @@ def count(matrix: NDArray[np.int64], true: Tensor, guessed: Tensor) -> None:
 
 
 def add_by_class(sums: Sums, true: Tensor, values: Tensor) -> None:
-    """Add values to the sums of their true classes in place; those whose true class is negative are left out."""
+    """Add values to the sums of their true classes in place; negative true classes are skipped."""
     known = true >= 0
     sums += np.bincount(true[known].numpy(), weights=values[known].double().numpy(), minlength=len(sums))
 
