@@ -1,4 +1,4 @@
-"""Questions to the network: what is shown, set, removed and asked for, and the one loop over cells."""
+"""Queries to the network (tokens that are shown, set, removed or predicted), and the loop over cells."""
 
 from polygene_scverse.engine._decode import bin_nll, log_shares, probabilities
 from polygene_scverse.engine._engine import INPUTS, Batch, Engine

@@ -1,4 +1,4 @@
-"""From logits to probabilities and likelihoods, and what a decision weighs them by."""
+"""Convert logits to probabilities and likelihoods, and category counts to log shares."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from polygene_scverse.module._losses import bin_loss
 
 
 def probabilities(logits: NDArray[np.float32], temperature: float) -> NDArray[np.float32]:
-    """Softmax of logits over a temperature, as it is predicted, to the last digit; shape (n_cells, n_categories)."""
+    """Softmax of logits divided by the temperature, in float32 as in prediction; shape (n_cells, n_categories)."""
     scaled = torch.from_numpy(np.ascontiguousarray(logits, dtype=np.float32)) / temperature
     found: NDArray[np.float32] = scaled.softmax(-1).numpy()
     return found
 
 
 def log_shares(counts: NDArray[np.float32]) -> torch.Tensor:
-    """Log of each category's share of the training cells, of which it has one at least; shape (n_categories,)."""
+    """Log of each category's share of the training cells, with counts of at least 1; shape (n_categories,)."""
     return torch.from_numpy(counts).clamp(min=1.0).log().log_softmax(0)
 
 
 def bin_nll(logits: Tensor, bins: Tensor, zero_offset: Tensor | None = None) -> Tensor:
-    """Minus the log of the probability of the true bin, not smoothed over its neighbours as in training; (...).
+    """Negative log-likelihood of the true bin, without the smoothing over neighbours used in training; shape (...).
 
     Parameters
     ----------
     logits
-        Shape (..., n_bins).
+        Logits; shape (..., n_bins).
     bins
-        True bin, -1 where there is none (0 then); shape (...).
+        True bin, or -1 for none, where the result is 0; shape (...).
     zero_offset
         Added to the logit of bin 0, as in `bin_loss`; broadcast against `bins`.
     """

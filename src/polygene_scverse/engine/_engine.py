@@ -1,4 +1,4 @@
-"""The only loop over cells: any source, any query, in batches of like length, results in the order of the cells."""
+"""The loop over cells for all queries: batches of cells of similar length, with results in the order of the cells."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ Function = Callable[[Batch], Sequence[Tensor]]
 Consumer = Callable[[NDArray[np.int64], Sequence[Tensor]], None]
 Observer = Callable[[NDArray[np.int64], CellTable], None]
 INPUTS: Final = ("tokens", "positions", "key_mask", "values", "measured")
-"""Arrays of a batch that the module's methods of prediction take."""
+"""Arrays of a batch that the prediction methods of the module take."""
 BLOCK: Final = 2048
-"""Cells that are read at a time: the next ones while the network computes."""
+"""Cells that are read at a time; the next block is read while the network computes."""
 
 
 @dataclass(frozen=True)
 class Engine:
-    """A network that is asked questions.
+    """Run a network on cells.
 
     Parameters
     ----------
     module
         The network.
     batch_size
-        Cells per step, at most.
+        Maximum number of cells per step.
     tokens
-        Tokens per step, about, on a CPU: what is computed with stays in the cache.
+        Approximate number of tokens per step on a CPU, so that intermediate results stay in the cache.
     """
 
     module: PolygeneModule
@@ -48,12 +48,12 @@ class Engine:
     tokens: int = 8192
 
     def with_linear_path(self, weights: NDArray[np.floating], bias: NDArray[np.floating]) -> Engine:
-        """The same network with another linear path; all other weights are shared, and neither is changed.
+        """Return the network with another linear path; other weights are shared, and the original is not changed.
 
         Parameters
         ----------
         weights, bias
-            As of `LinearPath.load`; where expression is cut off stays as it is.
+            As for `LinearPath.load`; the expression caps and centres are kept.
 
         Raises
         ------
@@ -77,21 +77,22 @@ class Engine:
         consume: Consumer,
         observe: Observer | None = None,
     ) -> None:
-        """Call `function` on every batch, and hand its results on; nothing else is kept.
+        """Call `function` on every batch and pass its results to `consume`; nothing else is stored.
 
         Parameters
         ----------
         source
-            The cells; they are read in blocks.
+            The cells, which are read in blocks.
         query
-            What is shown and asked for.
+            What is shown to the network and predicted.
         function
-            From the tensors of a batch to results; it is called in several threads at once, and must change nothing.
+            Computes results from the tensors of a batch. It is called in several threads at once and must not change
+            shared state.
         consume
-            Takes the positions of the cells of a batch, shape (n_batch,), and the results for them.
+            Called with the positions of the cells of a batch, shape (n_batch,), and the results for them.
         observe
-            Takes each block of cells as it is read, in the thread that reads, with their positions, for what is not
-            asked of the network.
+            Called in the reading thread with the positions of each block of cells and the cells, for computations
+            that do not use the network.
         """
         layout, n_cells = self.module.layout, len(source)
 
@@ -109,7 +110,7 @@ class Engine:
 
         def answer(batch: tuple[CellTable, int, NDArray[np.int64]]) -> Sequence[Tensor]:
             table, _, rows = batch
-            with torch.inference_mode():  # which holds in the thread that sets it
+            with torch.inference_mode():  # inference mode is set per thread
                 return function(query.batch(table, rows))
 
         on_cpu = self.module.device.type == "cpu"
@@ -121,7 +122,7 @@ class Engine:
     def gather(
         self, source: CellSource, query: Query, function: Function, observe: Observer | None = None
     ) -> list[NDArray[np.float32]]:
-        """As `run`, with a row for each cell, in the order of the cells; (n_cells, any) each."""
+        """As `run`, but return one row for each cell, in the order of the cells; shape (n_cells, any) each."""
         results: list[NDArray[np.float32]] = []
 
         def write(rows: NDArray[np.int64], outputs: Sequence[Tensor]) -> None:
@@ -135,14 +136,14 @@ class Engine:
 
 
 def cut_batches(lengths: NDArray[np.int64], batch_size: int, tokens: int) -> list[NDArray[np.int64]]:
-    """Row numbers of batches of cells of like length, longest first: so many cells or tokens, one cell at least.
+    """Split cells into batches of similar length, longest first, with at least one cell each; returns row numbers.
 
     Parameters
     ----------
     lengths
         Number of visible tokens of each cell; shape (n_cells,).
     batch_size, tokens
-        Cells of a batch, and tokens with padding, at most.
+        Maximum numbers of cells, and of tokens including padding, in a batch.
     """
     if batch_size < 1:
         raise ValueError(f"`batch_size`: found {batch_size}, but it must be at least 1.")
@@ -157,7 +158,7 @@ def cut_batches(lengths: NDArray[np.int64], batch_size: int, tokens: int) -> lis
 
 @contextmanager
 def evaluating(module: torch.nn.Module) -> Iterator[None]:
-    """Without dropout; afterwards the mode is as it was."""
+    """Context manager that disables dropout and restores the previous mode."""
     training = module.training
     module.eval()
     try:

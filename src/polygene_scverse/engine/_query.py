@@ -1,4 +1,4 @@
-"""What is shown to the network, and what it is asked for."""
+"""Queries: what is shown to the network and what it predicts."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from polygene_scverse.data.feed._table import CellTable
 
 @dataclass(frozen=True)
 class RandomHiding:
-    """Tokens that are hidden at random and asked for, in a cell the same ones whatever batch it is in.
+    """Random masking of tokens to predict; a cell has the same masked tokens in any batch.
 
     Parameters
     ----------
     rates
-        How much is hidden.
+        Masking rates.
     seed
         Seed of the draws.
     shown
-        Slots of the phenotypes that are shown as recorded all the same, in the cells where they are known.
+        Slots of phenotypes that are nevertheless shown as recorded, in cells where they are known.
     share
-        This share of the genes that are not asked for is hidden as well, instead of the rates' gene dropout. What is
-        asked for, and of which cells, does not depend on it.
+        Share of the genes that are not predicted to hide as well, in place of the gene dropout in `rates`. It does not
+        affect which tokens are predicted.
     """
 
     rates: MaskingRates
@@ -45,24 +45,24 @@ class RandomHiding:
 
 @dataclass(frozen=True)
 class Query:
-    """One question to the network. By default every expressed gene is shown, and every phenotype asked for.
+    """One query to the network. By default every expressed gene is shown and every phenotype is predicted.
 
     Parameters
     ----------
     shown
-        Slots of the phenotypes that are shown as recorded, in the cells where they are known.
+        Slots of the phenotypes that are shown as recorded, in cells where they are known.
     phenotypes
         Phenotypes that are set in every cell, whatever is recorded: pairs of slot and category code.
     removed
-        Genes that are taken away, as if they were unmeasured.
+        Genes that are removed, as if they were unmeasured.
     genes
         Genes that are set in every cell: triples of gene, bin and expression (log1p of counts per 10,000).
     asked
-        Genes whose bin is asked for; nothing that is shown tells whether they are expressed.
+        Genes whose bin is predicted; the input does not reveal whether they are expressed.
     hidden
-        Genes that are hidden too, but not asked for.
+        Genes that are hidden as well but not predicted.
     hiding
-        Genes and phenotypes that are hidden at random instead.
+        Random masking of genes and phenotypes, in place of the other arguments.
     """
 
     shown: tuple[int, ...] = ()
@@ -82,14 +82,14 @@ class Query:
             )
 
     def batch(self, table: CellTable, rows: NDArray[np.integer]) -> dict[str, torch.Tensor]:
-        """The arrays of a batch, see `make_batch`; also ``measured``, (n_genes,) or (n_cells, n_genes).
+        """Arrays of a batch, see `make_batch`, and ``measured``, shape (n_genes,) or (n_cells, n_genes).
 
         Parameters
         ----------
         table
             The cells.
         rows
-            Those of the batch.
+            Rows of the batch.
         """
         part = table.take(rows)
         if self.hiding is not None:
@@ -117,12 +117,12 @@ class Query:
             cells = cells.with_genes(silenced, np.zeros_like(silenced), np.zeros(len(silenced)))
         unknown = np.union1d(asked, silenced)
         existing = measured.copy()
-        existing[..., asked] = True  # an unmeasured gene that is asked for is a hidden one
+        existing[..., asked] = True  # an unmeasured gene that is predicted counts as hidden
         n_existing = np.broadcast_to(existing, (len(cells), table.layout.n_genes)).sum(axis=1)
         n_unknown = np.broadcast_to(existing[..., unknown], (len(cells), len(unknown))).sum(axis=1)
         shown_share = (1.0 - n_unknown / np.maximum(n_existing, 1)).astype(np.float32)
         masking = ask(cells, asked, hidden, shown_share)
-        if len(unknown):  # to the linear path they are not silent, but not known
+        if len(unknown):  # for the linear path these genes are unmeasured, not unexpressed
             measured = measured.copy()
             measured[..., unknown] = False
         return as_tensors({**make_batch(cells, masking, table.layout, codes), "measured": measured, "rows": part.ids})

@@ -1,4 +1,4 @@
-"""Small batches beside each other, each in a thread of its own, instead of many threads for each small operation."""
+"""Compute small batches in parallel threads, in place of many threads for each small operation."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ import torch
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 MOST: Final = 4
-"""Batches that are computed at once: Python runs in one thread at a time, which more would wait for."""
+"""Maximum number of batches computed at once; more would wait for Python's global interpreter lock."""
 AHEAD: Final = 4
-"""Batches that may wait for each thread."""
+"""Batches queued for each thread."""
 
 
 @dataclass
 class Threads:
-    """Threads for the batches, which share torch's threads, and one for reading; none where there is but one thread.
+    """Threads for the batches, which share torch's threads, and one for reading; none if torch has a single thread.
 
     Parameters
     ----------
     n_threads
-        Torch's threads when this begins; they are given back.
+        Number of torch threads at the start, restored on exit.
     compute, read
-        The threads for batches, and the one for reading; None for the calling thread.
+        Pools for batches and for reading; None to use the calling thread.
     """
 
     n_threads: int
@@ -37,7 +37,7 @@ class Threads:
 
     @classmethod
     def of(cls, on_cpu: bool) -> Self:
-        """As many as torch has threads, but on a CPU only."""
+        """Use as many threads as torch has, on a CPU only."""
         n_threads = torch.get_num_threads()
         n = min(n_threads, MOST) if on_cpu else 1
         if n < 2:
@@ -58,12 +58,12 @@ class Threads:
             torch.set_num_threads(self.n_threads)
 
     def map(self, function: Callable[[Task], Result], tasks: Iterable[Task]) -> Iterator[tuple[Task, Result]]:
-        """Each task and its result, in the order of the tasks; some results are computed before they are taken."""
+        """Yield each task and its result, in the order of the tasks; some results are computed in advance."""
         limit = 0 if self.compute is None else AHEAD * self.compute._max_workers
         return _map(function, tasks, self.compute, limit)
 
     def ahead(self, function: Callable[[Task], Result], tasks: Iterable[Task]) -> Iterator[tuple[Task, Result]]:
-        """Each task and its result, in the order of the tasks; the next one is on its way meanwhile."""
+        """Yield each task and its result, in the order of the tasks; the next result is computed in the meantime."""
         return _map(function, tasks, self.read, 1)
 
 
