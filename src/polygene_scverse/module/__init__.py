@@ -1,4 +1,4 @@
-"""The masked transformer, in torch only: no AnnData."""
+"""The masked transformer in PyTorch, independent of AnnData."""
 
 from polygene_scverse.module._losses import LossConfig
 from polygene_scverse.module._module import PolygeneModule

@@ -1,4 +1,4 @@
-"""Arguments of a module's methods are moved to where it computes."""
+"""Move arguments of a module's methods to the module's device."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ Result = TypeVar("Result")
 
 
 def move_arguments(method: Callable[..., Result]) -> Callable[..., Result]:
-    """In evaluation move tensors, alone or in a list, to the device of the module's first parameter.
+    """In evaluation mode, move tensors and lists of tensors to the device of the module's first parameter.
 
-    scvi-tools' ``auto_move_data`` looks at every parameter in every call, which takes longer than a small batch.
+    scvi-tools' ``auto_move_data`` checks every parameter in every call, which takes longer than a small batch.
     """
 
     @wraps(method)

@@ -1,7 +1,7 @@
-"""What the first block computes of a token alone, computed once for every token and then looked up.
+"""Lookup table for the part of the first block that is computed for each token alone.
 
-Before tokens meet in the attention of the first block, each is what its word and its position say. A few ten thousand
-pairs of a gene and a bin stand for the millions of tokens of a data set.
+Before the attention of the first block, the state of a token depends only on its id and its position. The table has a
+row for each pair of a gene and a bin, several ten thousand in all, in place of millions of tokens in a data set.
 
 Shapes: B cells, T tokens, K keys (the first K of the T tokens), A attention heads, D = n_hidden / A, R rows.
 """
@@ -17,24 +17,24 @@ from torch.nn import functional as F
 from polygene_scverse._layout import CLS, END, MASK, PAD, START, TokenLayout
 
 CACHED: Final = 2**17
-"""Scores of attention that are computed at a time: they stay in the cache."""
+"""Attention scores computed at a time, so that they stay in the cache."""
 LARGEST_SCORE: Final = 80.0
-"""Exponentials of scores within this, and sums of thousands of them, are single-precision numbers."""
+"""Scores up to this value have exponentials, and sums of thousands of these, that fit in single precision."""
 MAX_NUMBERS: Final = 2**26
-"""Numbers of a table at most: a quarter of a gigabyte."""
+"""Maximum number of values in a table: a quarter of a gigabyte."""
 USES: Final = 32
-"""Tokens of a cell, about: a table is worth it for so many cells that each of its rows is used once."""
+"""Approximate tokens per cell; a table is built if there are enough cells that each row is used once on average."""
 
 
 class FirstBlock:
-    """Embeddings of all tokens, and their queries, keys and values in the first block; on a CPU, without gradients.
+    """Table of embeddings, queries, keys and values of all tokens in the first block; on a CPU, without gradients.
 
     Parameters
     ----------
     encoder
         The encoder; its weights must not change while the table is used.
     layout
-        Ids and positions.
+        Token ids and positions.
     """
 
     def __init__(self, encoder: Any, layout: TokenLayout) -> None:
@@ -48,22 +48,22 @@ class FirstBlock:
             for part in (attention.query, attention.key, attention.value)
         )  # (A, R, D) each
         query = query * self.depth**-0.5
-        bounds = query.norm(dim=2).amax(1) * key.norm(dim=2).amax(1)  # of the scores of each head; (A,)
+        bounds = query.norm(dim=2).amax(1) * key.norm(dim=2).amax(1)  # bounds of the scores of each head; (A,)
         self.is_safe = bool((bounds < LARGEST_SCORE).all())
-        ones = torch.ones_like(value[..., :1])  # sums up what the softmax divides by
+        ones = torch.ones_like(value[..., :1])  # their weighted sum is the denominator of the softmax
         padding = value.new_zeros(heads, len(tokens), -(3 * self.depth + 1) % 16)
         table = torch.cat([query, key, value, ones, padding], dim=2)
-        table[:, 0, 2 * self.depth :] = 0.0  # nobody attends to padding
+        table[:, 0, 2 * self.depth :] = 0.0  # padding is not attended to
         self.table = table.flatten(0, 1)  # (A * R, 3 * D + 16)
         self.starts = torch.arange(heads)[:, None, None] * len(tokens)
         self.rows_of = torch.full((layout.length * layout.n_tokens,), -1, dtype=torch.long)
         self.rows_of[positions * layout.n_tokens + tokens] = torch.arange(len(tokens))
 
     def rows(self, tokens: Tensor, positions: Tensor, key_mask: Tensor) -> Tensor | None:
-        """Row of each token, shape (B, T); None where the table does not hold.
+        """Row of each token, shape (B, T); None if the table cannot be used.
 
-        That is if some token stands where it never does, if a key is hidden that is not padding (or the reverse), or if
-        scores are too large.
+        It cannot be used if a token is at a position where it never occurs, if `key_mask` differs from the padding, or
+        if the scores are too large.
         """
         if not self.is_safe or not tokens.numel():
             return None
@@ -73,7 +73,7 @@ class FirstBlock:
         return None if int(rows.min()) < 0 else rows
 
     def attend(self, rows: Tensor, n_keys: int) -> tuple[Tensor, Tensor]:
-        """Embeddings of all tokens, and what they attend to among the first `n_keys` of them; (B, T, H) each."""
+        """Embeddings of all tokens, and their attention output over the first `n_keys` tokens; shape (B, T, H) each."""
         n, t = rows.shape
         of_heads = F.embedding(rows + self.starts, self.table).flatten(0, 1)  # (A * B, T, 3 * D + 16)
         d = self.depth
@@ -85,7 +85,7 @@ class FirstBlock:
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Sums of values, weighed by exponentials of scores, a part of the scores at a time.
+    """Sums of values weighted by exponentials of the scores, computed in chunks.
 
     Parameters
     ----------
@@ -113,13 +113,13 @@ def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
 
 
 def worth(layout: TokenLayout, n_hidden: int, n_cells: int) -> bool:
-    """Whether a table is used more often than it is long, and fits into memory."""
+    """Whether a table is used often enough to pay off, and fits in memory."""
     n_rows = layout.n_genes * (layout.n_bins + 1)
     return n_rows <= n_cells * USES and n_rows * (4 * n_hidden + 16) <= MAX_NUMBERS
 
 
 def _pairs(layout: TokenLayout) -> tuple[Tensor, Tensor]:
-    """Words and positions of all tokens that a sentence may have, padding first; shape (R,) each."""
+    """Ids and positions of all tokens that can occur, padding first; shape (R,) each."""
     first, last = layout.first_gene_position, layout.length - 1
     pairs = [(PAD, 0), (CLS, 0), (START, first - 1), (END, last)]
     for i, slot in enumerate(layout.phenotypes):

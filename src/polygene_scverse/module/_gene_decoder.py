@@ -1,4 +1,4 @@
-"""What is particular to each gene: its own bias, what phenotypes do to it, and a low-rank readout of the cell.
+"""Gene-specific decoder: a bias for each gene, effects of phenotypes on it, and a low-rank readout of the cell.
 
 Shapes: B cells, K keys, M targets, G genes, V bins, C categories of all phenotypes, S = n_pairs kept pairs of
 categories, I = dimensions of interactions, R = rank, H = n_hidden.
@@ -16,11 +16,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 RANK = 16
-"""Dimensions of the trained readout."""
+"""Rank of the trained readout."""
 FEW = 5.0
-"""Visible genes at which probabilities of hidden categories are half their shares in training."""
+"""Number of visible genes at which predicted probabilities of hidden categories and training shares weigh the same."""
 WIDTH = 32
-"""Width of the network that reads how many visible genes stand in each bin."""
+"""Width of the network that reads the number of visible genes in each bin."""
 
 
 class Frequencies(Protocol):
@@ -37,16 +37,16 @@ class Frequencies(Protocol):
 
 
 class GeneContext(NamedTuple):
-    """What the decoder knows of each cell beside the targets' states.
+    """Input of the decoder for each cell, in addition to the states of the targets.
 
     Parameters
     ----------
     genes
         Gene of each target; shape (B, M).
     cls
-        State of CLS; shape (B, H).
+        State of the CLS token; shape (B, H).
     visible
-        Visible genes in each bin, bin 0 always empty; shape (B, V).
+        Number of visible genes in each bin, 0 for bin 0; shape (B, V).
     shown_share
         Share of the measured genes that is not hidden; shape (B,).
     categories
@@ -66,27 +66,28 @@ class GeneContext(NamedTuple):
 class GeneDecoder(nn.Module):
     """Logits of the targets' bins that are added to those of the tied head.
 
-    They are the sum of a part in closed form, which `set_frequencies` is given and which is not trained, and of a
-    trained part, which begins at nothing. The first is the log-linear model of
-    :func:`~polygene_scverse.fit._class_frequencies.fit_class_frequencies`: where a phenotype is hidden, the effects of
-    its categories are mixed, as odds, by their probabilities given the visible genes. The second is a product of
-    numbers of each gene and bin with a vector of the cell: its CLS state, the categories, how many genes are visible
-    in each bin, and which share of all genes is not hidden, by which hidden genes differ from not-expressed ones.
+    They are the sum of a closed-form part, which is set by `set_frequencies` and not trained, and a trained part, which
+    is initialised to zero. The closed-form part is the log-linear model of
+    :func:`~polygene_scverse.fit._class_frequencies.fit_class_frequencies`; if a phenotype is hidden, the effects of its
+    categories are mixed on the scale of odds, weighted by their probabilities given the visible genes. The trained part
+    is the product of a matrix for each gene and bin with a vector for each cell: its CLS state, the categories, the
+    number of visible genes in each bin, and the share of all genes that is not hidden, which distinguishes hidden genes
+    from genes that are not expressed.
 
     Parameters
     ----------
     n_genes, n_bins
-        Sizes of the result.
+        Numbers of genes and bins.
     n_categories
         Number of categories of each phenotype.
     n_hidden
-        Width of a state.
+        Number of hidden units per token.
     rank
-        Dimensions of the trained readout.
+        Rank of the trained readout.
     n_interactions
-        Most dimensions of interactions of two phenotypes.
+        Maximum number of dimensions for interactions of two phenotypes.
     generator
-        Decides the initial weights.
+        Random generator of the initial weights.
     """
 
     bias: Tensor
@@ -133,18 +134,18 @@ class GeneDecoder(nn.Module):
         self.bias_visible = nn.Parameter(torch.zeros(WIDTH))
         self.to_context = normal(rank, WIDTH, std=WIDTH**-0.5)
         self.to_bins = nn.Parameter(torch.zeros(n_bins, WIDTH))
-        self.votes = nn.Parameter(torch.zeros(n_all, n_all))  # of shown categories (columns) for others
+        self.votes = nn.Parameter(torch.zeros(n_all, n_all))  # effect of shown categories (columns) on others (rows)
 
     @torch.no_grad()
     def set_frequencies(self, found: Frequencies, counts: NDArray[np.floating]) -> None:
-        """Take over the part in closed form; interactions are cut to their leading dimensions.
+        """Set the closed-form part; interactions are reduced to their leading dimensions.
 
         Parameters
         ----------
         found
-            The frequencies.
+            Fitted frequencies.
         counts
-            Training cells of each category; shape (C,).
+            Number of training cells of each category; shape (C,).
         """
         self.bias.copy_(torch.from_numpy(found.bias))
         self.odds.copy_(torch.from_numpy(found.effects).permute(1, 2, 0).exp())
@@ -156,7 +157,7 @@ class GeneDecoder(nn.Module):
         if not n:
             return
         flat = torch.from_numpy(found.interactions).flatten(1).double()  # (n, G * V)
-        importance = self.bias.double().exp().sqrt().flatten()  # errors count where cells are
+        importance = self.bias.double().exp().sqrt().flatten()  # weight errors by the frequency of bins
         values, vectors = torch.linalg.eigh((flat * importance) @ (flat * importance).T)
         leading = vectors[:, values.argsort(descending=True)[: self.pair_weights.shape[1]]]  # (n, dimensions)
         self.pairs[:n] = torch.from_numpy(found.pairs)
@@ -166,7 +167,7 @@ class GeneDecoder(nn.Module):
 
     @torch.no_grad()
     def set_values(self, mean: NDArray[np.floating], effects: NDArray[np.floating]) -> None:
-        """Take over what expression bins stand for.
+        """Set the mean expression of the bins.
 
         Parameters
         ----------
@@ -177,38 +178,38 @@ class GeneDecoder(nn.Module):
         self.value_effects.copy_(torch.from_numpy(effects).permute(1, 2, 0))
 
     def bin_values(self, genes: Tensor, weights: Tensor) -> Tensor:
-        """Mean expression, log1p of counts per 10,000, that each bin stands for; shape (B, M, V).
+        """Mean expression of each bin, log1p of counts per 10,000; shape (B, M, V).
 
         Parameters
         ----------
         genes
-            Shape (B, M).
+            Gene of each target; shape (B, M).
         weights
-            Of the categories, as `weights_of` gives them; shape (B, C).
+            Weights of the categories, as returned by `weights_of`; shape (B, C).
         """
         shifts = _of_genes(self.value_effects, genes) @ weights[..., None]
         return self.values[genes] + shifts.view(*genes.shape, self.n_bins)
 
     def forward(self, shared: Tensor, context: GeneContext, probabilities: Sequence[Tensor]) -> Tensor:
-        """Logits; shape (B, M, V).
+        """Logits of the targets' bins; shape (B, M, V).
 
         Parameters
         ----------
         shared
-            Logits of the head that all genes share; shape (B, M, V).
+            Logits of the head shared by all genes; shape (B, M, V).
         context
-            What is known of each cell.
+            Input of the decoder for each cell.
         probabilities
-            Probability of each category of each phenotype given what is visible; P times (B, categories). Where a
-            phenotype is shown the shown category takes its place.
+            Probability of each category of each phenotype given the visible genes; P times (B, categories). Ignored for
+            phenotypes that are shown.
         """
         n_visible = context.visible.sum(1)
-        trust = (n_visible / (n_visible + FEW))[:, None, None]  # of what is learned from visible genes
+        trust = (n_visible / (n_visible + FEW))[:, None, None]  # weight of the parts that depend on visible genes
         weights = self.weights_of(context, probabilities)  # (B, C)
         return self.class_part(context.genes, weights) + trust * (shared + self.trained_part(context, weights))
 
     def weights_of(self, context: GeneContext, probabilities: Sequence[Tensor]) -> Tensor:
-        """Shown categories, or their probabilities, held at their shares where few genes are visible; (B, C)."""
+        """Shown categories, or probabilities shrunk to training shares if few genes are visible; shape (B, C)."""
         n_visible = context.visible.sum(1, keepdim=True)
         trust = n_visible / (n_visible + FEW)
         hidden = torch.cat([trust[:, :0], *(p.detach() for p in probabilities)], dim=1)
@@ -218,10 +219,10 @@ class GeneDecoder(nn.Module):
         return torch.cat([trust[:, :0], *chosen], dim=1)
 
     def shown_part(self, categories: Tensor) -> list[Tensor]:
-        """What shown categories add to the logits of the phenotypes; P times (B, categories).
+        """Contribution of shown categories to the logits of the phenotypes; P times (B, categories).
 
-        Where the closed form says what a phenotype does to genes, genes no longer teach the encoder to attend to
-        phenotypes, and what phenotypes tell of each other would be learned late.
+        Because the closed-form part already contains the effects of phenotypes on genes, the gene loss does not train
+        the encoder to attend to phenotypes, so it would learn relations between phenotypes late.
 
         Parameters
         ----------
@@ -231,7 +232,7 @@ class GeneDecoder(nn.Module):
         return list(F.linear(categories, self.votes).split(self.n_categories, dim=1))
 
     def class_part(self, genes: Tensor, weights: Tensor) -> Tensor:
-        """The part in closed form; shape (B, M, V)."""
+        """Closed-form part of the logits; shape (B, M, V)."""
         logits = F.embedding(genes, self.bias).flatten(1)  # (B, M * V)
         odds = _of_genes(self.odds, genes).split(self.n_categories, dim=-1)  # P times (B, M * V, categories)
         for part, weight in zip(odds, weights.split(self.n_categories, dim=1), strict=True):
@@ -242,7 +243,7 @@ class GeneDecoder(nn.Module):
         return logits.view(*genes.shape, self.n_bins)
 
     def depth_states(self, visible: Tensor, shown_share: Tensor) -> Tensor:
-        """What the visible genes' bins and the hidden share tell of a cell's depth; shape (B, WIDTH)."""
+        """Features of a cell's depth, from the visible genes in each bin and the hidden share; shape (B, WIDTH)."""
         n_visible = visible.sum(1, keepdim=True)
         share = shown_share[:, None].to(n_visible.dtype)
         depth = torch.where(share > 0, n_visible / share.clamp(min=1e-3), 0.0)
@@ -250,7 +251,7 @@ class GeneDecoder(nn.Module):
         return F.gelu(F.linear(features, self.of_visible, self.bias_visible))
 
     def trained_part(self, context: GeneContext, weights: Tensor) -> Tensor:
-        """The trained part; shape (B, M, V)."""
+        """Trained part of the logits; shape (B, M, V)."""
         visible = self.depth_states(context.visible, context.shown_share)
         vector = F.linear(context.cls, self.of_cls) + F.linear(weights, self.of_categories)
         vector = vector + F.linear(visible, self.to_context)  # (B, R)
@@ -262,5 +263,5 @@ class GeneDecoder(nn.Module):
 
 
 def _of_genes(table: Tensor, genes: Tensor) -> Tensor:
-    """Rows of genes, (B, M * V, any) of a table (G, V, any), as an embedding is looked up: indexing takes longer."""
+    """Rows (B, M * V, any) of a table (G, V, any) by embedding lookup, which is faster than indexing."""
     return F.embedding(genes, table.flatten(1)).view(len(genes), genes.shape[1] * table.shape[1], table.shape[2])

@@ -1,4 +1,4 @@
-"""A trained network with more categories, phenotypes or genes: all that was learned is taken over."""
+"""Extend a trained network by categories, phenotypes or genes; all learned weights are kept."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from polygene_scverse.module._module import PolygeneModule
 def grow_module(
     old: PolygeneModule, layout: TokenLayout, *, ordered: Mapping[str, Sequence[float]] | None = None, seed: int = 0
 ) -> PolygeneModule:
-    """A network of a grown layout with the weights of an old one.
+    """Create a network of an extended layout with the weights of an existing one.
 
-    Logits of the old categories are those of before, to rounding, where no phenotype was added: a new category begins
-    as an average one of its phenotype. What is fitted in closed form is not taken over, since a training fits it anew.
+    Unless phenotypes are added, the logits of existing categories stay the same up to rounding. A new category starts
+    as the average of the categories of its phenotype. Closed-form parts are not copied, because training refits them.
 
     Parameters
     ----------
     old
-        The network.
+        The existing network.
     layout
         Its layout after :meth:`~polygene_scverse._layout.TokenLayout.grown`.
     ordered
-        Of ordered phenotypes the values of their categories.
+        For each ordered phenotype, the values of its categories.
     seed
-        Seed of weights that are new altogether.
+        Seed of the weights that are newly initialised.
     """
     new = PolygeneModule(
         layout,
@@ -62,7 +62,7 @@ def grow_module(
 
 
 def places_of(old: TokenLayout, new: TokenLayout) -> dict[str, Tensor]:
-    """Where the words, positions and categories of a layout stand in the one grown from it."""
+    """Indices of the ids, positions and categories of a layout in the layout extended from it."""
     words = torch.arange(old.n_tokens)
     words[old.first_bin_id :] += new.first_bin_id - old.first_bin_id
     positions = torch.arange(old.length)

@@ -1,4 +1,4 @@
-"""A linear function of the expressed genes beside the transformer.
+"""Linear path: a linear function of the expressed genes in addition to the transformer.
 
 Shapes: B cells, K shown genes, G genes, C categories of all phenotypes.
 """
@@ -15,16 +15,16 @@ from polygene_scverse._constants import LINEAR_SUM, TARGET_SUM
 
 
 class LinearPath(nn.Module):
-    """Linear logits of all phenotypes' categories from the expression of the shown genes; its values are given to it.
+    """Linear logits of the categories of all phenotypes from the shown genes; the weights are fitted elsewhere.
 
-    Unmeasured genes count as average, which is not the same as not expressed.
+    Unmeasured genes are treated as having mean expression, unlike genes that are not expressed.
 
     Parameters
     ----------
     n_genes
         Number of genes.
     n_categories
-        Categories of all phenotypes.
+        Number of categories of all phenotypes.
     """
 
     weights: Tensor
@@ -36,8 +36,8 @@ class LinearPath(nn.Module):
         super().__init__()
         self.register_buffer("weights", torch.zeros(n_genes, n_categories))
         self.register_buffer("bias", torch.zeros(n_categories))
-        self.register_buffer("cap", torch.ones(n_genes))  # values above count as this
-        self.register_buffer("centre", torch.zeros(n_genes))  # mean of the training cells' values, cut off at the cap
+        self.register_buffer("cap", torch.ones(n_genes))  # larger values are clipped to this
+        self.register_buffer("centre", torch.zeros(n_genes))  # mean of the clipped values of the training cells
 
     def load(
         self,
@@ -46,14 +46,14 @@ class LinearPath(nn.Module):
         cap: NDArray[np.floating],
         centre: NDArray[np.floating],
     ) -> None:
-        """Take over what was fitted, for the first genes or for all; the others count as nothing.
+        """Set the fitted weights of all genes or of the first ones; the weights of other genes are set to 0.
 
         Parameters
         ----------
         weights, bias
-            Of log1p of counts per 1,000 of each gene, cut off and centred; shapes (n_fitted, C) and (C,).
+            Weights and bias for log1p of counts per 1,000, clipped and centred; shapes (n_fitted, C) and (C,).
         cap, centre
-            Where it is cut off, and its mean; shape (n_fitted,).
+            Upper limit and mean of each gene's values; shape (n_fitted,).
         """
         self.bias.copy_(torch.from_numpy(bias))
         for name, values in (("weights", weights), ("cap", cap), ("centre", centre)):
@@ -67,14 +67,14 @@ class LinearPath(nn.Module):
         Parameters
         ----------
         genes
-            Number of each shown gene; shape (B, K).
+            Index of each shown gene; shape (B, K).
         values
-            Its expression, log1p of counts per 10,000; 0 on padding. Shape (B, K).
+            Expression of these genes, log1p of counts per 10,000; 0 on padding. Shape (B, K).
         measured
-            Whether each gene is measured; shape (G,), or (B, G) where cells differ in it.
+            Whether each gene is measured; shape (G,), or (B, G) if it differs between cells.
         """
         average_logits = self.bias - (self.centre * measured) @ self.weights  # (C,) or (B, C)
-        if not values.shape[1]:  # no cell shows a gene; embedding_bag cannot take that
+        if not values.shape[1]:  # no visible genes, which embedding_bag does not support
             return average_logits.expand(len(values), -1)
         values = torch.log1p(torch.expm1(values) * (LINEAR_SUM / TARGET_SUM))
         values = torch.minimum(values, self.cap[genes])

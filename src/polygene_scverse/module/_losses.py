@@ -1,4 +1,4 @@
-"""Losses of the two kinds of words. Each returns one value per target; the caller sums and divides."""
+"""Losses of genes and phenotypes. Each returns one value per target, which the caller sums and normalises."""
 
 from __future__ import annotations
 
@@ -31,26 +31,26 @@ class LossConfig:
     ordinal_weight: float = 1.0
 
     def to_dict(self) -> dict[str, float]:
-        """Plain values."""
+        """Return the values as a plain dict."""
         return asdict(self)
 
 
 def ordinal_targets(n_bins: int, width: float) -> Tensor:
     """Target distribution of each bin: a Gaussian over *neighbouring* bins.
 
-    Bin 0 ("not expressed") is no strength of expression and keeps its own: smoothing runs over bins 1 … n_bins - 1,
-    so that the probability of bin 0 stays that of the data.
+    Bin 0 ("not expressed") is not smoothed: smoothing is limited to bins 1 … n_bins - 1, so that the predicted
+    frequency of bin 0 is that of the data.
 
     Parameters
     ----------
     n_bins
         Number of bins.
     width
-        Standard deviation, in bins; 0 for none.
+        Standard deviation, in bins; 0 for no smoothing.
 
     Returns
     -------
-    Rows sum to 1; shape (n_bins, n_bins).
+    Target distributions in rows that sum to 1; shape (n_bins, n_bins).
     """
     if width <= 0:
         return torch.eye(n_bins)
@@ -66,14 +66,14 @@ def bin_loss(logits: Tensor, bins: Tensor, smoothed: Tensor, zero_offset: Tensor
     Parameters
     ----------
     logits
-        Shape (..., n_bins).
+        Logits; shape (..., n_bins).
     bins
         True bin, -1 where there is none (loss 0); shape (...).
     smoothed
         Result of `ordinal_targets`; shape (n_bins, n_bins).
     zero_offset
-        Log of how much more often not-expressed genes were drawn as targets; broadcast against `bins`. With it
-        the logits are those of all genes, not of the sample (Menon et al., "Long-tail learning via logit
+        Log of how much more often genes that are not expressed were sampled as targets; broadcast against `bins`. With
+        it, the logits describe all genes and not the sampled ones (Menon et al., "Long-tail learning via logit
         adjustment", ICLR 2021).
     """
     known = bins >= 0
@@ -96,11 +96,11 @@ def phenotype_loss(logits: Tensor, codes: Tensor, smoothing: float = 0.0) -> Ten
     Parameters
     ----------
     logits
-        Shape (n_cells, n_categories).
+        Logits; shape (n_cells, n_categories).
     codes
         True category, -1 where unknown (loss 0); shape (n_cells,).
     smoothing
-        Share of the target spread over all categories.
+        Share of the target that is spread over all categories.
     """
     loss = F.cross_entropy(logits, codes.clamp(min=0), reduction="none", label_smoothing=smoothing)
     return loss * (codes >= 0)

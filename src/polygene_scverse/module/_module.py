@@ -66,7 +66,7 @@ class PolygeneModule(PredictionMixin, BaseModuleClass):
         super().__init__()
         self.layout, self.config, self.loss_config = layout, config or TransformerConfig(), loss or LossConfig()
         self.n_categories = [len(slot.categories) for slot in layout.phenotypes]
-        with torch.random.fork_rng(devices=[]):  # torch's own first weights, replaced below, come from global state
+        with torch.random.fork_rng(devices=[]):  # torch's default initialisation, replaced below, uses the global state
             self.encoder = Encoder(layout.n_tokens, layout.length, self.config)
             self.head = Head(layout.n_tokens, self.config)
         ranked = [(ordered or {}).get(name) for name in layout.phenotype_names]
@@ -98,17 +98,17 @@ class PolygeneModule(PredictionMixin, BaseModuleClass):
     def inference(
         self, tokens: Tensor, positions: Tensor, key_mask: Tensor, shown_share: Tensor | None = None
     ) -> dict[str, Any]:
-        """States of the phenotype slots and of the targets, and what the gene decoder knows beside them.
+        """Compute states of the phenotype slots and the targets, and the inputs of the gene decoder.
 
         Parameters
         ----------
         tokens, positions, key_mask
-            As of the encoder.
+            As for the encoder.
         shown_share
-            Share of the measured genes that is not hidden; shape (B,). By default all are shown.
+            Share of the measured genes that is not hidden; shape (B,). Default: all genes are shown.
         """
         n_keys, p = key_mask.shape[1], self.layout.n_phenotypes
-        decodes = torch.is_grad_enabled() or tokens.shape[1] > n_keys  # else no bin is asked for
+        decodes = torch.is_grad_enabled() or tokens.shape[1] > n_keys  # otherwise no bin is predicted
         decodes = decodes and self.gene_decoder is not None
         asked = torch.arange(0 if decodes else 1, 1 + p, device=tokens.device)
         asked = torch.cat([asked, torch.arange(n_keys, tokens.shape[1], device=tokens.device)])  # (P + M,)
@@ -124,14 +124,14 @@ class PolygeneModule(PredictionMixin, BaseModuleClass):
     def generative(
         self, hidden: Tensor, gene_context: GeneContext | None = None, shown: Tensor | None = None
     ) -> dict[str, Any]:
-        """Logits of each phenotype, a list of (B, categories), and of the targets' bins, (B, M, n_bins).
+        """Compute logits of each phenotype, a list of (B, categories), and of the targets' bins, (B, M, n_bins).
 
         Parameters
         ----------
         hidden, gene_context
-            As `inference` returns them.
+            As returned by `inference`.
         shown
-            Indicators of the shown categories where there is no target, and so no context; shape (B, C).
+            Indicators of the shown categories, if there are no targets and therefore no context; shape (B, C).
         """
         p = self.layout.n_phenotypes
         transformed = self.head.transform(hidden)  # (B, P + M, H)
@@ -148,18 +148,18 @@ class PolygeneModule(PredictionMixin, BaseModuleClass):
     def gene_context(
         self, cls: Tensor, tokens: Tensor, key_mask: Tensor, genes: Tensor, shown_share: Tensor | None = None
     ) -> GeneContext:
-        """What the gene decoder knows of each cell; nothing of it depends on a target's bin.
+        """Inputs of the gene decoder for each cell; none of them depends on the bin of a target.
 
         Parameters
         ----------
         cls
-            State of CLS; shape (B, H).
+            State of the CLS token; shape (B, H).
         tokens, key_mask
-            As of the encoder; only tokens of keys are read.
+            As for the encoder; only tokens of keys are read.
         genes
             Gene of each target; shape (B, M).
         shown_share
-            As of `inference`.
+            As for `inference`.
         """
         layout = self.layout
         bins = tokens[:, : key_mask.shape[1]] - layout.first_bin_id  # (B, K)
@@ -173,11 +173,11 @@ class PolygeneModule(PredictionMixin, BaseModuleClass):
         return GeneContext(genes, cls, visible, share, categories, given)
 
     def _shown(self, tokens: Tensor, like: Tensor) -> Tensor:
-        """Indicators of the shown categories, as numbers of the kind of `like`; shape (B, C)."""
+        """Indicators of the shown categories, with the dtype of `like`; shape (B, C)."""
         return torch.cat([tokens[:, :0] > 0, *self.shown_categories(tokens)], dim=1).to(like.dtype)
 
     def shown_categories(self, tokens: Tensor) -> list[Tensor]:
-        """Which category of each phenotype is shown, if any; P times (B, categories)."""
+        """Indicators of the shown category of each phenotype, if any; P times (B, categories)."""
         slots = enumerate(self.category_ids.split(self.n_categories))
         return [tokens[:, 1 + i, None] == ids for i, ids in slots]
 
@@ -199,9 +199,9 @@ class PolygeneModule(PredictionMixin, BaseModuleClass):
         inference_outputs, generative_outputs
             Results of `inference` and `generative`.
         denominators
-            What sums of losses are divided by, as `count_targets` returns it for this batch; shape (1 + P,).
+            Denominators of the summed losses, as returned by `count_targets` for this batch; shape (1 + P,).
         phenotype_weight
-            Instead of that of the configuration.
+            Replaces the weight in the configuration.
         """
         weight = self.loss_config.phenotype_weight if phenotype_weight is None else phenotype_weight
         counts = (self.count_targets(tensors) if denominators is None else denominators).clamp(min=1e-8)
@@ -214,11 +214,11 @@ class PolygeneModule(PredictionMixin, BaseModuleClass):
             "phenotype_loss": of_phenotypes.mean().detach(),
             "loss_sums": parts.sum(0).detach(),
         }
-        loss = per_cell.sum() / max(len(per_cell), 1)  # a process may have no cell of the last batch
+        loss = per_cell.sum() / max(len(per_cell), 1)  # a process may have no cells in the last batch
         return LossOutput(loss=loss, reconstruction_loss=per_cell, extra_metrics=metrics)
 
     def loss_parts(self, tensors: dict[str, Tensor], generative_outputs: dict[str, Any]) -> Tensor:
-        """Per cell the summed loss of its gene targets, and the loss of each phenotype; shape (B, 1 + P)."""
+        """Summed loss of the gene targets, and the loss of each phenotype, for each cell; shape (B, 1 + P)."""
         bins, codes = tensors["target_bins"], _asked_codes(tensors)
         offset = tensors["zero_offset"][:, None]
         parts = [bin_loss(generative_outputs["gene_logits"], bins, self.smoothed_bins, offset).sum(1)]
@@ -234,13 +234,13 @@ class PolygeneModule(PredictionMixin, BaseModuleClass):
         return torch.cat([n_targets[None], (_asked_codes(tensors) >= 0).sum(0)])
 
     def sample(self, *args: Any, **kwargs: Any) -> Any:
-        """Part of the scvi-tools interface; cells are generated by the model class."""
+        """Not implemented; part of the scvi-tools interface. The model class generates cells."""
         raise NotImplementedError("The module draws no cells: it has no distribution over whole cells.")
 
     # parts
 
     def split_logits(self, transformed: Tensor) -> list[Tensor]:
-        """Logits of each phenotype from the transformed states of its slot, (B, P, H)."""
+        """Logits of each phenotype from the transformed states of its slot, shape (B, P, H)."""
         word, bias = self.encoder.embeddings.word.weight[self.category_ids], self.head.bias[self.category_ids]
         parts = zip(word.split(self.n_categories), bias.split(self.n_categories), strict=True)
         return [F.linear(transformed[:, i], w, b) for i, (w, b) in enumerate(parts)]  # P times (B, categories)
@@ -252,5 +252,5 @@ class PolygeneModule(PredictionMixin, BaseModuleClass):
 
 
 def _asked_codes(tensors: dict[str, Tensor]) -> Tensor:
-    """Phenotype codes, -1 where unknown or shown: what is shown is not asked for; shape (B, P)."""
+    """Phenotype codes, -1 where unknown or shown, because shown phenotypes are not predicted; shape (B, P)."""
     return torch.where(tensors["phenotype_hidden"], tensors["phenotypes"], -1)

@@ -1,4 +1,4 @@
-"""Loss of ordered categories: being wrong by much costs more than being wrong by little."""
+"""Loss for ordered categories, which penalises large errors more than small ones."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from torch import Tensor, nn
 
 
 class RankedScore(nn.Module):
-    """Ranked probability score of categories that stand at some values.
+    """Ranked probability score of categories with numeric values.
 
-    The score is the area between the cumulative distribution that is predicted and that of the true category, squared:
-    the sum over gaps between neighbouring values. It is proper, as cross-entropy is: the expected sum of both is lowest
-    for the true probabilities. Smoothing the labels over neighbours would instead teach probabilities that are too
-    wide. The score is scaled such that predictions that know nothing cost as much as in cross-entropy, log C.
+    The score is the squared difference between the predicted cumulative distribution and that of the true category,
+    integrated over the values. Like cross-entropy it is proper: the expected sum of both is lowest for the true
+    probabilities. Smoothing the labels over neighbouring categories would instead make the probabilities too wide. The
+    score is scaled such that uniform predictions have the same loss as in cross-entropy, log C.
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ class RankedScore(nn.Module):
         ordered, order = torch.tensor(list(values), dtype=torch.float64).sort(stable=True)
         n = len(ordered)
         gaps = ordered.diff()  # (C - 1,)
-        shares = torch.arange(1, n, dtype=torch.float64) / n  # cumulative, of equal probabilities
+        shares = torch.arange(1, n, dtype=torch.float64) / n  # cumulative distribution of equal probabilities
         mean_score = (shares * (1 - shares) * gaps).sum()  # mean score over all categories
         if not mean_score > 0:
             raise ValueError("`values`: all categories stand at the same value. Pass two values or more.")
@@ -50,7 +50,7 @@ class RankedScore(nn.Module):
         Parameters
         ----------
         logits
-            Shape (n_cells, n_categories).
+            Logits; shape (n_cells, n_categories).
         codes
             True category, -1 where unknown; shape (n_cells,).
         """

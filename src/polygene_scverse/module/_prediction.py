@@ -1,4 +1,4 @@
-"""What the trained module is asked for: logits of both paths together, and states.
+"""Prediction with the trained module: logits of both paths combined, and states.
 
 Shapes: B cells, T tokens, K keys, P phenotypes, C categories of all phenotypes, H = n_hidden, Q asked columns.
 """
@@ -40,19 +40,19 @@ class PredictionMixin:
         measured: Tensor,
         linear_share: Tensor,
     ) -> list[Tensor]:
-        """Logits of each phenotype, the two paths mixed; P times (B, categories).
+        """Logits of each phenotype, as a mixture of both paths; P times (B, categories).
 
-        What shown phenotypes change in the transformer's logits is added to the mixture in full: the linear path does
-        not know of them.
+        The effect of shown phenotypes on the transformer's logits is added to the mixture in full, because the linear
+        path does not use phenotypes.
 
         Parameters
         ----------
         tokens, positions, key_mask
-            As of the encoder.
+            As for the encoder.
         values, measured
-            As of `LinearPath`.
+            As for `LinearPath`.
         linear_share
-            Share of the linear path in each phenotype; shape (P,).
+            Mixture weight of the linear path in each phenotype; shape (P,).
         """
         logits = self.transformer_logits(tokens, positions, key_mask)
         parts = self.linear_part(tokens, positions, key_mask, values, measured, linear_share, logits=logits)
@@ -70,18 +70,20 @@ class PredictionMixin:
         *,
         logits: list[Tensor] | None = None,
     ) -> list[Tensor]:
-        """What the linear path adds to the transformer's logits, whichever phenotypes are shown to that.
+        """Contribution of the linear path to the mixture, which is added to the transformer's logits.
+
+        It does not depend on which phenotypes are shown.
 
         Parameters
         ----------
         tokens, positions, key_mask
-            As of the encoder.
+            As for the encoder.
         values, measured
-            As of `LinearPath`.
+            As for `LinearPath`.
         linear_share
-            As of `predict`.
+            As for `predict`.
         logits
-            The transformer's logits of these tokens, if they are there: not computed anew where no phenotype is shown.
+            The transformer's logits for these tokens, if available; they are reused if no phenotype is shown.
 
         Returns
         -------
@@ -97,7 +99,7 @@ class PredictionMixin:
         return [m * (of_genes - z) for m, of_genes, z in zip(linear_share, linear, blank, strict=True)]
 
     def _hide_phenotypes(self, tokens: Tensor) -> Tensor:
-        """The same sentences with every phenotype hidden; the same tensor if none is shown."""
+        """The same tokens with every phenotype masked; the input tensor itself if none is shown."""
         of_phenotypes = slice(1, 1 + self.layout.n_phenotypes)
         if (tokens[:, of_phenotypes] == MASK).all():
             return tokens
@@ -116,7 +118,7 @@ class PredictionMixin:
 
     @move_arguments
     def transformer_logits(self, tokens: Tensor, positions: Tensor, key_mask: Tensor) -> list[Tensor]:
-        """Logits of each phenotype by the transformer alone; P times (B, categories)."""
+        """Logits of each phenotype from the transformer alone; P times (B, categories)."""
         return self.generative(**self.inference(tokens, positions, key_mask))["phenotype_logits"]
 
     @move_arguments
@@ -129,10 +131,11 @@ class PredictionMixin:
         measured: Tensor,
         linear_share: Tensor,
     ) -> Tensor:
-        """State that each phenotype is predicted from, the linear path's part mixed in; shape (B, P, H).
+        """States from which the phenotypes are predicted, with the linear path mixed in; shape (B, P, H).
 
-        The linear path has logits, not states. Its part is the shortest vector whose product with the categories'
-        embeddings gives these logits, up to a constant that no softmax sees. Shown phenotypes count as in `predict`.
+        The linear path has logits but no states. Its contribution is the shortest vector whose product with the
+        embeddings of the categories gives these logits, up to a constant that does not change the softmax. Shown
+        phenotypes are treated as in `predict`.
         """
         states = self._phenotype_states(tokens, positions, key_mask)
         hidden = self._hide_phenotypes(tokens)
@@ -158,16 +161,16 @@ class PredictionMixin:
     def gene_probabilities(
         self, tokens: Tensor, positions: Tensor, key_mask: Tensor, shown_share: Tensor, *, temperature: float = 1.0
     ) -> tuple[Tensor, Tensor]:
-        """Probability of each bin of the targets, and the expression that it stands for; (B, M, V) each.
+        """Probabilities of the bins of the targets, and mean expression of each bin; shape (B, M, V) each.
 
         Parameters
         ----------
         tokens, positions, key_mask
-            As of the encoder.
+            As for the encoder.
         shown_share
-            As of `inference`.
+            As for `inference`.
         temperature
-            What logits are divided by.
+            Divisor of the logits.
 
         Raises
         ------
@@ -183,12 +186,12 @@ class PredictionMixin:
         return (found["gene_logits"] / temperature).softmax(-1), values
 
     def _phenotype_states(self, tokens: Tensor, positions: Tensor, key_mask: Tensor) -> Tensor:
-        """State that the transformer predicts each phenotype from; shape (B, P, H)."""
+        """States from which the transformer predicts the phenotypes; shape (B, P, H)."""
         hidden = self.inference(tokens, positions, key_mask)["hidden"]
         return self.head.transform(hidden[:, : self.layout.n_phenotypes])
 
     @move_arguments
     def states(self, tokens: Tensor, positions: Tensor, key_mask: Tensor, asked: Sequence[int] | None = None) -> Tensor:
-        """Hidden states after the last block, of some columns or all; shape (B, Q, H)."""
+        """Hidden states after the last block, for the columns in `asked` or for all; shape (B, Q, H)."""
         columns = None if asked is None else torch.as_tensor(list(asked), device=tokens.device)
         return self.encoder(tokens, positions, key_mask, columns)

@@ -1,4 +1,4 @@
-"""The masked transformer: a post-LN BERT encoder that computes only the tokens that matter.
+"""The masked transformer: a post-LN BERT encoder that leaves out tokens that cannot affect the result.
 
 Shapes: B cells, T tokens, K keys (the first K of the T tokens), Q queries, H = n_hidden, A attention heads.
 """
@@ -18,7 +18,7 @@ from polygene_scverse._layout import TokenLayout
 from polygene_scverse.module._first_block import FirstBlock, worth
 
 CACHED: Final = 2**20
-"""Numbers between the two products of a feed-forward part that are computed at a time on a CPU."""
+"""Number of intermediate values of the feed-forward layers computed at a time on a CPU."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class TransformerConfig:
             )
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values."""
+        """Return the values as a plain dict."""
         return asdict(self)
 
 
@@ -71,12 +71,12 @@ PRESETS: Final[dict[str, TransformerConfig]] = {
 
 
 def resolve_config(size: str, **changes: Any) -> TransformerConfig:
-    """A named size with some values changed.
+    """Return the configuration of a named size with some values changed.
 
     Raises
     ------
     ValueError
-        If there is no such size.
+        If the size is unknown.
     """
     if size not in PRESETS:
         raise ValueError(f"`size`: found {size!r}, but it must be one of {list(PRESETS)}. Pass one of them.")
@@ -84,26 +84,26 @@ def resolve_config(size: str, **changes: Any) -> TransformerConfig:
 
 
 class Dropout(nn.Dropout):
-    """As its parent; on a CPU the numbers are drawn four at a time, which takes a third of the time.
+    """Dropout that draws four random numbers at a time on a CPU, in a third of the time.
 
-    The probability is that of 16 bits, and kept values are scaled by exactly its inverse.
+    The probability is rounded to 16 bits, and kept values are scaled by exactly its inverse.
     """
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
-        """Dropout of `x`, added to `residual` if that is given; same shape."""
+        """Apply dropout to `x` and add `residual` if it is given; same shape."""
         dropped = round(self.p * 2**16)
         if not self.training or x.device.type != "cpu" or not 0 < dropped < 2**16:
             x = super().forward(x)
             return x if residual is None else residual + x
         words = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
         numbers = words.view(torch.int16)[: x.numel()].view(x.shape)
-        kept = torch.ge(numbers, dropped - 2**15, out=torch.empty_like(x))  # by way of booleans it takes twice as long
+        kept = torch.ge(numbers, dropped - 2**15, out=torch.empty_like(x))  # a boolean result would take twice as long
         factors = kept.mul_(2**16 / (2**16 - dropped))
         return x * factors if residual is None else torch.addcmul(residual, x, factors)
 
 
 class Embeddings(nn.Module):
-    """Sum of word and position embeddings, normalised."""
+    """Sum of word and position embeddings, followed by layer normalisation."""
 
     def __init__(self, n_tokens: int, n_positions: int, config: TransformerConfig) -> None:
         super().__init__()
@@ -117,7 +117,7 @@ class Embeddings(nn.Module):
 
 
 class Attention(nn.Module):
-    """Multi-head attention of queries to keys, up to the projection `out` of what it finds, which `Block` does."""
+    """Multi-head attention of queries to keys; the output projection `out` is applied in `Block`."""
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
@@ -138,10 +138,10 @@ class Attention(nn.Module):
         return x.transpose(1, 2).flatten(2)  # (B, Q, H)
 
     def _of_few(self, queries: Tensor, keys: Tensor, mask: Tensor | None) -> Tensor:
-        """The same for few queries: they and what they find are projected, instead of the many keys and values."""
+        """Equivalent computation for few queries: project these and the result, not the many keys and values."""
         n, q, h = queries.shape
         query = self._split(self.query(queries) * (h // self.n_heads) ** -0.5)  # (B, A, Q, H / A)
-        query = query @ self.key.weight.view(self.n_heads, -1, h)  # (B, A, Q, H); a bias of keys changes no softmax
+        query = query @ self.key.weight.view(self.n_heads, -1, h)  # (B, A, Q, H); the keys' bias cancels in the softmax
         scores = query.flatten(1, 2) @ keys.transpose(1, 2)  # (B, A * Q, K)
         if mask is not None:
             scores.masked_fill_(~mask[:, 0], -torch.inf)
@@ -151,7 +151,7 @@ class Attention(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention and feed-forward part, each followed by residual and layer normalisation (post-LN)."""
+    """Attention and feed-forward layers, each followed by residual and layer normalisation (post-LN)."""
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
@@ -166,12 +166,12 @@ class Block(nn.Module):
         return self.after_attention(self.attention(x, keys, mask), x)
 
     def after_attention(self, attended: Tensor, x: Tensor) -> Tensor:
-        """All that follows the sums of values that tokens attend to; shape (B, Q, H)."""
+        """Apply the output projection, residuals, normalisation and feed-forward layers; shape (B, Q, H)."""
         x = self.norm1(self.dropout(self.attention.out(attended), x))  # (B, Q, H)
         return self.norm2(self.dropout(self._feed_forward(x), x))  # (B, Q, H)
 
     def _feed_forward(self, x: Tensor) -> Tensor:
-        """On a CPU some cells at a time, so that what lies between the two products stays in the cache."""
+        """Feed-forward layers; on a CPU in chunks of cells, so that intermediate values stay in the cache."""
         n_cells = max(1, CACHED // max(1, x.shape[1] * self.up.out_features))
         parts = x.split(n_cells) if x.device.type == "cpu" and 0 < n_cells < len(x) else [x]
         outputs = [self.down(F.gelu(self.up(part))) for part in parts]  # (n_cells, Q, H) each
@@ -188,7 +188,7 @@ class Encoder(nn.Module):
     n_positions
         Number of slots.
     config
-        Sizes.
+        Configuration of the network.
     """
 
     def __init__(self, n_tokens: int, n_positions: int, config: TransformerConfig) -> None:
@@ -199,7 +199,7 @@ class Encoder(nn.Module):
 
     @contextmanager
     def tabulated(self, layout: TokenLayout, n_cells: int) -> Iterator[None]:
-        """Look up what the first block computes of tokens alone, if so many cells are worth it; weights must stay."""
+        """Use a lookup table for the first block if there are enough cells; weights must not change meanwhile."""
         before, self.first = self.first, None
         width = self.embeddings.word.embedding_dim
         if self.embeddings.word.weight.device.type == "cpu" and len(self.blocks) > 1 and worth(layout, width, n_cells):
@@ -215,11 +215,11 @@ class Encoder(nn.Module):
         Parameters
         ----------
         tokens, positions
-            Word and position of each token; shape (B, T).
+            Token id and position of each token; shape (B, T).
         key_mask
-            Which of the first K tokens may be attended to; the others never are. Shape (B, K).
+            Which of the first K tokens are attended to; later tokens never are. Shape (B, K).
         asked
-            Columns whose states are returned, shape (Q,); the last block computes no other. All by default.
+            Columns whose states are returned, shape (Q,); the last block computes only these. Default: all.
         """
         n_keys = key_mask.shape[1]
         mask = None if bool(key_mask.all()) else key_mask[:, None, None, :]  # (B, 1, 1, K)
@@ -241,7 +241,7 @@ class Encoder(nn.Module):
 
 
 class Head(nn.Module):
-    """BERT's masked-language head: logits of some words only, tied to their embeddings."""
+    """BERT's masked-language-model head for a subset of the vocabulary, tied to the word embeddings."""
 
     def __init__(self, n_tokens: int, config: TransformerConfig) -> None:
         super().__init__()
