@@ -1,4 +1,4 @@
-"""What is fitted after training, in numpy: arrays in, arrays out."""
+"""State that is fitted after training, as numpy functions of arrays."""
 
 from polygene_scverse.fit._state import FittedState
 

@@ -1,4 +1,4 @@
-"""What expression each bin of a gene stands for: its mean, overall and by category, as bins are wide.
+"""Mean expression of each gene within each bin, overall and by category, because bins are wide.
 
 Shapes: N cells, G genes, V bins, C categories of all phenotypes, K combinations of categories.
 """
@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from polygene_scverse.fit._class_frequencies import one_hot
 
 VALUE_PRIOR: Final = 5.0
-"""Entries at the mean of the bin over all genes that are added to those of a gene, and so on for a category."""
+"""Entries at the bin's mean over all genes that are added to those of a gene; likewise for a category."""
 N_SWEEPS: Final = 2
-"""Passes over the phenotypes in which differences of categories are adjusted to each other."""
+"""Number of passes over the phenotypes in which effects of categories are adjusted to each other."""
 
 
 @dataclass(frozen=True)
@@ -27,9 +27,9 @@ class BinValues:
     Parameters
     ----------
     mean
-        Of each gene in each bin; shape (G, V).
+        Mean of each gene in each bin; shape (G, V).
     effects
-        What is added in cells of a category; shape (C, G, V).
+        Difference from the mean in cells of a category; shape (C, G, V).
     """
 
     mean: NDArray[np.float32]
@@ -60,7 +60,7 @@ def fit_bin_values(
     *,
     prior: float = VALUE_PRIOR,
 ) -> BinValues:
-    """Means within bins, each shrunk towards what is expected without it.
+    """Fit means within bins, each shrunk towards its expectation.
 
     Parameters
     ----------
@@ -71,7 +71,7 @@ def fit_bin_values(
     n_categories
         Number of categories of each phenotype.
     n_genes, n_bins
-        Sizes of the result.
+        Numbers of genes and bins.
     prior
         See `VALUE_PRIOR`.
     """

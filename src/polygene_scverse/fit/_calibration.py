@@ -1,4 +1,4 @@
-"""Temperature scaling of probabilities, and the cells it was fitted on."""
+"""Temperature scaling of probabilities, and a description of the cells it was fitted to."""
 
 from __future__ import annotations
 
@@ -15,35 +15,36 @@ from polygene_scverse.fit._temperature import fit_temperature
 from polygene_scverse.metrics import ece, nll
 
 MIN_CELLS: Final = 50
-"""Known cells that a temperature needs."""
+"""Minimum number of cells with a known category to fit a temperature."""
 FEW_GROUPS: Final = 5
-"""With fewer groups, the estimate for new ones is called uncertain."""
+"""With fewer groups, the estimate for new groups is described as uncertain."""
 GROUP_STRENGTH: Final = 3.0
-"""Groups that the temperature expected without held-out cells weighs as much as."""
+"""Weight, in groups, of the temperature expected without held-out cells."""
 SHARPEST_OF_CELLS: Final = 0.5
-"""Lowest temperature that held-out cells may ask for."""
+"""Lower limit of the temperature fitted to held-out cells."""
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """The temperature of a phenotype, and what it was fitted on.
+    """Temperature of a phenotype, and the cells it was fitted to.
 
     Parameters
     ----------
     temperature
-        What logits are divided by.
+        Divisor of the logits.
     fitted
-        Whether there were cells enough to fit it.
+        Whether there were enough cells to fit it.
     cells
         Whether the cells were held out in training, or given afterwards.
     n_cells, group_key, n_groups
-        Number of these cells, and of the whole groups (donors, samples) that they are of, 0 if of none.
+        Number of these cells, the obs column of the groups (donors, samples), and the number of groups if whole groups
+        were held out, otherwise 0.
     ece_before, ece_after, nll_before, nll_after
-        Errors of these cells' probabilities, with temperature 1 and with this one.
+        Calibration error and NLL of these cells, with temperature 1 and with the fitted temperature.
     n_training_groups
-        Groups that were in training, 0 where they are not known.
+        Number of groups in training, 0 if not known.
     factor
-        By how much the temperature is higher because new groups differ from those in training.
+        Factor by which the temperature is raised because new groups differ from those in training.
     """
 
     temperature: float
@@ -94,7 +95,7 @@ class Calibration:
 
 
 def _many(n: int, group_key: str, which: str = "") -> str:
-    """Number and name of some groups."""
+    """Number of groups in words, with the name of their column."""
     return f"one {which}group of {group_key!r}" if n == 1 else f"{n} {which}groups of {group_key!r}"
 
 
@@ -108,9 +109,10 @@ def fit_calibration(
 ) -> Calibration:
     """Fit the temperature of a phenotype.
 
-    Held-out cells of whole groups that are not in training decide as much as there are groups, beside what predicting
-    the training groups from each other makes expected (`GROUP_STRENGTH`). Held-out cells of the training groups say
-    nothing of new groups: their temperature is multiplied by what new groups cost, see `GroupShift`.
+    If whole groups were held out, their temperature is combined with the one expected from predicting the training
+    groups from each other, weighted by the number of groups (`GROUP_STRENGTH`). Held-out cells of the training groups
+    are not informative about new groups, so their temperature is multiplied by a factor for new groups, see
+    `GroupShift`.
 
     Parameters
     ----------
@@ -119,13 +121,13 @@ def fit_calibration(
     codes
         Their categories; shape (n_cells,).
     groups
-        Group of each cell, if whole groups are meant; shape (n_cells,).
+        Group of each cell, if whole groups were held out; shape (n_cells,).
     cells
-        Where the cells come from.
+        Origin of the cells.
     to_probabilities
-        Softmax of logits over a temperature, as predictions are made.
+        Function that computes the softmax of logits divided by a temperature, as in prediction.
     shift
-        What the training groups say of new ones; None where groups are not known, or the cells were given.
+        Estimated effect of new groups; None if groups are not known or the cells were given.
     """
     fitted = len(codes) >= MIN_CELLS
     found = fit_temperature(logits, codes) if fitted else 1.0

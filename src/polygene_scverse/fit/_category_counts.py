@@ -1,4 +1,4 @@
-"""What the labels of the training cells tell: how many cells each category has, and which categories meet in a cell."""
+"""Counts of categories, and of pairs of categories, in the labels of the training cells."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 Pairs = dict[str, list[list[int]]]
-"""For each two phenotypes, ``"i,j"``, the pairs of categories that occurred in one cell."""
+"""For each two phenotypes, ``"i,j"``, the pairs of categories that occurred in the same cell."""
 
 
 def category_counts(codes: NDArray[np.integer], n_categories: Sequence[int]) -> list[NDArray[np.float32]]:
-    """Cells of each category of each phenotype; for each phenotype shape (n_categories,).
+    """Number of cells of each category; for each phenotype shape (n_categories,).
 
     Parameters
     ----------
@@ -26,14 +26,14 @@ def category_counts(codes: NDArray[np.integer], n_categories: Sequence[int]) -> 
 
 
 def category_pairs(codes: NDArray[np.integer], known: Mapping[str, list[list[int]]] | None = None) -> Pairs:
-    """Which categories of each two phenotypes occur together in a cell.
+    """Pairs of categories of each two phenotypes that occur in the same cell.
 
     Parameters
     ----------
     codes
         Category codes of the training cells, -1 where unknown; shape (n_cells, n_phenotypes).
     known
-        Pairs of an earlier training, which are kept.
+        Pairs from an earlier training, which are kept.
     """
     pairs: Pairs = {}
     for i, j in itertools.combinations(range(codes.shape[1]), 2):

@@ -1,8 +1,8 @@
-"""How often each gene is found in each expression bin, overall, by category and by pairs of categories.
+"""Frequencies of expression bins of each gene, overall, by category and by pairs of categories.
 
-The model is log-linear: the log probability of a gene's bins is that of all cells, plus an effect of each category,
-plus an interaction of two phenotypes, each shrunk towards nothing. Effects are fitted together, so that a category that
-was mostly seen with one condition is not taken for that condition. All are functions of arrays.
+The model is log-linear: the log probability of a gene's bins is that in all cells, plus an effect of each category,
+plus an interaction of each two phenotypes, all shrunk towards 0. Effects are fitted jointly, so that the effect of a
+condition is not attributed to a category that was mostly seen with it. All functions take and return arrays.
 
 Shapes: N cells, G genes, V bins, P phenotypes, C categories of all phenotypes, K combinations of categories.
 """
@@ -18,34 +18,34 @@ import numpy as np
 from numpy.typing import NDArray
 
 GENE_PRIOR: Final = 10.0
-"""Cells with the usual share of expressed genes that are added to those of each gene."""
+"""Pseudocount of cells, with the average share of expressing cells, that is added to each gene."""
 CLASS_PRIOR: Final = 3.0
-"""Cells of each bin, as many as expected, that are added to observed and expected ones of a category."""
+"""Pseudocount per bin that is added to observed and expected counts of a category."""
 PAIR_PRIOR: Final = 16.0
-"""The same for a pair of categories."""
+"""The same for pairs of categories."""
 BORROWED_PRIOR: Final = 1.0
-"""The same for a pair that others borrow from, which average over several."""
+"""The same for pairs from which an unseen pair is predicted; it is lower because several pairs are averaged."""
 EXPRESSED_PRIOR: Final = 20.0
-"""Expressing cells at the frequencies of all genes' expressed bins that are added to those of each gene."""
+"""Pseudocount of expressing cells, with the average frequencies of expressed bins, that is added to each gene."""
 BIN_WIDTH: Final = 0.7
 """Standard deviation, in bins, of the smoothing of effects over neighbouring expressed bins."""
 LEAST_SHARE: Final = 0.1
-"""A probability that is carried over is no less than this share of the least among similar categories."""
+"""Lower limit of a transferred probability, relative to the lowest one among similar categories."""
 LEVEL_SHARE: Final = 0.2
-"""How much a pair that no cell has is like the same pair of similar categories, not only changed as these are."""
+"""Weight of the levels of similar categories, as opposed to their changes, in the prediction of an unseen pair."""
 N_SWEEPS: Final = 8
-"""Passes over the phenotypes in which effects are adjusted to each other."""
+"""Number of passes over the phenotypes in which effects are adjusted to each other."""
 SHARPNESS: Final = 20.0
-"""How fast the weight of another category falls as the correlation of its mean expression does."""
+"""Decay of the weight of another category with decreasing correlation of mean expression."""
 MOST_PAIRS: Final = 256
-"""Pairs of categories of two phenotypes, above which no interaction of the two is fitted."""
+"""Maximum number of pairs of categories of two phenotypes for which an interaction is fitted."""
 MOST_NUMBERS: Final = 2**24
-"""Numbers that are held at a time while effects are fitted: genes are taken in blocks."""
+"""Maximum number of values in memory while effects are fitted; genes are processed in blocks."""
 
 
 @dataclass(frozen=True)
 class Priors:
-    """How much is shrunk.
+    """Strengths of the shrinkage.
 
     Parameters
     ----------
@@ -65,13 +65,13 @@ class ClassFrequencies:
     Parameters
     ----------
     bias
-        Log frequencies of all cells; shape (G, V).
+        Log frequencies in all cells; shape (G, V).
     effects
         Effect of each category; shape (C, G, V).
     pairs
         Categories of each interaction, numbered over all phenotypes; shape (n_pairs, 2).
     interactions
-        Effect of each pair beside those of its categories; shape (n_pairs, G, V).
+        Effect of each pair in addition to those of its categories; shape (n_pairs, G, V).
     """
 
     bias: NDArray[np.float32]
@@ -81,7 +81,7 @@ class ClassFrequencies:
 
 
 def one_hot(codes: NDArray[np.integer], n_categories: Sequence[int]) -> NDArray[np.float64]:
-    """Indicators of categories, none where a code is -1; shape (n, C)."""
+    """Indicators of categories, all 0 where a code is -1; shape (n, C)."""
     parts = [(codes[:, [i]] == np.arange(n)).astype(float) for i, n in enumerate(n_categories)]
     return np.concatenate([np.zeros((len(codes), 0)), *parts], axis=1)
 
@@ -94,12 +94,12 @@ def count_bins(
     n_bins: int,
     measured: NDArray[np.bool_],
 ) -> NDArray[np.float64]:
-    """Cells of each group in each bin of each gene; cells in which a gene is unmeasured are not counted.
+    """Number of cells of each group in each bin of each gene; cells in which a gene is unmeasured are left out.
 
     Parameters
     ----------
     rows, indptr, bins
-        The cells that express a gene, and their bins, gene after gene as in a CSC matrix.
+        Cells that express a gene, and their bins, ordered by gene as in a CSC matrix.
     groups
         Group of each cell, from 0; shape (N,).
     n_bins
@@ -133,8 +133,8 @@ def fit_class_frequencies(
     Parameters
     ----------
     count
-        Gives the cells of each combination of categories in each bin of some genes; shape (K, n, V). Genes are taken
-        in blocks where there are many combinations.
+        Function that returns the number of cells of each combination of categories in each bin of a slice of genes;
+        shape (K, n, V). Genes are processed in blocks if there are many combinations.
     n_genes
         Number of genes.
     codes
@@ -142,20 +142,20 @@ def fit_class_frequencies(
     n_categories
         Number of categories of each phenotype.
     priors
-        How much is shrunk; by default as the constants say.
+        Strengths of the shrinkage; by default the constants of this module.
     """
     priors = Priors(CLASS_PRIOR, PAIR_PRIOR, EXPRESSED_PRIOR) if priors is None else priors
     design = one_hot(codes, n_categories)  # (K, C)
     n_bins = count(slice(0, 0)).shape[-1]
     blocks = _blocks(n_genes, max(1, MOST_NUMBERS // max(1, len(codes) * n_bins)))
-    if len(blocks) == 1:  # it is asked for several times
+    if len(blocks) == 1:  # cache the counts, because they are used several times
         every = count(blocks[0])
         count = lambda _: every  # noqa: E731
     totals, cells = [], np.zeros(len(codes))
     for block in blocks:
         counts = count(block)
         totals.append(counts.sum(0))
-        cells = np.maximum(cells, counts.sum(-1).max(-1, initial=0.0))  # of each combination
+        cells = np.maximum(cells, counts.sum(-1).max(-1, initial=0.0))  # number of cells of each combination
     bias = _log_frequencies(np.concatenate(totals), priors.expressed)
     parts = [_fit_effects(count(b), design, bias[b], n_categories, priors.category) for b in blocks]
     effects = np.concatenate(parts, axis=1)  # (C, G, V)
@@ -170,19 +170,19 @@ def _log_frequencies(counts: NDArray[np.floating], prior: float) -> NDArray[np.f
     expressed = counts[:, 1:] + prior * all_genes[1:] / all_genes[1:].sum()
     expressed = expressed / expressed.sum(-1, keepdims=True)
     n, usual = counts.sum(-1), all_genes[1:].sum() / all_genes.sum()
-    share = (counts[:, 1:].sum(-1) + GENE_PRIOR * usual) / (n + GENE_PRIOR)  # of cells that express the gene
+    share = (counts[:, 1:].sum(-1) + GENE_PRIOR * usual) / (n + GENE_PRIOR)  # share of cells that express the gene
     found: NDArray[np.float64] = np.log(np.concatenate([1.0 - share[:, None], share[:, None] * expressed], axis=1))
     return found
 
 
 def _log_ratio(observed: NDArray[np.floating], expected: NDArray[np.floating], prior: float) -> NDArray[np.float64]:
-    """Log of the mean of a ratio that is known from counts of neighbouring bins and held at 1; same shape."""
+    """Log ratio of observed to expected counts, smoothed over neighbouring bins and shrunk towards 0; same shape."""
     smooth = _smoothing(observed.shape[-1])
     return np.log((observed @ smooth + prior) / (expected @ smooth + prior))
 
 
 def _smoothing(n_bins: int) -> NDArray[np.float64]:
-    """Weights of expressed bins around each; bin 0 stands alone. Shape (V, V)."""
+    """Smoothing weights between expressed bins; bin 0 is not smoothed. Shape (V, V)."""
     bins = np.arange(n_bins)
     weights = np.exp(-0.5 * ((bins[:, None] - bins) / BIN_WIDTH) ** 2)
     weights[0, 1:] = weights[1:, 0] = 0.0
@@ -196,7 +196,7 @@ def _fit_effects(
     n_categories: Sequence[int],
     prior: float,
 ) -> NDArray[np.float64]:
-    """Effects with which expected counts of each category are those observed, up to the prior; shape (C, G, V)."""
+    """Fit effects such that expected counts match those observed in each category, up to the prior; shape (C, G, V)."""
     effects = np.zeros((design.shape[1], *bias.shape))
     cells = counts.sum(-1, keepdims=True)  # (K, G, 1)
     observed = np.tensordot(design.T, counts, 1)  # (C, G, V)
@@ -205,7 +205,7 @@ def _fit_effects(
         for start, end in pairwise(starts):
             expected = cells * np.exp(_log_softmax(bias + np.tensordot(design, effects, 1)))
             counts_expected = np.tensordot(design[:, start:end].T, expected, 1)  # (categories, G, V)
-            before = counts_expected * np.exp(-effects[start:end])  # expected without the effect
+            before = counts_expected * np.exp(-effects[start:end])  # expected counts without the effect
             effects[start:end] = _log_ratio(observed[start:end], before, prior)
             effects[start:end] -= _log_sum_exp(bias + effects[start:end])
     return effects
@@ -262,7 +262,7 @@ def _two_phenotypes(
     held, free = (_log_ratio(observed, expected, p) for p in (prior, BORROWED_PRIOR))
     found = np.zeros_like(held)
     for c, s in np.ndindex(n_p, n_q):
-        own = n[c] / max(n[c].sum(), 1e-12)  # with which categories of q this one of p was seen
+        own = n[c] / max(n[c].sum(), 1e-12)  # distribution of q within this category of p
         usable = weights[c] * (n[:, s] > 0) * (n[:, own > 0] > 0).all(1)
         if not usable.sum() > 0 or not own.any():
             continue
@@ -284,11 +284,12 @@ def _unseen_pair(
     c: int,
     s: int,
 ) -> NDArray[np.float64]:
-    """Interaction of a pair that no cell has, from what similar categories do; shape (G, V).
+    """Predict the interaction of a pair without cells from the changes in similar categories; shape (G, V).
 
-    What they do is carried over as a difference of log odds, which suits genes that are rare, and as a difference of
-    probabilities, which suits genes that are not; it is the mean of both, of which neither is better throughout. A
-    fifth is what they are (`LEVEL_SHARE`): differences of small categories are noisy, and strong effects saturate.
+    Changes are transferred as a difference of log-odds, which suits rare genes, and as a difference of probabilities,
+    which suits frequent genes. The result is the mean of both, because neither is better throughout. A fifth is the
+    level in similar categories (`LEVEL_SHARE`), because changes of small categories are noisy and strong effects
+    saturate.
     """
     by_odds = np.tensordot(weights, interactions[:, s] - np.tensordot(interactions, own, ([1], [0])), 1)
     seen = np.exp(_log_softmax(additive + interactions))  # (n_p, n_q, G, V)
@@ -302,7 +303,7 @@ def _unseen_pair(
 
 
 def similarities(bias: NDArray[np.floating], effects: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Weight of each other category by the correlation of mean bins over genes; rows sum to 1, shape (n, n)."""
+    """Weight of each other category, from the correlation of mean bins over genes; rows sum to 1, shape (n, n)."""
     probabilities = np.exp(_log_softmax(bias + effects))  # (n, G, V)
     means = probabilities @ np.arange(bias.shape[1])  # (n, G)
     with np.errstate(invalid="ignore", divide="ignore"):

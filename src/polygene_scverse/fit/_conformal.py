@@ -1,4 +1,4 @@
-"""Sets of categories that hold the true one as often as asked."""
+"""Conformal prediction sets: sets of categories that contain the true one with a given coverage."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from polygene_scverse._validate import shorten, warn
 
 @dataclass(frozen=True)
 class ConformalScores:
-    """What calibration cells say about how probable a true category is.
+    """Probabilities of the true categories of calibration cells.
 
     Parameters
     ----------
     codes
         True category of each calibration cell; shape (n_cells,).
     probabilities
-        Its probability; shape (n_cells,).
+        Predicted probability of the true category; shape (n_cells,).
     groups
-        Group of each, as numbers, if each group was predicted from the others, or all the same number if groups are
-        known but could not be; shape (n_cells,), or empty.
+        Group of each cell as a number, if each group was predicted from the others. All the same number if groups are
+        known but could not be predicted from each other; shape (n_cells,), or empty if groups are not known.
     """
 
     codes: NDArray[np.int32]
@@ -41,15 +41,15 @@ class ConformalScores:
     ) -> NDArray[np.bool_]:
         """Whether each category belongs to the set of a cell; shape (n_cells, n_categories).
 
-        Few groups say little of the cells of new ones, which are predicted less surely. Then the most probable
-        categories that make up the coverage belong to the set as well: it is never empty.
+        With few groups, coverage in new groups, which are predicted less accurately, is uncertain. Then the most
+        probable categories that add up to the coverage are included as well, so that no set is empty.
 
         Parameters
         ----------
         phenotype, categories, coverage, by_category
-            As of `thresholds`.
+            As for `thresholds`.
         probabilities
-            Shape (n_cells, n_categories).
+            Predicted probabilities; shape (n_cells, n_categories).
         """
         found: NDArray[np.bool_] = probabilities >= self.thresholds(
             phenotype, categories, coverage, by_category
@@ -57,24 +57,24 @@ class ConformalScores:
         return found | most_probable(probabilities, coverage) if self._few_groups(coverage) else found
 
     def _few_groups(self, coverage: float) -> bool:
-        """Whether groups are known, but too few to promise anything of new ones."""
+        """Whether groups are known, but too few for a guarantee in new groups."""
         return 0 < len(np.unique(self.groups)) < _needed(coverage)
 
     def thresholds(
         self, phenotype: str, categories: Sequence[str], coverage: float, by_category: bool
     ) -> NDArray[np.float64]:
-        """Probability from which on each category belongs to a set; shape (n_categories,).
+        """Lowest probability with which each category belongs to a set; shape (n_categories,).
 
         Parameters
         ----------
         phenotype
-            Its name, for warnings.
+            Name of the phenotype, for warnings.
         categories
             Its categories.
         coverage
-            Share of new cells whose true category shall be in their set.
+            Share of new cells whose set should contain the true category.
         by_category
-            Whether it shall hold for the cells of each category.
+            Whether to aim for this coverage within each category.
         """
         n_needed = _needed(coverage)
         if len(self.codes) < n_needed:
@@ -103,7 +103,7 @@ class ConformalScores:
         return found
 
     def _warn_of_few_groups(self, phenotype: str, coverage: float, n_needed: int, threshold: float) -> None:
-        """Say that few groups cannot promise anything of new ones, and how far off they are themselves."""
+        """Warn that few groups give no guarantee for new ones, and report the coverage in the training groups."""
         names = np.unique(self.groups)
         if len(names) == 1:
             warn(
@@ -121,12 +121,12 @@ class ConformalScores:
 
 
 def _needed(coverage: float) -> int:
-    """Cells, or groups, below which no set but that of all categories can promise the coverage."""
+    """Minimum number of cells, or groups, with which sets smaller than all categories can guarantee the coverage."""
     return math.ceil(round(1.0 / (1.0 - coverage), 9)) - 1
 
 
 def most_probable(probabilities: NDArray[np.floating], coverage: float) -> NDArray[np.bool_]:
-    """The fewest categories whose probabilities add up to the coverage; shape (n_cells, n_categories)."""
+    """Smallest sets of categories whose probabilities add up to the coverage; shape (n_cells, n_categories)."""
     order = np.argsort(-probabilities, axis=1, kind="stable")
     ordered = np.take_along_axis(probabilities, order, axis=1).astype(np.float64)
     before = np.cumsum(ordered, axis=1) - ordered
@@ -138,17 +138,17 @@ def most_probable(probabilities: NDArray[np.floating], coverage: float) -> NDArr
 def group_threshold(true_probabilities: NDArray[np.floating], groups: NDArray[np.integer], coverage: float) -> float:
     """Lowest probability with which a category belongs to the set, by hierarchical conformal prediction.
 
-    Each group counts alike, and a new group as one that holds nothing but improbable cells. Where groups are too few
-    for that, as 9 are needed for a coverage of 0.9, the new group is left out: then nothing is promised.
+    All groups have the same weight, and a new group counts as one whose cells are all improbable. If there are too few
+    groups for this (a coverage of 0.9 needs 9), the new group is left out, and there is no guarantee.
 
     Parameters
     ----------
     true_probabilities
         Probability of the true category of each cell; shape (n_cells,).
     groups
-        Its group; shape (n_cells,).
+        Group of each cell; shape (n_cells,).
     coverage
-        Share of cells of new groups whose true category shall be in their set.
+        Share of cells of new groups whose set should contain the true category.
 
     References
     ----------
@@ -156,7 +156,7 @@ def group_threshold(true_probabilities: NDArray[np.floating], groups: NDArray[np
     """
     _, number, sizes = np.unique(groups, return_inverse=True, return_counts=True)
     n_groups, missed = len(sizes), 1.0 - coverage
-    left = missed * (n_groups + 1) - 1.0  # groups' worth of cells that may be missed
+    left = missed * (n_groups + 1) - 1.0  # total weight of cells that may be missed, in groups
     if left < -1e-9:
         left = missed * n_groups
     order = np.argsort(true_probabilities, kind="stable")
@@ -168,19 +168,19 @@ def group_threshold(true_probabilities: NDArray[np.floating], groups: NDArray[np
 def conformal_threshold(true_probabilities: NDArray[np.floating], coverage: float) -> float:
     """Lowest probability with which a category belongs to the set, by split conformal prediction.
 
-    The score of a cell is 1 - (probability of its true category), the quantile that of rank
-    ceil((n + 1) coverage). Of all sets with this coverage these are the smallest on average.
+    The score of a cell is 1 - (probability of its true category), and the threshold is the quantile of rank
+    ceil((n + 1) coverage). Among all sets with this coverage, these are the smallest on average.
 
     Parameters
     ----------
     true_probabilities
         Probability of the true category of each calibration cell; shape (n_cells,).
     coverage
-        Share of new cells whose true category shall be in their set.
+        Share of new cells whose set should contain the true category.
 
     Returns
     -------
-    A probability; 0 if there are too few cells to say anything, so that every category belongs to the set.
+    A probability; 0 if there are too few cells, so that every category belongs to the set.
 
     References
     ----------

@@ -1,8 +1,8 @@
-"""How many counts genes have in cells of some phenotypes, and how they go together: what new cells are drawn from.
+"""Count model from which new cells are drawn: distribution of the counts of each gene, and correlations of genes.
 
-Counts of a gene are frequencies of levels (0, 1, 2 … 8, then wider ones), log-linear in the phenotypes. What genes do
-together within combinations of phenotypes is a Gaussian copula with few factors; a combination with many cells has its
-own, the others' cells counting less.
+The count distribution of a gene is given by frequencies of levels (0, 1, 2 … 8, then wider ones), which are log-linear
+in the phenotypes. Correlations of genes within combinations of phenotypes are a Gaussian copula with few factors. A
+frequent combination has its own factors, to which cells of other combinations contribute with less weight.
 
 Shapes: N cells, G genes, V levels, P phenotypes, K combinations of categories, F factors.
 """
@@ -21,33 +21,33 @@ from scipy.special import ndtr, ndtri
 from polygene_scverse.fit._class_frequencies import Priors, count_bins, fit_class_frequencies, one_hot
 
 EXACT: Final = 9
-"""Counts below this have a level of their own."""
+"""Counts below this have their own level."""
 STEP: Final = 1.3
-"""Width of the levels above."""
+"""Ratio of the bounds of the wider levels."""
 MOST: Final = 1e5
-"""Begin of the last level."""
+"""Lower bound of the last level."""
 MOST_CELLS: Final = 4_000
-"""Cells that factors are fitted to."""
+"""Maximum number of cells to which factors are fitted."""
 INFORMATIVE: Final = 400
-"""Genes that factors are found in, those whose counts tell most; the others are regressed on them."""
+"""Number of genes in which factors are found, those with the most informative counts; others are regressed on them."""
 OTHERS: Final = 500.0
-"""Cells that those of all other combinations count for, when factors are fitted to one."""
+"""Total weight, in cells, of all other combinations when factors are fitted to one."""
 MOST_KINDS: Final = 16
-"""Combinations with factors of their own, the most frequent ones; the others have those of all cells."""
+"""Maximum number of combinations with their own factors, the most frequent ones; others use those of all cells."""
 MOST_FACTORS: Final = 64
-"""Factors that are kept, the largest ones."""
+"""Maximum number of factors, the largest ones."""
 MIN_CELLS: Final = 50
-"""Cells below which nothing is fitted."""
+"""Minimum number of cells to fit anything."""
 EXPRESSED_PRIOR: Final = 0.5
-"""As of `Priors`: the counts of a gene are its own."""
+"""As in `Priors`; low, because the count distribution of a gene is specific to it."""
 CLASS_PRIOR: Final = 0.1
-"""The same; greater priors draw classes together, see benchmarks/results/choices_generation.md."""
+"""The same; stronger priors make categories more alike, see benchmarks/results/choices_generation.md."""
 PAIR_PRIOR: Final = 0.3
 """The same for pairs of categories."""
 LEAST_VARIANCE: Final = 0.05
-"""Least variance of a gene's scores that its correlations are divided by: rare genes tell little of theirs."""
+"""Lower limit of the variance of a gene's scores by which correlations are divided; those of rare genes are noisy."""
 MOST_SHARED: Final = 0.95
-"""Most of a gene's variance that factors explain."""
+"""Maximum share of a gene's variance explained by factors."""
 
 
 def level_edges() -> NDArray[np.int64]:
@@ -68,9 +68,9 @@ class CountModel:
     edges
         Lowest count of each level; shape (V,).
     loadings
-        Correlation of each gene with each factor, in all cells and in those of each of `kinds`; shape (1 + K, G, F).
+        Correlation of each gene with each factor, in all cells and in each of `kinds`; shape (1 + K, G, F).
     kinds
-        Combinations of categories that have factors of their own; shape (K, P).
+        Combinations of categories with their own factors; shape (K, P).
     """
 
     bias: NDArray[np.float32]
@@ -83,18 +83,18 @@ class CountModel:
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> CountModel:
-        """Read the fields, whose arrays may have become tensors or lists."""
+        """Create the model from its fields; arrays may have been converted to tensors or lists."""
         whole = ("pairs", "edges", "kinds")
         fields: dict[str, Any] = {
             n: np.asarray(value, np.int64 if n in whole else np.float32) for n, value in plain.items()
         }
-        if fields["loadings"].ndim == 2:  # saved before combinations had factors of their own
+        if fields["loadings"].ndim == 2:  # file of a version in which combinations had no factors of their own
             fields |= {"loadings": fields["loadings"][None], "kinds": np.zeros((0, 0), np.int64)}
         return cls(**fields)
 
     @property
     def n_factors(self) -> int:
-        """Number of factors, the largest of all combinations."""
+        """Largest number of factors of a combination."""
         return int(self.loadings.shape[-1])
 
     def draw(
@@ -114,9 +114,9 @@ class CountModel:
         n_categories
             Number of categories of each phenotype.
         of_factors, of_genes
-            Uniform numbers between 0 and 1; shape (N, F) and (N, G).
+            Random numbers between 0 and 1; shape (N, F) and (N, G).
         temperature
-            What log frequencies are divided by.
+            Divisor of the log frequencies.
         """
         kinds, of_cell = np.unique(codes, axis=0, return_inverse=True)
         found = np.zeros(of_genes.shape, dtype=np.int64)
@@ -132,7 +132,7 @@ class CountModel:
         return found
 
     def _loadings(self, kind: NDArray[np.integer]) -> NDArray[np.float32]:
-        """Loadings of a combination of categories, those of all cells if it has none of its own; shape (G, F)."""
+        """Loadings of a combination of categories, or those of all cells if it has no own factors; shape (G, F)."""
         same = np.flatnonzero((self.kinds == kind).all(axis=1)) if len(self.kinds) else np.zeros(0, dtype=np.int64)
         found: NDArray[np.float32] = self.loadings[1 + int(same[0]) if len(same) else 0]
         return found
@@ -145,7 +145,7 @@ class CountModel:
         return np.asarray(logits, dtype=np.float64)
 
     def _counts(self, u: NDArray[np.floating], ends: NDArray[np.floating]) -> NDArray[np.int64]:
-        """Counts at some quantiles; within a level they are spread evenly on the scale of logarithms. Shape (n, G)."""
+        """Counts at given quantiles; within a level they are uniform on the log scale. Shape (n, G)."""
         level = np.zeros(u.shape, dtype=np.int64)
         for v in range(ends.shape[1] - 1):
             level += u >= ends[:, v]
@@ -162,12 +162,12 @@ class CountModel:
 def fit_count_model(
     counts: sp.csr_matrix, codes: NDArray[np.integer], n_categories: Sequence[int], measured: NDArray[np.bool_]
 ) -> CountModel | None:
-    """Fit both parts to cells of known counts; None where there are too few of them.
+    """Fit frequencies and factors to cells with known counts; None if there are too few cells.
 
     Parameters
     ----------
     counts
-        Shape (N, G).
+        Counts; shape (N, G).
     codes
         Categories of each cell, -1 where unknown; shape (N, P).
     n_categories
@@ -217,19 +217,19 @@ def _fit_loadings(
 
 
 def factors(scores: NDArray[np.floating], weights: NDArray[np.floating], n_means: int) -> NDArray[np.float32]:
-    """Loadings of the latent Gaussian whose conditional means are given; shape (G, F).
+    """Loadings of the latent Gaussian variables whose conditional means are given; shape (G, F).
 
-    The covariance of two genes' scores is, to first order, their latent correlation times the variances of the scores.
-    Directions are found in the genes with the largest variances, for rare genes add more noise than they tell. Those
-    whose variance is that of noise are left out, the others shrunk as is optimal for spikes in noise. Loadings of the
-    other genes follow by regression, shrunk by the share of their variance that is not noise.
+    To first order, the covariance of two genes' scores is their latent correlation times the variances of the scores.
+    Principal directions are computed from the genes with the largest variances, because rare genes add more noise than
+    signal. Directions with the variance of noise are left out, and the others are shrunk optimally for spikes in noise.
+    Loadings of the other genes follow by regression, shrunk by the share of their variance that is not noise.
 
     Parameters
     ----------
     scores
-        Mean of a standard normal variable given a gene's count, within the combinations of phenotypes; shape (N, G).
+        Mean of a standard normal variable given a gene's count, within combinations of phenotypes; shape (N, G).
     weights
-        How much each cell counts; shape (N,).
+        Weight of each cell; shape (N,).
     n_means
         Number of combinations.
 
@@ -239,7 +239,7 @@ def factors(scores: NDArray[np.floating], weights: NDArray[np.floating], n_means
     """
     n, n_genes = scores.shape
     shares = weights / weights.sum()
-    size = 1.0 / float((shares**2).sum())  # so many cells of equal weight are as good
+    size = 1.0 / float((shares**2).sum())  # effective number of cells
     free = max(2.0, size * (1.0 - n_means / n))
     weighted = scores * np.sqrt(shares * size)[:, None]
     variances = (weighted**2).sum(axis=0) / size

@@ -1,4 +1,4 @@
-"""The rule that chooses a category."""
+"""Decision rule that chooses a category from probabilities."""
 
 from __future__ import annotations
 
@@ -11,29 +11,30 @@ from polygene_scverse._constants import BALANCE
 
 
 def check_balance(balance: float) -> None:
-    """Refuse a `balance` outside of 0 … 1."""
+    """Check that `balance` is between 0 and 1."""
     if not 0.0 <= balance <= 1.0:
         raise ValueError(f"`balance`: found {balance}, but it must be between 0 (most probable) and 1 (balanced).")
 
 
 def choose_category(logits: Any, log_shares: Any, balance: float = BALANCE, temperature: float = 1.0) -> Any:
-    """Code of the category with the highest probability over its share of the training cells to the power `balance`.
+    """Code of the category with the highest ratio of probability to (share of the training cells) ** `balance`.
 
     Parameters
     ----------
     logits
-        Logits or log probabilities, an array of numpy or torch; shape (n_cells, n_categories).
+        Logits or log probabilities, as a numpy array or tensor; shape (n_cells, n_categories).
     log_shares
-        Log of each category's share of the training cells, of the same kind; shape (n_categories,).
+        Log of each category's share of the training cells, of the same type; shape (n_categories,).
     balance
-        0 takes the most probable category; 1 the one that would be if all were equally frequent in the training cells.
+        0 chooses the most probable category, 1 the one that would be most probable if all were equally frequent in the
+        training cells.
     temperature
-        What the logits were divided by. Above 1 the shares are divided by it as well: the less is known of a cell, the
-        more would they decide alone, and choose the rarest.
+        Divisor of the logits. If it is above 1, the log shares are divided by it as well; otherwise they would dominate
+        the choice for uncertain cells, and the rarest category would be chosen.
 
     Returns
     -------
-    Shape (n_cells,).
+    Category codes; shape (n_cells,).
 
     References
     ----------
@@ -48,7 +49,7 @@ def decide(
     balance: float = BALANCE,
     temperature: float = 1.0,
 ) -> NDArray[np.int64]:
-    """As `choose_category`, of probabilities, which may be 0."""
+    """As `choose_category`, for probabilities, which may be 0."""
     with np.errstate(divide="ignore"):
         logs = np.log(probabilities.astype(np.float64))
     codes: NDArray[np.int64] = choose_category(logs, log_shares, balance, temperature)

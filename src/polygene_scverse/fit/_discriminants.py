@@ -1,4 +1,4 @@
-"""Linear discriminants of the categories of a phenotype, in closed form, from the expressed genes of cells.
+"""Linear discriminants of the categories of a phenotype, fitted in closed form to the expression of cells.
 
 Shapes: G genes, C categories.
 """
@@ -18,15 +18,15 @@ from scipy.linalg import cho_factor, cho_solve
 SHRINKAGE: Final = 0.6
 """Share of the covariance that is replaced by the same variance for every gene."""
 MAX_GENES: Final = 1000
-"""Genes that discriminants look at: those whose means differ most between categories. The others are mostly noise."""
+"""Maximum number of genes, those whose means differ most between categories; the others are mostly noise."""
 PRIOR_CELLS: Final = 5.0
-"""Cells at the mean of all that each category is thought to have beside its own: means of rare ones are noise."""
+"""Cells at the overall mean that are added to each category, because means of rare categories are noisy."""
 MIN_SHARE: Final = 1e-3
-"""Share of the square of all cells that the variance within categories is at least: rounding must not decide."""
+"""Lower limit of the variance within categories, relative to the mean square of all cells, to avoid rounding errors."""
 
 
 class _Sums:
-    """Sums over cells; those of parts are added and subtracted, field by field."""
+    """Sums over cells that can be added and subtracted field by field."""
 
     def __add__(self, other: Self) -> Self:
         return self._each(operator.add, other)
@@ -41,7 +41,7 @@ class _Sums:
 def _by_category(
     x: NDArray[np.floating], codes: NDArray[np.integer], n_categories: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Sum of the cells of each category, shape (C, G), and their number, shape (C,)."""
+    """Sum over the cells of each category, shape (C, G), and number of cells, shape (C,)."""
     cells = np.arange(len(codes))
     ones = sp.csr_matrix((np.ones(len(codes)), (codes, cells)), shape=(n_categories, len(codes)))
     return ones @ x.astype(np.float64), np.bincount(codes, minlength=n_categories).astype(np.float64)
@@ -49,16 +49,16 @@ def _by_category(
 
 @dataclass(frozen=True)
 class VarianceSums(_Sums):
-    """Sums over cells that say how much each gene varies between and within categories.
+    """Sums over cells that determine the variance of each gene between and within categories.
 
     Parameters
     ----------
     squares
-        Sum of the squares of the cells; shape (G,).
+        Sum of squares over the cells; shape (G,).
     sums
-        Sum of the cells of each category; shape (C, G).
+        Sum over the cells of each category; shape (C, G).
     counts
-        Cells of each category; shape (C,).
+        Number of cells of each category; shape (C,).
     """
 
     squares: NDArray[np.float64]
@@ -67,15 +67,15 @@ class VarianceSums(_Sums):
 
     @classmethod
     def fit(cls, x: NDArray[np.floating], codes: NDArray[np.integer], n_categories: int) -> VarianceSums:
-        """That of some cells; arguments as of `ScatterSums.fit`."""
+        """Compute the sums for some cells; arguments as for `ScatterSums.fit`."""
         known = codes >= 0
         x, codes = x[known], codes[known]
         return cls(np.einsum("ij,ij->j", x, x, dtype=np.float64), *_by_category(x, codes, n_categories))
 
     def analysis_of_variance(self) -> NDArray[np.float64]:
-        """F statistic of each gene, how much it varies between categories over how much within; shape (G,).
+        """F statistic of each gene, variance between over variance within categories; shape (G,).
 
-        0 for genes that do not vary, and where there are fewer than two categories.
+        It is 0 for constant genes, and for all genes if there are fewer than two categories.
         """
         n, n_known = self.counts.sum(), np.count_nonzero(self.counts)
         if n_known < 2 or n <= n_known:
@@ -84,26 +84,26 @@ class VarianceSums(_Sums):
         total_squares = self.sums.sum(axis=0) ** 2 / n
         within = np.maximum(self.squares - category_squares, 0.0)
         f = (category_squares - total_squares) / (n_known - 1) / np.maximum(within / (n - n_known), 1e-12)
-        varies = self.squares - total_squares > 1e-9 * np.maximum(self.squares, 1.0)  # rounding must not decide
+        varies = self.squares - total_squares > 1e-9 * np.maximum(self.squares, 1.0)  # more than rounding errors
         return np.where(varies, np.maximum(f, 0.0), 0.0)
 
     def most_different_genes(self, n_genes: int) -> NDArray[np.int64]:
-        """The genes with the highest F statistic, sorted; shape (K,), at most `n_genes`."""
+        """Genes with the highest F statistic, sorted; shape (K,), at most `n_genes`."""
         return np.sort(np.argsort(-self.analysis_of_variance(), kind="stable")[:n_genes])
 
 
 @dataclass(frozen=True)
 class ScatterSums(_Sums):
-    """Sums over cells from which discriminants follow; they can be added and subtracted.
+    """Sums over cells from which discriminants are computed; they can be added and subtracted.
 
     Parameters
     ----------
     scatter
-        Sum of the outer products of the cells; shape (G, G).
+        Sum of outer products over the cells; shape (G, G).
     sums
-        Sum of the cells of each category; shape (C, G).
+        Sum over the cells of each category; shape (C, G).
     counts
-        Cells of each category; shape (C,).
+        Number of cells of each category; shape (C,).
     """
 
     scatter: NDArray[np.float64]
@@ -112,7 +112,7 @@ class ScatterSums(_Sums):
 
     @classmethod
     def fit(cls, x: NDArray[np.floating], codes: NDArray[np.integer], n_categories: int) -> ScatterSums:
-        """Those of some cells.
+        """Compute the sums for some cells.
 
         Parameters
         ----------
@@ -129,26 +129,26 @@ class ScatterSums(_Sums):
 
     @property
     def variance_sums(self) -> VarianceSums:
-        """What they say of single genes."""
+        """The sums for single genes."""
         return VarianceSums(np.diag(self.scatter), self.sums, self.counts)
 
     def discriminants(
         self, shrinkage: float = SHRINKAGE, prior_cells: float = PRIOR_CELLS, max_genes: int = MAX_GENES
     ) -> Discriminants:
-        """Linear discriminants that take all categories for equally frequent.
+        """Linear discriminants under the assumption that all categories are equally frequent.
 
-        That of a category is the log of its normal density, up to a term that all share. The covariance is that
-        within categories, shrunk towards one variance for all genes; means are shrunk towards the mean of all.
-        Categories without a cell have weight 0 and the lowest bias of all.
+        A discriminant is the log of the normal density of a category, up to a common term. The covariance is the one
+        within categories, shrunk towards a multiple of the identity; means are shrunk towards the overall mean.
+        Categories without cells have weights of 0 and the lowest bias.
 
         Parameters
         ----------
         shrinkage
             Share of the covariance that is replaced; above 0.
         prior_cells
-            Weight of the mean of all cells in that of a category, in cells.
+            Weight of the overall mean in the mean of a category, in cells.
         max_genes
-            Of more genes those with the highest F statistic are looked at; the others have weight 0.
+            Maximum number of genes, those with the highest F statistic; the others have weights of 0.
 
         References
         ----------
@@ -165,7 +165,7 @@ class ScatterSums(_Sums):
         means = sums / np.maximum(self.counts, 1.0)[:, None]  # (C, K)
         covariance = (scatter - sums.T @ means) / n
         means = (means - mean) * (self.counts / np.maximum(self.counts + prior_cells, 1e-12))[:, None]
-        least = MIN_SHARE * float(np.trace(scatter)) / n  # where cells of a category are all alike
+        least = MIN_SHARE * float(np.trace(scatter)) / n  # if all cells of a category are the same
         variance = max(float(np.trace(covariance)), least, 1e-8) / n_genes
         covariance *= 1.0 - shrinkage
         covariance[np.diag_indices(n_genes)] += shrinkage * variance
@@ -178,16 +178,16 @@ class ScatterSums(_Sums):
 
 @dataclass(frozen=True)
 class Discriminants:
-    """A linear function of standardised expression for each category.
+    """Linear function of standardised expression for each category.
 
     Parameters
     ----------
     weights
-        Shape (G, C).
+        Weights; shape (G, C).
     bias
-        Shape (C,).
+        Bias; shape (C,).
     temperature
-        What both were divided by.
+        Divisor that has been applied to both.
     """
 
     weights: NDArray[np.float64]
@@ -195,5 +195,5 @@ class Discriminants:
     temperature: float = 1.0
 
     def __call__(self, x: NDArray[np.floating]) -> NDArray[np.float64]:
-        """Value of each category; (n_cells, G) to (n_cells, C)."""
+        """Discriminants of cells, from (n_cells, G) to (n_cells, C)."""
         return x @ self.weights + self.bias

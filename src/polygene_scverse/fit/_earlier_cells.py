@@ -1,9 +1,9 @@
-"""Cells of an earlier training in sums over cells: what a model keeps of them stands in for cells drawn from it.
+"""Sums over the cells of an earlier training, from the moments stored in a model; they replace those of drawn cells.
 
-Means and products of genes are known exactly, while drawn cells are only like the earlier ones: discriminants of drawn
-and new cells tell rather drawn from real cells than categories.
+The stored means and products of genes are exact, while drawn cells only resemble the earlier ones: discriminants fitted
+to drawn and new cells would separate drawn from real cells more than categories from each other.
 
-Shapes: K genes that are kept, G genes of the linear path, C categories of a phenotype, C_all of all phenotypes.
+Shapes: K genes with stored moments, G genes of the linear path, C categories of a phenotype, C_all of all phenotypes.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from polygene_scverse.fit._discriminants import ScatterSums, VarianceSums
 from polygene_scverse.fit._gene_scaler import GeneScaler
 
 Cells = Callable[[NDArray[np.int64]], NDArray[np.float32]]
-"""Gives the standardised expression of some cells; shape (n_rows, G)."""
+"""Function that returns the standardised expression of some cells; shape (n_rows, G)."""
 BLOCK: Final = 2_048
-"""Drawn cells that are looked at together."""
+"""Number of drawn cells that are processed together."""
 RIDGE: Final = 0.5
-"""Added in the regression of genes that are not kept, as a share of the mean variance of the others."""
+"""Ridge penalty in the regression of genes without stored moments, relative to the mean variance of the others."""
 TOLERANCE: Final = 0.01
-"""Share of the mean variance below 0 that a variance may be by rounding."""
+"""Negative variance that is attributed to rounding, relative to the mean variance."""
 
 
 @dataclass(frozen=True)
@@ -38,21 +38,21 @@ class EarlierCells:
     Parameters
     ----------
     genes
-        Genes that are kept, ascending; shape (K,).
+        Genes with stored moments, ascending; shape (K,).
     products
-        Mean over the cells of the product of two genes, standardised; shape (K, K).
+        Mean product of two standardised genes over the cells; shape (K, K).
     centre, deviation
-        What was subtracted from their expression, and what it was divided by; shape (K,).
+        Centre and scale with which their expression was standardised; shape (K,).
     means
-        Mean of the cells of each category, standardised; shape (C_all, K).
+        Mean of the standardised cells of each category; shape (C_all, K).
     counts
-        Cells of each category; shape (C_all,).
+        Number of cells of each category; shape (C_all,).
     temperatures
-        What the discriminants of each phenotype were divided by.
+        Temperature of the discriminants of each phenotype.
     n_categories
-        Categories of each phenotype, at that time.
+        Number of categories of each phenotype at that time.
     first_id
-        Number of the first cell that was drawn from the model; the others are new ones.
+        Id of the first cell that was drawn from the model; cells with lower ids are new.
     """
 
     genes: NDArray[np.int32]
@@ -66,22 +66,22 @@ class EarlierCells:
     first_id: int
 
     def sums(self, phenotype: int, n_drawn: NDArray[np.floating], scaler: GeneScaler) -> ScatterSums:
-        """Sums over as many earlier cells of each category as were drawn, without counting them.
+        """Sums over earlier cells, weighted as if there were as many of each category as drawn cells; counts are 0.
 
         Parameters
         ----------
         phenotype
-            Number of the phenotype.
+            Index of the phenotype.
         n_drawn
-            Drawn cells of each of its categories; shape (C,).
+            Number of drawn cells of each of its categories; shape (C,).
         scaler
-            How expression is standardised now.
+            Current standardisation of expression.
         """
         n_genes = len(self.genes)
         sums, scatter = np.zeros((len(n_drawn), n_genes)), np.zeros((n_genes, n_genes))
         if phenotype < len(self.n_categories) and n_drawn.any():
             within, means = self._within(phenotype)
-            n = n_drawn[: len(means)].astype(np.float64)  # none is drawn of a new category
+            n = n_drawn[: len(means)].astype(np.float64)  # no cells are drawn for new categories
             scale = self.deviation / scaler.deviation[self.genes]
             means = means * scale + (self.centre - scaler.centre[self.genes]) / scaler.deviation[self.genes]
             sums[: len(means)] = n[:, None] * means
@@ -89,7 +89,7 @@ class EarlierCells:
         return ScatterSums(scatter, sums, np.zeros(len(n_drawn)))
 
     def _within(self, phenotype: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """The covariance within the categories of a phenotype, shape (K, K), and their means, shape (C, K)."""
+        """Covariance within the categories of a phenotype, shape (K, K), and their means, shape (C, K)."""
         start = sum(self.n_categories[:phenotype])
         of = slice(start, start + self.n_categories[phenotype])
         counts, means = self.counts[of], self.means[of]
@@ -99,20 +99,20 @@ class EarlierCells:
 
 @dataclass(frozen=True)
 class KnownSums:
-    """Sums over cells that are part of every fit of a phenotype, whichever cells it leaves out.
+    """Sums over cells that are included in every fit of a phenotype, also if a fold is left out.
 
     Parameters
     ----------
     cells, rows, codes
-        Gives the drawn cells; which they are, and their category.
+        Function that returns the standardised expression of cells; rows and categories of the drawn cells.
     drawn
-        Sums over them of single genes; of all genes, (G,).
+        Sums over the drawn cells for single genes, for all G genes.
     earlier
-        Sums over as many earlier cells, of the genes that are kept.
+        Sums over as many earlier cells, for the genes with stored moments.
     genes
-        These genes; shape (K,).
+        Genes with stored moments; shape (K,).
     temperature
-        What the discriminants of the earlier cells were divided by.
+        Temperature of the discriminants of the earlier cells.
     """
 
     cells: Cells
@@ -130,22 +130,22 @@ class KnownSums:
 
     @functools.cached_property
     def variances(self) -> VarianceSums:
-        """Of all genes."""
+        """Sums for single genes, for all genes."""
         squares, sums = self.drawn.squares.copy(), self.drawn.sums.copy()
         squares[self.genes] = np.diag(self.earlier.scatter)
         sums[:, self.genes] = self.earlier.sums
         return VarianceSums(squares, sums, self.drawn.counts)
 
     def scatter(self, genes: NDArray[np.integer]) -> ScatterSums:
-        """Of some genes. Those that are not kept of earlier cells follow the others as they do in drawn cells.
+        """Sums for the given genes; genes without stored moments are predicted from the others as in drawn cells.
 
-        Within categories they are a linear function of the others, by ridge regression in the drawn cells, and what
-        this leaves there: so the covariance is one that cells can have.
+        Within categories they are a linear function of the others, by ridge regression in the drawn cells, plus the
+        residual covariance there. The result is therefore a valid covariance matrix.
 
         Parameters
         ----------
         genes
-            The genes, ascending.
+            Genes, ascending.
         """
         there = np.isin(genes, self.genes)
         kept, others = np.flatnonzero(there), np.flatnonzero(~there)
@@ -178,14 +178,14 @@ class KnownSums:
         return ScatterSums(scatter, sums, counts)
 
     def temperature_beside(self, own: float, n_own: int) -> float:
-        """Temperature of both kinds of cells: the mean of its logarithm, each cell counting alike.
+        """Temperature of new and drawn cells: the geometric mean, weighted by the numbers of cells.
 
         Parameters
         ----------
         own
-            That of the new cells.
+            Temperature of the new cells.
         n_own
-            Number of these.
+            Number of new cells.
         """
         share = self.n_drawn / max(self.n_drawn + n_own, 1.0)
         return float(self.temperature**share * own ** (1.0 - share))
@@ -199,22 +199,22 @@ def known_sums(
     n_categories: Sequence[int],
     scaler: GeneScaler,
 ) -> list[KnownSums | None]:
-    """Those of each phenotype, None where there are no earlier cells.
+    """Sums for each phenotype, None without earlier cells.
 
     Parameters
     ----------
     earlier
-        What is kept of them.
+        Moments of the earlier cells.
     drawn
-        Which cells were drawn in their place; shape (n_cells,).
+        Which cells were drawn in place of earlier ones; shape (n_cells,).
     cells
-        Gives the standardised expression of some cells.
+        Function that returns the standardised expression of some cells.
     codes
         Category codes, -1 where unknown; shape (n_cells, n_phenotypes).
     n_categories
         Number of categories of each phenotype.
     scaler
-        How expression is standardised.
+        Standardisation of expression.
     """
     if earlier is None or drawn is None:
         return [None] * len(n_categories)
@@ -233,15 +233,15 @@ def known_sums(
 def blocks_of(
     rows: NDArray[np.int64], codes: NDArray[np.integer]
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.integer]]]:
-    """Rows and their categories, some at a time: expression is dense."""
+    """Yield rows and their categories in blocks, because expression is dense."""
     for start in range(0, len(rows), BLOCK):
         yield rows[start : start + BLOCK], codes[start : start + BLOCK]
 
 
 def _no_negative_variance(covariance: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The covariance itself, or the nearest one in which no sum of genes has a variance below 0 but for rounding.
+    """The covariance, or the nearest matrix without negative variances (apart from rounding errors).
 
-    Cells whose category is unknown are in the products, and can leave less than nothing within categories.
+    Variances can be negative because cells of unknown category are included in the products.
     """
     variance = max(float(np.trace(covariance)) / max(len(covariance), 1), 1e-8)
     try:

@@ -1,6 +1,6 @@
-"""What genes do together, as few factors: the expression that follows from all measured genes of a cell.
+"""Factor model of gene expression, which predicts the expression of a cell from all its measured genes.
 
-Shapes: N cells, G genes, K factors, M genes that are asked for.
+Shapes: N cells, G genes, K factors, M genes that are predicted.
 """
 
 from __future__ import annotations
@@ -18,25 +18,25 @@ Floats = NDArray[np.float32]
 N_FACTORS: Final = 20
 """See benchmarks/results/impute.md."""
 ADDED: Final = 0.1
-"""Share of the mean residual variance that is added to each gene's: rare genes do not decide the factors of a cell."""
+"""Share of the mean residual variance that is added to that of each gene, to limit the influence of rare genes."""
 MIN_CELLS: Final = 50
-"""Cells below which nothing is fitted."""
+"""Minimum number of cells to fit the factors."""
 
 
 @dataclass(frozen=True)
 class Factors:
-    """Gaussian factors of one scale of expression.
+    """Gaussian factors of expression on one scale.
 
     Parameters
     ----------
     mean
-        Of each gene; shape (G,).
+        Mean of each gene; shape (G,).
     components
         Directions of the factors; shape (K, G).
     variances
-        Variance along each; shape (K,).
+        Variance of each factor; shape (K,).
     residual
-        Variance of each gene beside them; shape (G,).
+        Residual variance of each gene; shape (G,).
     """
 
     mean: Floats
@@ -47,20 +47,20 @@ class Factors:
     def expect(
         self, x: sp.csr_matrix, asked: NDArray[np.integer], measured: NDArray[np.bool_]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Posterior mean of genes given all measured ones, themselves among them, and the variance around it.
+        """Posterior mean of genes given all measured genes, including themselves, and the posterior variance.
 
         Parameters
         ----------
         x
-            Expression in the scale of the factors, 0 where unmeasured; shape (N, G).
+            Expression on the scale of the factors, 0 where unmeasured; shape (N, G).
         asked
-            Gene slots; shape (M,).
+            Gene slots to predict; shape (M,).
         measured
-            Shape (G,).
+            Whether each gene is measured; shape (G,).
 
         Returns
         -------
-        Shape (N, M), not below 0, and (M,).
+        Means, at least 0, shape (N, M), and variances, shape (M,).
 
         References
         ----------
@@ -86,20 +86,20 @@ class ExpressionFactors:
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Mapping[str, Any]]) -> ExpressionFactors:
-        """Read the fields, whose arrays may have become tensors or lists."""
+        """Create the factors from their fields; arrays may have been converted to tensors or lists."""
         return cls(**{n: Factors(**{k: np.asarray(v, np.float32) for k, v in f.items()}) for n, f in plain.items()})
 
     def expect(self, x: sp.csr_matrix, asked: NDArray[np.integer], measured: NDArray[np.bool_], *, log: bool) -> Floats:
-        """Mean of log1p of counts per 10,000, or of counts per 10,000, which is that of squares of roots; (N, M).
+        """Expected log1p of counts per 10,000, or expected counts per 10,000 (mean square of the roots); (N, M).
 
         Parameters
         ----------
         x
             log1p of counts per 10,000; shape (N, G).
         asked, measured
-            As of `Factors`.
+            As for `Factors.expect`.
         log
-            Which of them.
+            Whether to return expected log1p of counts; otherwise expected counts.
         """
         if log:
             return self.log.expect(x, asked, measured)[0].astype(np.float32)
@@ -108,7 +108,7 @@ class ExpressionFactors:
 
 
 def fit_expression_factors(x: sp.csr_matrix) -> ExpressionFactors | None:
-    """Fit both to training cells; None if they are too few.
+    """Fit the factors on both scales to training cells; None if there are too few cells.
 
     Parameters
     ----------

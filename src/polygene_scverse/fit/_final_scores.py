@@ -1,4 +1,4 @@
-"""How well a finished model predicts the cells that were held out."""
+"""Scores of a finished model on held-out cells."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ def final_scores(
     log_shares: NDArray[np.floating],
     temperature: float = 1.0,
 ) -> dict[str, float]:
-    """Scores of the categories that prediction chooses by default; no number where no category is known.
+    """Scores of the categories that prediction chooses by default; NaN if no category is known.
 
     Parameters
     ----------
     probabilities
-        As they are predicted, calibrated; shape (n_cells, n_categories).
+        Calibrated probabilities as predicted; shape (n_cells, n_categories).
     codes
         True categories, -1 where unknown; shape (n_cells,).
     log_shares
         Log of each category's share of the training cells; shape (n_categories,).
     temperature
-        What the logits were divided by.
+        Divisor of the logits.
 
     Returns
     -------

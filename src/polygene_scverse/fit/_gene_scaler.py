@@ -1,4 +1,4 @@
-"""Expression as the linear path sees it: rescaled, cut off, centred and scaled.
+"""Expression as used by the linear path: rescaled, clipped, centred and scaled.
 
 Shapes: G genes.
 """
@@ -15,35 +15,35 @@ from numpy.typing import NDArray
 from polygene_scverse._constants import LINEAR_SUM, TARGET_SUM
 
 MAX_DEVIATIONS: Final = 5.0
-"""Standard deviations above its mean at which the expression of a gene is cut off."""
+"""Number of standard deviations above the mean at which the expression of a gene is clipped."""
 ADDED_DEVIATION: Final = 0.2
-"""Added to standard deviations: genes that hardly vary are not blown up."""
+"""Added to standard deviations, so that genes with little variation are not inflated."""
 
 
 def rescale(values: NDArray[np.floating]) -> NDArray[np.floating]:
-    """log1p of counts per `LINEAR_SUM`, given that of counts per `TARGET_SUM`."""
+    """Convert log1p of counts per `TARGET_SUM` to log1p of counts per `LINEAR_SUM`."""
     rescaled: NDArray[np.floating] = np.log1p(np.expm1(values) * (LINEAR_SUM / TARGET_SUM))
     return rescaled
 
 
 def capped(values: NDArray[np.floating], cap: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Rescaled expression, cut off; `cap` is that of the gene of each value, of the same shape."""
+    """Rescaled and clipped expression; `cap` is the upper limit for the gene of each value, in the same shape."""
     found: NDArray[np.float64] = np.minimum(rescale(values.astype(np.float64)), cap)
     return found
 
 
 @dataclass(frozen=True)
 class GeneScaler:
-    """How each gene is brought to a common size.
+    """Standardisation of each gene.
 
     Parameters
     ----------
     cap
-        Value at which expression is cut off; shape (G,).
+        Value at which expression is clipped; shape (G,).
     centre
-        Mean of what is cut off there; shape (G,).
+        Mean of the clipped expression; shape (G,).
     deviation
-        Standard deviation before that; shape (G,).
+        Standard deviation before clipping, plus `ADDED_DEVIATION`; shape (G,).
     """
 
     cap: NDArray[np.float64]
@@ -52,7 +52,7 @@ class GeneScaler:
 
     @classmethod
     def fit(cls, x: sp.csr_matrix, measured: NDArray[np.bool_]) -> GeneScaler:
-        """Those of some cells.
+        """Fit the standardisation to some cells.
 
         Parameters
         ----------
@@ -71,7 +71,7 @@ class GeneScaler:
         return cls(cap, centre, deviation)
 
     def standardise(self, x: sp.csr_matrix, measured: NDArray[np.bool_]) -> NDArray[np.float32]:
-        """Expression cut off, centred and scaled, 0 where a gene is unmeasured; dense, so of some cells at a time.
+        """Clipped, centred and scaled expression, 0 where a gene is unmeasured; dense, so pass few cells at a time.
 
         Parameters
         ----------

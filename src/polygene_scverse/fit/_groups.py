@@ -1,4 +1,4 @@
-"""What new groups (donors, samples) cost: how well the training groups are predicted from each other.
+"""Effect of new groups (donors, samples) on calibration, estimated by predicting the training groups from each other.
 
 Shapes: N cells, C categories.
 """
@@ -17,19 +17,19 @@ from polygene_scverse.fit._earlier_cells import KnownSums
 from polygene_scverse.fit._temperature import fit_temperature
 
 Cells = Callable[[NDArray[np.int64]], NDArray[np.float32]]
-"""Gives the standardised expression of some cells; shape (n_rows, n_genes)."""
+"""Function that returns the standardised expression of some cells; shape (n_rows, n_genes)."""
 MAX_FOLDS: Final = 5
-"""Parts of the groups, each predicted from the others."""
+"""Maximum number of folds of groups, each predicted from the others."""
 MIN_CELLS: Final = 20
-"""Cells that must be predicted from other groups, if these shall say anything."""
+"""Minimum number of cells predicted from other groups for an estimate."""
 STRENGTH: Final = 3.0
-"""Groups that what is usual weighs as much as."""
+"""Weight of the default factor, in groups."""
 USUAL_FACTOR: Final = 1.15
-"""Factor of temperatures for cells of new groups where there are no others to tell."""
+"""Default factor of temperatures for cells of new groups."""
 USUAL_FACTOR_CONSTANT: Final = 4.0
-"""The same for phenotypes that are constant within groups, of which each group is one example."""
+"""The same for phenotypes that are constant within groups, for which each group is a single example."""
 HIGHEST_FACTOR: Final = 20.0
-"""Above this nothing more is told than that predictions from other groups are guesses."""
+"""Upper limit of the factor; above it, predictions from other groups are no better than guesses."""
 FAR_BELOW: Final = -1e5
 """Discriminant of a category that no other group has."""
 
@@ -41,15 +41,15 @@ class GroupShift:
     Parameters
     ----------
     name
-        Name of the groups' column.
+        Name of the obs column of the groups.
     n_groups
-        Groups of the training cells.
+        Number of groups among the training cells.
     factor
-        What temperatures are multiplied by; 1 or more.
+        Factor of the temperature; at least 1.
     measured
-        The factor that the training groups say alone, NaN where they cannot say any.
+        Factor estimated from the training groups alone, NaN if it cannot be estimated.
     logits
-        Logits of training cells, each predicted from other groups; shape (N, C), without rows where that cannot be.
+        Logits of training cells predicted from other groups; shape (N, C), with N = 0 if this is not possible.
     codes
         Their categories; shape (N,).
     groups
@@ -78,16 +78,16 @@ def fit_group_shift(
     known: KnownSums | None = None,
     seed: int = 0,
 ) -> GroupShift:
-    """Predict groups from each other, and as many cells from as many others drawn at random, and compare.
+    """Compare predictions of groups from other groups with predictions of random folds of the same size.
 
-    The factor is the ratio of the temperatures that both need, each group counting alike. Cells drawn at random have
-    the same number of training cells, so that the ratio is that of groups alone. Its logarithm is shrunk towards what
-    is usual as if that had been seen in `STRENGTH` groups.
+    The factor is the ratio of the temperatures fitted to both, with the same total weight for each group. Random folds
+    have the same number of training cells, so that the ratio reflects groups alone. The log of the factor is shrunk
+    towards the default, which has the weight of `STRENGTH` groups.
 
     Parameters
     ----------
     cells
-        Gives the standardised expression of some cells.
+        Function that returns the standardised expression of some cells.
     codes
         Category of each cell, -1 where unknown; shape (N,).
     n_categories
@@ -95,15 +95,15 @@ def fit_group_shift(
     groups
         Group of each cell, as numbers from 0; shape (N,).
     name
-        Name of the groups' column.
+        Name of the obs column of the groups.
     scale
-        Usual temperature of the discriminants.
+        Default temperature of the discriminants.
     prior
-        Power of a category's share that its logit begins with.
+        Exponent of a category's share in its prior; prior * log(share) is added to the logit.
     max_genes
-        Genes that discriminants look at.
+        Maximum number of genes in the discriminants.
     known
-        Sums over cells of no group, which each part is predicted from as well.
+        Sums over cells without group that are added to the training cells of each fold.
     seed
         Seed of the folds.
     """
@@ -137,7 +137,7 @@ def fit_group_shift(
 
 
 def is_constant_within(codes: NDArray[np.integer], groups: NDArray[np.integer]) -> bool:
-    """Whether the known cells of each group are of one category."""
+    """Whether the cells of each group with a known category all have the same one."""
     known = codes >= 0
     pairs = np.unique(np.stack([groups[known], codes[known]]), axis=1)
     return len(np.unique(pairs[0])) == int(pairs.shape[1])
@@ -151,9 +151,9 @@ def _out_of_fold(
     max_genes: int,
     known: KnownSums | None,
 ) -> NDArray[np.float64]:
-    """Discriminants of the cells of each fold, from those of all others; shape (N, C).
+    """Discriminants of the cells of each fold, fitted to all other folds; shape (N, C).
 
-    NaN where the cell's category is unknown, or where the others do not have it, or one category only.
+    NaN if the category of the cell is unknown, or if the other folds do not contain it or have only one category.
     """
     found = np.full((len(codes), n_categories), np.nan)
     for fold in np.unique(folds):

@@ -1,4 +1,4 @@
-"""What kinds of cells a training had: combinations of categories, and how deeply cells of each category were sequenced.
+"""Combinations of categories among the training cells, and sequencing depths by category.
 
 Shapes: N cells, P phenotypes, C categories of all phenotypes, K combinations of categories, Q quantiles.
 """
@@ -15,15 +15,15 @@ from numpy.typing import NDArray
 from polygene_scverse._constants import TARGET_SUM
 
 LEVELS: Final = np.linspace(0.0, 1.0, 21)
-"""Quantiles of depths that are kept."""
+"""Quantiles of depths that are stored."""
 MIN_CELLS: Final = 20
-"""Cells of a category below which its depths are those of all cells."""
+"""Minimum number of cells of a category for its own depths; otherwise those of all cells are used."""
 MOST_KINDS: Final = 20_000
-"""Combinations of categories that are kept, the most frequent first."""
+"""Maximum number of combinations of categories that are stored, the most frequent ones."""
 TOLERANCE: Final = 0.02
-"""How far a count may be from a whole number, in units of itself, for rounding errors of its logarithm."""
+"""Maximum relative deviation of a count from an integer, to allow for rounding errors of its logarithm."""
 COUNTED: Final = 0.5
-"""Share of the cells whose expression must be that of whole counts, if depths are to be told."""
+"""Minimum share of cells with integer counts for which depths are estimated."""
 
 
 @dataclass(frozen=True)
@@ -35,10 +35,10 @@ class Kinds:
     codes
         Categories of each combination, -1 where unknown; shape (K, P).
     n_cells
-        Training cells that have it; shape (K,).
+        Number of training cells with the combination; shape (K,).
     log_depths
-        Log of the quantiles `LEVELS` of the total counts of all cells, and below those of each category; shape
-        (1 + C, Q), or (0, Q) where expression is not that of counts.
+        Log of the quantiles `LEVELS` of the total counts, in all cells (first row) and in each category; shape
+        (1 + C, Q), or (0, Q) if expression is not derived from counts.
     """
 
     codes: NDArray[np.int64]
@@ -47,17 +47,17 @@ class Kinds:
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> Kinds:
-        """Read the fields, whose arrays may have become tensors or lists."""
+        """Create the object from its fields; arrays may have been converted to tensors or lists."""
         codes, n_cells = np.asarray(plain["codes"], np.int64), np.asarray(plain["n_cells"], np.float64)
         return cls(codes, n_cells, np.asarray(plain["log_depths"], np.float32).reshape(-1, len(LEVELS)))
 
     def having(self, codes: NDArray[np.integer]) -> NDArray[np.bool_]:
-        """Which combinations have the categories asked for; shape (K,).
+        """Which combinations have the given categories; shape (K,).
 
         Parameters
         ----------
         codes
-            A category for each phenotype, -1 where any will do; shape (P,).
+            Category of each phenotype, -1 for any; shape (P,).
         """
         found: NDArray[np.bool_] = ((self.codes == codes) | (codes < 0)).all(axis=1)
         return found
@@ -68,22 +68,23 @@ class Kinds:
         counts: Sequence[NDArray[np.floating]],
         draws: NDArray[np.floating],
     ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-        """Draw the phenotypes that are not given, as often as training cells with the given ones have them.
+        """Draw the phenotypes that are not given, as frequently as in training cells with the given ones.
 
-        Where no training cell has all of the given ones, or none of these knows the others, each is drawn alone.
+        If no training cell has all given categories, or none of these has all others labelled, phenotypes are drawn
+        independently.
 
         Parameters
         ----------
         codes
             Categories of each cell, -1 where they are to be drawn; shape (N, P).
         counts
-            Training cells of each category of each phenotype; P times (categories,).
+            Number of training cells of each category of each phenotype; P times (categories,).
         draws
-            Uniform numbers from [0, 1); shape (N, 1 + P).
+            Uniform random numbers from [0, 1); shape (N, 1 + P).
 
         Returns
         -------
-        The categories, shape (N, P), and whether a training cell had those that were given, shape (N,).
+        Categories, shape (N, P), and whether any training cell had the given ones, shape (N,).
         """
         wanted, group = np.unique(codes, axis=0, return_inverse=True)
         found, seen = codes.astype(np.int64), np.ones(len(codes), dtype=bool)
@@ -102,7 +103,7 @@ class Kinds:
     def depths(
         self, codes: NDArray[np.integer], n_categories: Sequence[int], draws: NDArray[np.floating]
     ) -> NDArray[np.int64]:
-        """Draw total counts; where several phenotypes have a part in them, logarithms of their ratios add up.
+        """Draw total counts; the effects of several phenotypes are added on the log scale.
 
         Parameters
         ----------
@@ -111,11 +112,11 @@ class Kinds:
         n_categories
             Number of categories of each phenotype.
         draws
-            Uniform numbers from [0, 1); shape (N,).
+            Uniform random numbers from [0, 1); shape (N,).
 
         Returns
         -------
-        Shape (N,), 1 at least.
+        Total counts, at least 1; shape (N,).
         """
         overall, by_category = self.log_depths[0], self.log_depths[1:]
         starts = np.cumsum([0, *n_categories])[:-1]
@@ -136,14 +137,14 @@ def fit_kinds(
     values: NDArray[np.floating],
     n_categories: Sequence[int],
 ) -> Kinds:
-    """Count combinations of categories, and take the quantiles of depths.
+    """Count combinations of categories, and compute quantiles of depths.
 
     Parameters
     ----------
     codes
         Categories of the training cells, -1 where unknown; shape (N, P).
     some_codes, indptr, values
-        A draw of them: their categories, and their expression (log1p of counts per 10,000), cell after cell.
+        Categories and expression (log1p of counts per 10,000, in CSR order) of a sample of them.
     n_categories
         Number of categories of each phenotype.
     """
@@ -160,16 +161,16 @@ def fit_kinds(
 
 
 def cell_depths(indptr: NDArray[np.integer], values: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Total counts of cells, told by their lowest value being a count of one; shape (N,).
+    """Total counts of cells, assuming that their lowest expressed value is a count of one; shape (N,).
 
     Parameters
     ----------
     indptr, values
-        Expression, log1p of counts per 10,000, cell after cell.
+        Expression (log1p of counts per 10,000), in CSR order.
 
     Returns
     -------
-    NaN where the other values are no whole counts then, and where there are fewer than two.
+    Total counts; NaN if the other values are not integer counts then, or if there are fewer than two values.
     """
     n, lengths = len(indptr) - 1, np.diff(indptr)
     rows, rates = np.repeat(np.arange(n), lengths), np.expm1(values.astype(np.float64))
@@ -181,6 +182,6 @@ def cell_depths(indptr: NDArray[np.integer], values: NDArray[np.floating]) -> ND
 
 
 def _drawn(weights: NDArray[np.floating], draws: NDArray[np.floating]) -> NDArray[np.int64]:
-    """Items with probabilities that are as their weights; shape as of `draws`."""
+    """Draw indices with probabilities proportional to the weights; shape of `draws`."""
     edges = np.cumsum(weights) / max(weights.sum(), 1e-300)
     return np.minimum(np.searchsorted(edges, draws, side="right"), len(weights) - 1)

@@ -1,4 +1,4 @@
-"""The linear path: discriminants of every phenotype from the expressed genes, and its share beside the transformer.
+"""The linear path: discriminants of every phenotype, and their share in the mixture with the transformer.
 
 Shapes: G genes, C categories of all phenotypes.
 """
@@ -32,37 +32,37 @@ from polygene_scverse.fit._groups import GroupShift, fit_group_shift
 from polygene_scverse.fit._temperature import fit_temperature
 
 MAX_CELLS: Final = 20_000
-"""Training cells that discriminants are fitted on."""
+"""Maximum number of training cells to which discriminants are fitted."""
 MAX_CANDIDATES: Final = 4_096
-"""Genes, the most variable first, that the linear path chooses from: its time and memory grow with them."""
+"""Number of genes, most variable first, from which the linear path chooses; limits its time and memory."""
 N_FOLDS: Final = 5
-"""Parts of the training cells, each predicted from the others, that say how sure the discriminants may be."""
+"""Number of cross-validation folds to fit the scale of the discriminants."""
 PRIOR: Final = 0.5
-"""Power of a category's share of the training cells that its logit begins with."""
+"""Exponent of a category's share of the training cells in its prior; PRIOR * log(share) is added to the logit."""
 USUAL_TEMPERATURE: Final = 10.0
-"""Temperature of discriminants of thousands of genes, where there are no cells to fit it on."""
+"""Default temperature of discriminants with thousands of genes, if there are no cells to fit it to."""
 USUAL_WEIGHTS: Final = (0.2, 0.8)
-"""Weights of the transformer's and the linear path's logits where no held-out cells say otherwise."""
+"""Default weights of the logits of the transformer and of the linear path, without held-out cells."""
 USUAL_SHARE_OF_GROUPS: Final = 0.9
-"""Share of the linear path where every group is in training, so that nothing says how both paths do in new ones."""
+"""Share of the linear path if every group is in training, so that both paths cannot be compared in new groups."""
 WEIGHT_STRENGTH: Final = 100.0
-"""Inverse variance of the prior that holds both weights there."""
+"""Inverse variance of the prior of both weights."""
 
 
 @dataclass(frozen=True)
 class LinearFit:
-    """What the linear path is made of, for the first genes of the model.
+    """Parameters of the linear path, for the first genes of the model.
 
     Parameters
     ----------
     weights, bias
-        Of expression cut off and centred; shapes (G, C) and (C,).
+        Weights and bias for clipped and centred expression; shapes (G, C) and (C,).
     cap, centre
-        Where expression is cut off, and its mean; shape (G,).
+        Upper limit and mean of expression; shape (G,).
     shifts
-        What new groups cost, for each phenotype; empty where no groups are known.
+        Effect of new groups, for each phenotype; empty if groups are not known.
     temperatures
-        What the discriminants of each phenotype were divided by.
+        Temperature of the discriminants of each phenotype.
     """
 
     weights: NDArray[np.floating]
@@ -86,25 +86,26 @@ def fit_linear_path(
 ) -> LinearFit:
     """Fit the discriminants of every phenotype to training cells.
 
-    Where cells were drawn in place of earlier ones, of which more is known, the sums of the discriminants are those of
-    the earlier cells. Drawn cells tell which category they are of, and the genes that are not kept. None is predicted.
+    If cells were drawn in place of earlier ones, the discriminants use the stored moments of the earlier cells. Drawn
+    cells provide the numbers of cells by category, and genes without stored moments. They are not predicted in
+    cross-validation.
 
     Parameters
     ----------
     x
-        log1p of counts per 10,000; of more than `MAX_CANDIDATES` genes the first are looked at. Shape (n_cells, G).
+        log1p of counts per 10,000; only the first `MAX_CANDIDATES` genes are used. Shape (n_cells, G).
     codes
         Category codes, -1 where unknown; shape (n_cells, n_phenotypes).
     n_categories
         Number of categories of each phenotype.
     measured
-        Whether each gene is measured; shape (G,), or (n_cells, G) where cells differ in it.
+        Whether each gene is measured; shape (G,), or (n_cells, G) if it differs between cells.
     groups
-        Group of each cell, if there is such a column; shape (n_cells,). Each is then predicted from the others as well.
+        Group of each cell, if known; shape (n_cells,). Groups are then also predicted from each other.
     drawn
         Which cells were drawn in place of earlier ones; shape (n_cells,).
     earlier
-        What is kept of these.
+        Moments of the earlier cells.
     seed
         Seed of the folds.
     """
@@ -147,15 +148,16 @@ def fit_discriminants(
     prior: float = PRIOR,
     known: KnownSums | None = None,
 ) -> Discriminants:
-    """Discriminants of one phenotype, as logits.
+    """Fit the discriminants of one phenotype, scaled as logits.
 
-    Their scale is that which predicts each fold of the cells best from the others. A category's logit begins with half
-    the log of its share: a rare category needs more to speak for it, but not as much as its rarity alone would ask.
+    The scale is the one with the highest likelihood when each fold of the cells is predicted from the others. Half the
+    log of a category's share is added to its logit: a rare category needs stronger evidence, but less than its share
+    alone would require.
 
     Parameters
     ----------
     cells
-        Gives the standardised expression of some cells; shape (n_rows, n_genes).
+        Function that returns the standardised expression of some cells; shape (n_rows, n_genes).
     codes
         Category of each cell, -1 where unknown; shape (n_cells,).
     n_categories
@@ -163,11 +165,11 @@ def fit_discriminants(
     folds
         Fold of each cell; shape (n_cells,).
     shrinkage, prior_cells, max_genes
-        As of `ScatterSums.discriminants`.
+        As for `ScatterSums.discriminants`.
     prior
-        Power of a category's share that its logit begins with.
+        Exponent of a category's share in its prior; prior * log(share) is added to the logit.
     known
-        Sums over other cells, which each fold is predicted from as well.
+        Sums over other cells that are included in the training cells of each fold.
     """
     fold_rows = [np.flatnonzero((folds == fold) & (codes >= 0)) for fold in range(N_FOLDS)]
     genes = _genes_of_any_fold(cells, codes, n_categories, fold_rows, max_genes, known)
@@ -195,7 +197,7 @@ def _genes_of_any_fold(
     max_genes: int,
     known: KnownSums | None,
 ) -> NDArray[np.int64]:
-    """Genes that the discriminants of all cells, or of all but a fold, look at: sums of no others are needed."""
+    """Genes used by the discriminants of all cells or of all but one fold; scatter sums are limited to these."""
     sums = [VarianceSums.fit(cells(rows), codes[rows], n_categories) for rows in fold_rows]
     total = functools.reduce(operator.add, sums if known is None else [*sums, known.variances])
     chosen = [part.most_different_genes(max_genes) for part in (total, *(total - own for own in sums))]
@@ -203,16 +205,16 @@ def _genes_of_any_fold(
 
 
 def share_of(weights: tuple[float, float]) -> float:
-    """Share of the linear path, given the weights of the transformer and of itself."""
+    """Share of the linear path, given the weights of the transformer and of the linear path."""
     return weights[1] / max(sum(weights), 1e-8)
 
 
 def fit_path_weights(
     transformer: NDArray[np.floating], linear: NDArray[np.floating], codes: NDArray[np.integer]
 ) -> tuple[float, float]:
-    """Weights of two kinds of logits with which the likelihood of held-out cells is highest.
+    """Fit the weights of both paths' logits by maximum likelihood on held-out cells.
 
-    Both have a normal prior around `USUAL_WEIGHTS`, which keeps few cells from deciding.
+    Both have a normal prior around `USUAL_WEIGHTS`, which limits the influence of few cells.
 
     Parameters
     ----------
@@ -223,7 +225,7 @@ def fit_path_weights(
 
     Returns
     -------
-    Weight of the transformer's and of the linear path's logits, neither below 0.
+    Weights of the transformer's and of the linear path's logits, at least 0.
     """
     both = np.stack([transformer, linear]).astype(np.float64)  # (2, n_cells, n_categories)
     cells = np.arange(len(codes))

@@ -1,4 +1,4 @@
-"""How far a cell is from every category that the model knows, and how unsure the model is of it.
+"""Reference for novelty: distances of cells to the known categories, and entropies of their predictions.
 
 Shapes: N cells, G genes, K principal components, C categories of a phenotype.
 """
@@ -23,39 +23,39 @@ from polygene_scverse.fit._gene_scaler import GeneScaler, capped, rescale
 Floats = NDArray[np.float32]
 N_PCS: Final = 20
 MAX_CELLS: Final = 5_000
-"""Training cells that principal components are fitted to."""
+"""Maximum number of training cells to which principal components are fitted."""
 MAX_FOLD_CELLS: Final = 2_000
-"""Training cells that are looked at where each group is compared with the others."""
+"""Maximum number of training cells when each group is compared with the others."""
 MAX_FOLDS: Final = 5
-"""Parts of the groups, each compared with the others."""
+"""Maximum number of folds of groups, each compared with the others."""
 MAX_GENES: Final = 4_096
-"""Genes, the most variable first, that are looked at."""
+"""Maximum number of genes, most variable first."""
 ADDED_NOISE: Final = 0.02
-"""Added to what the components leave of a gene's variance: silent genes are not blown up without bound."""
+"""Added to the residual variance of each gene, so that genes that are hardly expressed are not inflated."""
 NOISE_FACTOR: Final = 2.0
-"""How much more the position of a cell is off for want of genes than if what is left of genes were independent."""
+"""Factor of the position error due to unmeasured genes, because the residuals of genes are not independent."""
 MIN_CELLS: Final = 5
-"""Cells of a category without which it has no centre."""
+"""Minimum number of cells of a category to compute its centre."""
 ROUNDING: Final = 1e-5
-"""Relative difference up to which two values count as equal."""
+"""Relative difference up to which two values are considered equal."""
 
 
 @dataclass(frozen=True)
 class Space:
-    """Principal components of standardised expression, and where the categories lie in them.
+    """Principal components of standardised expression, and the positions of the categories.
 
     Parameters
     ----------
     cap, centre, deviation
-        As of `GeneScaler`, of the first genes of the model; shape (G,).
+        As in `GeneScaler`, for the first genes of the model; shape (G,).
     components
         Principal components; shape (K, G).
     noise
-        Variance of each gene that the components leave; shape (G,).
+        Residual variance of each gene; shape (G,).
     centres
-        For each phenotype the mean position of each category that has cells enough; shape (C, K).
+        For each phenotype, the mean position of each category with enough cells; shape (C, K).
     spreads
-        For each phenotype the covariance of positions within categories; shape (K, K).
+        For each phenotype, the covariance of positions within categories; shape (K, K).
     """
 
     cap: Floats
@@ -69,8 +69,8 @@ class Space:
     def distances(self, x: sp.csr_matrix, measured: NDArray[np.bool_], phenotype: str) -> NDArray[np.float64]:
         """Squared Mahalanobis distance of each cell to the nearest category; shape (N,).
 
-        The position of a cell that lacks genes is estimated from the others by generalised least squares, and how far
-        that is off is added to the spread: cells are not novel for want of genes.
+        If genes are unmeasured, the position of a cell is estimated from the others by generalised least squares, and
+        the variance of its error is added to the spread, so that cells do not appear novel because genes are missing.
 
         Parameters
         ----------
@@ -79,7 +79,7 @@ class Space:
         measured
             Whether each gene is measured; shape (at least G,).
         phenotype
-            Whose categories are meant.
+            Phenotype whose categories are used.
         """
         n_genes = self.components.shape[1]
         every = np.ones(n_genes, dtype=np.bool_)
@@ -108,17 +108,17 @@ class Space:
 
 @dataclass(frozen=True)
 class NoveltyReference:
-    """What cells are compared with: the categories of the training cells, and how far other cells are from them.
+    """Reference for novelty: categories of the training cells, and distances and entropies of other cells.
 
     Parameters
     ----------
     space
-        Where the categories lie.
+        Principal components and categories.
     distances
-        For each phenotype squared distances, to the nearest category, of cells that were not used for the space:
-        held-out ones, or training cells each compared with other groups; ascending.
+        For each phenotype, squared distances to the nearest category of cells that were not used to fit the space:
+        held-out cells, or training cells compared with other groups; ascending.
     entropies
-        For each phenotype the entropies of the held-out cells' probabilities, ascending.
+        For each phenotype, the entropies of the held-out cells' probabilities, ascending.
     """
 
     space: Space
@@ -128,20 +128,20 @@ class NoveltyReference:
     def score(
         self, phenotype: str, logits: NDArray[np.floating], distances: NDArray[np.floating]
     ) -> NDArray[np.float64]:
-        """Share of the known cells that are nearer to a category, and of those that the model is less unsure of.
+        """Share of reference cells that are closer to a category, and share that are predicted with lower entropy.
 
         Parameters
         ----------
         phenotype
-            Whose logits and categories are meant.
+            Phenotype whose logits and categories are used.
         logits
-            Shape (N, C).
+            Logits; shape (N, C).
         distances
-            As of `Space.distances`; shape (N,).
+            As returned by `Space.distances`; shape (N,).
 
         Returns
         -------
-        Shape (N, 2).
+        Shares; shape (N, 2).
         """
         far = percentile(distances, self.distances[phenotype])
         return np.stack([far, percentile(entropy(logits), self.entropies[phenotype])], axis=1)
@@ -150,7 +150,7 @@ class NoveltyReference:
 def fit_space(
     x: sp.csr_matrix, codes: NDArray[np.integer], measured: NDArray[np.bool_], names: Sequence[str]
 ) -> Space | None:
-    """Fit principal components to cells, and find the categories in them.
+    """Fit principal components to cells, and compute the positions of the categories.
 
     Parameters
     ----------
@@ -159,7 +159,7 @@ def fit_space(
     codes
         Category codes, -1 where unknown; shape (N, n_phenotypes).
     measured
-        Whether each gene is measured; shape (G,), or (N, G) where cells differ in it.
+        Whether each gene is measured; shape (G,), or (N, G) if it differs between cells.
     names
         Names of the phenotypes.
 
@@ -187,7 +187,7 @@ def fit_space(
 
 
 def _categories(positions: NDArray[np.float64], codes: NDArray[np.integer]) -> tuple[Floats, Floats]:
-    """Mean position of each category, and covariance within them; one centre for all cells where there is none."""
+    """Mean position of each category, and covariance within categories; a single centre if none has enough cells."""
     counts = np.bincount(codes[codes >= 0], minlength=1)
     kept = np.flatnonzero(counts >= MIN_CELLS)
     if not len(kept):
@@ -207,7 +207,7 @@ def fit_novelty(
     logits: Mapping[str, NDArray[np.floating]],
     groups: NDArray[np.integer] | None = None,
 ) -> NoveltyReference | None:
-    """Find the categories of training cells, and note how far other cells are from them.
+    """Fit the space to training cells, and compute distances and entropies of other cells.
 
     Parameters
     ----------
@@ -216,14 +216,15 @@ def fit_novelty(
     codes
         Their category codes, -1 where unknown; shape (N, n_phenotypes).
     measured
-        Whether each gene is measured in them; shape (G,), or (N, G) where cells differ in it.
+        Whether each gene is measured in them; shape (G,), or (N, G) if it differs between cells.
     held_out, held_out_measured
-        The same of held-out cells.
+        The same for held-out cells.
     logits
-        Of each phenotype, of the held-out cells; shape (n_held_out, C).
+        For each phenotype, logits of the held-out cells; shape (n_held_out, C).
     groups
-        Group of each training cell, as numbers from 0; shape (N,). Where there are two, each is compared with the
-        others, and held-out cells are not looked at. None where these say more, because they are of new groups.
+        Group of each training cell, as numbers from 0; shape (N,). If there are at least two groups, distances are
+        those of each group to the others, and not those of held-out cells. Pass None if held-out cells are of new
+        groups, because they are more informative.
 
     Returns
     -------
@@ -251,7 +252,7 @@ def _between_groups(
     groups: NDArray[np.integer],
     names: Sequence[str],
 ) -> dict[str, list[NDArray[np.float64]]]:
-    """Distances of cells to the categories of other groups, where these have the cell's own category."""
+    """Distances of cells to the categories of other groups, if these contain the category of the cell."""
     rows = np.sort(np.random.default_rng(0).permutation(x.shape[0])[:MAX_FOLD_CELLS])
     x, codes, measured = x[rows], codes[rows], measured if measured.ndim == 1 else measured[rows]
     numbers = np.unique(groups[rows], return_inverse=True)[1].reshape(-1)
@@ -272,7 +273,7 @@ def _between_groups(
 
 
 def _by_kind(space: Space, x: sp.csr_matrix, measured: NDArray[np.bool_], name: str) -> list[NDArray[np.float64]]:
-    """Distances of cells, those that have the same genes together."""
+    """Distances of cells, computed together for cells with the same measured genes."""
     if measured.ndim == 1:
         return [space.distances(x, measured, name)]
     kinds, of_cells = np.unique(measured, axis=0, return_inverse=True)
@@ -280,21 +281,21 @@ def _by_kind(space: Space, x: sp.csr_matrix, measured: NDArray[np.bool_], name: 
 
 
 def _capped(x: sp.csr_matrix, cap: NDArray[np.floating]) -> sp.csr_matrix:
-    """Rescaled expression, cut off."""
+    """Rescaled and clipped expression."""
     return sp.csr_matrix((capped(x.data, cap[x.indices]), x.indices, x.indptr), shape=x.shape)
 
 
 def entropy(logits: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Entropy of the probabilities, in nats; unlike an energy it sees no constant in the logits. Shape (n_cells,)."""
+    """Entropy of the probabilities, in nats; unlike an energy, it ignores constants in the logits. Shape (n_cells,)."""
     log_p = log_softmax(logits.astype(np.float64), axis=1)
     found: NDArray[np.float64] = -(np.exp(log_p) * log_p).sum(axis=1)
     return found
 
 
 def percentile(values: NDArray[np.floating], known: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Share of known values that are lower, equal ones counted half, as if there were one more above and below.
+    """Share of reference values that are lower; ties, and one added tie, are counted half.
 
-    Values that differ by rounding alone are equal: a cell like a known one gets the same rank on every machine.
+    Values that differ only by rounding errors are ties, so that results are the same on every machine.
     """
     known = np.sort(np.asarray(known, dtype=np.float32))
     values = values.astype(np.float32)
@@ -305,5 +306,5 @@ def percentile(values: NDArray[np.floating], known: NDArray[np.floating]) -> NDA
 
 
 def _single(values: NDArray[np.floating]) -> Floats:
-    """In single precision, as it is saved."""
+    """Convert to single precision, in which arrays are saved."""
     return np.array(values, dtype=np.float32, order="C")

@@ -1,7 +1,7 @@
-"""Discriminants of the genes that some data have, as if they had been fitted to these genes alone.
+"""Discriminants for a subset of the genes, as if they had been fitted to these genes alone.
 
-They follow from what is kept of the training cells: the mean products of pairs of genes, and the mean of each category.
-Shapes: K genes that are kept, C categories of all phenotypes, G genes of the linear path.
+They are computed from stored moments of the training cells: mean products of pairs of genes, and means of categories.
+Shapes: K genes with stored moments, C categories of all phenotypes, G genes of the linear path.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from polygene_scverse.fit._earlier_cells import EarlierCells, KnownSums, known_s
 from polygene_scverse.fit._gene_scaler import GeneScaler, rescale
 
 MAX_GENES: Final = 2_000
-"""Genes that are kept, those that tell categories apart best; their products take 4 MB."""
+"""Maximum number of genes with stored moments, the most informative about categories; their products take 4 MB."""
 BLOCK: Final = 2_048
 RIDGES: Final = (1e-3, 1e-2, 1e-1, 1.0)
-"""Shares of the mean variance that are added, one after the other, where a covariance has no inverse."""
+"""Shares of the mean variance that are added, in turn, if a covariance matrix is singular."""
 SPREAD: Final = 2.0
-"""Standard deviations of simulated cells, in those of training cells: these are told apart too well."""
+"""Factor on the standard deviations of simulated cells, because training cells are separated too well."""
 KNOWN_SHARE, LEAST_SHARE = 0.7, 0.3
-"""Share of the genes down to which the transformer was trained, and from which down it has no part."""
+"""Share of the genes down to which the transformer was trained, and at which its share of the mixture reaches 0."""
 
 
 def transformer_part(measured: NDArray[np.bool_]) -> float:
-    """How much of its share the transformer keeps where genes are unmeasured, from 1 to 0.
+    """Fraction of its share that the transformer keeps if genes are unmeasured, from 1 to 0.
 
     Parameters
     ----------
@@ -43,16 +43,16 @@ def transformer_part(measured: NDArray[np.bool_]) -> float:
 
 @dataclass(frozen=True)
 class PanelAccuracy:
-    """How well held-out cells were predicted when random genes were taken away.
+    """Accuracy on held-out cells with random subsets of the genes.
 
     Parameters
     ----------
     simulated
-        Accuracy that the discriminants of each of some panels have on simulated cells, ascending; shape (n_panels,).
+        Accuracy of the discriminants of each panel on simulated cells, ascending; shape (n_panels,).
     accuracy
         Accuracy of the finished model on held-out cells with these panels, not descending; shape (n_panels,).
     n_cells
-        Held-out cells whose category is known.
+        Number of held-out cells whose category is known.
     """
 
     simulated: list[float]
@@ -61,36 +61,36 @@ class PanelAccuracy:
 
     @classmethod
     def of(cls, simulated: NDArray[np.float64], accuracy: NDArray[np.float64], n_cells: int) -> Self:
-        """Sort the panels; a panel that tells more is not taken for worse."""
+        """Sort the panels, and fit a monotonic curve so that more informative panels are not rated worse."""
         x = np.asarray(simulated, dtype=np.float64)
         rising = IsotonicRegression(out_of_bounds="clip").fit(x, accuracy)
         ascending = np.unique(x)
         return cls(ascending.tolist(), rising.predict(ascending).tolist(), n_cells)
 
     def expected(self, simulated: float) -> float:
-        """Accuracy to expect of a panel whose discriminants have an accuracy on simulated cells."""
+        """Expected accuracy of a panel, given the accuracy of its discriminants on simulated cells."""
         return float(np.interp(simulated, self.simulated, self.accuracy))
 
 
 @dataclass(frozen=True)
 class PanelMoments:
-    """What is kept of the training cells.
+    """Stored moments of the training cells.
 
     Parameters
     ----------
     genes
-        Genes that are kept, ascending; shape (K,).
+        Genes with stored moments, ascending; shape (K,).
     products
-        Mean over the training cells of the product of two genes, standardised: the upper triangle with the diagonal,
-        row after row; shape (K * (K + 1) / 2,).
+        Mean product of two standardised genes over the training cells: the upper triangle with the diagonal, row by
+        row; shape (K * (K + 1) / 2,).
     deviations
-        What centred expression is divided by; shape (K,).
+        Scale by which centred expression is divided; shape (K,).
     means
         Mean of the training cells of each category; shape (C, K).
     counts
-        Training cells of each category; shape (C,).
+        Number of training cells of each category; shape (C,).
     temperatures
-        What the discriminants of each phenotype are divided by; shape (n_phenotypes,).
+        Temperature of the discriminants of each phenotype; shape (n_phenotypes,).
     """
 
     genes: NDArray[np.int32]
@@ -112,7 +112,7 @@ class PanelMoments:
         drawn: NDArray[np.bool_] | None = None,
         earlier: EarlierCells | None = None,
     ) -> Self:
-        """Those of some cells.
+        """Compute the moments of some cells.
 
         Parameters
         ----------
@@ -123,11 +123,11 @@ class PanelMoments:
         n_categories
             Number of categories of each phenotype.
         measured
-            Whether each gene is measured; shape (G,), or (n_cells, G) where cells differ in it.
+            Whether each gene is measured; shape (G,), or (n_cells, G) if it differs between cells.
         temperatures
-            What the discriminants of each phenotype are divided by.
+            Temperature of the discriminants of each phenotype.
         drawn, earlier
-            As of `fit_linear_path`.
+            As for `fit_linear_path`.
         """
         x = sp.csr_matrix((rescale(x.data), x.indices, x.indptr), shape=x.shape)
         scaler = GeneScaler.fit(x, measured)
@@ -169,7 +169,7 @@ class PanelMoments:
     def weights(
         self, measured: NDArray[np.bool_], n_categories: Sequence[int], prior: float
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Weights of the measured genes and biases, as logits.
+        """Weights of the measured genes, and biases, scaled as logits.
 
         Parameters
         ----------
@@ -178,11 +178,11 @@ class PanelMoments:
         n_categories
             Number of categories of each phenotype.
         prior
-            Power of a category's share that its logit begins with.
+            Exponent of a category's share in its prior; prior * log(share) is added to the logit.
 
         Returns
         -------
-        Weights of centred expression, not divided by its deviation, (n_genes, C), and biases, (C,).
+        Weights of expression that is centred but not scaled, (n_genes, C), and biases, (C,).
         """
         there = np.flatnonzero(measured[self.genes])
         found = np.zeros((len(measured), len(self.counts)))
@@ -200,16 +200,16 @@ class PanelMoments:
         return found, biases
 
     def as_earlier(self, centre: NDArray[np.floating], n_categories: Sequence[int], first_id: int) -> EarlierCells:
-        """The training cells as earlier ones of another training.
+        """Convert the moments to those of earlier cells for further training.
 
         Parameters
         ----------
         centre
-            Mean expression of each gene of the linear path, which was subtracted; shape (G,).
+            Mean of each gene of the linear path, which was subtracted from expression; shape (G,).
         n_categories
             Number of categories of each phenotype.
         first_id
-            Number of the first cell that was drawn in their place.
+            Id of the first cell that was drawn in place of the training cells.
         """
         return EarlierCells(
             self.genes,
@@ -232,16 +232,17 @@ class PanelMoments:
     ) -> NDArray[np.float64]:
         """Accuracy of discriminants on cells drawn from the normal distributions of the categories; (n_phenotypes,).
 
-        It is that of the training cells, and higher than on others: it tells panels from each other.
+        It is higher than on new cells, because the moments are those of the training cells, but suffices to compare
+        panels.
 
         Parameters
         ----------
         weights, bias
-            As `weights` returns them.
+            As returned by `weights`.
         n_categories
             Number of categories of each phenotype.
         n_draws
-            Cells that are drawn for each phenotype.
+            Number of cells drawn for each phenotype.
         """
         standard = weights[self.genes] * self.deviations[:, None].astype(np.float64)  # (K, C)
         used = np.flatnonzero(standard.any(axis=1))
@@ -262,7 +263,7 @@ class PanelMoments:
         return np.array(found)
 
     def _products(self, kept: NDArray[np.integer]) -> NDArray[np.float64]:
-        """Mean products of some of the genes that are kept, by their place among them."""
+        """Mean products of a subset of the genes with stored moments, given by their indices among these."""
         n = len(self.genes)
         whole = np.zeros((n, n), dtype=np.float32)
         whole[np.triu_indices(n)] = self.products
@@ -271,16 +272,16 @@ class PanelMoments:
 
 
 def _mean_scatter(known: Sequence[KnownSums | None], genes: NDArray[np.integer]) -> NDArray[np.float64] | float:
-    """Mean product of two genes over cells that are in every fit, as the phenotypes that know of them say; (K, K)."""
+    """Mean product of two genes over earlier cells, averaged over the phenotypes for which they are known; (K, K)."""
     found = [of.scatter(genes).scatter / of.n_drawn for of in known if of is not None and of.n_drawn]
     return sum(found) / max(len(found), 1)
 
 
 def _discriminants(sums: ScatterSums) -> Discriminants:
-    """Discriminants of sums that are not exact, with as little added to each gene's variance as makes them exist.
+    """Discriminants from sums that are not exact, with the smallest ridge penalty that makes them computable.
 
-    Products in half precision, and cells whose category is unknown, can leave a covariance within categories that no
-    cells have, above all where the cells of a category are hardly different.
+    Because of half precision, and of cells of unknown category in the products, the covariance within categories may
+    not be positive definite, in particular if the cells of a category hardly differ.
     """
     variance = max(float(np.trace(sums.scatter)) / max(len(sums.scatter), 1), 1e-8)
     for ridge in (0.0, *RIDGES):

@@ -1,4 +1,4 @@
-"""Everything that is fitted to a network after its weights: valid for these weights, and for no others."""
+"""All state that is fitted to a network after training; it is valid for the current weights only."""
 
 from __future__ import annotations
 
@@ -20,46 +20,46 @@ from polygene_scverse.fit._panels import PanelAccuracy, PanelMoments
 
 LEAK_FREE: Final = "leak-free"
 ORIGINAL_MASK: Final = "original"
-"""Which genes weights expect to see, see `FittedState`."""
+"""Which targets the weights expect as keys, see `FittedState`."""
 
 
 @dataclass
 class FittedState:
-    """What is fitted after the weights. A model and its copies without data share one, so that none of them is stale.
+    """State fitted after training. A model and its copies without data share one, so that none becomes outdated.
 
     Parameters
     ----------
     calibration
-        Temperature of each phenotype, and what it was fitted on.
+        Temperature of each phenotype, and the cells it was fitted to.
     conformal
-        For each phenotype what prediction sets follow from.
+        For each phenotype, the scores from which prediction sets are computed.
     novelty
-        What novel cells are compared with.
+        Reference for novelty.
     linear_share
         Share of the linear path in each phenotype's logits; shape (n_phenotypes,), or empty for none.
     category_counts
-        Training cells of each category of each phenotype; empty if they are not known.
+        Number of training cells of each category of each phenotype; empty if not known.
     mask
-        Which genes the weights expect to see: no target (`LEAK_FREE`), or, as the original shows them, the expressed
-        ones among them (`ORIGINAL_MASK`).
+        Which targets the weights expect as keys: none (`LEAK_FREE`), or the expressed ones as in the original
+        (`ORIGINAL_MASK`).
     masking
-        How much was hidden in training, see `MaskingRates`.
+        Masking rates of the training, see `MaskingRates`.
     pairs
-        Which categories of two phenotypes occurred in one training cell.
+        Pairs of categories of two phenotypes that occurred in the same training cell.
     confounding
-        Which phenotypes the groups of the training cells determine, see `pp.confounding`.
+        Phenotypes that are determined by the groups of the training cells, see `pp.confounding`.
     shares
-        Mean share of a training cell's counts that each column of the data had, by name; empty if it is not known.
+        Mean share of each column of the data in the counts of a training cell, by name; empty if not known.
     kinds
-        Which combinations of categories the training cells had, and their depths; None if that is not known.
+        Combinations of categories among the training cells, and their depths; None if not known.
     panels
-        From what the linear path follows for data that lack some genes; None if that is not known.
+        Moments from which the linear path is refitted if genes are unmeasured; None if not known.
     panel_accuracy
-        For each phenotype how well held-out cells were predicted that lack some genes.
+        For each phenotype, the accuracy on held-out cells with subsets of the genes.
     counts
-        What counts of new cells are drawn from; None where expression is not that of counts.
+        Count model from which new cells are drawn; None if expression is not derived from counts.
     factors
-        What genes do together; None if training cells are too few, or not known.
+        Factor model of expression; None if training cells are too few or not known.
     """
 
     calibration: dict[str, Calibration] = field(default_factory=dict)
@@ -81,31 +81,31 @@ class FittedState:
     def invalidate(
         self, category_counts: Sequence[NDArray[np.float32]], pairs: Pairs, shares: Mapping[str, float] | None = None
     ) -> None:
-        """Forget all of it, in place, when the weights begin to change; what the training cells say is known by then.
+        """Reset the state in place when training starts; statistics of the training cells are already known then.
 
         Parameters
         ----------
         category_counts, pairs, shares
-            Of the new training cells.
+            Statistics of the new training cells.
         """
         fresh = FittedState(category_counts=list(category_counts), pairs=pairs, mask=self.mask)
         fresh.shares = dict(shares or {})
-        fresh.confounding = self.confounding  # of the data set, found before the training begins
+        fresh.confounding = self.confounding  # computed from the data set before training
         for name in fields(self):
             setattr(self, name.name, getattr(fresh, name.name))
 
     def temperature(self, phenotype: str) -> float:
-        """What the logits of a phenotype are divided by; 1 where nothing was fitted."""
+        """Temperature of the logits of a phenotype; 1 if none was fitted."""
         entry = self.calibration.get(phenotype)
         return 1.0 if entry is None else entry.temperature
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain containers and arrays, to be saved; `from_dict` reads them back."""
+        """Convert to plain containers and arrays for saving; `from_dict` reads them."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> FittedState:
-        """Read what `to_dict` wrote, whose arrays may have become tensors or lists."""
+        """Read the output of `to_dict`; arrays may have been converted to tensors or lists."""
         novelty, conformal, of_kinds = plain["novelty"], plain["conformal"].items(), plain.get("kinds")
         panels = plain.get("panels")
         counts, factors = plain.get("counts"), plain.get("factors")
@@ -135,7 +135,7 @@ class FittedState:
 
 
 def _novelty(plain: Mapping[str, Any] | None) -> NoveltyReference | None:
-    """None where nothing was kept, or by a version that compared cells with something else."""
+    """Read the novelty reference; None if there is none, or if a version with another reference saved it."""
     if plain is None or "space" not in plain:
         return None
     arrays = {name: _arrays(value) for name, value in plain.items()}
@@ -143,7 +143,7 @@ def _novelty(plain: Mapping[str, Any] | None) -> NoveltyReference | None:
 
 
 def _arrays(value: Any) -> Any:
-    """Arrays in single precision, in a mapping or alone."""
+    """Convert an array, or the arrays of a mapping, to single precision."""
     if isinstance(value, Mapping):
         return {key: _arrays(item) for key, item in value.items()}
     return np.asarray(value, dtype=np.float32)

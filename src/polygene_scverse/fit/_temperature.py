@@ -1,4 +1,4 @@
-"""How much logits are flattened so that probabilities match how often they are right."""
+"""Temperature scaling of logits."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ SHARPEST, FLATTEST = 0.05, 20.0
 def fit_temperature(
     logits: NDArray[np.floating], codes: NDArray[np.integer], weights: NDArray[np.floating] | None = None
 ) -> float:
-    """Temperature by which logits are divided so that the likelihood of known cells is highest.
+    """Fit the temperature of logits by maximum likelihood.
 
-    The inverse temperature has a normal prior around 1 with standard deviation 1. It weighs as much as one cell or
-    so, and keeps the temperature away from 0 where every cell is right.
+    The inverse temperature has a normal prior around 1 with standard deviation 1. It has about the weight of one cell,
+    and keeps the temperature away from 0 if all cells are predicted correctly.
 
     Parameters
     ----------
     logits
-        Shape (n_cells, n_categories).
+        Logits; shape (n_cells, n_categories).
     codes
-        True codes; shape (n_cells,).
+        True categories; shape (n_cells,).
     weights
-        How much each cell counts, 1 by default; shape (n_cells,).
+        Weight of each cell; shape (n_cells,). Default: 1.
 
     References
     ----------
