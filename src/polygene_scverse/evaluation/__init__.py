@@ -1,1 +1,1 @@
-"""The model beside baselines, on cells of groups that none of them has seen."""
+"""Comparison of the model with baselines, on cells of groups that were not used in training."""

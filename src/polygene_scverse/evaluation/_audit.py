@@ -1,4 +1,4 @@
-"""Recorded phenotypes that the expression contradicts: samples judged by models that have not seen them."""
+"""Find samples whose expression contradicts their recorded phenotype, with models that were not trained on them."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from polygene_scverse.evaluation._folds import (
 from polygene_scverse.model import Polygene
 
 MIN_PROBABILITY = 1e-6
-"""Probabilities are raised to it, so that no cell alone decides for its sample."""
+"""Lower limit of probabilities, so that no single cell dominates the score of its sample."""
 MARGIN = 0.1
-"""Nats per cell by which another category must fit better; less is what a model scatters by that knows nothing."""
+"""Nats per cell by which another category must fit better; smaller differences occur with uninformative models."""
 MAX_FLAGGED = 1 / 3
-"""Share of flagged samples above which the expression does not tell the phenotype on new samples."""
+"""Share of flagged samples above which the expression is considered not to predict the phenotype of new samples."""
 
 COLUMNS = {
     **dict.fromkeys(("sample", "phenotype", "recorded", "suggested"), object),
@@ -39,14 +39,14 @@ Floats = NDArray[np.floating]
 
 
 class Evidence(NamedTuple):
-    """How well the expression of each cell fits each category of a phenotype.
+    """Fit of the expression of each cell to each category of a phenotype.
 
     Parameters
     ----------
     probabilities
-        Of each category, 0 where the model does not have it; shape (n_obs, n_categories).
+        Probability of each category, 0 if the model does not have it; shape (n_obs, n_categories).
     log_likelihoods
-        Log of the probabilities over the categories' shares of the training cells, same shape.
+        Log of probability divided by the category's share of the training cells; same shape.
     """
 
     probabilities: Floats
@@ -56,7 +56,7 @@ class Evidence(NamedTuple):
 def out_of_fold_evidence(
     adata: AnnData, labels: Mapping[str, Labels], n_folds: int, training: Training
 ) -> dict[str, Evidence]:
-    """Evidence for each phenotype by models that have seen neither the cell nor its group."""
+    """Compute the evidence for each phenotype with models trained on neither the cell nor its group."""
     shapes = {name: (2, adata.n_obs, len(label.categories)) for name, label in labels.items()}
     evidence = {name: Evidence(*np.zeros(shape)) for name, shape in shapes.items()}
     for train_rows, test_rows in make_folds(adata.obs, training.group_key, n_folds, labels, training.seed):
@@ -68,7 +68,7 @@ def out_of_fold_evidence(
 
 
 def model_evidence(model: Polygene, adata: AnnData, labels: Mapping[str, Labels]) -> dict[str, Evidence]:
-    """Evidence for each phenotype by a model that was trained on other cells."""
+    """Compute the evidence for each phenotype with a model that was trained on other cells."""
     evidence = {}
     for name, table in model.predict_phenotype(adata, phenotypes=list(labels)).items():
         tables = (table, table.clip(lower=MIN_PROBABILITY).apply(np.log) - model.log_shares[name])
@@ -79,22 +79,22 @@ def model_evidence(model: Polygene, adata: AnnData, labels: Mapping[str, Labels]
 def sample_table(
     labels: Mapping[str, Labels], evidence: Mapping[str, Evidence], obs: pd.DataFrame, sample_key: str | None
 ) -> pd.DataFrame:
-    """Judge the samples by each phenotype that is constant within them.
+    """Score the samples for each phenotype that is constant within samples.
 
     Parameters
     ----------
     labels
-        What is recorded, by phenotype.
+        Recorded labels of each phenotype.
     evidence
-        For each phenotype.
+        Evidence for each phenotype.
     obs
-        The cells.
+        Annotation of the cells.
     sample_key
         Column of the samples; None if there are none.
 
     Returns
     -------
-    A row per sample and phenotype, most contradicted first; the columns are those of `COLUMNS`.
+    A row per sample and phenotype, most contradicted first; the columns are those in `COLUMNS`.
     """
     rows: list[dict[str, Any]] = []
     if sample_key is not None:
@@ -109,16 +109,16 @@ def sample_table(
 def judge_samples(
     phenotype: str, label: Labels, log_likelihoods: Floats, samples: Codes, sample_names: NDArray[np.object_]
 ) -> list[dict[str, Any]]:
-    """A row per sample with a recorded category.
+    """Return a row for each sample with a recorded category.
 
     Parameters
     ----------
     phenotype
-        Its name.
+        Name of the phenotype.
     label
-        What is recorded, constant within samples.
+        Recorded labels, constant within samples.
     log_likelihoods
-        Of each category; shape (n_obs, n_categories).
+        Log-likelihoods of each category; shape (n_obs, n_categories).
     samples, sample_names
         Number and name of each cell's sample; shape (n_obs,).
     """
@@ -128,7 +128,7 @@ def judge_samples(
     rows = []
     for i, (members, own) in enumerate(zip(cells, recorded, strict=True)):
         offsets = np.array([category_offset(means[:, own] - mean, recorded, i, k) for k, mean in enumerate(means.T)])
-        scores = means[i, own] - means[i] - offsets  # against each other category
+        scores = means[i, own] - means[i] - offsets  # compared with each other category
         scores[own] = np.inf
         best = int(scores.argmin())
         ratios = log_likelihoods[members, own] - log_likelihoods[members, best] - offsets[best]
@@ -141,10 +141,10 @@ def judge_samples(
 
 
 def category_offset(ratios: Floats, recorded: Codes, sample: int, other: int) -> float:
-    """Middle between samples recorded as a sample is and those recorded as `other`, by medians; the sample left out.
+    """Midpoint between the medians of samples with the same recorded category and with `other`, without the sample.
 
-    A model may lean to one category in all new samples. Where the two kinds of samples are not told apart, or one has
-    no other sample, there is no middle, and 0 is returned.
+    A model may favour one category in all new samples. If the two kinds of samples are not separated, or if one of them
+    has no other sample, 0 is returned.
 
     Parameters
     ----------
@@ -153,9 +153,9 @@ def category_offset(ratios: Floats, recorded: Codes, sample: int, other: int) ->
     recorded
         Category of each sample; shape (n_samples,).
     sample
-        Number of the sample.
+        Index of the sample.
     other
-        The other category.
+        Code of the other category.
     """
     rest = np.arange(len(recorded)) != sample
     same, others = ratios[rest & (recorded == recorded[sample])], ratios[rest & (recorded == other)]
@@ -165,7 +165,7 @@ def category_offset(ratios: Floats, recorded: Codes, sample: int, other: int) ->
 
 
 def describe_audit(table: pd.DataFrame, sample_key: str | None) -> list[str]:
-    """Which samples are flagged, in sentences."""
+    """Describe the flagged samples in sentences."""
     if sample_key is None:
         return ["Cells only: pass sample_key= to judge samples."]
     if table.empty:

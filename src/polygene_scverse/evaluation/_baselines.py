@@ -1,4 +1,4 @@
-"""The baselines by name: which can be had, which to run, and how one is trained."""
+"""The baselines: which are available, which to run, and how to train one."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from polygene_scverse.evaluation._scanvi import scanvi_probabilities
 from polygene_scverse.evaluation._scikit_learn import CLASSIFIERS, fit_predict
 
 Baseline = Callable[[Features, Codes, Codes | None, Features, int], NDArray[np.float64]]
-"""From training cells, the category of each, their groups, test cells and a seed: probabilities of the categories that
-occur, ascending; shape (n_test, n_found)."""
+"""Function of training cells, their categories and groups, test cells and a seed. It returns the probabilities of the
+categories that occur in training, in ascending order; shape (n_test, n_found)."""
 CELLTYPIST = "CellTypist"
 BASELINES: dict[str, Baseline] = {
     **{name: partial(fit_predict, name) for name in CLASSIFIERS},
@@ -27,7 +27,7 @@ BASELINES: dict[str, Baseline] = {
 
 
 def choose_baselines(baselines: str | Sequence[str] | None) -> list[str]:
-    """Names of the baselines to run; None for those of scikit-learn, and CellTypist where it can be trained.
+    """Names of the baselines to run; None for those of scikit-learn, and CellTypist if it can be trained.
 
     Raises
     ------
@@ -48,26 +48,26 @@ def choose_baselines(baselines: str | Sequence[str] | None) -> list[str]:
 def baseline_probabilities(
     name: str, train: Features, codes: Codes, groups: Codes | None, test: Features, n_categories: int, seed: int
 ) -> NDArray[np.float64]:
-    """Train a baseline on the cells whose category is known, and predict.
+    """Train a baseline on the cells whose category is known, and predict the test cells.
 
     Parameters
     ----------
     name
-        Its name in `BASELINES`.
+        Name in `BASELINES`.
     train, test
-        The cells.
+        Training and test cells.
     codes
         Category of each training cell, -1 where unknown; shape (n_train,).
     groups
-        Group of each training cell, which stays whole while penalties are tuned; None if there is none.
+        Group of each training cell, kept whole in cross-validation of penalties; None if there are none.
     n_categories
         Number of categories.
     seed
-        Seed of what is drawn.
+        Random seed.
 
     Returns
     -------
-    Probabilities, 0 for categories without a training cell; shape (n_test, n_categories).
+    Probabilities, 0 for categories without training cells; shape (n_test, n_categories).
     """
     known = codes >= 0
     probabilities = np.zeros((len(test.x), n_categories))

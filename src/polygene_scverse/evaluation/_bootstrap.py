@@ -1,8 +1,8 @@
 """Scores of several methods on the same cells, with paired bootstrap intervals.
 
-Every score is a function of sums over cells (how many are right, of each category how many there are, are predicted and
-are hit, how far confidence is from accuracy by bin of confidence, the log-likelihood). A bootstrap sample weighs the
-cells, so that its scores come from one matrix product.
+All scores are functions of sums over cells: numbers of correct cells; true, predicted and correct cells of each
+category; confidence minus accuracy by bin of confidence; and the log-likelihood. A bootstrap sample is a vector of
+weights of the cells, so that the scores of many samples are computed with one matrix product.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ Floats = NDArray[np.float64]
 
 SCORES = ("accuracy", "balanced_accuracy", "macro_f1", "macro_f1_10", "ece", "nll")
 MIN_GROUPS = 5
-"""Test groups from which on groups are resampled, not cells within them."""
+"""Minimum number of test groups for resampling groups; with fewer groups, cells are resampled within groups."""
 N_BINS, BLOCK = 15, 50
 
 
 def sums_by_cell(codes: NDArray[np.integer], probabilities: Floats, predicted: NDArray[np.integer]) -> sp.csr_matrix:
-    """What a cell adds to each of the sums; shape (n_cells, 3 + 3 n_categories + 15).
+    """Contribution of each cell to the sums; shape (n_cells, 3 + 3 n_categories + 15).
 
     Parameters
     ----------
     codes
         True category of each cell; shape (n_cells,).
     probabilities
-        Of each category; shape (n_cells, n_categories).
+        Probability of each category; shape (n_cells, n_categories).
     predicted
-        Category that the method decides for; shape (n_cells,).
+        Category chosen by the method; shape (n_cells,).
     """
     n, k = probabilities.shape
     cells = np.arange(n)
@@ -58,7 +58,7 @@ def scores_from_sums(sums: Floats, large: NDArray[np.bool_]) -> Floats:
     sums
         Weighted sums of the rows of `sums_by_cell`; shape (..., 3 + 3 n_categories + 15).
     large
-        Categories that count in the macro-F1 over categories with at least ten cells; shape (n_categories,).
+        Categories included in the macro-F1 over categories with at least ten cells; shape (n_categories,).
     """
     k = len(large)
     n, right, loss = np.moveaxis(sums[..., :3], -1, 0)
@@ -78,33 +78,33 @@ def scores_from_sums(sums: Floats, large: NDArray[np.bool_]) -> Floats:
 
 
 def point_scores(sums: sp.csr_matrix, large: NDArray[np.bool_]) -> Floats:
-    """Scores of all cells, each counted once; shape (6,). Arguments as for `scores_from_sums`."""
+    """Scores of all cells with equal weights; shape (6,). Arguments as for `scores_from_sums`."""
     return scores_from_sums(np.asarray(sums.sum(axis=0)).ravel(), large)
 
 
 def bootstrap(
     sums: Mapping[str, sp.csr_matrix], groups: NDArray[np.integer], large: NDArray[np.bool_], n: int, seed: int
 ) -> dict[str, Floats]:
-    """Scores of each method in bootstrap samples that are the same for all.
+    """Scores of each method in bootstrap samples, which are the same for all methods.
 
-    Groups are drawn with replacement where there are five or more, else cells within each group.
+    Groups are resampled if there are at least five; otherwise cells are resampled within each group.
 
     Parameters
     ----------
     sums
-        Of each method, from `sums_by_cell`.
+        Sums of each method, from `sums_by_cell`.
     groups
         Group of each cell; shape (n_cells,).
     large
         As for `scores_from_sums`.
     n
-        Number of samples.
+        Number of bootstrap samples.
     seed
         Seed of the draws.
 
     Returns
     -------
-    For each method shape (n, 6).
+    For each method, scores of shape (n, 6).
     """
     rng = np.random.default_rng(seed)
     names, members = np.unique(groups, return_inverse=True)
@@ -112,7 +112,7 @@ def bootstrap(
     if by_group:
         to_groups = _one_hot(members, len(names)).T.tocsr()
         sums = {name: (to_groups @ table).tocsr() for name, table in sums.items()}
-        members = np.zeros(len(names), dtype=np.int64)  # groups are the members of one stratum
+        members = np.zeros(len(names), dtype=np.int64)  # all groups are in one stratum
     results: dict[str, list[Floats]] = {name: [np.empty((0, len(SCORES)))] for name in sums}
     for start in range(0, n, BLOCK):
         weights = draw_weights(members, min(BLOCK, n - start), rng)
@@ -122,7 +122,7 @@ def bootstrap(
 
 
 def draw_weights(strata: NDArray[np.integer], n: int, rng: np.random.Generator) -> Floats:
-    """How often each unit is drawn, with replacement within its stratum; shape (n, n_units)."""
+    """Number of times that each unit is drawn, with replacement within its stratum; shape (n, n_units)."""
     weights = np.zeros((n, len(strata)))
     for stratum in np.unique(strata):
         units = np.flatnonzero(strata == stratum)
@@ -131,7 +131,7 @@ def draw_weights(strata: NDArray[np.integer], n: int, rng: np.random.Generator) 
 
 
 def interval(samples: Floats, share: float = 0.95) -> tuple[Floats, Floats]:
-    """Ends of the percentile interval, NaN where there is no sample; shape (n_scores,) each."""
+    """Ends of the percentile interval, NaN without samples; shape (n_scores,) each."""
     ends = np.full((2, samples.shape[1]), np.nan)
     present = ~np.isnan(samples).all(axis=0)
     if present.any():
@@ -145,5 +145,5 @@ def _one_hot(codes: NDArray[np.integer], k: int) -> sp.csr_matrix:
 
 
 def _mean(values: Floats, counted: NDArray[np.bool_]) -> Floats:
-    """Mean over the last axis of the values that count; NaN if none does."""
+    """Mean over the last axis of the values marked in `counted`; NaN if there are none."""
     return np.asarray(np.where(counted, values, 0.0).sum(axis=-1) / counted.sum(axis=-1))

@@ -1,4 +1,4 @@
-"""CellTypist as a baseline, where it is installed and can be trained."""
+"""CellTypist as a baseline, if it is installed and can be trained."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from polygene_scverse.evaluation._folds import Codes
 
 
 def celltypist_problem() -> str:
-    """Why CellTypist cannot be trained here; empty if it can."""
+    """Reason why CellTypist cannot be trained; empty if it can."""
     try:
         version("celltypist")
     except PackageNotFoundError:
@@ -27,8 +27,8 @@ def celltypist_problem() -> str:
 def celltypist_probabilities(
     train: Features, labels: Codes, groups: Codes | None, test: Features, seed: int
 ) -> NDArray[np.float64]:
-    """One-against-rest logistic regression of CellTypist; its sigmoids are divided by their sum."""
-    import celltypist  # an optional package
+    """One-vs-rest logistic regression of CellTypist; its sigmoid outputs are normalised to a sum of 1."""
+    import celltypist  # optional dependency
 
     genes = np.array([f"gene{i}" for i in range(train.x.shape[1])])
     query = AnnData(test.x)

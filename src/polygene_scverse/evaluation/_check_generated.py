@@ -1,4 +1,4 @@
-"""Generated cells beside simple generators and real cells, all against the same held-out cells.
+"""Compare generated cells, simple generators and real cells with the same held-out cells.
 
 Shapes: N cells, G genes, P columns of phenotypes, K classes (combinations of their categories).
 """
@@ -36,15 +36,15 @@ from polygene_scverse.evaluation._likeness import (
 )
 
 MIN_CELLS: Final = 10
-"""Cells of a class, generated, held out and real ones to compare with, below which it is left out."""
+"""Minimum number of cells of a class in each set (generated, held out, and real); other classes are left out."""
 N_COMPONENTS: Final = 30
-"""Principal components that distances are measured in."""
+"""Number of principal components in which distances are computed."""
 N_CORRELATED: Final = 150
-"""Genes whose correlations are compared: those with the highest mean."""
+"""Number of genes whose correlations are compared, those with the highest means."""
 ALL: Final = "all"
-"""Row of all classes together."""
+"""Level of all classes together."""
 SLOPE: Final = "slope_"
-"""Begin of the name of a slope, before the phenotype that differs."""
+"""Prefix of the metric of a slope, before the phenotype that differs."""
 BEST: Final = {
     "rf_auc": "0.5",
     "energy": "0",
@@ -57,33 +57,33 @@ BEST: Final = {
     "nn_ratio": "1",
     "attack_auroc": "0.5",
 }
-"""Best value of each metric, in the order of the table; slopes, whose best is 1, come before ``"tstr_f1"``."""
+"""Best value of each metric, in the order of the table; slopes, whose best value is 1, come before ``"tstr_f1"``."""
 Scores = dict[tuple[str, str], float]
-"""A number by class and metric."""
+"""Value by class and metric."""
 
 
 @dataclass(frozen=True)
 class CellSet:
-    """Counts of some cells, and the class of each.
+    """Counts of cells, and their classes.
 
     Parameters
     ----------
     counts
-        Counts, or what is proportional to them within a cell; shape (N, G).
+        Counts, or values proportional to them within a cell; shape (N, G).
     classes
-        Shape (N,).
+        Class of each cell; shape (N,).
     """
 
     counts: Floats
     classes: Codes
 
     def take(self, rows: NDArray[np.integer]) -> CellSet:
-        """Some of the cells."""
+        """Return a subset of the cells."""
         return CellSet(self.counts[rows], self.classes[rows])
 
 
 def usable_classes(sets: Sequence[Codes], n_classes: int) -> NDArray[np.bool_]:
-    """Which classes have enough cells in each set; shape (K,)."""
+    """Whether each class has enough cells in each set; shape (K,)."""
     counts = [np.bincount(codes[codes >= 0], minlength=n_classes) for codes in sets]
     return np.asarray(np.min(counts, axis=0) >= MIN_CELLS)
 
@@ -91,7 +91,7 @@ def usable_classes(sets: Sequence[Codes], n_classes: int) -> NDArray[np.bool_]:
 def draw_alike(
     sets: Sequence[Codes], classes: NDArray[np.integer], most: int, random: np.random.Generator
 ) -> list[NDArray[np.int64]]:
-    """As many cells of each class from each set, in the order of the classes, at most `most` of each set.
+    """Draw the same number of cells of each class from each set, ordered by class, at most `most` in total.
 
     Parameters
     ----------
@@ -100,13 +100,13 @@ def draw_alike(
     classes
         Classes to draw.
     most
-        Number of cells above which as many fewer are drawn of each class, but not below `MIN_CELLS`.
+        Maximum number of cells; above it, all classes are reduced by the same factor, but not below `MIN_CELLS`.
     random
-        Random numbers.
+        Random generator.
 
     Returns
     -------
-    Rows of each set.
+    Rows for each set.
     """
     n = np.array([min(int((codes == k).sum()) for codes in sets) for k in classes])
     if n.sum() > most:
@@ -119,25 +119,25 @@ def draw_alike(
 
 
 def halves(codes: Codes, random: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Rows of two halves, with as many cells of each class up to one."""
+    """Rows of two random halves, with numbers of cells of each class that differ by at most one."""
     order = random.permutation(len(codes))
     order = order[np.argsort(codes[order], kind="stable")]
     return np.sort(order[::2]), np.sort(order[1::2])
 
 
 class Judge:
-    """What real cells say of other cells; what does not depend on these is computed once.
+    """Scores of cells compared with held-out cells; what does not depend on the cells is computed once.
 
     Parameters
     ----------
     real
-        Cells that simple generators, a logistic regression and principal components are fitted to.
+        Cells to which simple generators, a logistic regression and principal components are fitted.
     reference
-        Held-out cells that others are compared with.
+        Held-out cells with which others are compared.
     labels
-        Category of each phenotype of each class, shape (K, P), with the phenotypes' names as columns.
+        Category of each phenotype of each class, with phenotypes as columns; shape (K, P).
     members
-        Whether `real` are cells that the generator was trained on: else nothing is said of memorisation.
+        Whether the generator was trained on `real`; otherwise the metrics of memorisation are NaN.
     seed
         Seed of the random forest.
     """
@@ -157,12 +157,12 @@ class Judge:
         self.changes = self._changes(self.x)
 
     def score(self, cells: CellSet) -> Scores:
-        """Every metric of every class, and of all together.
+        """Compute all metrics for each class and for all classes together.
 
         Parameters
         ----------
         cells
-            Cells of the classes of the reference, in its order; shape (N, G).
+            Cells with the classes of the reference, in the same order.
         """
         x = normalized(cells.counts, self.total)
         components, of_forest = self.pca.transform(x), forest_scores(self.x, x, self.seed)
@@ -196,7 +196,7 @@ class Judge:
         return scores
 
     def of_reference(self) -> Scores:
-        """What the reference cells themselves have, where that is not the best value by definition."""
+        """Metrics of the reference cells themselves, if these are not the best values by definition."""
         asked = self.classifier.predict(self.x) == self.classes
         rows = {name: self.classes == k for k, name in enumerate(self.names)} | {ALL: np.ones(len(asked), dtype=bool)}
         scores: Scores = {(name, "zeros"): float(self.zeros[at].mean()) for name, at in rows.items()}
@@ -205,7 +205,7 @@ class Judge:
     def _of_all(
         self, cells: CellSet, x: Floats, of_forest: tuple[Floats, Floats], asked: NDArray[np.bool_]
     ) -> dict[str, float]:
-        """Metrics that are of all cells together, not the mean over classes."""
+        """Metrics that are computed from all cells together, in place of the mean over classes."""
         correlations = (gene_correlations(part[:, self.top], self.classes) for part in (x, self.x))
         return {
             "rf_auc": auroc(*of_forest),
@@ -222,11 +222,12 @@ class Judge:
         Parameters
         ----------
         spaces
-            The cells, the held-out cells and the training cells in principal components of all of them: in components
-            of one of the sets the cells of that set would lie farther out, whatever the generator did.
+            Generated, held-out and training cells in principal components of all of them. In components of one of the
+            sets, cells of that set would be farther from the others, whatever the generator does.
         at
-            Rows of the first two.
+            Rows of the generated and held-out cells.
         k
+            Class of the training cells; None for all classes.
             Class of the training cells; None for all.
         """
         if self.members is None:
@@ -239,14 +240,14 @@ class Judge:
         return {"nn_ratio": ratio, "attack_auroc": attack}
 
     def _spaces(self, x: Floats) -> tuple[Floats, Floats, Floats]:
-        """The cells, the held-out cells and the training cells in principal components of all of them."""
+        """Generated, held-out and training cells in principal components of all of them."""
         if self.members is None:
             return x, x, x
         pca = _components(np.concatenate([x, self.x, self.members.counts]))
         return pca.transform(x), pca.transform(self.x), pca.transform(self.members.counts)
 
     def _changes(self, x: Floats) -> dict[str, NDArray[np.float64]]:
-        """Log-fold changes of each class by the phenotype that differs; shape (K, G) each."""
+        """Log fold changes between classes that differ in one phenotype, for each phenotype; shape (K, G) each."""
         means = np.stack([x[self.classes == k].mean(axis=0) for k in range(len(self.names))])
         return {name: class_changes(means, others) for name, others in self.others.items()}
 
@@ -254,16 +255,16 @@ class Judge:
 def compare(
     generated: CellSet, reference: CellSet, real: CellSet, labels: pd.DataFrame, *, members: bool, seed: int
 ) -> pd.DataFrame:
-    """The table of :func:`~polygene_scverse.tl.check_generated`.
+    """Compute the table of :func:`~polygene_scverse.tl.check_generated`.
 
     Parameters
     ----------
     generated, reference
-        As many cells of each class, class after class.
+        Cells with the same number of each class, ordered by class.
     real
-        Cells that simple generators are fitted to.
+        Cells to which simple generators are fitted.
     labels, members, seed
-        As of `Judge`.
+        As for `Judge`.
     """
     judge = Judge(real, reference, labels, members, seed)
     columns = {"generated": judge.score(generated)}
@@ -285,7 +286,7 @@ def compare(
 
 
 def metrics_of(phenotypes: Iterable[str]) -> dict[str, str]:
-    """Every metric and its best value."""
+    """All metrics and their best values."""
     slopes = {f"{SLOPE}{name}": "1" for name in phenotypes}
     before = list(BEST).index("tstr_f1")
     items = list(BEST.items())
@@ -293,12 +294,12 @@ def metrics_of(phenotypes: Iterable[str]) -> dict[str, str]:
 
 
 def class_names(labels: pd.DataFrame) -> list[str]:
-    """Names of classes: their categories, with a bar between them."""
+    """Names of classes: their categories, separated by a bar."""
     return [" | ".join(map(str, row)) for row in labels.itertuples(index=False)]
 
 
 def differing(labels: pd.DataFrame, name: str) -> NDArray[np.bool_]:
-    """Which classes differ in one phenotype alone; shape (K, K)."""
+    """Whether each two classes differ in this phenotype alone; shape (K, K)."""
     same = {column: labels[column].to_numpy()[:, None] == labels[column].to_numpy() for column in labels}
     found = ~same[name]
     for column in labels:

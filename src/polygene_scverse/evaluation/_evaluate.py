@@ -1,4 +1,4 @@
-"""The model beside baselines: trained, tested, scored and put into sentences."""
+"""Evaluate the model and baselines: training, test, scores and a description in sentences."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ class Evaluation:
     by_group
         Scores in each test group; empty without groups.
     sentences
-        What the table says.
+        Description of the table.
     folds
-        Number of the fold that each cell is tested in, -1 for none; shape (n_obs,).
+        Fold in which each cell is tested, -1 for none; shape (n_obs,).
     """
 
     table: pd.DataFrame
@@ -77,7 +77,7 @@ def evaluate_model(
     n_bootstrap: int,
     seed: int,
 ) -> Evaluation:
-    """Score what a trained model predicts of cells, beside the shares of categories in its training.
+    """Score the predictions of a trained model, compared with the shares of categories in its training.
 
     Parameters
     ----------
@@ -88,7 +88,7 @@ def evaluate_model(
     phenotypes
         Names of its phenotypes; by default those whose columns are in ``obs``.
     group_key, n_bootstrap, seed
-        As of :func:`~polygene_scverse.tl.evaluate`.
+        As for :func:`~polygene_scverse.tl.evaluate`.
     """
     names = resolve_model_columns(adata, model, phenotypes, group_key)
     labels = {n: Labels.from_column(adata.obs[model.columns[n]], model.categories[n]) for n in names}

@@ -1,4 +1,4 @@
-"""What baselines see of cells: the expression of the model's genes."""
+"""Input of the baselines: the expression of the model's genes."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ class Features:
     x
         log1p of counts per 10,000 of the model's genes; shape (n_cells, n_genes).
     counts
-        Their raw counts, None if the data have none; shape (n_cells, n_genes).
+        Raw counts of these genes, None if the data have none; shape (n_cells, n_genes).
     """
 
     x: NDArray[np.float32]
     counts: sp.csr_matrix | None
 
     def take(self, rows: NDArray[np.integer] | NDArray[np.bool_]) -> Features:
-        """Some of the cells."""
+        """Return a subset of the cells."""
         return Features(self.x[rows], None if self.counts is None else self.counts[rows])
 
 
 def read_features(model: Polygene, adata: AnnData, layer: str | None = None, use_raw: bool = False) -> Features:
-    """Expression of the model's genes as the model reads it, unbinned and dense."""
+    """Read the expression of the model's genes as the model does, but unbinned and dense."""
     expression, rows = Expression.of(adata, layer, use_raw).loaded(), np.arange(adata.n_obs)
     scale, names = expression.scale, model.gene_names(adata).names
     cells = Tokenizer.match(model.genes, names, scale, EVERY_VALUE, expression.footing).read(expression, rows)

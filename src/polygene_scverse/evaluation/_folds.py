@@ -1,4 +1,4 @@
-"""Models that have not seen the cells they predict: folds of whole groups, and a training for each."""
+"""Cross-validation: folds of whole groups, and a model trained for each."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ from polygene_scverse.model._recipe import train_on_cells
 Rows = NDArray[np.int64]
 """Row numbers of cells."""
 Codes = NDArray[np.int64]
-"""Numbers of categories or groups, -1 where unknown; shape (n_cells,)."""
+"""Codes of categories or groups, -1 where unknown; shape (n_cells,)."""
 Fold = tuple[Rows, Rows]
 """Training and test cells."""
 Split = int | tuple[ArrayLike, ArrayLike]
-"""A number of folds; or the rows of the training and of the test cells, which make one."""
+"""Number of folds, or the rows of the training and the test cells of a single fold."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Labels:
     Parameters
     ----------
     categories
-        Their names.
+        Names of the categories.
     codes
         Category of each cell, -1 where it is missing; shape (n_obs,).
     """
@@ -58,16 +58,16 @@ class Labels:
         categories: Sequence[str] | None = None,
         missing: str | Sequence[str] | None = None,
     ) -> Labels:
-        """Read an obs column as the model does; by default all categories that occur. `missing` as of `tl.train`."""
+        """Encode an obs column as the model does; default: all categories that occur. `missing` as for `tl.train`."""
         found = categories_of(column, missing_words(missing)) if categories is None else list(categories)
         return cls(found, encode(column, found)[0])
 
     def recorded_values(self, values: NDArray[np.floating]) -> NDArray[np.floating]:
-        """Of a value for each category that of the recorded one, NaN where none is; shape (n_obs,)."""
+        """Values of the recorded categories, from values of all categories; NaN where missing. Shape (n_obs,)."""
         return np.where(self.codes >= 0, values[np.arange(len(self.codes)), self.codes], np.nan)
 
     def constant_within(self, groups: NDArray[np.integer]) -> bool:
-        """Whether each group has one category at most, and two groups or more have one."""
+        """Whether each group has at most one category, and at least two groups have one."""
         known = self.codes >= 0
         pairs = pd.DataFrame({"group": groups[known], "code": self.codes[known]}).drop_duplicates()
         return len(pairs) >= 2 and not pairs["group"].duplicated().any()
@@ -75,7 +75,7 @@ class Labels:
 
 @dataclass(frozen=True)
 class Training:
-    """How the model is trained in each fold.
+    """Training settings of the model in each fold.
 
     Parameters
     ----------
@@ -84,7 +84,7 @@ class Training:
     seed
         Seed of the training.
     kwargs
-        Passed to :func:`~polygene_scverse.tl.train`; they win over the others.
+        Arguments of :func:`~polygene_scverse.tl.train`, which take precedence over the others.
     """
 
     group_key: str | None
@@ -93,21 +93,21 @@ class Training:
 
 
 def group_codes(obs: pd.DataFrame, group_key: str | None) -> Codes:
-    """Number of each cell's group; without a column each cell is its own. Missing values are one group."""
+    """Number of each cell's group; without a column each cell is its own group. Missing values form one group."""
     if group_key is None:
         return np.arange(len(obs))
     return pd.factorize(obs[group_key], use_na_sentinel=False, sort=True)[0].astype(np.int64)
 
 
 def resolve_columns(adata: AnnData, phenotypes: str | Sequence[str] | None, **keys: str | None) -> list[str]:
-    """The phenotype columns that were asked for, or those with a usual name.
+    """The requested phenotype columns, or those with a common name.
 
     Parameters
     ----------
     adata
         The cells.
     phenotypes
-        Obs columns, None for those with a usual name.
+        Obs columns; None for those with a common name.
     **keys
         Further arguments that name an obs column, or None.
 
@@ -128,14 +128,14 @@ def resolve_columns(adata: AnnData, phenotypes: str | Sequence[str] | None, **ke
 def resolve_model_columns(
     adata: AnnData, model: Polygene, phenotypes: str | Sequence[str] | None, group_key: str | None
 ) -> list[str]:
-    """Names of a model's phenotypes that were asked for, or of all whose columns are there.
+    """The requested phenotypes of a model, or all whose columns are in obs.
 
     Raises
     ------
     KeyError
         If a column does not exist.
     ValueError
-        If a name is not the model's, or if no column is there.
+        If a name is not a phenotype of the model, or if no column is in obs.
     """
     if group_key is not None:
         check_columns([group_key], adata.obs, "group_key", candidates)
@@ -157,27 +157,27 @@ def resolve_model_columns(
 def make_folds(
     obs: pd.DataFrame, group_key: str | None, split: Split, labels: Mapping[str, Labels], seed: int
 ) -> list[Fold]:
-    """Row numbers of training and test cells, fold by fold.
+    """Rows of the training and test cells of each fold.
 
     Parameters
     ----------
     obs
-        The cells.
+        Annotation of the cells.
     group_key
-        Column whose groups stay whole; None splits single cells.
+        Column of groups that are kept whole; None to split single cells.
     split
         See `Split`.
     labels
-        Labels of each phenotype: folds get alike shares of what is constant within groups, and each must leave two
-        categories to learn.
+        Labels of each phenotype. Phenotypes that are constant within groups are stratified over folds, and the training
+        cells of each fold must have at least two categories.
     seed
-        Seed of the draw.
+        Seed of the split.
 
     Raises
     ------
     ValueError
-        If there are fewer groups than folds, if a side is empty, if a group is on both sides, or if a fold leaves one
-        category of a phenotype.
+        If there are fewer groups than folds, if a side is empty, if a group is on both sides, or if the training cells
+        of a fold have only one category of a phenotype.
     """
     groups = group_codes(obs, group_key)
     if isinstance(split, (int, np.integer)):
@@ -220,7 +220,7 @@ def _draw_folds(
 
 
 def copy_cells(adata: AnnData, rows: Rows) -> AnnData:
-    """Some cells in memory, also of a backed file; of obs columns of one name, which cannot be copied, the first."""
+    """Copy cells into memory, also from a backed file; if obs column names are duplicated, the first one is kept."""
     if (twice := adata.obs.columns.duplicated()).any():
         obs, layers = adata.obs.loc[:, ~twice], dict(adata.layers)
         adata = AnnData(adata.X, obs=obs, var=adata.var, uns=adata.uns, layers=layers, raw=adata.raw)
@@ -228,9 +228,9 @@ def copy_cells(adata: AnnData, rows: Rows) -> AnnData:
 
 
 def train_fold(adata: AnnData, rows: Rows, phenotypes: Sequence[str], training: Training) -> tuple[Polygene, AnnData]:
-    """Train on some cells that are copied before, so that nothing of the others reaches the model.
+    """Train on a copy of some cells, so that the model does not depend on the others.
 
-    Ranks of genes in ``var`` may come from all cells, so they are left out and computed anew.
+    Gene ranks in ``var`` may have been computed from all cells, so they are removed and computed again.
 
     Returns
     -------
@@ -248,5 +248,5 @@ def train_fold(adata: AnnData, rows: Rows, phenotypes: Sequence[str], training: 
 
 
 def fill_columns(table: pd.DataFrame, categories: Sequence[str]) -> NDArray[np.floating]:
-    """A column for each of `categories`, 0 where the model does not have it; shape (n_cells, n_categories)."""
+    """Columns for `categories`, 0 where the model does not have them; shape (n_cells, n_categories)."""
     return table.reindex(columns=list(categories), fill_value=0.0).to_numpy()

@@ -1,4 +1,4 @@
-"""The cells that generated ones are compared with: their classes, genes and counts, as many from each side."""
+"""Read the cells for a comparison with generated cells: shared classes and genes, and equal numbers of cells."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ from polygene_scverse.evaluation._check_generated import (
 from polygene_scverse.evaluation._likeness import Codes, normalized
 
 MOST_REAL: Final = 2
-"""Of the cells that simple generators are fitted to, so many times as many are drawn as of each side."""
+"""Number of cells for simple generators, as a multiple of the number of generated and held-out cells."""
 COUNTS: Final = "counts"
-"""Layer of generated cells that is read where it is there."""
+"""Layer of generated cells that is read if it exists."""
 
 
 @dataclass(frozen=True)
 class GeneratedSets:
-    """What is compared.
+    """Sets of cells to compare.
 
     Parameters
     ----------
     generated, reference
-        As many cells of each class, class after class.
+        Cells with the same number of each class, ordered by class.
     real
-        Cells that simple generators are fitted to.
+        Cells to which simple generators are fitted.
     labels
         Categories of each class; shape (n_classes, n_columns).
     genes
@@ -48,7 +48,7 @@ class GeneratedSets:
     left_out
         Classes with too few cells.
     needed
-        How many cells the held-out data need of a class.
+        Number of cells of a class that the held-out data need.
     """
 
     generated: CellSet
@@ -127,12 +127,12 @@ def read_sets(
 
 
 def layer_of_generated(adata: AnnData) -> str | None:
-    """The layer to read."""
+    """Layer of generated cells to read."""
     return COUNTS if COUNTS in adata.layers else None
 
 
 def _labels(adata: AnnData, columns: Sequence[str], name: str) -> pd.DataFrame:
-    """Labels of the cells, None where they have none."""
+    """Labels of the cells, None where missing."""
     absent = [column for column in columns if column not in adata.obs]
     if absent:
         raise KeyError(
@@ -147,7 +147,7 @@ def _labels(adata: AnnData, columns: Sequence[str], name: str) -> pd.DataFrame:
 
 
 def _too_few(codes: dict[str, Codes], names: list[str], n_usable: int, needed: int) -> ValueError:
-    """The error for fewer than two classes with enough cells."""
+    """Error for fewer than two classes with enough cells."""
     counts = {source: np.bincount(c[c >= 0], minlength=len(names)).tolist() for source, c in codes.items()}
     return ValueError(
         f"`groupby`: two classes with {MIN_CELLS} cells or more on each side are needed ({needed} of `reference`), but "
@@ -158,7 +158,7 @@ def _too_few(codes: dict[str, Codes], names: list[str], n_usable: int, needed: i
 
 
 def _codes(table: pd.DataFrame, kinds: pd.DataFrame) -> Codes:
-    """Number of each cell's class, -1 where it has none; shape (n_cells,)."""
+    """Number of each cell's class, -1 for none; shape (n_cells,)."""
     found = pd.MultiIndex.from_frame(kinds).get_indexer(pd.MultiIndex.from_frame(table))
     return np.where(table.isna().any(axis=1), -1, found)
 
@@ -176,7 +176,7 @@ def _shared_genes(names: pd.Index, others: dict[str, pd.Index]) -> pd.Index:
 
 
 def _counts(expression: Expression, rows: NDArray[np.integer], genes: pd.Index) -> NDArray[np.float64]:
-    """Counts, or what is proportional to them within each cell; shape (n_rows, n_genes)."""
+    """Counts, or values proportional to them within each cell; shape (n_rows, n_genes)."""
     x = expression.rows(rows)
     values = expression.scale.counts(x)[0]
     counts = sp.csr_matrix((values, x.indices, x.indptr), x.shape)

@@ -1,4 +1,4 @@
-"""Simple generators of cells, which generated cells are compared with: they are fitted to the cells of one class.
+"""Simple generators with which generated cells are compared; they are fitted to the cells of one class.
 
 Shapes: N cells, G genes, n new cells.
 """
@@ -15,24 +15,24 @@ from sklearn.covariance import ledoit_wolf
 
 Counts = NDArray[np.floating]
 Generator = Callable[[Counts, int, np.random.Generator], Counts]
-"""Counts of a class's cells, shape (N, G), how many cells to make, and random numbers; gives counts of shape (n, G)."""
+"""Function of the counts of a class, shape (N, G), the number of new cells and a random generator; returns (n, G)."""
 
 
 def real_cells(counts: Counts, n: int, random: np.random.Generator) -> Counts:
-    """The cells themselves, none twice before all are drawn: copies among them would be told by each other. (n, G)."""
+    """Real cells, without repeats until all are drawn, because copies would reveal each other; shape (n, G)."""
     rounds = [random.permutation(len(counts)) for _ in range(-(-n // len(counts)))]
     return counts[np.concatenate(rounds)[:n]]
 
 
 def independent_genes(counts: Counts, n: int, random: np.random.Generator) -> Counts:
-    """Each gene from another cell: its frequencies are kept, what genes do together is not; shape (n, G)."""
+    """Draw each gene from a different cell, which keeps its distribution but not correlations; shape (n, G)."""
     return np.take_along_axis(counts, random.integers(0, len(counts), (n, counts.shape[1])), axis=0)
 
 
 def gaussian_copula(counts: Counts, n: int, random: np.random.Generator) -> Counts:
-    """Genes at their own frequencies, correlated as the ranks of the cells are; shape (n, G).
+    """Draw genes from their own distributions, with the rank correlations of the cells; shape (n, G).
 
-    Ties are broken at random, and correlations shrunk as Ledoit and Wolf do.
+    Ties are broken at random, and correlations are shrunk by the method of Ledoit and Wolf.
 
     References
     ----------
@@ -52,4 +52,4 @@ GENERATORS: Final[dict[str, Generator]] = {
     "Gaussian copula": gaussian_copula,
     "independent genes": independent_genes,
 }
-"""All of them, by the name they have in tables."""
+"""All simple generators, by their names in tables."""

@@ -1,4 +1,4 @@
-"""How like real cells some cells are: one number a function, of arrays.
+"""Metrics of the similarity of generated and real cells, as functions of arrays.
 
 Shapes: N and M cells, G genes, K classes.
 """
@@ -16,7 +16,7 @@ Floats = NDArray[np.floating]
 Codes = NDArray[np.integer]
 
 MIN_SHARE = 0.1
-"""Share of the cells in which a gene varies enough for its variance to be compared."""
+"""Minimum share of cells expressing a gene for its variance to be compared."""
 
 
 def normalized(counts: Floats, total: float) -> NDArray[np.float64]:
@@ -26,7 +26,7 @@ def normalized(counts: Floats, total: float) -> NDArray[np.float64]:
 
 
 def forest_scores(x: Floats, y: Floats, seed: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Probability of being of the second set, told by a random forest that has not seen the cell.
+    """Out-of-fold probability of belonging to the second set, from a random forest.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ def forest_scores(x: Floats, y: Floats, seed: int) -> tuple[NDArray[np.float64],
 
     Returns
     -------
-    Shape (N,) and (M,).
+    Probabilities for `x` and `y`; shape (N,) and (M,).
     """
     forest = RandomForestClassifier(100, min_samples_leaf=3, random_state=seed)
     folds = StratifiedKFold(3, shuffle=True, random_state=seed)
@@ -47,19 +47,19 @@ def forest_scores(x: Floats, y: Floats, seed: int) -> tuple[NDArray[np.float64],
 
 
 def auroc(low: Floats, high: Floats) -> float:
-    """How often a number of `high` is above one of `low`; NaN where one has none."""
+    """Probability that a value of `high` is above one of `low`; NaN if either is empty."""
     if not len(low) or not len(high):
         return float("nan")
     return float(roc_auc_score(np.repeat([0, 1], [len(low), len(high)]), np.concatenate([low, high])))
 
 
 def energy_distance(x: Floats, y: Floats) -> float:
-    """Energy distance of two sets of cells, from samples of them without bias; 0 where they are of one distribution.
+    """Unbiased estimate of the energy distance of two sets of cells; 0 on average if they have the same distribution.
 
     Parameters
     ----------
     x, y
-        Shape (N, G) and (M, G), two cells of each at least.
+        Shape (N, G) and (M, G), with at least two cells each.
 
     References
     ----------
@@ -70,7 +70,7 @@ def energy_distance(x: Floats, y: Floats) -> float:
 
 
 def gene_correlations(x: Floats, classes: Codes) -> NDArray[np.float64]:
-    """Correlations of genes within classes, 0 for a gene that does not vary; shape (G (G - 1) / 2,)."""
+    """Correlations of genes within classes, 0 for constant genes; shape (G (G - 1) / 2,)."""
     z = x.astype(np.float64)
     for k in np.unique(classes):
         z[classes == k] -= z[classes == k].mean(axis=0)
@@ -80,21 +80,21 @@ def gene_correlations(x: Floats, classes: Codes) -> NDArray[np.float64]:
 
 
 def agreement(x: Floats, y: Floats) -> float:
-    """Correlation of two vectors, 0 where one does not vary."""
+    """Correlation of two vectors, 0 if one is constant."""
     if len(x) < 2 or np.ptp(x) == 0 or np.ptp(y) == 0:
         return 0.0
     return float(np.corrcoef(x, y)[0, 1])
 
 
 def mean_error(x: Floats, reference: Floats) -> float:
-    """Mean over genes of the absolute difference of their means."""
+    """Mean over genes of the absolute difference of mean expression."""
     return float(np.abs(x.mean(axis=0) - reference.mean(axis=0)).mean())
 
 
 def variance_ratio(x: Floats, reference: Floats) -> float:
-    """Median over genes of their variance beside that in the reference cells.
+    """Median over genes of the ratio of their variance to that in the reference cells.
 
-    Genes that fewer than a tenth of the reference cells express are left out; NaN if none is left.
+    Genes expressed in fewer than a tenth of the reference cells are left out; NaN if none is left.
     """
     usable = ((reference > 0).mean(axis=0) >= MIN_SHARE) & (reference.var(axis=0) > 0)
     if not usable.any():
@@ -103,7 +103,7 @@ def variance_ratio(x: Floats, reference: Floats) -> float:
 
 
 def slope(x: Floats, reference: Floats, n_genes: int = 100) -> float:
-    """Slope, through the origin, of changes on those of the reference, over the genes that change most there.
+    """Slope, through the origin, of changes on those of the reference, over the genes with the largest changes there.
 
     Parameters
     ----------
@@ -118,14 +118,14 @@ def slope(x: Floats, reference: Floats, n_genes: int = 100) -> float:
 
 
 def class_changes(means: Floats, others: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Mean of each class beside the mean over other classes; shape (K, G).
+    """Mean of each class minus the mean over other classes, NaN without other classes; shape (K, G).
 
     Parameters
     ----------
     means
         Mean expression of each class; shape (K, G).
     others
-        Which classes each is compared with; shape (K, K). NaN where there is none.
+        Which classes each is compared with; shape (K, K).
     """
     n = others.sum(axis=1, keepdims=True)
     with np.errstate(invalid="ignore", divide="ignore"):

@@ -1,4 +1,4 @@
-"""What a model scores that can only learn who the donors are: labels permuted between groups."""
+"""Null scores from labels permuted between groups, for which a model can only learn to recognise the donors."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ MAX_DRAWS = 100
 
 
 def permute_labels(label: Labels, groups: NDArray[np.integer], order: NDArray[np.integer]) -> Codes:
-    """Codes after each group has taken the category of another; shape (n_obs,).
+    """Codes after exchanging the categories of groups; shape (n_obs,).
 
-    Cells without a value stay without.
+    Cells without a value are left without one.
 
     Parameters
     ----------
@@ -31,7 +31,7 @@ def permute_labels(label: Labels, groups: NDArray[np.integer], order: NDArray[np
     groups
         Group of each cell; shape (n_obs,).
     order
-        Of each group whose category it takes; a permutation of shape (n_groups,).
+        Permutation of the groups that determines whose category each group gets; shape (n_groups,).
     """
     names, members = np.unique(groups, return_inverse=True)
     group_category = np.full(len(names), -1)
@@ -45,9 +45,9 @@ def permute_labels(label: Labels, groups: NDArray[np.integer], order: NDArray[np
 def null_rows(
     adata: AnnData, folds: Sequence[Fold], labels: Mapping[str, Labels], training: Training, n: int
 ) -> list[Row]:
-    """Mean, lowest and highest score over permutations, a row per phenotype and score.
+    """Mean, lowest and highest score over permutations, one row per phenotype and score.
 
-    Permutations that leave a fold with one category are drawn again, and given up after a hundred draws.
+    Permutations with a single category in the training cells of a fold are redrawn, up to a hundred times.
 
     Parameters
     ----------
@@ -58,7 +58,7 @@ def null_rows(
     labels
         Phenotypes that are constant within groups.
     training
-        How the model is trained. Its seed is that of the permutations too; trainings have as many seeds.
+        Training settings. The seed is also that of the permutations, and training i uses ``seed + i``.
     n
         Number of permutations.
     """
@@ -86,7 +86,7 @@ def null_rows(
 def draw_permutation(
     labels: Mapping[str, Labels], groups: NDArray[np.integer], folds: Sequence[Fold], rng: np.random.Generator
 ) -> dict[str, Labels]:
-    """Labels of all phenotypes permuted alike, so that each fold has two categories of each to learn."""
+    """Permute the labels of all phenotypes in the same way, with two categories of each in all training cells."""
     n_groups = len(np.unique(groups))
     for _ in range(MAX_DRAWS):
         order = rng.permutation(n_groups)
@@ -103,7 +103,7 @@ def draw_permutation(
 
 
 def with_labels(adata: AnnData, labels: Mapping[str, Labels]) -> AnnData:
-    """The same expression with other labels in ``obs``."""
+    """Return the same expression with other labels in ``obs``."""
     columns = {
         name: pd.Series(
             pd.Categorical.from_codes(label.codes, categories=pd.Index(label.categories)), index=adata.obs_names

@@ -1,4 +1,4 @@
-"""Predictions of several methods for cells that none of them has seen."""
+"""Predictions of several methods for cells that were not used in training."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ MODEL = "Polygene"
 
 @dataclass(frozen=True)
 class Predictions:
-    """What methods predict for one phenotype of test cells.
+    """Predictions of several methods for one phenotype of the test cells.
 
     Parameters
     ----------
@@ -39,9 +39,9 @@ class Predictions:
     codes
         True categories, -1 where unknown or not in the training cells; shape (n_test,).
     probabilities
-        By method, shape (n_test, n_categories).
+        Probabilities by method; shape (n_test, n_categories).
     predicted
-        Category that each method decides for, shape (n_test,).
+        Category chosen by each method; shape (n_test,).
     """
 
     rows: NDArray[np.int64]
@@ -51,7 +51,7 @@ class Predictions:
 
     @classmethod
     def allocate(cls, label: Labels, folds: Sequence[Fold], methods: Sequence[str]) -> Predictions:
-        """For the test cells of all folds, one fold after the other; what methods predict is not filled in."""
+        """Allocate arrays for the test cells of all folds, one fold after the other; predictions are not filled in."""
         rows = np.concatenate([test for _, test in folds])
         seen = np.concatenate([np.isin(label.codes[test], label.codes[train]) for train, test in folds])
         probabilities = {method: np.zeros((len(rows), len(label.categories))) for method in methods}
@@ -61,25 +61,25 @@ class Predictions:
     def fill(
         self, method: str, start: int, probabilities: NDArray[np.floating], predicted: NDArray[np.integer]
     ) -> None:
-        """Fill in what a method predicts for a fold, whose first cell is number `start`."""
+        """Fill in the predictions of a method for a fold, whose first cell has index `start`."""
         self.probabilities[method][start : start + len(predicted)] = probabilities
         self.predicted[method][start : start + len(predicted)] = predicted
 
     def take(self, cells: NDArray[np.integer] | NDArray[np.bool_]) -> Predictions:
-        """Some of the cells."""
+        """Return a subset of the cells."""
         probabilities = {method: values[cells] for method, values in self.probabilities.items()}
         predicted = {method: codes[cells] for method, codes in self.predicted.items()}
         return Predictions(self.rows[cells], self.codes[cells], probabilities, predicted)
 
     def known(self) -> Predictions:
-        """The cells whose category is known and was in training."""
+        """Return the cells whose category is known and was in training."""
         return self.take(self.codes >= 0)
 
 
 def predict_folds(
     adata: AnnData, folds: Sequence[Fold], labels: Mapping[str, Labels], training: Training, baselines: Sequence[str]
 ) -> dict[str, Predictions]:
-    """Train the model and baselines on one side of each fold and predict the other.
+    """Train the model and baselines on the training cells of each fold, and predict its test cells.
 
     Parameters
     ----------
@@ -88,9 +88,9 @@ def predict_folds(
     folds
         Training and test rows.
     labels
-        Of each phenotype, as recorded in ``obs``.
+        Labels of each phenotype as recorded in ``obs``.
     training
-        How the model is trained. Baselines read the same expression, and have the same seed.
+        Training settings of the model. Baselines use the same expression and seed.
     baselines
         Names of the baselines to run.
 
@@ -122,7 +122,7 @@ def predict_folds(
 
 
 def predict_with(model: Polygene, adata: AnnData, labels: Mapping[str, Labels]) -> dict[str, Predictions]:
-    """Predict cells with a trained model, and by the shares of categories among its training cells.
+    """Predict cells with a trained model, and with the shares of categories among its training cells.
 
     Parameters
     ----------
@@ -131,11 +131,11 @@ def predict_with(model: Polygene, adata: AnnData, labels: Mapping[str, Labels]) 
     adata
         The cells.
     labels
-        Of each phenotype to predict, with the model's categories.
+        Labels of each phenotype to predict, with the model's categories.
 
     Returns
     -------
-    By phenotype; where the model does not know how its training cells were spread, without shares.
+    Predictions by phenotype; without those from shares if the model does not store the counts of its categories.
     """
     tables = model.predict_phenotype(adata, phenotypes=list(labels))
     decided, rows, found = model.decide(tables), np.arange(adata.n_obs), {}

@@ -20,24 +20,24 @@ UNLABELLED = "unlabelled"
 def scanvi_probabilities(
     train: Features, labels: Codes, groups: Codes | None, test: Features, seed: int, epochs: tuple[int, int] = (50, 20)
 ) -> NDArray[np.float64]:
-    """Train scVI, then scANVI, on labelled cells and predict others: a `Baseline`.
+    """Train scVI, then scANVI, on labelled cells and predict others; a `Baseline`.
 
     Parameters
     ----------
     train, test
-        The cells.
+        Training and test cells.
     labels
         Category of each training cell; shape (n_train,).
     groups
         Not used.
     seed
-        Seed of weights and order.
+        Seed of the weights and the order of cells.
     epochs
-        Passes over the training cells of scVI and of scANVI.
+        Numbers of epochs of scVI and of scANVI.
 
     Returns
     -------
-    Probability of each label that occurs, ascending; shape (n_test, n_labels).
+    Probability of each label that occurs, in ascending order; shape (n_test, n_labels).
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Baselines by scikit-learn; strengths of penalties are tuned inside the training cells."""
+"""Baselines from scikit-learn; penalties are tuned by cross-validation within the training cells."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ GRIDS = {
     "logisticregression": {"logisticregression__C": (1e-3, 1e-2, 1e-1)},
     "lineardiscriminantanalysis": {"lineardiscriminantanalysis__shrinkage": (0.1, 0.3, 0.6, 0.9)},
 }
-"""Values that are tried, by the last step: the inverse of the penalty; the weight of the identity in the covariance."""
+"""Values to try, by the last step: inverse of the penalty; weight of the identity matrix in the covariance."""
 
 
 class Classifier(Protocol):
-    """What is used of a classifier of scikit-learn, which has no types."""
+    """Part of the interface of a scikit-learn classifier that is used here, because scikit-learn has no types."""
 
     def fit(self, X: NDArray[np.float32], y: Codes, /) -> Classifier:
-        """Learn from cells of shape (n_cells, n_genes) and their categories."""
+        """Fit to cells of shape (n_cells, n_genes) and their categories."""
 
     def predict_proba(self, X: NDArray[np.float32], /) -> NDArray[np.float64]:
-        """Probabilities of the categories that occurred, ascending; shape (n_cells, n_found)."""
+        """Probabilities of the categories that occur, in ascending order; shape (n_cells, n_found)."""
 
 
 def inner_folds(x: NDArray[np.float32], labels: Codes, groups: Codes | None, n_folds: int = 3) -> list[Fold]:
-    """Folds inside the training cells, `n_folds` at most: of whole groups where there are three or more."""
+    """At most `n_folds` folds within the training cells, of whole groups if there are at least three."""
     n_groups = 0 if groups is None else len(np.unique(groups))
     if n_groups >= 3:
         return list(GroupKFold(min(n_folds, n_groups)).split(x, labels, groups))
@@ -49,18 +49,18 @@ def inner_folds(x: NDArray[np.float32], labels: Codes, groups: Codes | None, n_f
 
 
 def pipelines(n: int, seed: int) -> dict[str, Any]:
-    """Each classifier with what comes before it.
+    """Each classifier with its preprocessing.
 
     Parameters
     ----------
     n
-        Number of genes, or of cells in the smallest fold, if that is lower.
+        Number of genes, or of cells in the smallest fold if that is lower.
     seed
-        Seed of what is drawn.
+        Random seed.
     """
     scaler, pca = StandardScaler(), PCA(min(N_COMPONENTS, n), random_state=seed)
     plain, balanced = (LogisticRegression(max_iter=1000, class_weight=weight) for weight in (None, "balanced"))
-    # without the penalty a category of one or two cells drives all scores to infinity
+    # without the penalty, a category with one or two cells drives the scores to infinity
     trees = HistGradientBoostingClassifier(early_stopping=False, l2_regularization=10.0, random_state=seed)
     return {
         MAJORITY: make_pipeline(DummyClassifier(strategy="prior")),
@@ -75,17 +75,17 @@ def pipelines(n: int, seed: int) -> dict[str, Any]:
 
 
 CLASSIFIERS = tuple(pipelines(1, 0))
-"""Their names."""
+"""Names of the classifiers."""
 
 
 def fit_predict(
     name: str, train: Features, labels: Codes, groups: Codes | None, test: Features, seed: int, n_folds: int = 3
 ) -> NDArray[np.float64]:
-    """Train a classifier, tuned in inner folds if it has a grid, and predict; a `Baseline` once its name is given."""
+    """Train a classifier, tuned by cross-validation if it has a grid, and predict; with a name it is a `Baseline`."""
     folds = inner_folds(train.x, labels, groups, n_folds)
     pipeline = pipelines(min(train.x.shape[1], *(len(rows) for rows, _ in folds)), seed)[name]
     grid = GRIDS.get(pipeline.steps[-1][0])
     classifier: Classifier = GridSearchCV(pipeline, grid, cv=folds, scoring="f1_macro") if grid else pipeline
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Only one sample available")  # LDA, where a category has one cell
+        warnings.filterwarnings("ignore", message="Only one sample available")  # LDA with a category of one cell
         return classifier.fit(train.x, labels).predict_proba(test.x)

@@ -1,4 +1,4 @@
-"""Rows of the table in which predictions are scored."""
+"""Rows of the table of scores."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ LOWER_IS_BETTER, MIN_CELLS = ("ece", "nll"), 10
 
 
 def large_categories(predictions: Predictions) -> NDArray[np.bool_]:
-    """Categories with at least ten cells; shape (n_categories,)."""
+    """Whether each category has at least ten cells; shape (n_categories,)."""
     return np.bincount(predictions.codes, minlength=predictions.probabilities[MODEL].shape[1]) >= MIN_CELLS
 
 
 def method_scores(predictions: Predictions, method: str) -> NDArray[np.float64]:
-    """Scores of a method for cells that are all known; shape (6,)."""
+    """Scores of a method for cells whose categories are all known; shape (6,)."""
     sums = sums_by_cell(predictions.codes, predictions.probabilities[method], predictions.predicted[method])
     return point_scores(sums, large_categories(predictions))
 
@@ -31,14 +31,14 @@ def method_scores(predictions: Predictions, method: str) -> NDArray[np.float64]:
 def score_rows(
     phenotype: str, predictions: Predictions, groups: NDArray[np.integer], n_bootstrap: int, seed: int
 ) -> list[Row]:
-    """A row per method and score, with intervals and the paired difference of the model minus the method.
+    """One row per method and score, with intervals and the paired difference of the model minus the method.
 
     Parameters
     ----------
     phenotype
-        Its name.
+        Name of the phenotype.
     predictions
-        For all test cells.
+        Predictions for all test cells.
     groups
         Group of each cell of the data; shape (n_obs,).
     n_bootstrap, seed
@@ -47,7 +47,7 @@ def score_rows(
     Raises
     ------
     ValueError
-        If no test cell is known.
+        If the category of no test cell is known.
     """
     predictions = predictions.known()
     if not len(predictions.codes):
@@ -79,7 +79,7 @@ def score_rows(
 
 
 def verdict(score: str, low: float, high: float) -> str:
-    """Whether the model is better or worse than a baseline, by the interval of the model minus the baseline."""
+    """Whether the model is better or worse than a baseline, from the interval of the model minus the baseline."""
     sign = -1 if score in LOWER_IS_BETTER else 1
     if low > 0 or high < 0:
         return "better" if sign * low > 0 else "worse"

@@ -1,4 +1,4 @@
-"""An evaluation in sentences."""
+"""Description of an evaluation in sentences."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ def describe_evaluation(
     group_key: str | None,
     constant: Sequence[str],
 ) -> list[str]:
-    """Sentences about the test, and about each phenotype: where baselines win, and what the figures cannot tell.
+    """Describe the test and the result for each phenotype: baselines that are better, and limits of the scores.
 
     Parameters
     ----------
     table
-        As `evaluate` returns it.
+        As returned by `evaluate`.
     predictions
-        For each phenotype.
+        Predictions for each phenotype.
     labels
-        Of each phenotype.
+        Labels of each phenotype.
     groups
         Group of each cell; shape (n_obs,).
     group_key
@@ -75,14 +75,14 @@ def describe_model(
     groups: NDArray[np.integer],
     group_key: str | None,
 ) -> list[str]:
-    """Sentences about cells that a trained model was asked for.
+    """Describe the scores of a trained model.
 
     Parameters
     ----------
     predictions, groups, group_key
-        As of `describe_evaluation`.
+        As for `describe_evaluation`.
     recorded
-        Of each phenotype all categories that the cells have.
+        Labels of each phenotype with all categories of the cells.
     """
     unit = "cells"
     if group_key is not None:
@@ -112,7 +112,7 @@ def _describe_test(predictions: Predictions, groups: NDArray[np.integer], group_
 
 
 def _unit(n_groups: int) -> str:
-    """What is drawn in the bootstrap where groups are known."""
+    """Unit of the bootstrap if groups are known."""
     return (
         "groups" if n_groups >= MIN_GROUPS else f"cells within groups, because there are fewer than {MIN_GROUPS} groups"
     )
@@ -141,7 +141,7 @@ def _describe_baselines(phenotype: str, table: pd.DataFrame) -> list[str]:
 
 
 def _describe_null(phenotype: str, table: pd.DataFrame) -> list[str]:
-    """Whether the model is above all permutations in balanced accuracy."""
+    """Describe whether the model's balanced accuracy is above that of all permutations."""
     scores = table[table["score"] == "balanced_accuracy"].set_index("method")
     if NULL not in scores.index:
         return []
