@@ -60,7 +60,7 @@ def confusion_scores(matrices: Sequence[ArrayLike], *, classes: Sequence[int] | 
 
 
 def _mean(part: NDArray[np.float64], whole: NDArray[np.float64]) -> float:
-    """Mean share over the classes, 0 where there is nothing to divide by; NaN without classes."""
+    """Mean share over the classes, 0 where the denominator is 0; NaN without classes."""
     if not len(part):
         return float("nan")
     return float(np.divide(part, whole, out=np.zeros_like(part), where=whole > 0).mean())

@@ -45,5 +45,5 @@ def ece(true: ArrayLike, probabilities: ArrayLike, *, n_bins: int = 15) -> float
     if not len(true):
         return float("nan")
     confidence, right, bins = confidence_bins(true, probabilities, n_bins)
-    gaps = np.bincount(bins, weights=confidence - right, minlength=n_bins)  # n_cells of the bin x its gap
+    gaps = np.bincount(bins, weights=confidence - right, minlength=n_bins)  # number of cells times gap of each bin
     return float(np.abs(gaps).sum() / len(true))

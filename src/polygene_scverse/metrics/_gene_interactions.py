@@ -12,7 +12,7 @@ from sklearn.metrics import euclidean_distances
 
 Metric = Literal["cosine", "mahalanobis"]
 LEAST_SHRINKAGE = 1e-3
-"""Of two states alone the estimated shrinkage is 0, which leaves no inverse."""
+"""Lower limit of the shrinkage; the estimate for two states is 0, with which the covariance is singular."""
 
 
 def gene_interactions(
@@ -57,10 +57,10 @@ def gene_interactions(
 
 
 def gene_covariance(states: ArrayLike) -> NDArray[np.float64]:
-    """Covariance of states over genes, shrunk towards a multiple of the unit matrix, so that it can be inverted.
+    """Covariance of states over genes, shrunk towards a multiple of the identity, so that it can be inverted.
 
-    States that a layer normalisation has centred lie in a plane, and there may be fewer genes than hidden units:
-    the plain covariance has no inverse then.
+    States centred by layer normalisation lie in a hyperplane, and there may be fewer genes than hidden units; in both
+    cases the sample covariance is singular.
 
     Parameters
     ----------
@@ -69,7 +69,7 @@ def gene_covariance(states: ArrayLike) -> NDArray[np.float64]:
 
     Returns
     -------
-    Shape (n_hidden, n_hidden); the unit matrix where there are fewer than two different states.
+    Covariance, or the identity if there are fewer than two different states; shape (n_hidden, n_hidden).
 
     References
     ----------

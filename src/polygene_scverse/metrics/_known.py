@@ -82,7 +82,7 @@ def confidence_bins(
 
     Returns
     -------
-    Shape (n_known,) each.
+    Three arrays of shape (n_known,).
     """
     confidence = probabilities.max(axis=1)
     bins = np.digitize(confidence, np.linspace(0, 1, n_bins + 1)[1:-1])

@@ -1,4 +1,4 @@
-"""P-values of statistics beside the values of a null that are pooled over genes."""
+"""P-values of statistics compared with a null distribution that is pooled over genes."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from numpy.typing import NDArray
 
 
 def pooled_p(observed: NDArray[np.floating], null: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Share of the null values, the observed value counted as one of them, that are at least as large.
+    """Share of the null values, with the observed value included as one of them, that are at least as large.
 
-    For two sides pass absolute values.
+    Pass absolute values for a two-sided test.
 
     Parameters
     ----------
     observed
-        Any shape.
+        Observed statistics, of any shape.
     null
-        Any shape; NaN are left out.
+        Statistics under the null, of any shape; NaN are left out.
 
     Returns
     -------
-    Shape as of `observed`, NaN where it is.
+    P-values in the shape of `observed`; NaN where it is NaN.
 
     References
     ----------

@@ -47,5 +47,5 @@ def risk_coverage(true: ArrayLike, predicted: ArrayLike, confidence: ArrayLike) 
     order = np.argsort(-sure, kind="stable")
     sure, wrong = sure[order], (true != predicted)[order]
     last = np.flatnonzero(np.append(np.diff(sure) != 0, True)) if len(sure) else np.empty(0, dtype=int)
-    n = last + 1  # answered at each threshold
+    n = last + 1  # number of cells with at least this confidence
     return {"threshold": sure[last], "coverage": n / max(len(sure), 1), "risk": wrong.cumsum()[last] / n}
