@@ -15,7 +15,7 @@ def check_generated(adata: AnnData, *, level: str | None = None) -> pd.DataFrame
     Parameters
     ----------
     adata
-        Generated cells that :func:`~polygene_scverse.tl.check_generated` was called.
+        Generated cells on which :func:`~polygene_scverse.tl.check_generated` was called.
     level
         Return only the rows of this class, or of all cells together (``"all"``). By default all rows.
 

@@ -17,9 +17,9 @@ from polygene_scverse.get._group_null import RAREST, paired, share_alike, unpair
 from polygene_scverse.get._lookup import recorded_labels
 
 MIN_CELLS: Final = 3
-"""Cells of a kind that a group needs to be counted in a null."""
+"""Minimum number of cells of a kind for a group to be included in the test."""
 MIN_PERMUTATIONS: Final = 100
-"""Fewest draws of permutations."""
+"""Minimum number of permutations."""
 
 
 def counterfactual(
@@ -132,7 +132,7 @@ def counterfactual(
 
 
 class _Compared(NamedTuple):
-    """Groups that are compared: differences within them, or their means and which of them are recorded as asked."""
+    """Groups to compare: differences within them, or their means and whether they have the requested category."""
 
     values: NDArray[np.float64]
     of_first: NDArray[np.bool_] | None
@@ -140,7 +140,7 @@ class _Compared(NamedTuple):
 
     @property
     def difference(self) -> NDArray[np.float64]:
-        """Mean difference of each gene, NaN where one kind is missing."""
+        """Mean difference of each gene, NaN if one kind is missing."""
         if self.of_first is None:
             return self.values.mean(axis=0)
         if self.of_first.all() or not self.of_first.any():
@@ -158,7 +158,7 @@ def _compare(
     second: tuple[NDArray[np.float64], NDArray[np.int64]],
     least: int,
 ) -> _Compared:
-    """Groups with both kinds of cells within themselves, if they are enough for a null or others are not."""
+    """Compare within groups that have both kinds of cells, if there are enough for a test, otherwise between groups."""
     (a, n_a), (b, n_b) = first, second
     has_a, has_b = n_a >= least, n_b >= least
     both, one = has_a & has_b, has_a ^ has_b
@@ -170,7 +170,7 @@ def _compare(
 
 
 def _null(found: _Compared, n_permutations: int, seed: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """p-values and false discovery rates; 1 for genes in which no group differs from another."""
+    """P-values and false discovery rates; 1 for genes that do not differ between any groups."""
     p_value, fdr = np.ones(found.values.shape[1]), np.ones(found.values.shape[1])
     varies = found.values.any(axis=0) if found.of_first is None else np.ptp(found.values, axis=0) > 0
     if varies.any():
@@ -181,7 +181,7 @@ def _null(found: _Compared, n_permutations: int, seed: int) -> tuple[NDArray[np.
 
 
 def _kinds(adata: AnnData, note: Mapping[str, Any]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Which cells are recorded as asked, and which as another category."""
+    """Which cells are recorded with the requested category, and which with another one."""
     asked, known = np.ones(adata.n_obs, dtype=bool), np.ones(adata.n_obs, dtype=bool)
     for name, category in note["phenotypes"].items():
         column = note["columns"].get(name)
@@ -196,7 +196,7 @@ def _kinds(adata: AnnData, note: Mapping[str, Any]) -> tuple[NDArray[np.bool_], 
 def _means(
     x: NDArray[np.floating] | sp.csr_matrix, of_group: NDArray[np.int64], n_groups: int
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Mean of each group, shape (n_groups, n_genes), 0 where it has no cell; and its cells, shape (n_groups,)."""
+    """Mean of each group, shape (n_groups, n_genes), 0 without cells; and numbers of cells, shape (n_groups,)."""
     n_cells = np.bincount(of_group, minlength=n_groups)
     weights = 1.0 / np.maximum(n_cells, 1)[of_group]
     of_cell = sp.csr_matrix((weights, (of_group, np.arange(len(of_group)))), shape=(n_groups, len(of_group)))
@@ -205,7 +205,7 @@ def _means(
 
 
 def _levels(adata: AnnData, key: str | None, argument: str) -> tuple[list[str], NDArray[np.int64]]:
-    """Levels of a column and the code of each cell, -1 where it has none."""
+    """Levels of a column, and the code of each cell, -1 where missing."""
     if key is None:
         return ["all"], np.zeros(adata.n_obs, dtype=np.int64)
     if key not in adata.obs:

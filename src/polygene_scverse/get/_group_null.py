@@ -45,9 +45,9 @@ def share_alike(n_both: int = 0, n_first: int = 0, n_second: int = 0) -> float:
     Parameters
     ----------
     n_both
-        Groups that have cells of both kinds, with labels permuted within the group; otherwise
+        Number of groups that have cells of both kinds, if labels are permuted within groups.
     n_first, n_second
-        Groups that have cells of one kind only, with labels permuted between groups.
+        Numbers of groups that have cells of one kind only, if labels are permuted between groups.
     """
     if n_both:
         return 2.0 ** (1 - n_both)
@@ -91,14 +91,14 @@ def unpaired(values: NDArray[np.floating], first: NDArray[np.bool_], n_permutati
     first
         Which groups are of the first kind; shape (G,).
     n_permutations, seed
-        As of `paired`.
+        As for `paired`.
     """
     n, n_first = len(values), int(first.sum())
     if comb(n, n_first) <= n_permutations:
         labels = np.zeros((comb(n, n_first), n))
         for row, chosen in zip(labels, combinations(range(n), n_first), strict=True):
             row[list(chosen)] = 1.0
-        labels = labels[np.argsort((labels != first).any(axis=1), kind="stable")]  # as they are comes first
+        labels = labels[np.argsort((labels != first).any(axis=1), kind="stable")]  # the observed labels come first
     else:
         random = np.random.default_rng(seed)
         labels = random.permuted(np.tile(first.astype(float), (n_permutations, 1)), axis=1)
@@ -116,11 +116,11 @@ def unpaired(values: NDArray[np.floating], first: NDArray[np.bool_], n_permutati
 
 
 def moderated(mean: NDArray[np.floating], error: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Student's t with the median error of the genes added to each error, absolute; shape (P, n).
+    """Absolute t statistic with the median error over genes added to the error of each gene; shape (P, n).
 
     References
     ----------
-    Tusher, Tibshirani and Chu, PNAS 2001, who add a constant so that genes with tiny variance do not lead.
+    Tusher, Tibshirani and Chu, PNAS 2001, who add a constant so that genes with tiny variance do not rank first.
     """
     usual = np.median(error, axis=-1, keepdims=True)
     found: NDArray[np.float64] = np.abs(mean) / np.maximum(error + usual, 1e-12)
@@ -130,14 +130,14 @@ def moderated(mean: NDArray[np.floating], error: NDArray[np.floating]) -> NDArra
 def _compare(
     statistics: Callable[[NDArray[np.floating]], NDArray[np.floating]], labels: NDArray[np.floating], n_genes: int
 ) -> GroupTest:
-    """p-values gene by gene, and false discovery rates from the numbers of genes that exceed, over permutations."""
+    """P-values of single genes, and false discovery rates from numbers of genes that are at least as extreme."""
     n = len(labels)
     parts = np.array_split(labels, max(1, -(-n * n_genes // CHUNK)))
     observed = statistics(labels[:1])[0]
     values = np.sort(np.concatenate([statistics(part).ravel() for part in parts]))
 
     def rates(ordered: NDArray[np.floating]) -> NDArray[np.float64]:
-        """Mean number of genes that permutations bring as far, divided by their number; ascending in each row."""
+        """Mean number of genes as extreme in permutations, divided by that in `ordered`, whose rows are ascending."""
         expected = (len(values) - np.searchsorted(values, ordered * SLACK, side="left")) / n
         return np.asarray(expected / np.arange(n_genes, 0, -1), dtype=np.float64)
 

@@ -26,9 +26,9 @@ def the_phenotype(adata: AnnData, phenotype: str | None) -> str:
     Raises
     ------
     KeyError
-        If none was predicted.
+        If no phenotype has been predicted.
     ValueError
-        If none is named and several were predicted.
+        If several phenotypes have been predicted and `phenotype` is None.
     """
     if phenotype is not None:
         return phenotype
@@ -43,12 +43,12 @@ def the_phenotype(adata: AnnData, phenotype: str | None) -> str:
 
 
 def check_predicted(adata: AnnData, phenotype: str, *, where: str = "obs", key_of: Callable = prediction_key) -> None:
-    """Refuse a phenotype whose result is not there.
+    """Check that the result of a phenotype exists.
 
     Raises
     ------
     KeyError
-        If the check fails.
+        If it does not exist.
     """
     key = key_of(phenotype)
     if key in getattr(adata, where):
@@ -70,14 +70,15 @@ def model_categories(adata: AnnData, phenotype: str) -> list[str]:
 
 
 def category_table(adata: AnnData, phenotype: str, key_of: Callable, call: str) -> pd.DataFrame:
-    """An entry of obsm that has a column for each category; (n_obs x n_categories).
+    """Entry of obsm with a column for each category, as a table (n_obs x n_categories).
 
     Raises
     ------
     KeyError
-        If it is not there.
+        If the entry does not exist.
     ValueError
-        If the names of the categories were lost from ``uns``; `call` writes them anew.
+        If the names of the categories are missing from ``uns``; calling `tl.predict_phenotype` with `call` restores
+        them.
     """
     check_predicted(adata, phenotype, where="obsm", key_of=key_of)
     key, names = key_of(phenotype), model_categories(adata, phenotype)
@@ -92,17 +93,17 @@ def category_table(adata: AnnData, phenotype: str, key_of: Callable, call: str) 
 
 
 def training_note(adata: AnnData) -> Mapping[str, Any]:
-    """What `tl.train` recorded in uns; empty if nothing was trained on `adata`."""
+    """Entry of `tl.train` in uns; empty if no model was trained on `adata`."""
     return notes_of(adata).get("train", {})
 
 
 def token_note(adata: AnnData, key: str) -> Mapping[str, Any]:
-    """What `tl.score_tokens` wrote into uns.
+    """Entry of `tl.score_tokens` in uns.
 
     Raises
     ------
     KeyError
-        If it is not there.
+        If it does not exist.
     """
     note = notes_of(adata).get(key)
     if note is None:
@@ -117,7 +118,7 @@ def recorded_labels(column: pd.Series) -> pd.Series:
     """Labels of an obs column as the model reads them; missing values are NaN."""
     positions, values = pd.factorize(column)
     names = np.array([*map(label_of, values), None], dtype=object)
-    return pd.Series(names[positions], index=column.index, name=column.name, dtype=object)  # -1 is the last name
+    return pd.Series(names[positions], index=column.index, name=column.name, dtype=object)  # -1 selects the last name
 
 
 def recorded_codes(adata: AnnData, phenotype: str, categories: list[str]) -> NDArray[np.int64]:
@@ -147,7 +148,7 @@ def scored_phenotypes(adata: AnnData, phenotypes: str | Sequence[str] | None) ->
     Raises
     ------
     KeyError
-        If there is none.
+        If there are none.
     """
     if phenotypes is not None:
         return [phenotypes] if isinstance(phenotypes, str) else list(phenotypes)

@@ -16,9 +16,9 @@ from polygene_scverse._validate import check_choice, warn
 from polygene_scverse.metrics._pooled_p import pooled_p
 
 MIN_NULL: Final = 20
-"""Random perturbations that a null needs."""
+"""Minimum number of random perturbations for a test."""
 NEAREST: Final = 30
-"""Of these, those nearest in expression that a shift is compared with."""
+"""Number of random perturbations, nearest in expression, with which a shift is compared."""
 
 
 def perturb(adata: AnnData, outcome: str = "embedding") -> pd.DataFrame:
@@ -123,22 +123,22 @@ def perturb(adata: AnnData, outcome: str = "embedding") -> pd.DataFrame:
 def matched_z(
     values: NDArray[np.floating], expression: NDArray[np.floating], null: NDArray[np.bool_], n_nearest: int = NEAREST
 ) -> NDArray[np.float64]:
-    """Values in standard deviations from the mean of the null ones nearest in expression, itself left out.
+    """Standardise values by the random perturbations nearest in expression, leaving out the perturbation itself.
 
     Parameters
     ----------
     values
-        Shape (K, n).
+        Values; shape (K, n).
     expression
-        What is matched; shape (K,).
+        Mean expression to match; shape (K,).
     null
         Which perturbations are random; shape (K,).
     n_nearest
-        How many are compared with.
+        Number of random perturbations to compare with.
 
     Returns
     -------
-    Shape (K, n); NaN where a value is.
+    Standardised values, NaN where `values` is NaN; shape (K, n).
     """
     found = np.full(values.shape, np.nan)
     rows = np.flatnonzero(null)
@@ -146,14 +146,14 @@ def matched_z(
         others = rows[rows != i]
         near = others[np.argsort(np.abs(expression[others] - expression[i]), kind="stable")[:n_nearest]]
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", RuntimeWarning)  # a gene that every random perturbation leaves out
+            warnings.simplefilter("ignore", RuntimeWarning)  # genes that are NaN in all random perturbations
             mean, deviation = np.nanmean(values[near], axis=0), np.nanstd(values[near], axis=0, ddof=1)
         found[i] = (values[i] - mean) / np.maximum(deviation, 1e-12)
     return found
 
 
 def _root_mean_square(shifts: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Over genes that are not perturbed; shape (K,)."""
+    """Root mean square shift over genes that are not perturbed; shape (K,)."""
     known = ~np.isnan(shifts)
     found = np.sqrt((np.nan_to_num(shifts) ** 2).sum(axis=1) / np.maximum(known.sum(axis=1), 1))
     return np.where(known.any(axis=1), found, np.nan)
