@@ -13,7 +13,7 @@ __all__ = ["datasets", "get", "metrics", "model", "module", "pl", "pp", "tl"]
 
 
 def __getattr__(name: str) -> _ModuleType:
-    """A room is imported when it is first asked for: a command that only prints its help needs no torch."""
+    """Import a package at first use, so that commands that only print their help do not import torch."""
     if name in __all__:
         return _import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""The only place that touches what scvi-tools and Lightning keep private."""
+"""Access to private parts of scvi-tools and Lightning, which other modules do not use."""
 
 from __future__ import annotations
 
@@ -24,27 +24,27 @@ MODEL_NAME = "model_name"
 
 
 def field_state(registry: dict[str, Any], field: str) -> dict[str, Any]:
-    """State that a registered field keeps, e.g. the categories of the phenotypes."""
+    """State of a registered field, such as the categories of the phenotypes."""
     return field_registry(registry, field)[STATE_REGISTRY]
 
 
 def field_registry(registry: dict[str, Any], field: str) -> dict[str, Any]:
-    """All that is registered of a field."""
+    """Registry entry of a field."""
     return registry[FIELD_REGISTRIES][field]
 
 
 def setup_args(registry: dict[str, Any]) -> dict[str, Any]:
-    """Arguments that ``setup_anndata`` was called with."""
+    """Arguments with which ``setup_anndata`` was called."""
     return registry[SETUP_ARGS]
 
 
 def registry_without_data(registry: dict[str, Any], states: Sequence[tuple[Any, dict[str, Any]]]) -> dict[str, Any]:
-    """Registry of a model that has seen no data, as scvi-tools would keep it for fields in these states.
+    """Registry of a model without data, as scvi-tools would create it for fields in these states.
 
     Parameters
     ----------
     registry
-        Registry of a manager that was given no data.
+        Registry of a manager without data.
     states
         Each field and its state.
     """
@@ -60,12 +60,12 @@ def registry_without_data(registry: dict[str, Any], states: Sequence[tuple[Any, 
 
 
 def forget_manager(model: Any, manager: Any) -> None:
-    """Take data out of scvi-tools' list of what a model reads, in which they stand by their number."""
+    """Remove data from scvi-tools' record of the data of a model, in which they are stored by their UUID."""
     model._per_instance_manager_store.get(model.id, {}).pop(manager.adata_uuid, None)
 
 
 def plain(value: Any) -> Any:
-    """Plain containers, so that they are saved and read without pickling."""
+    """Convert to plain containers, which are saved and read without pickling."""
     if isinstance(value, dict):
         return {str(k): plain(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
@@ -78,7 +78,7 @@ def plain(value: Any) -> Any:
 
 
 def history_from_plain(history: Mapping[str, Mapping[str, Any]]) -> dict[str, pd.DataFrame]:
-    """The history of a training as scvi-tools keeps it, of what `plain` made of it."""
+    """Convert the output of `plain` to a training history as scvi-tools stores it."""
     return {
         name: pd.DataFrame({name: column["values"]}, index=pd.Index(column["index"], name="epoch"))
         for name, column in history.items()
@@ -86,24 +86,24 @@ def history_from_plain(history: Mapping[str, Mapping[str, Any]]) -> dict[str, pd
 
 
 def add_callback(trainer: Trainer, callback: Callback) -> None:
-    """Add a callback to a trainer that was made; it runs after the others."""
+    """Add a callback to an existing trainer; it runs after the others."""
     trainer.callbacks.append(callback)  # type: ignore[attr-defined]
 
 
 def set_loop_position(
     checkpoint: dict[str, Any], position: Mapping[str, int], steps_per_epoch: int, batches_per_step: int
 ) -> None:
-    """Write a position into the counters that Lightning's loops keep in a checkpoint; they count batches.
+    """Set the position of Lightning's loops in a checkpoint; their counters count batches.
 
     Parameters
     ----------
     checkpoint
-        What Lightning read; it is changed.
+        Checkpoint as read by Lightning; modified in place.
     position
-        ``epoch`` and ``step``: epochs that are over, and steps of the one after them; ``global_step``: steps of all
-        epochs; ``finished``: whether no epoch follows.
+        ``epoch`` and ``step``: number of completed epochs, and of steps in the next one; ``global_step``: number of
+        steps in all epochs; ``finished``: whether no epoch follows.
     steps_per_epoch, batches_per_step
-        Of the training that goes on.
+        Values of the resumed training.
     """
     fit, epoch, step = checkpoint["loops"]["fit_loop"], position["epoch"], position["step"]
     within, begun = int(step > 0), int(not position["finished"])
@@ -113,12 +113,12 @@ def set_loop_position(
     for kind, n_steps in (("total", step + epoch * steps_per_epoch), ("current", step)):
         fit["epoch_progress"][kind].update(epochs)
         batches[kind].update(dict.fromkeys(epochs, n_steps * batches_per_step))
-    # at the beginning of an epoch Lightning goes once around the loop without a batch, and counts it
+    # at the start of an epoch, Lightning counts one iteration of the loop without a batch
     fit["epoch_loop.state_dict"]["_batches_that_stepped"] = position["global_step"] - begun * (1 - within)
 
 
 def torch_device(accelerator: str, device: int | str) -> torch.device:
-    """The device that scvi-tools means by these two arguments."""
+    """The device that scvi-tools selects for these two arguments."""
     from scvi.model._utils import parse_device_args
 
     found: torch.device = parse_device_args(
@@ -129,7 +129,7 @@ def torch_device(accelerator: str, device: int | str) -> torch.device:
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Torch's global random state set for a while, and given back."""
+    """Set torch's global random state, and restore it afterwards."""
     devices = list(range(torch.cuda.device_count()))
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)

@@ -1,6 +1,6 @@
-"""Files and folders that are written beside, synced, and then take the place of the old ones in one step.
+"""Write files and folders to a temporary name, sync them, and replace the old ones in one step.
 
-Whatever ends a process, and however full a disk is: under a name there is the whole old content or the whole new one.
+If the process is killed or the disk is full, the old or the new content is there, and both are complete.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ from typing import Final
 
 PART: Final = ".part"
 STALE: Final = 3600.0
-"""Seconds after which a part that nobody has written to is taken for one that a killed process left."""
+"""Seconds without a write after which a temporary file is assumed to be left by a killed process."""
 
 
 @contextmanager
 def replace_file(path: str | Path) -> Iterator[Path]:
-    """Write a file beside its name, to take its place when it is whole.
+    """Write a file to a temporary name, and replace the old file when it is complete.
 
     Parameters
     ----------
     path
-        The file; a link is followed. What is no ordinary file, such as ``/dev/stdout``, is written to as it is.
+        The file; links are followed. Special files, such as ``/dev/stdout``, are written to directly.
 
     Yields
     ------
-    Name to write to, in the same folder and with the same suffix. If the block raises, it is removed, and what was at
-    `path` before is still there.
+    Name to write to, in the same folder and with the same suffix. If the block raises, it is removed, and the previous
+    content of `path` is kept.
 
     Examples
     --------
@@ -62,19 +62,20 @@ def replace_file(path: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def replace_folder(path: str | Path, own: Collection[str] | None = None) -> Iterator[Path]:
-    """Write a folder beside its name, to take its place when it is whole.
+    """Write a folder to a temporary name, and replace the old folder when it is complete.
 
     Parameters
     ----------
     path
-        The folder; a link is followed.
+        The folder; links are followed.
     own
-        Names of the files that make up the content. Others that are in the old folder are kept in the new one. By
-        default the whole folder is the content, and nothing is kept.
+        Names of the files that belong to the content. Other files of the old folder are kept in the new one. By default
+        the whole folder is replaced.
 
     Yields
     ------
-    An empty folder to write into, beside `path`. If the block raises, it is removed, and `path` is as it was.
+    An empty folder to write into, in the same parent folder. If the block raises, it is removed, and `path` is not
+    changed.
     """
     path = Path(os.path.realpath(path))
     remove_stale(path)
@@ -90,23 +91,23 @@ def replace_folder(path: str | Path, own: Collection[str] | None = None) -> Iter
         _exchange(part, path)
         sync(path.parent)
     finally:
-        remove(part)  # by now the old content, if all went well
+        remove(part)  # after success, this is the old content
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write a text file by way of `replace_file`."""
+    """Write a text file with `replace_file`."""
     with replace_file(path) as part:
         part.write_text(text, encoding="utf-8")
 
 
 def write_bytes(path: str | Path, content: bytes) -> None:
-    """Write a file of bytes by way of `replace_file`."""
+    """Write a binary file with `replace_file`."""
     with replace_file(path) as part:
         part.write_bytes(content)
 
 
 def sync(path: Path) -> None:
-    """Have the system put a file, or the entries of a folder, on the disk."""
+    """Flush a file, or the entries of a folder, to disk."""
     if path.is_dir() and os.name != "posix":  # elsewhere folders cannot be opened
         return
     handle = os.open(path, os.O_RDONLY if os.name == "posix" else os.O_RDWR | getattr(os, "O_BINARY", 0))
@@ -120,7 +121,7 @@ def sync(path: Path) -> None:
 
 
 def sync_all(path: Path) -> None:
-    """`sync` of all that is in a folder."""
+    """Apply `sync` to all files and folders in a folder."""
     for folder, _, files in os.walk(path):
         for name in files:
             if not Path(folder, name).is_symlink():
@@ -129,7 +130,7 @@ def sync_all(path: Path) -> None:
 
 
 def remove(path: Path) -> None:
-    """Remove a file or a folder, if it is there."""
+    """Remove a file or a folder, if it exists."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
@@ -138,7 +139,7 @@ def remove(path: Path) -> None:
 
 
 def remove_stale(path: Path) -> None:
-    """Remove parts of `path` that processes left when they were killed."""
+    """Remove temporary files of `path` that were left by killed processes."""
     if not path.parent.is_dir():
         return
     head, tail = f".{path.stem}.", f"{PART}{path.suffix}"
@@ -152,12 +153,12 @@ def remove_stale(path: Path) -> None:
 
 
 def beside(path: Path) -> Path:
-    """A new name in the same folder to write to; the suffix stays, because it tells writers the format."""
+    """New temporary name in the same folder; the suffix is kept, because writers derive the format from it."""
     return path.with_name(f".{path.stem}.{secrets.token_hex(4)}{PART}{path.suffix}")
 
 
 def _keep_others(old: Path, new: Path, own: Collection[str]) -> None:
-    """Link, or copy, what is in the old folder and is not content of it."""
+    """Link or copy the entries of the old folder that do not belong to the content."""
     for entry in old.iterdir():
         target = new / entry.name
         if entry.name in own or target.exists():
@@ -178,13 +179,13 @@ def _link(source: str | Path, target: str | Path) -> None:
 
 
 def _exchange(new: Path, path: Path) -> None:
-    """Put a folder in the place of another, which is then where the new one was."""
+    """Exchange a new folder with an old one, or move it if there is no old one."""
     if not path.exists():
         os.replace(new, path)
         return
     if _exchange_at_once(new, path):
         return
-    aside = beside(path)  # two steps: where the system has no other way, both are whole in between
+    aside = beside(path)  # two steps if the system cannot exchange them; both folders are complete in between
     os.replace(path, aside)
     try:
         os.replace(new, path)
@@ -195,7 +196,7 @@ def _exchange(new: Path, path: Path) -> None:
 
 
 def _exchange_at_once(a: Path, b: Path) -> bool:
-    """Exchange two names in one step, if the system can: Linux by ``renameat2``, macOS by ``renamex_np``."""
+    """Exchange two names in one system call, if available: ``renameat2`` on Linux, ``renamex_np`` on macOS."""
     try:
         library = ctypes.CDLL(None, use_errno=True)
         if sys.platform.startswith("linux"):

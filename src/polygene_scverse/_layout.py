@@ -1,9 +1,9 @@
-"""The sentence a cell is written as: slots, vocabulary, ids and positions.
+"""Token layout of a cell: slots, vocabulary, ids and positions.
 
 ``[CLS] [phenotype 1] … [phenotype P] [START] gene 1 … gene N [END]``
 
-A slot is known by its position. The word in a gene's slot is its expression bin, the word in a
-phenotype's slot is one of that phenotype's categories, or its "no value" word.
+A slot is identified by its position. The token in a gene's slot is its expression bin; the token in a phenotype's slot
+is one of the phenotype's categories, or its "no value" token.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ SPECIAL_TOKENS = ("[PAD]", "[MASK]", "[SEP]", "[CLS]", "[UNK]", "[START]", "[END
 
 
 def token_text(label: str) -> str:
-    """The word of a label, as the original spells it: ``"B cell"`` -> ``"[B_cell]"``."""
+    """Token of a label, spelled as in the original: ``"B cell"`` -> ``"[B_cell]"``."""
     return f"[{label.replace(' ', '_')}]"
 
 
 @dataclass(frozen=True)
 class PhenotypeSlot:
-    """One phenotype: its name, its categories and the token id of each.
+    """A phenotype with its name, its categories and their token ids.
 
     Parameters
     ----------
     name
-        The obs column the phenotype is learned from.
+        Obs column from which the phenotype is learned.
     categories
         Labels, in the order of their codes 0, 1, …
     ids
         Token id of each category.
     no_value_id
-        Token id that is shown when the value is missing.
+        Token id that is shown if the value is missing.
     """
 
     name: str
@@ -47,27 +47,27 @@ class PhenotypeSlot:
     no_value_id: int
 
     def encode(self, codes: NDArray[np.integer]) -> NDArray[np.int64]:
-        """Token ids of category codes; the code -1 (unknown) becomes the "no value" id."""
+        """Token ids of category codes; the code -1 (unknown) is replaced by the "no value" id."""
         table = np.array([*self.ids, self.no_value_id], dtype=np.int64)
-        return table[codes]  # -1 is the last row of the table
+        return table[codes]  # -1 selects the last row of the table
 
 
 @dataclass(frozen=True)
 class TokenLayout:
-    """Slots, vocabulary, ids and positions of the sentence.
+    """Slots, vocabulary, ids and positions of the token sequence.
 
     Parameters
     ----------
     phenotypes
-        Phenotype slots, in the order in which they stand.
+        Phenotype slots, in order.
     genes
-        Gene names, in the order in which they stand (most variable first).
+        Gene names, in order (most variable first).
     n_bins
-        Number of expression bins, bin 0 ("not expressed") included.
+        Number of expression bins, including bin 0 ("not expressed").
     first_bin_id
-        Token id of bin 0; the other bins follow it.
+        Token id of bin 0; the ids of the other bins follow.
     vocabulary
-        The word of each token id.
+        Token of each id.
     """
 
     phenotypes: tuple[PhenotypeSlot, ...]
@@ -86,7 +86,7 @@ class TokenLayout:
 
     @classmethod
     def build(cls, phenotypes: Mapping[str, Sequence[str]], genes: Sequence[str], n_bins: int) -> TokenLayout:
-        """Lay out any phenotypes and genes.
+        """Create a layout for any phenotypes and genes.
 
         Parameters
         ----------
@@ -111,15 +111,15 @@ class TokenLayout:
     def from_vocabulary(
         cls, words: Sequence[str], phenotypes: Mapping[str, Sequence[str]], genes: Sequence[str], n_bins: int
     ) -> TokenLayout:
-        """Lay out a given vocabulary, whose ids are the places of its words, followed by the bins.
+        """Create a layout from a given vocabulary, in which ids are the indices of tokens; bins are added at the end.
 
         Parameters
         ----------
         words
             The vocabulary without bins, as the lines of the original's ``vocab.txt``.
         phenotypes
-            Name of each phenotype and its categories; ``[no_<name>]`` and the word of each category
-            must stand in `words`.
+            Name of each phenotype and its categories; `words` must contain ``[no_<name>]`` and the token of each
+            category.
         genes
             Gene names, most variable first.
         n_bins
@@ -128,7 +128,7 @@ class TokenLayout:
         Raises
         ------
         ValueError
-            If a word is not in the vocabulary, or if it does not begin with the special words.
+            If a token is not in the vocabulary, or if it does not begin with the special tokens.
         """
         ids = {word: i for i, word in enumerate(words)}
         wanted = [token_text(f"no_{name}") for name in phenotypes]
@@ -153,14 +153,14 @@ class TokenLayout:
         return cls(slots, tuple(genes), n_bins, len(words), (*words, *(str(b) for b in range(n_bins))))
 
     def grown(self, categories: Mapping[str, Sequence[str]], genes: Sequence[str] = ()) -> TokenLayout:
-        """The same layout with more categories, phenotypes and genes; codes of what was there stay as they are.
+        """Add categories, phenotypes and genes to the layout; existing codes are not changed.
 
-        New words stand before the bins, new phenotypes and genes after the others.
+        New tokens are inserted before the bins, new phenotypes and genes after the existing ones.
 
         Parameters
         ----------
         categories
-            New categories of each phenotype; a name that is no phenotype yet becomes one.
+            New categories of each phenotype; unknown names become new phenotypes.
         genes
             New genes.
         """
@@ -186,12 +186,12 @@ class TokenLayout:
 
     @property
     def n_phenotypes(self) -> int:
-        """Number of phenotype slots P."""
+        """Number of phenotype slots, P."""
         return len(self.phenotypes)
 
     @property
     def n_genes(self) -> int:
-        """Number of gene slots N."""
+        """Number of gene slots, N."""
         return len(self.genes)
 
     @property
@@ -216,7 +216,7 @@ class TokenLayout:
 
     @cached_property
     def special_tokens(self) -> NDArray[np.int64]:
-        """Token ids of the slots that are not genes, every phenotype hidden; shape (n_special,)."""
+        """Token ids of the slots that are not genes, with every phenotype masked; shape (n_special,)."""
         return np.array([CLS, *[MASK] * self.n_phenotypes, START, END], dtype=np.int64)
 
     @cached_property
@@ -236,11 +236,11 @@ class TokenLayout:
         return np.stack(columns, axis=1) if columns else np.empty((len(codes), 0), dtype=np.int64)
 
     def slot(self, name: str) -> PhenotypeSlot:
-        """The slot of the phenotype called `name`."""
+        """Slot of the phenotype called `name`."""
         return self.phenotypes[self.phenotype_names.index(name)]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain containers only, to be saved; `from_dict` reads them back."""
+        """Convert to plain containers for saving; `from_dict` reads them."""
         plain = asdict(self)
         plain["phenotypes"] = [
             {"name": s.name, "categories": list(s.categories), "ids": list(s.ids), "no_value_id": s.no_value_id}
@@ -250,7 +250,7 @@ class TokenLayout:
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> TokenLayout:
-        """Read what `to_dict` wrote."""
+        """Read the output of `to_dict`."""
         slots = tuple(
             PhenotypeSlot(s["name"], tuple(s["categories"]), tuple(s["ids"]), s["no_value_id"])
             for s in plain["phenotypes"]

@@ -1,4 +1,4 @@
-"""Loggers of other packages are kept quiet, and get their levels back."""
+"""Silence the loggers of other packages temporarily."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from contextlib import contextmanager
 
 @contextmanager
 def quiet(*names: str) -> Iterator[None]:
-    """Let loggers say nothing below a warning; a logger that is created meanwhile counts as well.
+    """Set loggers to the level of warnings, and restore their levels afterwards; loggers are created if necessary.
 
     Parameters
     ----------
     *names
-        Of the loggers.
+        Names of the loggers.
     """
     loggers = [logging.getLogger(name) for name in names]
     levels = [logger.level for logger in loggers]

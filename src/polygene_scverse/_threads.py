@@ -1,7 +1,7 @@
-"""Thread settings are borrowed, and given back.
+"""Restore thread settings that other packages change.
 
-scanpy's compiled loops set the number of OpenMP threads of the whole process, and leave it so. Torch then runs more
-threads than it was told to; where several processes share a machine they wait for each other in busy loops.
+scanpy's compiled loops set the number of OpenMP threads of the whole process permanently. Torch then uses more threads
+than requested, and if several processes share a machine, they wait for each other in busy loops.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from threadpoolctl import ThreadpoolController
 
 @contextmanager
 def threads_kept() -> Iterator[None]:
-    """Give every thread pool its number of threads back at the end."""
+    """Restore the number of threads of every thread pool at the end."""
     before = {(lib["filepath"], lib["prefix"]): lib["num_threads"] for lib in ThreadpoolController().info()}
     try:
         yield

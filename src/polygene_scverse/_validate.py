@@ -1,4 +1,4 @@
-"""Checks whose errors say: which argument, what was found, what there is, what to do."""
+"""Checks of arguments; errors name the argument, what was found, what is allowed, and what to do."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ from polygene_scverse._constants import (
 
 
 def shorten(items: Iterable[object], limit: int = 8) -> str:
-    """A list for an error text, cut after `limit` items with the number of those left out."""
+    """Format a list for an error message, cut after `limit` items, with the number of items left out."""
     items = [str(item) for item in items]
     more = f" and {len(items) - limit} more" if len(items) > limit else ""
     return f"{items[:limit]}{more}"
 
 
 def label_of(value: Any, missing: Collection[str] = MISSING_WORDS) -> str | None:
-    """The label of one value of obs, None where it means "no value".
+    """Label of a value in obs, None if it means "no value".
 
-    Whole numbers lose their decimals (1.0 is "1"), because a column of integers with a missing value is stored
+    Whole numbers are formatted without decimals (1.0 is "1"), because an integer column with missing values is stored
     as floating point.
 
     Parameters
@@ -47,7 +47,7 @@ def label_of(value: Any, missing: Collection[str] = MISSING_WORDS) -> str | None
     value
         The value.
     missing
-        Labels, in lower case, that mean "no value", besides NaN, None and empty text.
+        Labels, in lower case, that mean "no value", in addition to NaN, None and empty text.
     """
     if value is None or (pd.api.types.is_scalar(value) and pd.isna(value)):
         return None
@@ -58,7 +58,7 @@ def label_of(value: Any, missing: Collection[str] = MISSING_WORDS) -> str | None
 
 
 def check_labels(obs: pd.DataFrame, key: str, argument: str) -> pd.Series:
-    """A column of obs, which must exist once and hold labels.
+    """Column of obs, which must be unique and contain labels.
 
     Raises
     ------
@@ -91,7 +91,7 @@ def _is_hashable(value: object) -> bool:
 
 
 def check_writable(adata: AnnData) -> None:
-    """Refuse a slice of a backed file before anything is computed: results cannot be written into it."""
+    """Reject a slice of a backed file before anything is computed, because results cannot be written to it."""
     if adata.is_view and adata.isbacked:
         raise ValueError(
             "`adata`: found a slice of a backed file, into which no results can be written. Pass the slice in memory, "
@@ -100,13 +100,13 @@ def check_writable(adata: AnnData) -> None:
 
 
 def colors_of_labels(column: pd.Series, colors: Sequence[str]) -> dict[str, str]:
-    """Colour of each label of an obs column; scanpy keeps one for each category, numbers and booleans among them."""
+    """Colour of each label of an obs column; scanpy stores one colour per category, also for numbers and booleans."""
     labels = map(label_of, column.astype("category").cat.categories)
     return {label: str(color) for label, color in zip(labels, colors, strict=False) if label is not None}
 
 
 def check_not_empty(n_obs: int, n_vars: int) -> None:
-    """Refuse data without cells or without genes."""
+    """Reject data without cells or without genes."""
     if n_obs == 0 or n_vars == 0:
         raise ValueError(
             f"`adata`: found {n_obs} cells and {n_vars} genes, but at least one of each is needed. "
@@ -115,12 +115,12 @@ def check_not_empty(n_obs: int, n_vars: int) -> None:
 
 
 def check_unique_names(names: pd.Index, what: str = "adata.var_names") -> None:
-    """Refuse gene names that are not unique."""
+    """Reject gene names that are not unique."""
     if names.is_unique:
         return
     twice = names[names.duplicated()].unique()
     remedy = "Call adata.var_names_make_unique()"
-    if "raw" in what:  # which that does not reach
+    if "raw" in what:  # var_names_make_unique does not change raw
         remedy = "Take raw = adata.raw.to_adata(), call raw.var_names_make_unique(), and set adata.raw = raw"
     more = " To add up their counts: adata = pgs.pp.sum_genes(adata)." if what == "adata.var_names" else ""
     raise ValueError(
@@ -132,7 +132,7 @@ def check_unique_names(names: pd.Index, what: str = "adata.var_names") -> None:
 def check_columns(
     keys: Sequence[str], obs: pd.DataFrame, argument: str, candidates: Callable[[pd.DataFrame], Sequence[str]]
 ) -> None:
-    """Refuse names that are not obs columns of labels; `candidates` finds those to suggest, for the error only."""
+    """Reject names that are not obs columns with labels; `candidates` finds columns to suggest in the error."""
     absent = [key for key in keys if key not in obs.columns]
     if absent:
         raise KeyError(
@@ -144,7 +144,7 @@ def check_columns(
 
 
 def check_plain_name(name: str, argument: str) -> None:
-    """Refuse a name that would be a path, or that files and stores cannot hold."""
+    """Reject a name that is a path, or that files and stores do not support."""
     if name in ("", ".", "..") or set(name) & set("/\\\0"):
         raise ValueError(
             f"`{argument}`: found {name!r}, but files and stores cannot hold an empty name, or one with '/' or '\\\\'. "
@@ -153,27 +153,27 @@ def check_plain_name(name: str, argument: str) -> None:
 
 
 def notes_of(data: Any) -> dict[str, Any]:
-    """What the verbs noted in ``uns["polygene"]``; empty where there is nothing, or something of the user's."""
+    """Entries of ``uns["polygene"]``; empty if there are none, or if it is not a mapping."""
     found = data.uns.get(UNS, {})
     return dict(found) if isinstance(found, Mapping) else {}
 
 
 def check_notes(data: Any, *entries: str, like: str | None = None) -> None:
-    """Refuse, before anything is computed, to write where the user keeps something of their own.
+    """Check, before anything is computed, that no data of the user would be overwritten.
 
     Parameters
     ----------
     data
         AnnData or MuData.
     entries
-        Entries of ``uns["polygene"]`` that are to be written.
+        Entries of ``uns["polygene"]`` that will be written.
     like
-        The entry that these are of the kind of, where the user chose the name.
+        Default name of the entries, if the user chose another one.
 
     Raises
     ------
     ValueError
-        If ``uns["polygene"]`` is no mapping, or one of the entries was not written by a verb of this package.
+        If ``uns["polygene"]`` is not a mapping, or one of the entries was not written by a function of this package.
     """
     found = data.uns.get(UNS, {})
     if not isinstance(found, Mapping):
@@ -194,19 +194,19 @@ def check_notes(data: Any, *entries: str, like: str | None = None) -> None:
 
 
 def write_notes(data: Any, **entries: Any) -> None:
-    """Note results in ``uns["polygene"]``; other entries stay."""
+    """Store results in ``uns["polygene"]``; other entries are kept."""
     data.uns[UNS] = {**notes_of(data), **entries}
 
 
 def check_key_added(key: str, like: str | None = None) -> None:
-    """Refuse a key that h5ad cannot hold, or that another verb writes.
+    """Reject a key that h5ad does not support, or that another function writes.
 
     Parameters
     ----------
     key
-        The key that the user chose.
+        Key chosen by the user.
     like
-        Where it is an entry of ``uns["polygene"]``, the entry that is written by default.
+        Default name, if it is an entry of ``uns["polygene"]``.
     """
     check_plain_name(key, "key_added")
     if like is not None and key != like and key in NOTES:
@@ -217,7 +217,7 @@ def check_key_added(key: str, like: str | None = None) -> None:
 
 
 def columns_of(notes: Mapping[str, Any]) -> dict[str, str]:
-    """Columns of ``obs`` that results are in, and the verb that wrote each, as far as ``uns["polygene"]`` says."""
+    """Columns of ``obs`` with results, and the function that wrote each, according to ``uns["polygene"]``."""
     found: dict[str, str] = {}
     for name in map(name_of_note, notes.get("predict", {})):
         found |= dict.fromkeys((prediction_key(name), confidence_key(name), expected_key(name)), "predict_phenotype")
@@ -231,26 +231,26 @@ def columns_of(notes: Mapping[str, Any]) -> dict[str, str]:
 
 
 def check_free(adata: AnnData, verb: str, keys: Iterable[str], phenotypes: Iterable[str]) -> None:
-    """Refuse to write results over those of another verb, or over recorded labels.
+    """Check that results would not overwrite those of another function, or recorded labels.
 
-    Names of phenotypes are the user's: one may be called ``novelty``, and its predictions have the column that the verb
-    of this name writes.
+    Phenotypes are named by the user: one may be called ``novelty``, so that its predictions have the same column as the
+    result of `tl.novelty`.
 
     Parameters
     ----------
     adata
-        Where results are to be written.
+        Data to which results are written.
     verb
-        The verb that is to write them.
+        Function that writes them.
     keys
         Columns of ``obs`` to write.
     phenotypes
-        Phenotypes of the model, whose columns hold recorded labels.
+        Phenotypes of the model, whose columns contain recorded labels.
 
     Raises
     ------
     ValueError
-        If the check fails.
+        If something would be overwritten.
     """
     owners = dict.fromkeys(map(str, phenotypes), "you") | columns_of(notes_of(adata))
     for key in keys:
@@ -264,19 +264,19 @@ def check_free(adata: AnnData, verb: str, keys: Iterable[str], phenotypes: Itera
 
 
 def check_choice(value: object, choices: Sequence[object], argument: str) -> None:
-    """Refuse a value that is not one of a few choices."""
+    """Reject a value that is not one of the choices."""
     if value not in choices:
         raise ValueError(f"`{argument}`: found {value!r}, but it must be one of {list(choices)}. Pass one of them.")
 
 
 def check_fraction(value: float, argument: str) -> None:
-    """Refuse a number outside of 0 … 1."""
+    """Reject a number outside of 0 … 1."""
     if not 0 <= value <= 1:
         raise ValueError(f"`{argument}`: found {value}, but it is a share. Pass a number from 0 to 1.")
 
 
 def check_finite(values: NDArray[np.floating], where: str, remedy: str = "") -> None:
-    """Refuse NaN and infinite values."""
+    """Reject NaN and infinite values."""
     bad = ~np.isfinite(values)
     if bad.any():
         kinds = [name for name, test in (("NaN", np.isnan), ("infinite", np.isinf)) if test(values).any()]
@@ -287,7 +287,7 @@ def check_finite(values: NDArray[np.floating], where: str, remedy: str = "") -> 
 
 
 def check_not_negative(values: NDArray[np.floating], where: str, remedy: str = "") -> None:
-    """Refuse negative values: scaled or otherwise transformed data."""
+    """Reject negative values, as in scaled or otherwise transformed data."""
     if values.size and (lowest := values.min()) < 0:
         raise ValueError(
             f"`adata`: {where} has negative values (lowest {lowest:.3g}), as scaled or corrected data have, but raw "
@@ -296,11 +296,11 @@ def check_not_negative(values: NDArray[np.floating], where: str, remedy: str = "
 
 
 def warn(text: str) -> None:
-    """Warn the user, and point at the line of their code that called the package, however deep the cause is."""
+    """Warn with the line of the user's code that called the package, regardless of the depth of the call."""
     package, depth, level = str(Path(__file__).parent), 1, 1
     frame = sys._getframe()
     while frame.f_back is not None:
         if frame.f_code.co_filename.startswith(package):
-            level = depth + 1  # of the caller: a frame of another library may lie between two of ours
+            level = depth + 1  # level of the caller; frames of other libraries may lie between ours
         frame, depth = frame.f_back, depth + 1
     warnings.warn(text, UserWarning, stacklevel=min(level, depth))
