@@ -44,7 +44,7 @@ class GeneContributions:
     log_fold_changes
         Log2 of the ratio of mean expression in the same two sets of cells; shape (n_categories, n_genes).
     n_cells
-        Cells of each category; shape (n_categories,).
+        Number of cells of each category; shape (n_categories,).
     """
 
     categories: list[str]

@@ -34,8 +34,8 @@ def for_panel(
     """Adapt the network to cells that lack some genes; it is returned unchanged if all relevant genes are measured.
 
     The linear path is refitted to the measured genes. The transformer was trained with most of the genes: if fewer are
-    measured, its share of the mixture is reduced, down to zero, and so is the effect of the temperature, which was
-    fitted to both paths.
+    measured, its share of the mixture is reduced, down to zero, and so is the effect of a temperature below 1, which
+    was fitted to both paths.
 
     Parameters
     ----------

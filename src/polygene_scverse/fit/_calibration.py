@@ -85,7 +85,7 @@ class Calibration:
 
     @property
     def _spread(self) -> str:
-        """Say how probabilities are adjusted for new groups."""
+        """Describe how probabilities are adjusted for new groups."""
         times = f"for new groups, probabilities were flattened by a factor of {self.factor:.2f}"
         if self.n_training_groups < 2:
             return f"{times}, the default, because a single group does not show how much groups differ"

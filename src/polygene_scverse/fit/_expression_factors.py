@@ -16,7 +16,7 @@ from sklearn.decomposition import PCA
 
 Floats = NDArray[np.float32]
 N_FACTORS: Final = 20
-"""See benchmarks/results/impute.md."""
+"""Number of factors, see benchmarks/results/impute.md."""
 ADDED: Final = 0.1
 """Share of the mean residual variance that is added to that of each gene, to limit the influence of rare genes."""
 MIN_CELLS: Final = 50

@@ -59,7 +59,7 @@ class GeneScaler:
         x
             Expression; shape (n_cells, G).
         measured
-            Whether each gene is measured; shape (G,), or (n_cells, G) where cells differ in it.
+            Whether each gene is measured; shape (G,), or (n_cells, G) if it differs between cells.
         """
         n = np.maximum(np.broadcast_to(measured, x.shape).sum(axis=0), 1)
         values = x.data.astype(np.float64)
