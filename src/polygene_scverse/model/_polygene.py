@@ -1,8 +1,8 @@
 """The Polygene model, with the interface of scvi-tools.
 
 Public methods check arguments and delegate to plain functions of `abilities`; loops over cells are in `engine`. This
-module may import `abilities`, `engine`, `fit`, `module`, `data` and its own room, nothing of `tl`, `get` or `pl`: see
-"Rooms" in `docs/design.md`, held by `tests/test_layers.py`.
+module may import `abilities`, `engine`, `fit`, `module`, `data` and its own package, but not `tl`, `get` or `pl`: see
+"Rooms" in `docs/design.md`, enforced by `tests/test_layers.py`.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ NO_SCORES: Final = ConformalScores(np.zeros(0, dtype=np.int32), np.zeros(0, dtyp
 
 
 LEAST_OVERLAP, ENOUGH_GENES = 0.02, 30
-"""Share of the model's genes, or number of them, that cells must have to be asked about."""
+"""Minimum share, or minimum number, of the model's genes that query cells must have."""
 
 
 class Polygene(SavingMixin, SetupMixin):
@@ -266,7 +266,7 @@ class Polygene(SavingMixin, SetupMixin):
         """Return a model with the same weights that does not hold AnnData."""
         other = copy.copy(self)
         other._adata = other._adata_manager = None
-        other.__dict__.pop("trainer", None)  # it holds the model, and so its data
+        other.__dict__.pop("trainer", None)  # it refers to the model, and so to its data
         return other
 
     # training and original checkpoints
@@ -421,8 +421,8 @@ class Polygene(SavingMixin, SetupMixin):
         return self._with_added(with_added(self.added_, name, categories, [], ordered))
 
     def _with_added(self, added: Added) -> Polygene:
-        """A model of its own that will learn these."""
-        for name, entry in added.items():  # refuses what cannot be placed before anything is trained
+        """A copy of the model that will learn these categories and phenotypes."""
+        for name, entry in added.items():  # raises errors before anything is trained
             if name in self.ordered:
                 grown_order(self.ordered[name], entry["categories"])
         other = copy.deepcopy(self.without_data())
@@ -435,15 +435,15 @@ class Polygene(SavingMixin, SetupMixin):
         return other
 
     def _attach(self, data: AnnData | MuData) -> None:
-        """Set the model up with data, without scvi-tools' remarks."""
+        """Set the model up with data, without the messages of scvi-tools."""
         with quiet("scvi.model.base._base_model"):
             self.adata = data
 
     @contextmanager
     def _growing(self, genes: Sequence[str] = (), seed: int = 0) -> Iterator[None]:
-        """Lay out what was added, for a training; taken back if no step of it is done.
+        """Apply the recorded additions for a training; undone if no step of it completes.
 
-        Copies of the model keep the network and the fitted state of before.
+        Copies of the model keep the previous network and fitted state.
 
         Parameters
         ----------
@@ -473,7 +473,7 @@ class Polygene(SavingMixin, SetupMixin):
                 self._attach(data)
             yield
         except BaseException:
-            if self.fitted_.category_counts is counts:  # no step was done: a training that begins counts anew
+            if self.fitted_.category_counts is counts:  # no step was done, as training replaces counts
                 if self._adata_manager is not None:
                     forget_manager(self, self._adata_manager)
                 self.__dict__.update(before)
@@ -640,7 +640,7 @@ class Polygene(SavingMixin, SetupMixin):
         made_with = str(self.registry["scvi_version"])
         facts: dict[str, Any] = {"license_name": license, "description": description, "evaluation": evaluation}
         card = model_card(self, repo_name=repo_name, scvi=made_with, **facts)
-        hub_modules()  # before anything is written
+        hub_modules()  # raises an error before anything is written
         with tempfile.TemporaryDirectory(prefix="polygene_") as folder:
             path = Path(folder) / "model"
             self.save(path)
@@ -1108,7 +1108,7 @@ class Polygene(SavingMixin, SetupMixin):
     def _contexts(
         self, data: AnnData | MuData, groupby: str | None, group_key: str | None, rows: NDArray[np.int64]
     ) -> tuple[list[str], list[str] | None, NDArray[np.int64]]:
-        """Context of each entry, its group if groups are named, and the entry of each cell, -1 for none."""
+        """Context of each entry, its group if groups are given, and the entry of each cell, -1 for none."""
         if group_key is None:
             contexts, codes = find_contexts(self._anndata(data), groupby, rows)
             return contexts, None, codes
@@ -1561,7 +1561,7 @@ class Polygene(SavingMixin, SetupMixin):
         given
             Table with a row for each cell and a column for each given phenotype; missing values are sampled.
         seed
-            Seed of the draws.
+            Seed of the random draws.
         n_rounds
             Number of rounds in which the network draws the genes of a cell; by default the network is not used.
         temperature
@@ -1648,7 +1648,7 @@ class Polygene(SavingMixin, SetupMixin):
         n_null
             Number of random genes of similar expression.
         seed
-            Seed of the draws.
+            Seed of the random draws.
         batch_size
             Cells per step.
 
@@ -1918,7 +1918,7 @@ class Polygene(SavingMixin, SetupMixin):
 
     @property
     def _columns(self) -> dict[str, list[str]]:
-        """The obs column of each phenotype, which in a model of the original is not its name, and its categories."""
+        """Obs column of each phenotype, which differs from its name in a model of the original, and its categories."""
         return field_state(self.registry, PHENOTYPE_FIELD)["categories"]
 
     @property
@@ -1927,7 +1927,7 @@ class Polygene(SavingMixin, SetupMixin):
         return missing_words(setup_args(self.registry).get("missing"))
 
     def _anndata(self, data: AnnData | MuData) -> AnnData:
-        """The AnnData to read: of a MuData the registered modality."""
+        """The AnnData to read: for a MuData, the registered modality."""
         return data.mod[setup_args(self.registry).get("mod", "rna")] if isinstance(data, MuData) else data
 
     def _expression(self, data: AnnData) -> Expression:
@@ -1935,7 +1935,7 @@ class Polygene(SavingMixin, SetupMixin):
         return Expression.of(data, args["layer"], args["use_raw"]).named_by(*self._name_columns(data))
 
     def _name_columns(self, data: AnnData) -> tuple[str | None, str | None]:
-        """Columns of ``var`` that the model calls genes by, if these data have them."""
+        """Columns of ``var`` with the gene names that the model uses, if these data have them."""
         args, raw = setup_args(self.registry), setup_args(self.registry)["use_raw"] and data.raw is not None
         columns = (data.raw if raw else data).var.columns
         symbols, ids = (args.get(name) if args.get(name) in columns else None for name in GENE_NAMES)
@@ -1944,7 +1944,7 @@ class Polygene(SavingMixin, SetupMixin):
     def _query_expression(
         self, data: AnnData, gene_symbols: str | None = None, gene_ids: str | None = None
     ) -> Expression:
-        """Expression of cells to ask about, genes named as the model names them."""
+        """Expression of query cells, with genes named as in the model."""
         args = setup_args(self.registry)
         expression = Expression.of_query(data, args["layer"], args["use_raw"])
         if gene_symbols is None and gene_ids is None:
@@ -1953,7 +1953,7 @@ class Polygene(SavingMixin, SetupMixin):
 
     @property
     def _known_genes(self) -> list[str]:
-        """The genes of the model, and others of its training cells."""
+        """Genes of the model, and the other genes of its training cells."""
         return list(dict.fromkeys([*self.genes, *self.fitted_.shares]))
 
     def _choose_genes(self, genes: Sequence[str] | None, n_genes: int) -> list[str]:
@@ -1983,7 +1983,7 @@ class Polygene(SavingMixin, SetupMixin):
         return read_training_cells(expression, obs, rows, self.layout, self._columns, binning, groups)
 
     def _data(self, adata: AnnData | MuData | None) -> AnnData | MuData:
-        """The cells that are meant; the model must be trained."""
+        """Return the given data, or those of the model; the model must be trained."""
         self._check_if_trained(
             warn=False, message="The model is not trained. Call train() first, or load a trained one."
         )
@@ -2009,7 +2009,7 @@ class Polygene(SavingMixin, SetupMixin):
         query: Query | None = None,
         names: Mapping[str, str | None] | None = None,
     ) -> AnnDataCells:
-        """Cells to ask about. The columns that are shown must be there; says which of their labels are not known."""
+        """Query cells. The columns of given phenotypes must exist; warns about labels that the model does not know."""
         data = self._anndata(self._data(adata))
         rows = self._rows(data, indices)
         shown = [list(self._columns)[slot] for slot in query.shown] if query is not None else []
@@ -2032,7 +2032,7 @@ class Polygene(SavingMixin, SetupMixin):
         return cells
 
     def _outlook(self, measured: NDArray[np.bool_]) -> str:
-        """What accuracy is to be expected where many genes are unmeasured; empty if that is not known."""
+        """Expected accuracy if many genes are unmeasured; empty if unknown."""
         if measured.mean() >= KNOWN_SHARE:
             return ""
         found = expected_accuracy(Engine(self.module), self.fitted_, measured)
@@ -2041,7 +2041,7 @@ class Polygene(SavingMixin, SetupMixin):
         return f"an accuracy of {listed} is to be expected of cells like those held out in training." if values else ""
 
     def _for(self, cells: AnnDataCells, batch_size: int) -> tuple[Engine, FittedState]:
-        """The network for cells with these genes, and what was fitted to it."""
+        """The network for cells with these measured genes, and the state fitted to it."""
         return for_panel(Engine(self.module, batch_size), self.fitted_, cells.tokenizer.measured)
 
     def _index(self, adata: AnnData | MuData | None, cells: AnnDataCells) -> pd.Index:
@@ -2057,7 +2057,7 @@ class Polygene(SavingMixin, SetupMixin):
         return names
 
     def _check_gene_decoder(self) -> None:
-        """Refuse questions about genes that only the gene decoder answers."""
+        """Raise an error for questions about genes that require the gene decoder."""
         if self.module.gene_decoder is None:
             raise ValueError(
                 "`model`: it has no gene decoder, because it was created with gene_decoder=False or imported from the "
@@ -2065,7 +2065,7 @@ class Polygene(SavingMixin, SetupMixin):
             )
 
     def _gene_slots(self, genes: Sequence[str] | None) -> NDArray[np.int64]:
-        """Slots of some genes of the model, each named once."""
+        """Slots of some genes of the model, each given once."""
         names = self.genes if genes is None else [str(gene) for gene in genes]
         found = pd.Index(self.genes).get_indexer(pd.Index(names))
         if not len(names) or (found < 0).any() or len(set(names)) != len(names):
@@ -2093,7 +2093,7 @@ class Polygene(SavingMixin, SetupMixin):
         return self.layout.phenotype_names.index(name), code
 
     def _query(self, given: str | Sequence[str] | None) -> Query:
-        """Every expressed gene is shown, and the phenotypes that are given."""
+        """Query that shows every expressed gene, and the given phenotypes."""
         names = [] if given is None else self._names(given, "given")
         return Query(shown=tuple(i for i, name in enumerate(self.layout.phenotype_names) if name in names))
 
@@ -2114,7 +2114,7 @@ class Polygene(SavingMixin, SetupMixin):
         return names
 
     def _check_categories(self, name: str, table: pd.DataFrame) -> list[str]:
-        """Categories of a phenotype, which must be the columns of its probabilities."""
+        """Categories of a phenotype, which must equal the columns of its probabilities."""
         categories = self.categories.get(name)
         if categories is None or list(table.columns) != categories:
             raise ValueError(
@@ -2124,7 +2124,7 @@ class Polygene(SavingMixin, SetupMixin):
         return categories
 
     def _warn_of_training_cells(self, data: AnnData | MuData, rows: NDArray[np.int64]) -> None:
-        """The model is surer of the cells it was trained on than of others."""
+        """Warn about training cells, for which the model is more confident than for others."""
         trained = getattr(self, "train_indices_", None) if data is self.adata else None
         n = 0 if trained is None else int(np.isin(rows, trained).sum())
         if n:
