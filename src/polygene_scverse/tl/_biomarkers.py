@@ -124,7 +124,7 @@ def biomarkers(
 
 
 def _rows(level: str, part: ContextMarkers) -> pd.DataFrame:
-    """A row for each category and gene of a context."""
+    """One row for each category and gene of a context."""
     scores = part.contributions
     fdr = part.p_value.copy()
     for row in fdr:

@@ -1,4 +1,4 @@
-"""What each gene adds to the prediction of a cell, as AnnData."""
+"""Explain the prediction of each cell by its genes, as AnnData."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def explain_prediction(
 
 
 def _rows(data: AnnData, cells: str | Sequence[str] | None) -> np.ndarray | None:
-    """Row numbers of cells by name; None for all."""
+    """Row numbers of cells by name; None for all cells."""
     if cells is None:
         return None
     names = pd.Index([cells] if isinstance(cells, str) else list(cells))

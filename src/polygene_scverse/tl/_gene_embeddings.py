@@ -125,7 +125,7 @@ def gene_embeddings(
 
 
 def _as_adata(found: GeneStates, kept: np.ndarray) -> AnnData:
-    """A row for each gene and context that is kept; `kept` has the shape (n_contexts, n_genes)."""
+    """One row for each gene and context to keep; `kept` has shape (n_contexts, n_genes)."""
     contexts, at = np.nonzero(kept)
     genes = np.array(found.genes, dtype=object)[at]
     columns = {"gene": genes, "context": np.array(found.contexts, dtype=object)[contexts]}

@@ -128,7 +128,7 @@ def gene_interactions(
 def _by_var(
     values: np.ndarray, model_genes: Sequence[str], var_names: pd.Index, genes: Sequence[str] | None, fill: float
 ) -> np.ndarray:
-    """Values of genes, shape (n_contexts, n_genes, ...), in the order of var; shape (n_vars, n_contexts, ...)."""
+    """Reorder gene values of shape (n_contexts, n_genes, ...) to the order of var; shape (n_vars, n_contexts, ...)."""
     at = pd.Index(model_genes).get_indexer(var_names)
     wanted = (at >= 0) & (True if genes is None else var_names.isin(list(genes)))
     table = np.full((len(var_names), len(values), *values.shape[2:]), fill, dtype=values.dtype)
