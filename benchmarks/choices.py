@@ -1,7 +1,7 @@
 """How defaults were chosen: by cross-validation within the training donors, without the test donors.
 
     python benchmarks/choices.py --linear     # settings of the linear path; some minutes
-        python benchmarks/choices.py --models     # whole models, with one path or both, …; 15 minutes per data set
+    python benchmarks/choices.py --models     # whole models, with one path or both, …; 15 minutes per data set
 
 Folds: each of the three training donors with the most cells (T cells), thirds of the training donors (OneK1K), or
 thirds of the training cells if there is one donor (kang18, pbmc68k). Cells of all folds are scored together.

@@ -1,8 +1,8 @@
 """Prediction of phenotypes in new donors after training on few: repeated draws of 1, 2, 3 and 5 training donors.
 
     python benchmarks/few_donors.py --quick              # two draws, within the training donors; minutes
-        python benchmarks/few_donors.py                      # within the training donors, used to make choices python
-        benchmarks/few_donors.py --test --write       # the test donors, and kang18 both ways; the reported results
+    python benchmarks/few_donors.py                      # within the training donors, used to make choices
+    python benchmarks/few_donors.py --test --write       # the test donors, and kang18 both ways; the reported results
 
 At most 1,200 cells of the drawn donors are in training, and at most 1,000 cells of other donors are predicted: of the
 training donors of `_splits.py` that were not drawn, or with `--test` of the test donors. All methods use the same

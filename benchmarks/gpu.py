@@ -1,8 +1,7 @@
 """Training steps and predictions on a GPU, in float32 and in bfloat16, compared with the CPU of the same machine.
 
     python benchmarks/gpu.py                     # on the GPU; writes results/gpu.md
-        python benchmarks/gpu.py --device cpu --genes 512 --network default --repeats 1 --output try.md    # without a
-        GPU
+    python benchmarks/gpu.py --device cpu --genes 512 --network default --repeats 1 --output try.md    # without one
 
 Simulated cells in precomputed batches. Times are medians of repeats after a warm-up, measured after the device has
 finished. Peak memory is what torch allocated for the network and a step. The share of the peak rate counts required

@@ -1,9 +1,9 @@
 """Adding categories: a model of 8 T-cell subtypes learns the other 2, compared with a model trained on all 10.
 
-        python benchmarks/growth.py                                        # default training
-        python benchmarks/growth.py --max-epochs 2                         # short training
-        python benchmarks/growth.py --max-epochs 2 --pairs 0 --table growth.csv     # one pair; adds rows to the table
-        python benchmarks/growth.py --max-epochs 1 --parts IGTB514_IGTB514 # a held-out training donor, each path alone
+    python benchmarks/growth.py                                        # default training
+    python benchmarks/growth.py --max-epochs 2                         # short training
+    python benchmarks/growth.py --max-epochs 2 --pairs 0 --table growth.csv     # one pair; adds rows to the table
+    python benchmarks/growth.py --max-epochs 1 --parts IGTB514_IGTB514 # a held-out training donor, each path alone
 
 The ten subtypes are new in five pairs, drawn once. Test donors are never in training. The model of 8 learns the 2 in
 two ways: from cells of the 2 only, with cells of the 8 drawn from what the model stores about them, and from cells of

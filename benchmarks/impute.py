@@ -1,9 +1,8 @@
 """Denoising compared with simple methods: molecular cross-validation on four data sets.
 
     python benchmarks/impute.py --write
-        python benchmarks/impute.py --network --data kang18         # includes the network's result, after default
-        training python benchmarks/impute.py --choose                        # cells of training donors, used to make
-        choices
+    python benchmarks/impute.py --network --data kang18         # includes the network's result, default training
+    python benchmarks/impute.py --choose                        # cells of training donors, used to make choices
 
 Nine tenths of the molecules of 2,000 random cells and their 1,000 most variable genes are kept; the others are
 predicted. A model is trained on the kept molecules, and `tl.impute` denoises the same cells. MSE: of log1p of counts

@@ -1,9 +1,8 @@
 """Joint distribution: prediction of hidden genes from genes and phenotypes, and effects of a phenotype on genes.
 
     python benchmarks/joint.py --data kang18 --seeds 3             # test donors
-        python benchmarks/joint.py --data kang18 --choose              # within the training donors, to choose defaults
-        python benchmarks/joint.py --data kang18 --left-out            # without stimulated cells of one type in
-        training
+    python benchmarks/joint.py --data kang18 --choose              # within the training donors, to choose defaults
+    python benchmarks/joint.py --data kang18 --left-out            # trained without stimulated cells of one type
 
 Prints, together with baselines, for hidden genes: the negative log-likelihood (15 % of the expressed genes and as many
 not-expressed ones, offset as in the loss, natural log), that of the bins of expressed genes, and their accuracy; the

@@ -3,16 +3,15 @@
     python benchmarks/speed.py --quick              # 2432 genes, network 64/12/4, and the data feed: some minutes
     python benchmarks/speed.py --genes 512 --network 768/12/12
     python benchmarks/speed.py --all                # every row; under an hour
-        python benchmarks/speed.py --users              # against logistic regression and scANVI; --quick: prediction
-        only
+    python benchmarks/speed.py --users              # beside logistic regression and scANVI; --quick: prediction only
     python benchmarks/speed.py --users --device cuda
 
-Both sides use the same simulated cells and network in one run. They alternate, and a ratio is the median of the
-ratios of the repeats.
-Batches are precomputed, except in the rows of the data feed. Both sides have dropout 0.1, torch's fused AdamW, and
-batches of a size that suits them; gene dropout and `max_genes` are off. Memory is the peak above that of a new process
-before the network is created. The share of the matrix-product rate counts required operations only: real tokens,
-attention to visible keys, and in the last layer only the queried tokens; the backward pass counts twice the forward.
+Both sides use the same simulated cells and network in one run. They alternate, and a ratio is the median of the ratios
+of the repeats. Batches are precomputed, except in the rows of the data feed. Both sides have dropout 0.1, torch's fused
+AdamW, and batches of a size that suits them; gene dropout and `max_genes` are off. Memory is the peak above that of a
+new process before the network is created. The share of the matrix-product rate counts required operations only: real
+tokens, attention to visible keys, and in the last layer only the queried tokens; the backward pass counts twice the
+forward.
 """
 
 from __future__ import annotations

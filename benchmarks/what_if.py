@@ -1,9 +1,9 @@
 """What-if questions compared with simple baselines: donor 107 of kang18 from donor 101.
 
     python benchmarks/what_if.py --write                 # test donor
-        python benchmarks/what_if.py --choose                # within donor 101, to choose `keep`
-        python benchmarks/what_if.py --speed --write         # 2,000 cells at once
-        python benchmarks/what_if.py --null --write          # false discoveries with permuted labels of donors
+    python benchmarks/what_if.py --choose                # within donor 101, to choose `keep`
+    python benchmarks/what_if.py --speed --write         # 2,000 cells at once
+    python benchmarks/what_if.py --null --write          # false discoveries with permuted labels of donors
 
 The expected expression of control cells of each type as stimulated cells is predicted (`tl.counterfactual`). The
 predicted shift is compared with the observed one of the held-out cells (mean of log1p of counts per 10,000), over the
