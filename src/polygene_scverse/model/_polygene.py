@@ -405,7 +405,7 @@ class Polygene(SavingMixin, SetupMixin):
 
         Returns
         -------
-        As of `add_categories`.
+        As in `add_categories`.
 
         Raises
         ------
@@ -872,7 +872,7 @@ class Polygene(SavingMixin, SetupMixin):
         given
             Other phenotypes to show to the model as evidence, in cells where they are known.
         gene_symbols, gene_ids
-            As of `predict_phenotype`.
+            As in `predict_phenotype`.
         batch_size
             Number of cells per step. The number of passes through the network grows with the number of combinations.
 
@@ -1013,7 +1013,7 @@ class Polygene(SavingMixin, SetupMixin):
         given
             Phenotypes whose recorded values are shown to the model; by default none.
         gene_symbols, gene_ids
-            As of `predict_phenotype`.
+            As in `predict_phenotype`.
         batch_size
             Cells per step.
 
@@ -1069,7 +1069,7 @@ class Polygene(SavingMixin, SetupMixin):
         seed
             Seed of these.
         gene_symbols, gene_ids
-            As of `predict_phenotype`.
+            As in `predict_phenotype`.
         batch_size
             Cells per step.
 
@@ -1146,7 +1146,7 @@ class Polygene(SavingMixin, SetupMixin):
         seed
             Seed of their draw.
         gene_symbols, gene_ids
-            As of `predict_phenotype`.
+            As in `predict_phenotype`.
         batch_size
             Cells per step.
 
@@ -1190,34 +1190,36 @@ class Polygene(SavingMixin, SetupMixin):
         gene_ids: str | None = None,
         batch_size: int = 64,
     ) -> Explanation:
-        """What each gene adds to a prediction, cell by cell, see :func:`~polygene_scverse.tl.explain_prediction`.
+        """Compute the contribution of each gene to the prediction of each cell.
+
+        See :func:`~polygene_scverse.tl.explain_prediction`.
 
         Parameters
         ----------
         adata
             Cells; by default those the model was set up with. Genes are matched by name.
         phenotype
-            A phenotype of the model. By default the cell type, if a phenotype has one of the usual names of it, else
-            the first phenotype.
+            A phenotype of the model. By default the cell type, if a phenotype has a common name for it, else the
+            first phenotype.
         category
-            Category that is explained. By default the one that is predicted for the cell.
+            Category to explain. By default the one that is predicted for each cell.
         indices
             Row numbers; all by default.
         gene_symbols, gene_ids
-            As of `predict_phenotype`.
+            As in `predict_phenotype`.
         batch_size
-            Cells per step.
+            Number of cells per step.
 
         Returns
         -------
         Contributions to the log-odds, a sparse matrix of shape (n_cells, n_genes) in the order of ``genes``; codes of
-        the categories that are explained and of those that they are compared with, shape (n_cells,) each; and
-        probabilities of all, shape (n_cells, n_categories).
+        the explained categories and of those that they are compared with, shape (n_cells,) each; and probabilities of
+        all categories, shape (n_cells, n_categories).
 
         Raises
         ------
         ValueError
-            If the phenotype or the category is not the model's, if there is no other category, if no gene matches, or
+            If the model does not have the phenotype or category, if there is no other category, if no gene matches, or
             if expression has the wrong scale.
         """
         name = self.reference_phenotype if phenotype is None else phenotype
@@ -1268,7 +1270,7 @@ class Polygene(SavingMixin, SetupMixin):
         group_key
             Obs column of groups (donors, samples).
         n_cells
-            As of `gene_contributions`, in each context.
+            As in `gene_contributions`, in each context.
         min_cells
             Cells of a group and category of a context that must be there, else they are left out of the null.
         n_permutations
@@ -1276,7 +1278,7 @@ class Polygene(SavingMixin, SetupMixin):
         seed
             Seed of the draw of cells and of the permutations.
         gene_symbols, gene_ids
-            As of `predict_phenotype`.
+            As in `predict_phenotype`.
         batch_size
             Cells per step.
 
@@ -1433,7 +1435,7 @@ class Polygene(SavingMixin, SetupMixin):
         log
             False for the mean of counts per 10,000.
         gene_symbols, gene_ids
-            As of `predict_phenotype`.
+            As in `predict_phenotype`.
         batch_size
             Number of cells per step; reduced if many genes are predicted at once.
 
@@ -1482,7 +1484,7 @@ class Polygene(SavingMixin, SetupMixin):
         log
             Whether to return the mean of log1p of counts per 10,000, instead of counts per 10,000.
         gene_symbols, gene_ids
-            As of `predict_phenotype`.
+            As in `predict_phenotype`.
         indices
             Row numbers; all by default.
 
@@ -1525,7 +1527,7 @@ class Polygene(SavingMixin, SetupMixin):
         genes
             Genes of the model; by default all, in the order of ``genes``.
         gene_symbols, gene_ids
-            As of `predict_phenotype`.
+            As in `predict_phenotype`.
         indices
             Row numbers; all by default.
 
