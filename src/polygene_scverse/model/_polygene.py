@@ -197,7 +197,7 @@ class Polygene(SavingMixin, SetupMixin):
         )
         self.init_params_ = self._get_init_params(locals())
 
-    # what the model is of
+    # properties and codes
 
     @property
     def categories(self) -> dict[str, list[str]]:
@@ -595,7 +595,7 @@ class Polygene(SavingMixin, SetupMixin):
             )
         write_original(self.module, self.edges_ or [], self.mask_, list(self._columns), Path(folder), overwrite)
 
-    # the hub
+    # Hugging Face hub
 
     def push_to_hub(
         self,
@@ -688,7 +688,7 @@ class Polygene(SavingMixin, SetupMixin):
         where = None if cache_dir is None else Path(cache_dir)
         return cls.load(pull_folder(repo_name, cls, revision, where, token), adata=False)
 
-    # questions about cells
+    # prediction and interpretation
 
     def gene_names(
         self, adata: AnnData | MuData, *, gene_symbols: str | None = None, gene_ids: str | None = None
@@ -714,7 +714,7 @@ class Polygene(SavingMixin, SetupMixin):
         Raises
         ------
         KeyError
-            If there is no such column.
+            If such a column does not exist.
         """
         expression = self._query_expression(self._anndata(adata), gene_symbols, gene_ids)
         return cast(GeneNames, expression.match)
@@ -743,10 +743,11 @@ class Polygene(SavingMixin, SetupMixin):
         given
             Phenotypes to show to the model as evidence, in cells where they are known; by default none.
         gene_symbols, gene_ids
-            Columns of ``var`` with symbols or ids of the genes, which go before ``var_names``. By default names are
-            matched, then usual columns such as ``var["gene_ids"]``, then symbols to Ensembl ids, see `gene_names`.
+            Columns of ``var`` with gene symbols or Ensembl ids, to be used before ``var_names``. By default, genes are
+            matched by name, then by common columns such as ``var["gene_ids"]``, then from symbols to Ensembl ids, see
+            `gene_names`.
         batch_size
-            Cells per step.
+            Number of cells per step.
 
         Returns
         -------
@@ -791,7 +792,7 @@ class Polygene(SavingMixin, SetupMixin):
         RuntimeError
             If the model is not trained.
         KeyError
-            If there is no such column of ``var``.
+            If such a column of ``var`` does not exist.
         """
         self._data(adata)
         names = self.gene_names(adata, gene_symbols=gene_symbols, gene_ids=gene_ids).names
@@ -824,10 +825,9 @@ class Polygene(SavingMixin, SetupMixin):
         given
             Phenotypes whose recorded values are shown; by default none, so that no label leaks into the embedding.
         gene_symbols, gene_ids
-            Columns of ``var`` with symbols or ids of the genes, which go before ``var_names``. By default names are
-            matched, then usual columns such as ``var["gene_ids"]``, then symbols to Ensembl ids, see `gene_names`.
+            As in `predict_phenotype`.
         batch_size
-            Cells per step.
+            Number of cells per step.
 
         Returns
         -------
@@ -929,7 +929,7 @@ class Polygene(SavingMixin, SetupMixin):
         gene_ids: str | None = None,
         batch_size: int = 64,
     ) -> pd.DataFrame:
-        """Score how unlike the training cells each cell is.
+        """Score how novel each cell is compared with the training cells.
 
         The score is based on the Mahalanobis distance of a cell to the nearest category, in 20 principal components of
         the standardised expression of the training cells, with one covariance for all categories that accounts for
@@ -948,10 +948,9 @@ class Polygene(SavingMixin, SetupMixin):
         indices
             Row numbers; all by default.
         gene_symbols, gene_ids
-            Columns of ``var`` with symbols or ids of the genes, which go before ``var_names``. By default names are
-            matched, then usual columns such as ``var["gene_ids"]``, then symbols to Ensembl ids, see `gene_names`.
+            As in `predict_phenotype`.
         batch_size
-            Cells per step.
+            Number of cells per step.
 
         Returns
         -------
@@ -1015,7 +1014,7 @@ class Polygene(SavingMixin, SetupMixin):
         gene_symbols, gene_ids
             As in `predict_phenotype`.
         batch_size
-            Cells per step.
+            Number of cells per step.
 
         Returns
         -------
@@ -1027,7 +1026,7 @@ class Polygene(SavingMixin, SetupMixin):
             If `groupby` has no value or too many, if the states would take more than 4 GB, if the model does not have a
             phenotype, if no gene matches, or if expression has the wrong scale.
         KeyError
-            If `groupby`, `group_key` or a phenotype that is `given` is not an obs column.
+            If `groupby`, `group_key` or a phenotype in `given` is not an obs column.
         """
         data, query = self._data(adata), self._query(given)
         rows = self._rows(data, indices)
@@ -1060,18 +1059,18 @@ class Polygene(SavingMixin, SetupMixin):
         groupby
             Obs column of contexts.
         group_key
-            Obs column of groups (donors, samples); cells without a value of either are left out. By default all cells
+            Obs column of groups (donors, samples). Cells without a context or group are left out. By default all cells
             are one group.
         min_cells
-            Cells of a context and group that must express a gene.
+            Minimum number of cells of a context and group that express a gene.
         n_permutations
-            Permutations of the contexts within groups.
+            Number of permutations of the contexts within groups.
         seed
-            Seed of these.
+            Random seed for the permutations.
         gene_symbols, gene_ids
             As in `predict_phenotype`.
         batch_size
-            Cells per step.
+            Number of cells per step.
 
         Returns
         -------
@@ -1080,7 +1079,7 @@ class Polygene(SavingMixin, SetupMixin):
         Raises
         ------
         ValueError
-            If the cells are of fewer than two contexts, if `min_cells` or `n_permutations` is below 1, or as for
+            If there are cells of fewer than two contexts, if `min_cells` or `n_permutations` is below 1, or as for
             `get_gene_states`.
         KeyError
             If `groupby` or `group_key` is not an obs column.
@@ -1138,28 +1137,27 @@ class Polygene(SavingMixin, SetupMixin):
         phenotype
             A phenotype of the model.
         groupby
-            Obs column that says which category each cell is of; cells of none are left out.
+            Obs column with the category of each cell; cells without a category are left out.
         indices
             Row numbers; all by default.
         n_cells
-            Cells of each category, at most, in which genes are taken away from the transformer one by one.
+            Maximum number of cells of each category in which genes are removed from the transformer's input one by one.
         seed
-            Seed of their draw.
+            Random seed for the choice of these cells.
         gene_symbols, gene_ids
             As in `predict_phenotype`.
         batch_size
-            Cells per step.
+            Number of cells per step.
 
         Returns
         -------
-        Scores and log fold changes of shape (n_categories, n_genes), for the categories that some cells have and the
-        genes that are measured.
+        Scores and log fold changes of shape (n_categories, n_genes), for categories with cells and measured genes.
 
         Raises
         ------
         ValueError
-            If the model does not have a phenotype, if the cells are of fewer than two of its categories, if `n_cells`
-            is below 1, if no gene matches, or if expression has the wrong scale.
+            If the model does not have the phenotype, if there are cells of fewer than two of its categories, if
+            `n_cells` is below 1, if no gene matches, or if expression has the wrong scale.
         KeyError
             If `groupby` is not an obs column.
         """
@@ -1266,21 +1264,21 @@ class Polygene(SavingMixin, SetupMixin):
         contexts
             Obs column of contexts.
         groupby
-            Obs column that says which category each cell is of.
+            Obs column with the category of each cell.
         group_key
             Obs column of groups (donors, samples).
         n_cells
             As in `gene_contributions`, in each context.
         min_cells
-            Cells of a group and category of a context that must be there, else they are left out of the null.
+            Minimum number of cells on each side that a group needs in a context to be used in the test.
         n_permutations
-            Permutations of the null.
+            Number of permutations.
         seed
-            Seed of the draw of cells and of the permutations.
+            Random seed for the choice of cells and the permutations.
         gene_symbols, gene_ids
             As in `predict_phenotype`.
         batch_size
-            Cells per step.
+            Number of cells per step.
 
         Returns
         -------
@@ -1365,7 +1363,7 @@ class Polygene(SavingMixin, SetupMixin):
         seed
             Random seed for the choice of hidden tokens, which does not depend on the batch.
         batch_size
-            Cells per step.
+            Number of cells per step.
 
         Returns
         -------
@@ -1393,7 +1391,7 @@ class Polygene(SavingMixin, SetupMixin):
             originals_mask=self.fitted_.mask == ORIGINAL_MASK,
         )
 
-    # what if
+    # expression: imputation, counterfactuals, generation, perturbation
 
     def expected_expression(
         self,
@@ -1573,7 +1571,7 @@ class Polygene(SavingMixin, SetupMixin):
         allow_unseen
             Whether to allow combinations of phenotypes that no training cell had.
         batch_size
-            Cells per step.
+            Number of cells per step.
 
         Returns
         -------
@@ -1652,7 +1650,7 @@ class Polygene(SavingMixin, SetupMixin):
         seed
             Seed of the random draws.
         batch_size
-            Cells per step.
+            Number of cells per step.
 
         Returns
         -------
@@ -1740,7 +1738,7 @@ class Polygene(SavingMixin, SetupMixin):
         self._check_gene_decoder()
         check_entries(Engine(self.module), n_obs)
 
-    # what follows from probabilities
+    # decisions from probabilities
 
     def decide(self, probabilities: Mapping[str, pd.DataFrame], *, balance: float = BALANCE) -> pd.DataFrame:
         """Choose a category for each cell.
@@ -1868,7 +1866,7 @@ class Polygene(SavingMixin, SetupMixin):
         group_key
             Obs column of groups (donors, samples) that were not in training; it is only recorded.
         batch_size
-            Cells per step.
+            Number of cells per step.
 
         Returns
         -------
@@ -1916,7 +1914,7 @@ class Polygene(SavingMixin, SetupMixin):
         """
         return self.fitted_.temperature(phenotype)
 
-    # arguments
+    # data and arguments
 
     @property
     def _columns(self) -> dict[str, list[str]]:
@@ -2047,7 +2045,7 @@ class Polygene(SavingMixin, SetupMixin):
         return for_panel(Engine(self.module, batch_size), self.fitted_, cells.tokenizer.measured)
 
     def _index(self, adata: AnnData | MuData | None, cells: AnnDataCells) -> pd.Index:
-        """Names of some cells."""
+        """Names of the selected cells."""
         return self._anndata(self._data(adata)).obs_names[cells.ids]
 
     def _names(self, names: str | Sequence[str] | None, argument: str) -> list[str]:
