@@ -1,4 +1,4 @@
-"""Which genes of a cell carry its prediction, by several methods, and what is left of it without them.
+"""Genes behind the prediction of a cell according to several methods, and the prediction after they are deleted.
 
 Shapes: B cells, V visible genes, G genes, C categories.
 """
@@ -21,16 +21,16 @@ from polygene_scverse.fit._gene_scaler import rescale
 from polygene_scverse.model import Polygene
 
 STEPS = 8
-"""Points of the path of integrated gradients."""
+"""Number of points on the path of integrated gradients."""
 ROUNDS = 5
-"""Rounds of the greedy deletion."""
+"""Number of rounds of the greedy deletion."""
 RANKED = "occlusion, against all others (tl.rank_genes)"
 EXPLAINED = "occlusion, against the nearest category (tl.explain_prediction)"
 
 
 @dataclass(frozen=True)
 class Attribution:
-    """A model whose predictions of one phenotype are taken apart.
+    """Attribution of a model's predictions of one phenotype to genes.
 
     Parameters
     ----------
@@ -39,9 +39,9 @@ class Attribution:
     phenotype
         The phenotype.
     n_deleted
-        Genes that are deleted in each cell.
+        Number of genes to delete in each cell.
     other
-        Weights of another method for each gene and category, whose genes are deleted as well; shape (G, C).
+        Weights of another method for each gene and category, to delete its genes as well; shape (G, C).
     """
 
     model: Polygene
@@ -50,7 +50,7 @@ class Attribution:
     other: np.ndarray
 
     def deletions(self, cells: AnnData) -> dict[str, float]:
-        """Mean probability of the predicted category, in full and without the genes that each method finds."""
+        """Mean probability of the predicted category, with all genes and without the top genes of each method."""
         names: list[str] = []
 
         def ask(batch: Batch) -> list[Tensor]:
@@ -78,7 +78,7 @@ class Attribution:
         average = (module.linear.bias - (module.linear.centre * batch["measured"]) @ module.linear.weights)[..., own]
 
         def log_p(batch: Batch, gate: Tensor) -> Tensor:
-            """Log-probabilities with each visible gene let through by a share; 0 is as if it were not there; (B, C)."""
+            """Log-probabilities if each visible gene is scaled by its gate; a gate of 0 removes the gene; (B, C)."""
             mixed = (1 - share) * self._gated(batch, gate, slot) + share * ((gate[..., None] * linear).sum(1) + average)
             return ((mixed + offset) / temperature).log_softmax(-1)
 
@@ -122,7 +122,7 @@ class Attribution:
         return results
 
     def _gated(self, batch: Batch, gate: Tensor, slot: int) -> Tensor:
-        """The transformer's logits where attention to each gene is multiplied by a share; (B, C)."""
+        """Logits of the transformer if attention to each gene is multiplied by its gate; (B, C)."""
         module, n = self.model.module, batch["key_mask"].shape[1]
         tokens, positions, _ = (batch[name] for name in INPUTS[:3])
         special = torch.zeros(len(tokens), module.layout.n_special)
@@ -136,7 +136,7 @@ class Attribution:
 
 
 def _without(gate: Tensor, scores: Tensor, n: int) -> Tensor:
-    """Without the visible genes of the highest scores."""
+    """Set the gate of the `n` visible genes with the highest scores to zero."""
     top = torch.where(gate > 0, scores, -torch.inf).topk(min(n, gate.shape[1]), dim=1).indices
     return gate.scatter(1, top, 0.0)
 
@@ -144,7 +144,7 @@ def _without(gate: Tensor, scores: Tensor, n: int) -> Tensor:
 def weights_of(
     coefficients: np.ndarray, classes: list[str], columns: list[str], model: Polygene, phenotype: str
 ) -> np.ndarray:
-    """Coefficients, shape (classes, columns), for the genes and categories of a model; shape (G, C)."""
+    """Reorder coefficients of shape (classes, columns) to the genes and categories of a model; shape (G, C)."""
     found = np.zeros((len(model.genes), len(model.categories[phenotype])))
     at = {gene: i for i, gene in enumerate(model.genes)}
     for c, category in enumerate(model.categories[phenotype]):

@@ -1,4 +1,4 @@
-"""Planted swaps of samples, and how many `tl.audit` finds."""
+"""Planted sample swaps, and how many of them `tl.audit` finds."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from _splits import DATA
 import polygene_scverse as pgs
 
 Swap = dict[str, str]
-"""Samples and the category that is recorded for each in place of its own."""
+"""Samples, and the wrong category that is recorded for each."""
 
 SHORT = {"n_genes": 500, "batch_size": 32}
-"""Trainings are many, so they are short."""
+"""Settings of short trainings, because many are needed."""
 
 
 def tcells_wells(n_cells: int, seed: int = 0) -> tuple[ad.AnnData, str]:
-    """T cells of seven donors, sorted for CD4 or CD8: 16 samples; which of the two is what may be swapped."""
+    """T cells of seven donors, sorted for CD4 or CD8: 16 samples, whose sort label is swapped."""
     adata = ad.read_h5ad(DATA / "tcells_7donors.h5ad")
     adata.obs["sample"] = adata.obs[["ind_cov", "batch_cov", "cg_cov"]].astype(str).agg(" ".join, axis=1)
     return _draw(adata, n_cells, seed), "cg_cov"
@@ -38,9 +38,9 @@ def tcells_batch(n_cells: int, seed: int = 0) -> tuple[ad.AnnData, str]:
 
 
 def kang18_parts(n_cells: int, seed: int = 0) -> tuple[ad.AnnData, str]:
-    """PBMC of two donors, control and stimulated: of only four samples no audit can be made, so each is cut into four.
+    """PBMC of two donors, control and stimulated: four samples, each cut into four because an audit needs more samples.
 
-    Parts of a sample are of one donor and one well, which makes this easier than four samples would be.
+    The parts of a sample share a donor and a well, which makes the task easier than with independent samples.
     """
     adata = ad.read_h5ad(DATA / "kang18_pbmc_ifnb.h5ad")
     part = np.random.default_rng(seed).integers(0, 4, adata.n_obs).astype(str)
@@ -52,14 +52,14 @@ AUDITS = {"T cells, CD4 or CD8": tcells_wells, "T cells, batch": tcells_batch, "
 
 
 def _draw(adata: ad.AnnData, n_cells: int, seed: int) -> ad.AnnData:
-    """At most so many cells of each sample."""
+    """Draw at most `n_cells` cells of each sample."""
     order = np.random.default_rng(seed).permutation(adata.n_obs)
     rank = pd.Series(order).groupby(adata.obs["sample"].to_numpy()[order]).cumcount().to_numpy()
     return adata[np.sort(order[rank < n_cells])].copy()
 
 
 def swaps(recorded: pd.Series) -> dict[str, list[Swap]]:
-    """Every swap of one record, and of two records that differ.
+    """All swaps of one label, and of two different labels.
 
     Parameters
     ----------
@@ -77,7 +77,7 @@ def swaps(recorded: pd.Series) -> dict[str, list[Swap]]:
 
 
 def run(adata: ad.AnnData, phenotype: str, swap: Swap, **kwargs: object) -> dict:
-    """Plant a swap, audit with `kwargs`, and count."""
+    """Plant a swap, run an audit with `kwargs`, and count the findings."""
     data = adata.copy()
     recorded = data.obs[phenotype].astype(str)
     data.obs[phenotype] = data.obs["sample"].map(swap).fillna(recorded)
@@ -94,21 +94,21 @@ def run(adata: ad.AnnData, phenotype: str, swap: Swap, **kwargs: object) -> dict
 def audit_rows(
     *, names: Sequence[str] = tuple(AUDITS), n_cells: int = 60, most: int | None = None, seed: int = 0, **kwargs: object
 ) -> list[dict]:
-    """Precision and recall over all swaps of one and of two samples, a row per data set and kind.
+    """Precision and recall over all swaps of one and of two samples, one row per data set and kind.
 
-    Each swap needs trainings of its own, as labels of the training cells are swapped too: they are short,
-    on 500 genes.
+    Each swap needs its own trainings, because labels of the training cells are swapped too. They are short and use 500
+    genes.
 
     Parameters
     ----------
     names
-        Data sets.
+        Names of the data sets.
     n_cells
-        Cells of each sample.
+        Number of cells per sample.
     most
-        So many swaps of each kind, drawn; None for all.
+        Maximum number of randomly drawn swaps of each kind; None for all.
     seed
-        Seed of draws and trainings.
+        Seed of the random draws and trainings.
     **kwargs
         Passed to `tl.audit`.
     """
@@ -122,7 +122,7 @@ def audit_rows(
             for i in order:
                 try:
                     counts.append(run(adata, phenotype, all_swaps[i], seed=seed, **kwargs))
-                except ValueError as error:  # a fold with one category: nothing can be learned
+                except ValueError as error:  # nothing can be learned in a fold with one category
                     if "to tell" not in str(error):
                         raise
             total = pd.DataFrame(counts).sum()

@@ -1,4 +1,4 @@
-"""Simple baselines on the same cells and genes, by scikit-learn."""
+"""Simple baselines on the same cells and genes, with scikit-learn."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def features(task: Task, n_genes: int = N_GENES) -> tuple[np.ndarray, np.ndarray
 
 
 def run(task: Task, phenotype: str) -> dict[str, np.ndarray]:
-    """Probabilities of each baseline on the test cells; columns are the categories of the training cells, sorted."""
+    """Probabilities of each baseline for the test cells; columns are the sorted categories of the training cells."""
     train, test = (Features(x, None) for x in features(task))
     recorded = task.train.obs[phenotype]
     known = recorded.notna().to_numpy()

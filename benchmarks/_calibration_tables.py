@@ -1,4 +1,4 @@
-"""Calibration error, and coverage of prediction sets, on held-out donors."""
+"""Calibration error and coverage of prediction sets on held-out donors."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ N_DRAWS = 1000
 
 
 def codes_of(task: Task, phenotype: str, categories: list[str]) -> np.ndarray:
-    """True codes of the test cells, -1 where unknown or not in training."""
+    """True codes of the test cells, -1 where unknown or absent from training."""
     return pd.Categorical(task.test.obs[phenotype].astype(object), categories=categories).codes.astype(int)
 
 
 def interval(values: np.ndarray, groups: np.ndarray | None, seed: int = 0) -> tuple[float, float]:
-    """95 % bootstrap interval of a mean, over groups where there are five or more, else over cells within groups.
+    """95 % bootstrap interval of a mean: over groups if there are at least five, else over cells within groups.
 
     Parameters
     ----------
     values
         One value per cell; shape (n_cells,).
     groups
-        Donor of each cell; shape (n_cells,). None if there is one.
+        Donor of each cell; shape (n_cells,). None for a single donor.
     seed
-        Seed of the draws.
+        Seed of the random draws.
     """
     rng = np.random.default_rng(seed)
     groups = np.zeros(len(values)) if groups is None else groups
@@ -43,7 +43,7 @@ def interval(values: np.ndarray, groups: np.ndarray | None, seed: int = 0) -> tu
 
 
 def calibration_rows(task: Task, model: pgs.model.Polygene) -> list[dict]:
-    """Calibration error and likelihood of a trained model on the test cells, without and with temperature."""
+    """Calibration error and likelihood of a trained model on the test cells, without and with temperature scaling."""
     tables = model.predict_phenotype(task.test)
     rows = []
     for name, table in tables.items():
@@ -79,7 +79,7 @@ def coverage_rows(
     test_groups
         Donor of each test cell, for the intervals.
     by_category
-        Whether sets are made for each category.
+        Whether prediction sets are calibrated for each category.
     """
     tables = model.predict_phenotype(task.test)
     rows = []

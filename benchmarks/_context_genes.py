@@ -1,4 +1,4 @@
-"""Simulated cells with genes that mark another cell type in another tissue, and tests that look for them."""
+"""Simulated cells with genes that mark different cell types in different tissues, and tests that detect them."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ MIN_CELLS, N_PERMUTATIONS = 10, 100
 def simulate_tissues(
     seed: int = 0, n_donors: int = 8, n_tissues: int = 2, n_cells: int = 150, n_genes: int = 240, planted: float = 0.1
 ) -> AnnData:
-    """Counts of donors with several tissues and six cell types.
+    """Simulate counts of donors with several tissues and six cell types.
 
-    Two thirds of the genes mark a cell type. Some of them, planted, mark another one in other tissues, at the same
-    mean. A fifth of the others are expressed more or less in other tissues. Donors, tissues of a donor, and mixes
-    of types vary.
+    Two thirds of the genes mark a cell type. Some of these are planted: they mark another cell type in other tissues,
+    with the same mean. A fifth of the remaining genes differ in expression between tissues. Donors, tissues of a donor,
+    and mixtures of cell types vary.
 
     Parameters
     ----------
     seed
-        Seed of all draws.
+        Seed of all random draws.
     n_donors, n_tissues
-        How many.
+        Number of donors, and of tissues.
     n_cells
-        Cells of each donor and tissue.
+        Number of cells per donor and tissue.
     n_genes
         Number of genes.
     planted
-        Share of the genes that are planted.
+        Fraction of the genes that are planted.
     """
     rng, n_types, n_markers = np.random.default_rng(seed), 6, n_genes * 2 // 3
     marked = np.where(np.arange(n_genes) < n_markers, np.arange(n_genes) % n_types, -1)
@@ -71,7 +71,7 @@ def simulate_tissues(
 
 
 def rows_of_draw(seed: int, n_donors: int, planted: float, epochs: int | None) -> list[dict]:
-    """What each test finds of one draw: power at FDR 0.05, false positives, and how it ranks."""
+    """Results of each test on one simulated data set: power at FDR 0.05, false positives, and AUROC."""
     adata = simulate_tissues(seed, n_donors, planted=planted)
     phenotypes = ["cell_type", "tissue"]
     model = pgs.tl.train(adata, phenotypes=phenotypes, group_key="donor", max_epochs=epochs, verbose=False)
@@ -101,7 +101,7 @@ def rows_of_draw(seed: int, n_donors: int, planted: float, epochs: int | None) -
 
 
 def scores_of(p_value: np.ndarray, truth: np.ndarray) -> dict[str, float]:
-    """Genes that are not tested are not found."""
+    """Scores of a test; genes that are not tested count as not found."""
     known = ~np.isnan(p_value)
     fdr = np.ones(len(truth))
     fdr[known] = false_discovery_control(p_value[known], method="bh")
@@ -115,7 +115,7 @@ def scores_of(p_value: np.ndarray, truth: np.ndarray) -> dict[str, float]:
 
 
 def roles_in(embedding: np.ndarray, logged: AnnData) -> GeneRoles:
-    """Roles of genes in any embedding."""
+    """Compute gene roles in any embedding."""
     contexts, groups, codes = find_pairs(logged, "tissue", "donor", np.arange(logged.n_obs))
     x = logged.X.toarray()
     seen = x > 0
@@ -136,7 +136,7 @@ def roles_in(embedding: np.ndarray, logged: AnnData) -> GeneRoles:
 
 
 def own_states(model: Polygene, adata: AnnData) -> np.ndarray:
-    """P-values of the same test of the mean states of the genes' own tokens after the last block."""
+    """P-values of the same test for the mean states of the genes' own tokens after the last block."""
     states = model.get_gene_states(adata, groupby="tissue", group_key="donor")
     logged = adata[:, model.genes].copy()
     sc.pp.normalize_total(logged, target_sum=1e4)

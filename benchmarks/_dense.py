@@ -1,4 +1,4 @@
-"""The original's step: Hugging Face BERT over every gene of a cell, fed as the original feeds it."""
+"""Training step of the original: Hugging Face BERT over all genes of a cell, with batches made as in the original."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from polygene_scverse.data.read._binning import digitize, normalize, original_ed
 from polygene_scverse.module import TransformerConfig
 
 Batch = dict[str, torch.Tensor]
-_IGNORED = -100  # label that is not in the loss
+_IGNORED = -100  # label that is ignored in the loss
 
 
 def make_batch(
@@ -26,9 +26,9 @@ def make_batch(
     layout: TokenLayout,
     rng: np.random.Generator | None = None,
 ) -> Batch:
-    """Tokens of every slot, attention to all that are not bin 0, 15 % of genes and half of the phenotypes hidden.
+    """Tokens of every slot, attention to all tokens except bin 0, and 15 % of genes and half of the phenotypes hidden.
 
-    The original rebuilds a list per token; this is vectorised, as it could be.
+    The original rebuilds a list per token; here this is vectorised, which favours the original.
 
     Parameters
     ----------
@@ -39,9 +39,9 @@ def make_batch(
     codes
         Phenotype codes; shape (n_cells, n_phenotypes).
     layout
-        Ids and positions.
+        Token ids and positions.
     rng
-        For hiding; without it nothing is hidden but the phenotypes, as in prediction.
+        Random generator for masking; without it only the phenotypes are hidden, as in prediction.
     """
     n, first, p = counts.shape[0], layout.first_gene_position, layout.n_phenotypes
     bins = digitize(normalize(counts.toarray(), totals[:, None]), original_edges(layout.n_bins))
@@ -49,7 +49,7 @@ def make_batch(
     tokens[:, [*range(first), -1]] = layout.special_tokens
     tokens[:, 1 : 1 + p] = layout.encode_phenotypes(codes)
     tokens[:, first:-1] = layout.first_bin_id + bins
-    visible = (tokens != layout.first_bin_id).astype(np.int64)  # before anything is hidden, as the original
+    visible = (tokens != layout.first_bin_id).astype(np.int64)  # computed before masking, as in the original
     hidden = np.zeros(tokens.shape, dtype=bool)
     hidden[:, 1 : 1 + p] = True if rng is None else rng.random((n, p)) < 0.5
     if rng is not None:
@@ -61,7 +61,7 @@ def make_batch(
 
 
 def make_step(layout: TokenLayout, config: TransformerConfig, train: bool) -> Callable[[Batch], None]:
-    """A training step with AdamW, or a forward pass, of the network with the original's dropout and loss."""
+    """Create a training step with AdamW, or a forward pass, of the network with the original's dropout and loss."""
     network = BertForMaskedLM(
         BertConfig(
             vocab_size=layout.n_tokens,

@@ -1,4 +1,4 @@
-"""The gene half: how well the expression bin of a hidden expressed gene is guessed, beside majority bins."""
+"""Prediction of the expression bins of hidden expressed genes, compared with the majority bin."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from polygene_scverse.model import Polygene
 
 
 def hidden_genes(model: Polygene, task: Task) -> dict[str, np.ndarray]:
-    """True and guessed bins of hidden expressed genes of the test cells, with gene and cell of each.
+    """True and predicted bins of hidden expressed genes of the test cells, with the gene and cell of each.
 
-    15 % of the expressed genes are hidden; nothing else is dropped, every phenotype is hidden.
+    15 % of the expressed genes and all phenotypes are hidden; there is no gene dropout.
     """
     table = model._cells(task.test, np.arange(task.test.n_obs)).read_all()
     dataset = BatchDataset(table, MaskingRates(gene_dropout=0.0, hide_all=1.0, max_genes=10**9), seed=0)
@@ -35,11 +35,11 @@ def hidden_genes(model: Polygene, task: Task) -> dict[str, np.ndarray]:
 
 
 def majority_bins(model: Polygene, task: Task, context: np.ndarray | None = None) -> np.ndarray:
-    """Most frequent expressed bin of each gene in the training cells, within each context.
+    """Most frequent expressed bin of each gene in the training cells, by context.
 
     Returns
     -------
-    Shape (n_contexts, n_genes); the most frequent bin of all where a gene is never expressed.
+    Shape (n_contexts, n_genes); for genes that are never expressed, the most frequent bin overall.
     """
     cells = model._cells(task.train, np.arange(task.train.n_obs)).read_all().cells
     context = np.zeros(task.train.n_obs, dtype=int) if context is None else context
@@ -52,7 +52,7 @@ def majority_bins(model: Polygene, task: Task, context: np.ndarray | None = None
 
 
 def gene_half(task: Task, model: Polygene, name: str) -> list[dict]:
-    """Accuracy of the model's guess and of majority bins."""
+    """Accuracy of the model and of majority bins."""
     found = hidden_genes(model, task)
     phenotype = task.phenotypes[0]
     codes = {}

@@ -1,4 +1,4 @@
-"""Evidence and joint predictions: cells whose joint distribution is known, and real ones."""
+"""Conditional and joint predictions, on simulated cells with a known joint distribution and on real cells."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from scipy.stats import poisson
 import polygene_scverse as pgs
 
 OF_B = np.full((3, 3), 0.05) + 0.85 * np.eye(3)
-"""Probability of b in each a."""
+"""Probability of each b given each a."""
 
 
 def rates() -> np.ndarray:
-    """Mean counts: ten of 60 genes are a little higher in each a; b and c raise nothing."""
+    """Mean counts: ten of 60 genes are slightly higher in each a; b and c have no effect."""
     return np.exp(-0.5 + 0.5 * (np.arange(60) // 10 == np.arange(3)[:, None]))
 
 
 def cells(n: int, seed: int) -> AnnData:
-    """Cells in which b depends on a beyond expression, and c on nothing."""
+    """Simulate cells in which b depends on a and c is random; expression depends on a only."""
     rng = np.random.default_rng(seed)
     a, c = rng.integers(0, 3, n), rng.integers(0, 2, n)
     b = (rng.random(n)[:, None] > OF_B.cumsum(1)[a]).sum(1)
@@ -31,19 +31,19 @@ def cells(n: int, seed: int) -> AnnData:
 
 
 def truth(adata: AnnData) -> np.ndarray:
-    """Probability of (a, b) given the counts; shape (n_cells, 3, 3)."""
+    """True probability of (a, b) given the counts; shape (n_cells, 3, 3)."""
     logs = poisson.logpmf(adata.X.toarray()[:, None], rates()).sum(-1)
     of_a = np.exp(logs - logs.max(1, keepdims=True))
     return (of_a / of_a.sum(1, keepdims=True))[:, :, None] * OF_B
 
 
 def codes_of(adata: AnnData, name: str, categories: list[str]) -> np.ndarray:
-    """Codes of a column, -1 where the model does not know the category."""
+    """Codes of a column, -1 for categories that the model does not know."""
     return pd.Categorical(adata.obs[name].astype(object), categories=categories).codes.astype(int)
 
 
 def evidence_rows(name: str, model: pgs.model.Polygene, test: AnnData) -> list[dict]:
-    """NLL and macro-F1 of each phenotype with each other one given, and with none."""
+    """NLL and macro-F1 of each phenotype, given each other phenotype and given none."""
     rows = []
     for phenotype, categories in model.categories.items():
         codes = codes_of(test, phenotype, categories)
@@ -55,7 +55,7 @@ def evidence_rows(name: str, model: pgs.model.Polygene, test: AnnData) -> list[d
 
 
 def joint_row(name: str, model: pgs.model.Polygene, test: AnnData, pair: tuple[str, str]) -> dict:
-    """Log-likelihood per cell of the joint and of independent marginals, and of what was simulated."""
+    """Log-likelihood per cell of the joint prediction, of independent marginals, and of the simulation's truth."""
     codes = [codes_of(test, p, model.categories[p]) for p in pair]
     known = np.flatnonzero((codes[0] >= 0) & (codes[1] >= 0))
     at = [c[known] for c in codes]
@@ -80,14 +80,14 @@ def joint_row(name: str, model: pgs.model.Polygene, test: AnnData, pair: tuple[s
 
 
 def joint_tables(*, real: bool = True, max_epochs: int | None = None, seed: int = 0) -> tuple[list[dict], list[dict]]:
-    """Rows of evidence and of joint predictions, with default training.
+    """Rows of conditional and of joint predictions, with default training.
 
     Parameters
     ----------
     real
-        Whether to run T cells and kang18 too.
+        Whether to include T cells and kang18.
     max_epochs
-        Passes over the training cells; by default those of `tl.train`.
+        Number of epochs; by default that of `tl.train`.
     seed
         Seed of the trainings.
     """

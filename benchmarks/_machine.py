@@ -1,4 +1,4 @@
-"""What the machine is, how fast it multiplies matrices, and how much memory a task takes."""
+"""Description of the machine, its speed of matrix products, and the peak memory of a task."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def _processor() -> str:
 
 
 def wait(device: str) -> None:
-    """Until the device has done what it was told."""
+    """Wait until the device has finished."""
     if device.startswith("cuda"):
         torch.cuda.synchronize(device)
 
@@ -55,7 +55,7 @@ def matmul_rate(size: int = 2048, repeats: int = 5, device: str = "cpu", dtype: 
 
 
 def median_seconds(function: Callable[[], Any], repeats: int, device: str = "cpu") -> float:
-    """Median time of some repeats, after one that is not timed."""
+    """Median time of several repeats, after a warm-up."""
     seconds = []
     for _ in range(repeats + 1):
         wait(device)
@@ -67,15 +67,15 @@ def median_seconds(function: Callable[[], Any], repeats: int, device: str = "cpu
 
 
 def peak_memory(prepare: Callable[..., Callable[[], Any]], *arguments: Any) -> float:
-    """Highest resident memory of a task, in bytes above what its process had before.
+    """Peak resident memory of a task, in bytes above that of its process before the task.
 
     Parameters
     ----------
     prepare
-        Called in a new process with `arguments`, returns the task; what it loads is not counted. Both must be
+        Called in a new process with `arguments`; returns the task. What it loads is not counted. Both must be
         picklable.
     arguments
-        Of `prepare`.
+        Arguments of `prepare`.
     """
     context = multiprocessing.get_context("spawn")
     queue: Queue[float] = context.Queue()
@@ -83,7 +83,7 @@ def peak_memory(prepare: Callable[..., Callable[[], Any]], *arguments: Any) -> f
     process.start()
     process.join()
     if process.exitcode:
-        return float("nan")  # most often: out of memory
+        return float("nan")  # usually out of memory
     return queue.get()
 
 
@@ -92,7 +92,7 @@ def _measure(queue: Queue[float], n_threads: int, prepare: Callable[..., Callabl
     task = prepare(*arguments)
     before = psutil.Process().memory_info().rss
     if _CLEAR.exists():
-        _CLEAR.write_text("5")  # Linux: forget the peak so far
+        _CLEAR.write_text("5")  # Linux: reset the recorded peak
     task()
     queue.put(_peak_rss() - before)
 

@@ -1,4 +1,4 @@
-"""Whether cells of a category that training has not seen are found."""
+"""Detection of cells of a category that is absent from training."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ import polygene_scverse as pgs
 
 N_PCS = 30
 LEAST_CELLS = 20
-"""Test cells of a category that an area under the curve needs to say something."""
+"""Minimum number of test cells of a category for a meaningful area under the curve."""
 
 
 def without_category(task: Task, phenotype: str, category: str) -> ad.AnnData:
-    """The training cells without those of a category, ready for training."""
+    """Training cells without those of one category, ready for training."""
     adata = task.train[(task.train.obs[phenotype].astype(str) != category).to_numpy()].copy()
     adata.obs[phenotype] = adata.obs[phenotype].astype(object).astype("category")
     return adata
 
 
 def trial_scores(model: pgs.model.Polygene, task: Task, phenotype: str) -> dict[str, np.ndarray]:
-    """Scores that were tried and not taken, on the test cells; shape (n_test,) each.
+    """Alternative scores that were tried and rejected, for the test cells; shape (n_test,) each.
 
     Parameters
     ----------
     model
-        Trained without the category.
+        Model trained without the category.
     task
         The data set.
     phenotype
-        Whose categories distances are measured to.
+        Phenotype to whose categories distances are measured.
     """
     codes = model.codes(model.train_indices)[phenotype]
     expression = [log_cp10k(adata[:, model.genes]) for adata in (model.adata[model.train_indices], task.test)]
@@ -58,13 +58,13 @@ def trial_scores(model: pgs.model.Polygene, task: Task, phenotype: str) -> dict[
 
 
 def log_cp10k(adata: ad.AnnData) -> np.ndarray:
-    """Dense log1p of counts per 10,000 of these genes; data that are no counts are taken as they are."""
+    """Dense log1p of counts per 10,000 of these genes; data that are not counts are returned unchanged."""
     x = adata.X.toarray()
     return np.log1p(1e4 * x / x.sum(axis=1, keepdims=True).clip(1)) if np.all(x == np.rint(x)) else x
 
 
 def mahalanobis(train: np.ndarray, codes: np.ndarray, test: np.ndarray) -> np.ndarray:
-    """Squared distance to the nearest category, with one covariance for all."""
+    """Squared distance to the nearest category, with a shared covariance."""
     used = [code for code in np.unique(codes[codes >= 0]) if (codes == code).sum() >= 5]
     centres = [train[codes == code].mean(axis=0) for code in used]
     around = np.concatenate([train[codes == code] - centre for code, centre in zip(used, centres, strict=True)])
@@ -82,30 +82,30 @@ def novelty_rows(
     trials: bool = False,
     **train_kwargs: object,
 ) -> list[dict]:
-    """Leave out one category after the other and score how well its test cells are told from the others.
+    """Leave out each category in turn, and score how well its test cells are distinguished from the others.
 
     Parameters
     ----------
     task
-        The data set; test cells are of donors that training has not seen.
+        The data set; its test donors are not in training.
     phenotype
-        Whose categories are left out.
+        Phenotype whose categories are left out.
     categories
         Categories to leave out; by default all with at least 20 test cells.
     group_key
-        Passed to training: whole groups are held out for validation.
+        Passed to training; whole groups are held out for validation.
     seed
         Seed of the training.
     trials
-        Whether to score what was tried and not taken as well.
+        Whether to include the alternative scores that were rejected.
     **train_kwargs
         Passed to training, e.g. ``max_epochs``.
 
     Returns
     -------
-    A row per category: area under the ROC curve of the novelty score, of its two signs, and of the highest probability
-    for comparison; the share of new cells, and of cells of known categories, with a novelty above 0.95; and what most
-    of the new cells are taken for.
+    A row per category: area under the ROC curve of the novelty score, of its two components, and of the highest
+    probability for comparison; the share of new cells, and of cells of known categories, with a novelty above 0.95; and
+    the category that most new cells are predicted to have.
     """
     labels = task.test.obs[phenotype]
     known = labels.notna().to_numpy()
@@ -142,7 +142,7 @@ def novelty_rows(
 def novelty_table(
     task: Task, phenotype: str, categories: Sequence[str] | None = None, **kwargs: object
 ) -> pd.DataFrame:
-    """Rows of `novelty_rows` and their mean."""
+    """Rows of `novelty_rows`, and their mean."""
     table = pd.DataFrame(novelty_rows(task, phenotype, categories, **kwargs))
     numbers = table.select_dtypes(np.number).columns.drop("test cells")
     mean = {"data": task.name, "left out": "mean", **table[numbers].mean()}

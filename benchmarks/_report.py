@@ -1,4 +1,4 @@
-"""A table on the screen and in a file, with the machine it was made on."""
+"""Printing of a table, and writing it to a file with a description of the machine."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from _machine import describe
 from rich.console import Console
 from rich.table import Table
 
-_WIDTH = 150  # columns of the screen that a table needs; a narrower one wraps lines
+_WIDTH = 150  # minimum screen columns for a table; a narrower screen wraps lines
 
 
 def cell_text(value: Any) -> str:
-    """Three figures, more for large numbers; a dash for NaN."""
+    """Format with three significant digits, more for large numbers; a dash for NaN."""
     if not isinstance(value, float):
         return str(value)
     return "–" if np.isnan(value) else f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
@@ -24,7 +24,7 @@ def cell_text(value: Any) -> str:
 def report(
     title: str, columns: Sequence[str], rows: Sequence[Mapping[str, Any]], command: str, output: Path | None
 ) -> None:
-    """Print the rows and write them, if asked to, as markdown, with the command and the machine.
+    """Print the rows and optionally write them as markdown, with the command and the machine.
 
     Parameters
     ----------
@@ -33,11 +33,11 @@ def report(
     columns
         Names of the columns, in order.
     rows
-        Values by column; an absent one is a dash.
+        Values by column; a missing one is shown as a dash.
     command
-        The command that made them.
+        The command that produced the rows.
     output
-        The markdown file; None writes none.
+        The markdown file; None to write no file.
     """
     texts = [[cell_text(row.get(column, float("nan"))) for column in columns] for row in rows]
     console = Console() if Console().width >= _WIDTH else Console(width=_WIDTH)

@@ -1,4 +1,4 @@
-"""Cells for the benchmarks: counts whose density is that of real, ranked data."""
+"""Simulated cells for the benchmarks: counts with the density of real data with ranked genes."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from anndata import AnnData
 
 RANK = "highly_variable_rank"
 PHENOTYPES = {"tissue": 45, "cell_type": 161, "age": 14, "sex": 2, "disease": 31}
-"""Number of categories of each phenotype of the original's published models."""
+"""Number of categories of each phenotype in the published models of the original."""
 
 DENSITIES = {512: 0.19, 2432: 0.09, 3000: 0.12}
-"""Share of non-zeros that is expected among so many top-ranked genes."""
+"""Expected share of non-zero values, by number of top-ranked genes."""
 
 _LOG_MEAN, _LOG_MEAN_SD = -2.88, 1.65
 _LOG_SIZE, _LOG_SIZE_SD = 1.4, 0.45
@@ -22,21 +22,21 @@ _BLOCK = 1_000
 
 
 def simulate_cells(n_cells: int = 20_000, n_genes: int = 3_000, seed: int = 0) -> AnnData:
-    """Negative-binomial cells with ranked genes and random phenotypes.
+    """Simulate negative-binomial cells with ranked genes and random phenotypes.
 
-    Gene means, gene sizes (inverse dispersions) and cell depths are log-normal. Well expressed genes then rank
-    either first (more dispersed than others of their mean) or last, and rare ones in between, as in real data.
+    Gene means, gene sizes (inverse dispersions) and cell depths are log-normal. As in real data, highly expressed genes
+    then rank either first (overdispersed compared with genes of similar mean) or last, and rare genes in between.
 
     Parameters
     ----------
     n_cells, n_genes
-        How many.
+        Number of cells, and of genes.
     seed
-        Seed of all draws.
+        Seed of all random draws.
 
     Returns
     -------
-    Raw counts as CSR of float32, genes in the order of their ``seurat_v3`` rank, which stands in ``var``.
+    Raw counts as CSR of float32, with genes in the order of their ``seurat_v3`` rank, which is in ``var``.
     """
     rng = np.random.default_rng(seed)
     mean = np.exp(rng.normal(_LOG_MEAN, _LOG_MEAN_SD, n_genes))
@@ -63,7 +63,7 @@ def check_density(adata: AnnData, tolerance: float = 0.01) -> dict[int, float]:
     Raises
     ------
     ValueError
-        If one is farther than `tolerance` from what the benchmark is meant for.
+        If a share differs by more than `tolerance` from the expected one.
     """
     of_gene = np.diff(adata.X.tocsc().indptr) / adata.n_obs
     found = {n: float(of_gene[:n].mean()) for n in DENSITIES}
@@ -74,7 +74,7 @@ def check_density(adata: AnnData, tolerance: float = 0.01) -> dict[int, float]:
 
 
 def sparse_cells(n_cells: int = 20_000, n_genes: int = 2_000, density: float = 0.05, seed: int = 0) -> AnnData:
-    """Counts from 1 to 5 at random places; for the data feed alone."""
+    """Simulate counts from 1 to 5 at random positions; for the data feed only."""
     rng = np.random.default_rng(seed)
     blocks = []
     for start in range(0, n_cells, _BLOCK):

@@ -1,4 +1,4 @@
-"""The fixed donor-held-out splits that figures are compared on over time."""
+"""Fixed splits with held-out donors, used to compare results over time."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ class Task:
     name
         Name in tables.
     train, test
-        The cells; donors are never shared.
+        The cells; training and test cells share no donors.
     phenotypes
         Obs columns to learn.
     group
-        Donor of each training cell, or None where there is one.
+        Donor of each training cell, or None for a single donor.
     """
 
     name: str
@@ -79,12 +79,12 @@ def onek1k() -> Task:
 
 
 def glioblastoma() -> Task:
-    """Tumour slices with and without panobinostat, of five patients; two held out. Kept for the end."""
+    """Tumour slices with and without panobinostat, of five patients; two held out. For the final evaluation only."""
     return _held_out("glioblastoma", "glioblastoma_5patients.h5ad", ["condition"], "patient_id", ["PW036", "PW040"])
 
 
 def pbmc68k(fold: int = 0) -> Task:
-    """PBMC of one donor: a stratified random split, an upper bound."""
+    """PBMC of one donor: a stratified random split, which gives an upper bound."""
     adata = pgs.datasets.pbmc68k()
     adata.X = sp.csr_matrix(adata.X)
     folds = StratifiedKFold(N_FOLDS, shuffle=True, random_state=0).split(adata.X, adata.obs["bulk_labels"])

@@ -1,4 +1,4 @@
-"""Ours beside what a user would pick instead: training and prediction of one phenotype, in one run."""
+"""Comparison with tools that a user could choose instead: training and prediction of one phenotype, in one run."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ LABEL, N_GENES, N_CELLS, N_TEST = "label", 3000, 2000, 4000
 EXPRESSED = (130, 400, 1200)
 OURS = "polygene"
 SHORT = 2
-"""Epochs of a training whose network is only wanted for its speed."""
+"""Number of epochs if the network is only needed to measure its speed."""
 COLUMNS = ("expressed genes", "tool", "step", "cells/s", "ratio to ours", "seconds", "accuracy, held out", "peak GiB")
 COLUMNS += ("% of matrix-product rate",)
 Cells = tuple[ad.AnnData, ad.AnnData]
 
 
 def cells_of(n_expressed: int) -> Cells:
-    """Training and test cells: T cells of other donors; simulated ones where cells are to express more."""
+    """Training and test cells: T cells of different donors, or simulated cells if more genes are to be expressed."""
     if n_expressed == EXPRESSED[0]:
         task = tcells()
         for part in (task.train, task.test):
@@ -48,7 +48,7 @@ def cells_of(n_expressed: int) -> Cells:
     found = []
     for n in (N_CELLS, N_TEST):
         codes = rng.integers(0, len(types), n)
-        rates = types[codes] * 2.2  # uneven rates leave more genes silent
+        rates = types[codes] * 2.2  # uneven rates leave more genes unexpressed
         obs = pd.DataFrame({LABEL: pd.Categorical([f"type {c}" for c in codes])}, index=[f"cell{i}" for i in range(n)])
         x = sp.csr_matrix(rng.poisson(rates).astype(np.float32))
         found.append(ad.AnnData(x, obs=obs, var=pd.DataFrame(index=[f"gene{i}" for i in range(N_GENES)])))
@@ -56,7 +56,7 @@ def cells_of(n_expressed: int) -> Cells:
 
 
 class Logistic:
-    """Logistic regression on standardised log1p of counts per 10,000, as most write it."""
+    """Logistic regression on standardised log1p of counts per 10,000, in its usual form."""
 
     name = "logistic regression"
 
@@ -65,7 +65,7 @@ class Logistic:
         self.classifier.fit(self.features(train), train.obs[LABEL].astype(str))
 
     def features(self, cells: ad.AnnData) -> np.ndarray:
-        """From counts, as they come, to a dense array."""
+        """Convert raw counts to a dense array of features."""
         x = cells.X if isinstance(cells.X, sp.csr_matrix) else cells.X[:]
         copy = ad.AnnData(x.copy())
         sc.pp.normalize_total(copy, target_sum=1e4)
@@ -77,7 +77,7 @@ class Logistic:
 
 
 class Scanvi:
-    """scVI and then scANVI, 50 and 20 passes, on counts."""
+    """scVI and then scANVI, 50 and 20 epochs, on counts."""
 
     name = "scANVI"
 
@@ -100,7 +100,7 @@ class Scanvi:
 
 
 class Ours:
-    """The default network."""
+    """Polygene with the default network."""
 
     name = OURS
 
@@ -123,14 +123,15 @@ class Ours:
 
 
 def operations(model: Any, cells: ad.AnnData) -> float:
-    """Operations that a prediction of a cell cannot do without, on average.
+    """Operations per cell that a prediction requires, on average.
 
-    In the first of two blocks what a token says alone is looked up; in the last what is asked for is computed.
+    In the first of two blocks, the contribution of a token by itself is looked up; in the last, only the queried tokens
+    are computed.
     """
     config, layout = model.module.config, model.layout
     lengths = (cells[:, list(model.genes)].X > 0).sum(1) + layout.n_special
     h, keys, asked = config.n_hidden, np.asarray(lengths, dtype=float).ravel(), layout.n_phenotypes
-    after = 2 * h * (h + 2 * config.n_intermediate)  # of a query, once it has attended
+    after = 2 * h * (h + 2 * config.n_intermediate)  # for a query, after attention
     first = keys * after + 4 * keys**2 * h
     middle = first + 6 * h * h * keys
     last = asked * (after + 6 * h * h) + 4 * asked * config.n_heads * keys * h
@@ -144,7 +145,7 @@ def seconds_of(function: Callable[[], Any]) -> float:
 
 
 def prepare_prediction(folder: str, path: str, backed: bool) -> Callable[[], Any]:
-    """What `peak_memory` runs: our prediction of the cells of a file."""
+    """Prepare a prediction of the cells of a file, for `peak_memory`."""
     warnings.simplefilter("ignore")
     model = pgs.model.Polygene.load(folder, adata=False)
     cells = ad.read_h5ad(path, backed="r" if backed else None)
@@ -152,7 +153,7 @@ def prepare_prediction(folder: str, path: str, backed: bool) -> Callable[[], Any
 
 
 def measure(n_expressed: int, repeats: int, trains: bool, device: str = "cpu") -> list[dict[str, Any]]:
-    """Rows of one number of expressed genes; tools alternate within a repeat, after a first one that is not timed."""
+    """Rows for one number of expressed genes; tools alternate within a repeat, after a warm-up repeat."""
     train, test = cells_of(n_expressed)
     found = float((test.X > 0).sum(1).mean())
     short = {} if trains else {"max_epochs": SHORT}
@@ -200,9 +201,9 @@ def measure(n_expressed: int, repeats: int, trains: bool, device: str = "cpu") -
 
 
 def users_rows(expressed: Sequence[int], repeats: int, trains: bool, device: str) -> list[dict[str, Any]]:
-    """All rows, and what could not be measured."""
+    """All rows, including those that could not be measured."""
     if device == "cuda" and not torch.cuda.is_available():
         return [{"expressed genes": "any", "tool": OURS, "step": "not measured: torch sees no GPU"}]
     rows = [row for n in expressed for row in measure(n, repeats, trains, device)]
-    # its trainer passes an argument that scikit-learn 1.8 and later do not take
+    # its trainer passes an argument that scikit-learn 1.8 and later do not accept
     return [*rows, {"expressed genes": "any", "tool": "CellTypist", "step": "not run"}]

@@ -1,15 +1,15 @@
-"""Donor-held-out accuracy with default settings, beside simple baselines.
+"""Accuracy on held-out donors with default settings, compared with simple baselines.
 
     python benchmarks/accuracy.py                      # T cells and kang18, the model and baselines
     python benchmarks/accuracy.py --all --seeds 3
     python benchmarks/accuracy.py --ablation
 
-Prints, per phenotype: macro-F1 over classes with at least 10 test cells, macro-F1 over all, accuracy, expected
-calibration error (15 bins), negative log-likelihood; for hidden genes the accuracy of the expression bin among
-expressed genes beside majority bins; the accuracy of nearest neighbours in the embedding beside 50 PCs; and how long
-trainings took.
-Polygene chooses by probability / (share of the training cells) ** 0.5, the default; baselines take the most probable.
-Figures are means over seeds; those of pbmc68k, which has one donor, are means over five folds with a seed each.
+Prints for each phenotype: macro-F1 over classes with at least 10 test cells, macro-F1 over all classes, accuracy,
+expected calibration error (15 bins) and negative log-likelihood; for hidden genes the accuracy of the expression bin
+among expressed genes, compared with majority bins; the accuracy of nearest neighbours in the embedding, compared with
+50 PCs; and the training times.
+Polygene chooses by probability / (share of the training cells) ** 0.5, the default; baselines choose the most probable
+category. Numbers are means over seeds; for pbmc68k, which has one donor, means over five folds with one seed each.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""Whether generated cells of rare subtypes help to find these: T cells, two donors held out.
+"""Whether generated cells of rare subtypes improve their prediction: T cells, two donors held out.
 
     python benchmarks/balance.py --seeds 3 --write
 
-Every subtype with fewer training cells than the median is filled up to it: by cells of `tl.generate`, or by copies of
-its training cells. Beside these stand the training cells alone, and class weights. "rare": mean F1 of the subtypes that
-are filled up and have 10 test cells or more. Logistic regression on standardised genes (C = 0.01), and Polygene with
-few epochs.
+Every subtype with fewer training cells than the median is filled up to it, with cells of `tl.generate` or with copies
+of its training cells. For comparison: the training cells alone, and class weights. "rare": mean F1 of the subtypes that
+are filled up and have at least 10 test cells. Classifiers are logistic regression on standardised genes (C = 0.01), and
+Polygene with few epochs.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""How defaults were chosen: cross-validation within the training donors. The test donors have no part in it.
+"""How defaults were chosen: by cross-validation within the training donors, without the test donors.
 
     python benchmarks/choices.py --linear     # settings of the linear path; some minutes
-    python benchmarks/choices.py --models     # whole models, with one path or both, …; a quarter of an hour a data set
+    python benchmarks/choices.py --models     # whole models, with one path or both, …; 15 minutes per data set
 
-Folds: each of the three training donors with most cells (T cells), thirds of the training donors (OneK1K), thirds of
-the training cells where there is one donor (kang18, pbmc68k). Cells of all folds are scored together.
+Folds: each of the three training donors with the most cells (T cells), thirds of the training donors (OneK1K), or
+thirds of the training cells if there is one donor (kang18, pbmc68k). Cells of all folds are scored together.
 """
 
 from __future__ import annotations

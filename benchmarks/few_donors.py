@@ -1,19 +1,19 @@
-"""Phenotypes of new donors after a training on few: repeated draws of 1, 2, 3 and 5 training donors.
+"""Prediction of phenotypes in new donors after training on few: repeated draws of 1, 2, 3 and 5 training donors.
 
     python benchmarks/few_donors.py --quick              # two draws, within the training donors; minutes
-    python benchmarks/few_donors.py                      # within the training donors: choices are made on these
-    python benchmarks/few_donors.py --test --write       # the test donors, and kang18 both ways; the figures of record
+    python benchmarks/few_donors.py                      # within the training donors, used to make choices
+    python benchmarks/few_donors.py --test --write       # the test donors, and kang18 both ways; the reported results
 
-Of the donors drawn at most 1,200 cells are in training, and at most 1,000 cells of other donors are predicted: of the
-training donors of `_splits.py` that were not drawn, or with `--test` of the test donors. Every method sees the same
-cells. The model is trained with `group_key=` and defaults; baselines read the 3,000 most variable genes, shrunken LDA,
-whose time grows with the cube of them, the 1,000 whose variance is highest among these. A phenotype
-is left out of a draw whose training cells have one category of it; test cells whose category no training cell has are
-not scored.
+At most 1,200 cells of the drawn donors are in training, and at most 1,000 cells of other donors are predicted: of the
+training donors of `_splits.py` that were not drawn, or with `--test` of the test donors. All methods use the same
+cells. The model is trained with `group_key=` and defaults. Baselines use the 3,000 most variable genes, except shrunken
+LDA, which uses the 1,000 of these with the highest variance because its time grows with the cube of their number. A
+phenotype is left out of a draw whose training cells have only one of its categories; test cells of categories without
+training cells are not scored.
 
-Prints means over draws: macro-F1 over categories with 10 test cells or more, accuracy, expected calibration error,
-negative log-likelihood, share of sets asked to hold the true category of 90 % of the cells that do. The sets of
-baselines are the most probable categories that make up 90 %. Below each table is the worst draw.
+Prints means over draws: macro-F1 over categories with at least 10 test cells, accuracy, expected calibration error,
+negative log-likelihood, and the coverage of prediction sets at a nominal level of 90 %. The sets of the baselines are
+the most probable categories that sum to 90 %. The worst draw is shown below each table.
 """
 
 from __future__ import annotations

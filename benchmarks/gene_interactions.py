@@ -1,9 +1,9 @@
-"""Seconds for a gene-gene matrix beside a loop over pairs of genes, as the original makes it.
+"""Time to compute a gene-gene matrix, compared with a loop over pairs of genes as in the original.
 
     python benchmarks/gene_interactions.py
 
-States are random; the loop runs over 200 genes and is scaled to all pairs. The pass over cells that makes the states
-is timed on a small network that is not trained: 2,000 simulated cells, 2,000 genes.
+States are random; the loop runs over 200 genes and is extrapolated to all pairs. The pass over cells that computes the
+states is timed on a small untrained network: 2,000 simulated cells, 2,000 genes.
 """
 
 from __future__ import annotations

@@ -1,16 +1,16 @@
-"""Cells on demand beside simple generators and real training cells; donors are held out.
+"""Generated cells compared with simple generators and with real training cells, on held-out donors.
 
     python benchmarks/generation.py --seeds 3 --write
 
-For each class of test cells as many cells are generated (`tl.generate`) as there are, and `tl.check_generated` compares
-both, with the training cells, a Gaussian copula of each class and independent genes beside them; its docstring says
-what the metrics are. Classes are cell type and condition (kang18), cell type (OneK1K), subtype (T cells), condition
-(glioblastoma). Cells are drawn from what is fitted to counts in closed form, so that the network is trained for one
-epoch only, unless `--rounds` asks it for genes. Real cells are drawn without replacement: they are harder to beat than
-in the bars, which were set by draws with replacement. "attack, same donors": a third of the training cells is left out
-of another training, and the attack has to tell these from the others; with other donors as the outsiders it would tell
-donors. `--choose` takes the test cells from the training donors, for choosing. `--table FILE` collects rows of several
-runs, and with `--seeds 0` reports them.
+For each class of test cells, the same number of cells is generated (`tl.generate`), and `tl.check_generated` compares
+both, along with the training cells, a Gaussian copula per class and independent genes; its docstring defines the
+metrics. Classes are cell type and condition (kang18), cell type (OneK1K), subtype (T cells), condition (glioblastoma).
+Cells are drawn from the closed-form fit to counts, so the network is trained for one epoch only, unless `--rounds` uses
+it for genes. Real cells are drawn without replacement, so they are harder to beat than in the acceptance thresholds,
+which were set with replacement. "attack, same donors": a third of the training cells is left out of a second training,
+and the attack has to distinguish them from the others; with cells of other donors as non-members it would distinguish
+donors instead. `--choose` takes the test cells from the training donors, to make choices. `--table FILE` collects rows
+of several runs, and with `--seeds 0` reports them.
 """
 
 from __future__ import annotations

@@ -1,16 +1,16 @@
-"""Genes in context: which genes carry a category, beside simple baselines.
+"""Genes that drive predictions and genes whose role depends on context, compared with simple baselines.
 
     python benchmarks/genes_in_context.py --write                        # trains three models
     python benchmarks/genes_in_context.py --choose --max-epochs 2        # within the training donors
     python benchmarks/genes_in_context.py --simulated --write            # tests of roles
 
 *rank*: the 20 highest genes of each category by `tl.rank_genes` in the training cells, of the 1,000 most variable ones,
-and how many of them are among the 20 highest Wilcoxon genes of held-out donors; beside it the coefficients of logistic
-regression (times standard deviations), and Wilcoxon itself in the training donors. *deletion*: mean
-probability of the predicted category of held-out cells before and after the 20 expressed genes that speak most for it
-are deleted, for *rank_genes* those that speak for it against all others, as in its scores; a second table deletes the
-genes that `tl.explain_prediction` and other methods find. *--simulated*: power and false positives of
-`tl.polyfunctionality` on simulated tissues, beside simpler tests.
+and how many of them are among the 20 highest Wilcoxon genes of held-out donors; compared with coefficients of logistic
+regression (times standard deviations), and with Wilcoxon in the training donors. *deletion*: mean probability of the
+predicted category of held-out cells before and after deletion of the 20 expressed genes with the highest evidence for
+it, for *rank_genes* the evidence against all other categories, as in its scores; a second table deletes the genes found
+by `tl.explain_prediction` and other methods. *--simulated*: power and false positives of `tl.polyfunctionality` on
+simulated tissues, compared with simpler tests.
 """
 
 from __future__ import annotations

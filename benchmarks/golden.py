@@ -1,10 +1,10 @@
-"""Whether a change of the code changes a number: write golden arrays before it, compare to the last bit after it.
+"""Check whether a code change alters results: write golden arrays before it, compare them bit by bit after it.
 
     python benchmarks/golden.py write FOLDER     # before the change
     python benchmarks/golden.py check FOLDER     # after it, on the same machine; exit status 1 if anything differs
 
-Small models of simulated cells, pbmc68k and kang18 are trained for a moment, in memory, from a backed file and from two
-files; compared are their weights and all that can be asked of them. Both runs use one thread.
+Small models of simulated cells, pbmc68k and kang18 are trained briefly, in memory, from a backed file and from two
+files. Their weights and the results of all their methods are compared. Both runs use one thread.
 """
 
 from __future__ import annotations

@@ -1,14 +1,14 @@
-"""Training steps and predictions on a GPU, in float32 and in bfloat16, beside the processor of the same machine.
+"""Training steps and predictions on a GPU, in float32 and in bfloat16, compared with the CPU of the same machine.
 
     python benchmarks/gpu.py                     # on the GPU; writes results/gpu.md
     python benchmarks/gpu.py --device cpu --genes 512 --network default --repeats 1 --output try.md    # without one
 
-Simulated cells, batches made beforehand. Times are medians of repeats after a warm-up; the clock is read when the
-device has finished. Peak memory is what torch allocated for the network and a step. The share of the peak counts needed
-operations, as in `speed.py`, relative to a square matrix product in the same precision on the same device. Parity is
-the largest difference between the device's probabilities and the processor's in float32.
+Simulated cells in precomputed batches. Times are medians of repeats after a warm-up, measured after the device has
+finished. Peak memory is what torch allocated for the network and a step. The share of the peak rate counts required
+operations only, as in `speed.py`, relative to a square matrix product in the same precision on the same device. Parity
+is the largest difference between the probabilities on the device and on the CPU in float32.
 
-The processor computes the same large batches, so it is slower than in `speed.py`.
+The CPU uses the same large batches, so it is slower than in `speed.py`.
 """
 
 from __future__ import annotations

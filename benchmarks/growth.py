@@ -1,17 +1,18 @@
-"""Growing labels: a model of 8 T-cell subtypes learns the other 2, beside a model trained on all 10 from the start.
+"""Adding categories: a model of 8 T-cell subtypes learns the other 2, compared with a model trained on all 10.
 
-    python benchmarks/growth.py                                        # default trainings
-    python benchmarks/growth.py --max-epochs 2                         # short ones
-    python benchmarks/growth.py --max-epochs 2 --pairs 0 --table growth.csv     # one pair; rows are added to the table
-    python benchmarks/growth.py --max-epochs 1 --parts IGTB514_IGTB514 # a training donor held out, each path alone
+    python benchmarks/growth.py                                        # default training
+    python benchmarks/growth.py --max-epochs 2                         # short training
+    python benchmarks/growth.py --max-epochs 2 --pairs 0 --table growth.csv     # one pair; adds rows to the table
+    python benchmarks/growth.py --max-epochs 1 --parts IGTB514_IGTB514 # a held-out training donor, each path alone
 
-The ten subtypes are new in five pairs, drawn once. Test donors are seen by no training. The model of 8 learns the 2 in
-two ways: from cells of the 2 alone, where it draws cells of the 8 from what it keeps of them, and from cells of all 10.
-Macro-F1 of the old is over test cells of the 8 (``old``) before and after; that of the new over all test cells.
+The ten subtypes are new in five pairs, drawn once. Test donors are never in training. The model of 8 learns the 2 in
+two ways: from cells of the 2 only, with cells of the 8 drawn from what the model stores about them, and from cells of
+all 10. Macro-F1 of the old subtypes is over test cells of the 8 (``old``), before and after; that of the new ones is
+over all test cells.
 
-``--parts`` shows which of the two paths to a prediction loses what, on a training donor who is held out, and what the
-linear path loses if it is fitted to drawn cells in place of what the model keeps of the old ones.
-``--evidence`` asks whether the batch of a cell, shown with ``given=``, helps to tell its subtype.
+``--parts`` shows how much each of the two prediction paths loses, on a held-out training donor, and how much the linear
+path loses if it is fitted to drawn cells instead of what the model stores about the old ones.
+``--evidence`` tests whether the batch of a cell, passed with ``given=``, improves the prediction of its subtype.
 """
 
 from __future__ import annotations

@@ -1,17 +1,17 @@
-"""Denoising beside simple methods: molecular cross-validation on four data sets.
+"""Denoising compared with simple methods: molecular cross-validation on four data sets.
 
     python benchmarks/impute.py --write
-    python benchmarks/impute.py --network --data kang18         # also the network's answer, after a default training
-    python benchmarks/impute.py --choose                        # cells of training donors, on which choices were made
+    python benchmarks/impute.py --network --data kang18         # includes the network's result, default training
+    python benchmarks/impute.py --choose                        # cells of training donors, used to make choices
 
-Of the counts of 2,000 random cells and their 1,000 most variable genes nine tenths of the molecules are kept; the
-others are to be predicted. A model is trained on what is kept, and `tl.impute` denoises the same cells. MSE: of log1p
-of counts per 10,000, where ours is the mean of logarithms (`log=True`). Poisson: the loss of counts, where ours is
-the mean of counts (`log=False`). Every simple method has one answer for both: class mean, which is shown the true
-class; kNN, 15 or 50 neighbours in 30 principal components, without the cell itself or with it; 5, 10 or 20 principal
-components of square roots; diffusion over the 15 nearest neighbours (as MAGIC); "none", the molecules that are there.
-All cells are in training, as they are for the simple methods. The network has no part in what `tl.impute` does by
-default, so that it is trained for one epoch unless `--network` asks for its answer (`keep=0.75`).
+Nine tenths of the molecules of 2,000 random cells and their 1,000 most variable genes are kept; the others are
+predicted. A model is trained on the kept molecules, and `tl.impute` denoises the same cells. MSE: of log1p of counts
+per 10,000, for which Polygene predicts the mean of logarithms (`log=True`). Poisson: the loss of counts, for which it
+predicts the mean of counts (`log=False`). The simple methods have one prediction for both: class mean, which uses the
+true class; kNN, 15 or 50 neighbours in 30 principal components, without the cell itself or with it; 5, 10 or 20
+principal components of square roots; diffusion over the 15 nearest neighbours (as MAGIC); "none", the kept molecules.
+All cells are in training, as for the simple methods. `tl.impute` does not use the network by default, so it is trained
+for one epoch unless `--network` requests its prediction (`keep=0.75`).
 """
 
 from __future__ import annotations

@@ -1,14 +1,15 @@
-"""The joint distribution: what genes and phenotypes tell of hidden genes, and what a phenotype does to genes.
+"""Joint distribution: prediction of hidden genes from genes and phenotypes, and effects of a phenotype on genes.
 
     python benchmarks/joint.py --data kang18 --seeds 3             # test donors
-    python benchmarks/joint.py --data kang18 --choose              # inside the training donors, to choose defaults
-    python benchmarks/joint.py --data kang18 --left-out            # stimulated cells of one type left out of training
+    python benchmarks/joint.py --data kang18 --choose              # within the training donors, to choose defaults
+    python benchmarks/joint.py --data kang18 --left-out            # trained without stimulated cells of one type
 
-Prints, beside its baselines, for hidden genes: the negative log-likelihood (15 % of the expressed genes and as many
-not-expressed ones, offset as in the loss, natural log), that of the expressed ones' bins and their accuracy; the same
-with 0 to 100 % of the other genes hidden too, true phenotypes shown or hidden; for kang18 the correlation of predicted
-and true shift of the mean expression of each type's cells when the condition's token is swapped; and the phenotype
-scores of the transformer alone and of both paths. `--choose` takes one fold of the training cells for the test cells.
+Prints, together with baselines, for hidden genes: the negative log-likelihood (15 % of the expressed genes and as many
+not-expressed ones, offset as in the loss, natural log), that of the bins of expressed genes, and their accuracy; the
+same with 0 to 100 % of the other genes hidden as well, with true phenotypes shown or hidden; for kang18, the
+correlation of the predicted and true shift of mean expression of each cell type when the token of the condition is
+swapped; and the phenotype scores of the transformer alone and of both paths. `--choose` uses one fold of the training
+cells for testing.
 """
 
 from __future__ import annotations

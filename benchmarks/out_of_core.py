@@ -1,15 +1,16 @@
-"""Training on more cells than one wants in memory: peak memory, speed and accuracy beside training in memory.
+"""Training on data larger than memory: peak memory, speed and accuracy, compared with training in memory.
 
     python benchmarks/out_of_core.py                # 1,000,000 cells in 20 files, about 1 GB of disk, half an hour
     python benchmarks/out_of_core.py --quick        # 50,000 cells
 
-Cells are negative binomial with known phenotypes. The files are filled with cells drawn from a pool of simulated ones;
-accuracy is that of other simulated cells. Each task runs in a process of its own, whose memory is watched from
-outside, child processes included. The files are deleted at the end.
+Cells are negative binomial with known phenotypes. The files are filled with cells drawn from a simulated pool; accuracy
+is measured on other simulated cells. Each task runs in its own process, whose memory is monitored from outside,
+including child processes. The files are deleted at the end.
 
-Where other work shares the machine, compare cells per second of processor time, not cells per second. Accuracies of the
-set that fits differ by chance: the order of cells differs with the buffers, and of more than 50,000 training cells
-genes are ranked on a draw in memory, on all from files. With fewer, one buffer gives the weights of training in memory.
+If other processes use the machine, compare cells per second of CPU time, not cells per second. Accuracies of the set
+that fits into memory differ by chance: buffers change the order of cells, and with more than 50,000 training cells
+genes are ranked on a sample in memory, but on all cells from files. With fewer cells, training with one buffer gives
+the same weights as training in memory.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""Small panels: cells that have a part of the genes, beside logistic regression refitted on these genes.
+"""Small panels: cells with a subset of the genes, compared with logistic regression refitted on these genes.
 
     python benchmarks/panels.py                    # all three data sets
     python benchmarks/panels.py --data kang18
 
-The model is trained once, on all genes, and asked about test donors with random panels out of the 1,000 most variable
-genes. Logistic regression, of log1p of counts per 1,000 with the true totals of cells, is refitted on each panel, or
-keeps its weights and sees zeros. It has all training cells; the model holds out a tenth of them, or of the donors.
+The model is trained once, on all genes, and predicts test donors with random panels of the 1,000 most variable genes.
+Logistic regression, on log1p of counts per 1,000 with the true totals of cells, is refitted on each panel, or keeps its
+weights with zeros for missing genes. It uses all training cells; the model holds out a tenth of them, or of the donors.
 """
 
 from __future__ import annotations

@@ -1,16 +1,16 @@
-"""Perturbed genes: regulators planted in simulated cells, and the time that 100 genes in 1,000 cells take.
+"""Perturbed genes: regulators planted in simulated cells, and the time for 100 genes in 1,000 cells.
 
     python benchmarks/perturb.py --write
 
-Each of three cell types has regulators, which make it: their activity in a cell decides its type by a noisy vote. Each
-regulator also drives five other genes. 100 genes are silenced in 1,000 new cells (`tl.perturb`): all regulators, and
-genes that nothing depends on. AUROC: of the largest absolute z of a gene (`get.perturb`) for regulators against the
-others, by phenotype, embedding, expected expression of other genes together ("expression") and of any one of them
-("genes"). Beside it stand two baselines that need no network: the coefficients of logistic regression times mean
-expression, for the phenotype, and the mean absolute correlation with other genes. Found: regulators with fdr < .05.
-FDR: share of other genes among all with fdr < .05; by phenotype with labels of all cells permuted before the training,
-share of the table's rows with fdr < .05. `specific`: share of a regulator's squared shift of other genes that is left
-after the mean shift of random genes is subtracted. `seconds`: for 100 genes and 200 random ones in 1,000 cells.
+Each of three cell types has regulators that determine it: their activity in a cell decides its type by a noisy vote.
+Each regulator also drives five other genes. 100 genes are silenced in 1,000 new cells (`tl.perturb`): all regulators,
+and genes that nothing depends on. AUROC: of the largest absolute z of a gene (`get.perturb`), for regulators against
+the others, by phenotype, embedding, expected expression of the other genes together ("expression") and of any one of
+them ("genes"). Two baselines do not need a network: coefficients of logistic regression times mean expression, for the
+phenotype, and the mean absolute correlation with other genes. Found: regulators with fdr < .05. FDR: share of other
+genes among all with fdr < .05; by phenotype with labels of all cells permuted before training, share of the table's
+rows with fdr < .05. `specific`: share of a regulator's squared shift of other genes that remains after the mean shift
+of random genes is subtracted. `seconds`: for 100 genes and 200 random ones in 1,000 cells.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Fail if speed relative to a dense BERT has fallen: `python benchmarks/regression.py`; some minutes.
+"""Fail if speed relative to a dense BERT has dropped: `python benchmarks/regression.py`; takes some minutes.
 
 Runs `benchmarks/speed.py --genes 512 --quick` and compares each ratio with the one in `benchmarks/results/speed.md`.
-Both sides of a ratio are measured in the same run, so it depends much less on the machine than times do. What is left
-of such differences is the reason for the wide tolerance: a ratio may fall to half of the committed one.
+Both sides of a ratio are measured in the same run, so it depends much less on the machine than times do. The tolerance
+allows for the remaining differences: a ratio may drop to half of the committed one.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""Cost of a cell against the number of genes of the model, and against how many of them the cell expresses.
+"""Cost per cell as a function of the number of genes of the model, and of the number of genes that a cell expresses.
 
     python benchmarks/scaling.py
 
-Training steps (forward, backward, AdamW) and predictions, on random cells that all express the same number of genes;
-batches are made beforehand. Sizes alternate within a repeat, and the median of the repeats is printed: first at 200
-expressed genes for models of 512 to 16,384 genes, then for 4,096 genes and 64 to 1,024 expressed ones. Writes
+Training steps (forward, backward, AdamW) and predictions, on random cells that all express the same number of genes, in
+precomputed batches. Sizes alternate within a repeat, and the median of the repeats is printed: first with 200 expressed
+genes for models of 512 to 16,384 genes, then with 4,096 genes and 64 to 1,024 expressed ones. Writes
 results/scaling.md and results/scaling.png.
 """
 

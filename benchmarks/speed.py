@@ -1,4 +1,4 @@
-"""Speed and memory of our step beside a dense Hugging Face BERT that is fed as the original feeds it.
+"""Speed and memory of a step, compared with a dense Hugging Face BERT with batches made as in the original.
 
     python benchmarks/speed.py --quick              # 2432 genes, network 64/12/4, and the data feed: some minutes
     python benchmarks/speed.py --genes 512 --network 768/12/12
@@ -6,11 +6,12 @@
     python benchmarks/speed.py --users              # beside logistic regression and scANVI; --quick: prediction only
     python benchmarks/speed.py --users --device cuda
 
-Same simulated cells, same network, one run: the two sides alternate, and a ratio is the median of the repeats'
-ratios. Batches are made beforehand, except in the rows of the data feed. Both sides have dropout 0.1, torch's fused
-AdamW, and batches of a size that suits them; gene dropout and `max_genes` are off. Memory is the peak above what a
-new process held before the network was made. The share of the matrix-product rate counts needed operations only: real
-tokens, attention to visible keys, in the last layer what is asked for; forward and twice that for backward.
+Both sides use the same simulated cells and network in one run. They alternate, and a ratio is the median of the ratios
+of the repeats. Batches are precomputed, except in the rows of the data feed. Both sides have dropout 0.1, torch's fused
+AdamW, and batches of a size that suits them; gene dropout and `max_genes` are off. Memory is the peak above that of a
+new process before the network is created. The share of the matrix-product rate counts required operations only: real
+tokens, attention to visible keys, and in the last layer only the queried tokens; the backward pass counts twice the
+forward.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""Can the answers be trusted? Baselines on held-out donors, calibration, novelty, evidence, audit, and a null.
+"""Reliability of results: baselines on held-out donors, calibration, novelty, evidence, audit, and a null.
 
     python benchmarks/trust.py                          # all parts
     python benchmarks/trust.py --part evaluate --data tcells kang18
     python benchmarks/trust.py --part audit --most 10
 
-Prints a table or more for each part and writes it to results/trust_<part>.md, all of them together to results/trust.md.
+Prints one or more tables for each part and writes them to results/trust_<part>.md, and all parts to results/trust.md.
 """
 
 from __future__ import annotations

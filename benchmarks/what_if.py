@@ -1,25 +1,26 @@
-"""What-if questions beside simple baselines: donor 107 of kang18 from donor 101.
+"""What-if questions compared with simple baselines: donor 107 of kang18 from donor 101.
 
     python benchmarks/what_if.py --write                 # test donor
-    python benchmarks/what_if.py --choose                # inside donor 101, to choose `keep`
+    python benchmarks/what_if.py --choose                # within donor 101, to choose `keep`
     python benchmarks/what_if.py --speed --write         # 2,000 cells at once
-    python benchmarks/what_if.py --null --write          # false discoveries where labels of donors are permuted
+    python benchmarks/what_if.py --null --write          # false discoveries with permuted labels of donors
 
-Control cells of each type are asked for their expected expression as stimulated ones (`tl.counterfactual`); the
+The expected expression of control cells of each type as stimulated cells is predicted (`tl.counterfactual`). The
 predicted shift is compared with the observed one of the held-out cells (mean of log1p of counts per 10,000), over the
-model's genes: Pearson correlation of all genes and of the 100 that shift most, slope of these, means over types. Beside
-it the shift of the same type in the training cells ("own shift"), the mean shift of all types, and the shift of the
-other types weighted by how alike their control cells are. With `--choose` one half of donor 101's cells stands for the
-test donor. cells/s is of calls for some dozens of cells, whose cost is that of a call; `--speed` asks for 2,000 cells
-at once (those of the test donor, repeated), all genes of the model, and as many to impute; weights play no part there.
+model's genes: Pearson correlation over all genes and over the 100 that shift most, the slope over the latter, means
+over types. Baselines are the shift of the same type in the training cells ("own shift"), the mean shift of all types,
+and the shift of the other types weighted by the similarity of their control cells. With `--choose`, one half of donor
+101's cells replaces the test donor. cells/s is for calls with some dozens of cells, where the fixed cost of a call
+dominates; `--speed` predicts 2,000 cells at once (those of the test donor, repeated), for all genes of the model, and
+imputes as many cells; it does not depend on the weights.
 
-`--null`: a label that means nothing is given to donors, or to half of the cells of each, at random, cells are asked for
-the other label, and genes with fdr < .05 are counted (`get.counterfactual`): all of them are false. OneK1K: 40 donors,
-one label each. T cells: 7 donors, both labels in each. Simulated: 12 donors whose samples differ, one label each or
-both, without and with 40 of 400 genes that do shift. FDR is the mean share of false ones among the discoveries over
-draws and levels (cell types), "any" the share of those with any discovery. Beside it stands what Welch's t-test finds
-(Benjamini and Hochberg), which takes the cells of a donor for replicates. The test is of the observed differences,
-so that a model is trained in the first draw only, to see that it makes no difference.
+`--null`: a meaningless label is assigned at random to donors, or to half of the cells of each donor. Cells are
+predicted with the other label, and genes with fdr < .05 are counted (`get.counterfactual`): all of them are false.
+OneK1K: 40 donors, one label each. T cells: 7 donors, both labels in each. Simulated: 12 donors whose samples differ,
+one label each or both, without and with 40 of 400 genes that do shift. FDR is the mean share of false discoveries over
+draws and levels (cell types), "any" the share of those with any discovery. For comparison, Welch's t-test (with
+Benjamini and Hochberg) treats the cells of a donor as replicates. The test uses the observed differences, so a model is
+trained in the first draw only, to show that it makes no difference.
 """
 
 from __future__ import annotations

@@ -32,19 +32,19 @@ from polygene_scverse.cli._settings import (
 from polygene_scverse.cli._train_settings import TrainSettings
 
 MANY_WORDS = "--sequence_types"
-"""Option of the original that takes several values."""
+"""Option of the original that accepts several values."""
 
 
 class Commands(TyperGroup):
-    """The commands; they take the list of phenotypes as the original's do."""
+    """Command group that accepts lists of phenotypes in the format of the original."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Read the command line."""
+        """Parse the command line."""
         return super().parse_args(ctx, join_words(args))
 
 
 def join_words(args: Sequence[str]) -> list[str]:
-    """``--sequence_types sex tissue`` becomes ``--sequence_types sex,tissue``; the next option ends the words."""
+    """Convert ``--sequence_types sex tissue`` to ``--sequence_types sex,tissue``; the next option ends the list."""
     joined: list[str] = []
     taking = False
     for arg in args:
@@ -83,7 +83,7 @@ def main(
 
 
 def _later(module: str, name: str) -> Any:
-    """A function that is imported when it is called."""
+    """Create a function that is imported when it is called."""
 
     def run(settings: Any) -> None:
         getattr(import_module(f"polygene_scverse.cli.{module}"), name)(settings)

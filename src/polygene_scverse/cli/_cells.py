@@ -1,4 +1,4 @@
-"""Files of cells: found, read, and written beside what they were."""
+"""Finding, reading and writing files of cells."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ if TYPE_CHECKING:
 
 FORMATS = ("h5ad", "zarr", "csv", "tsv")
 WRITTEN = ("obs", "obsm", "obsp", "uns")
-"""What the verbs of `tl` write into."""
+"""Parts of AnnData that the functions of `tl` write to."""
 
 
 def split_list(values: Sequence[str] | None) -> list[str] | None:
-    """Names that were given one by one, or with commas."""
+    """Split names given as separate values or separated by commas."""
     if values is None:
         return None
     return [name.strip() for value in values for name in value.split(",") if name.strip()]
 
 
 def find_files(*patterns: Sequence[str] | None) -> list[Path]:
-    """Files of patterns, as `pgs.tl.train` finds them; ``file://`` is left out, as the original writes it.
+    """Find files by pattern, as `pgs.tl.train` does; a ``file://`` prefix, as used by the original, is removed.
 
     Raises
     ------
     UserError
-        If there is no pattern, or one names a place that is not on this machine.
+        If there is no pattern, or if one is a remote location.
     """
     from polygene_scverse.data.shards._files import expand_paths
 
@@ -53,12 +53,12 @@ def read_cells(path: Path, *, backed: bool = False) -> AnnData:
     path
         An h5ad file or a zarr store.
     backed
-        Whether to leave expression on disk, where the format allows it.
+        Whether to leave expression on disk, if the format supports it.
 
     Raises
     ------
     UserError
-        If it is neither.
+        If the file has another format.
     """
     import anndata
 
@@ -73,7 +73,7 @@ def read_cells(path: Path, *, backed: bool = False) -> AnnData:
 
 
 def check_folder(folder: Path, *, overwrite: bool) -> None:
-    """Refuse, before hours are spent, a folder that cannot be written to or holds something.
+    """Check before a long computation that a folder is writable and that nothing in it would be overwritten.
 
     Raises
     ------
@@ -90,12 +90,12 @@ def check_folder(folder: Path, *, overwrite: bool) -> None:
 
 
 def plan_outputs(files: Sequence[Path], output: Path, form: str | None, *, overwrite: bool) -> list[Path]:
-    """File to write for each input: `output` itself for one, files of the same names in it for several.
+    """File to write for each input: `output` itself for a single input, else files of the same names in that folder.
 
     Raises
     ------
     UserError
-        If a format is unknown, if a file is there and is not to be replaced, or if it is an input.
+        If a format is unknown, if a file exists and must not be replaced, or if it is an input.
     """
     if form is not None and form not in FORMATS:
         raise UserError(f"--format: found {form!r}, but it must be one of {', '.join(FORMATS)}.")
@@ -120,19 +120,19 @@ def plan_outputs(files: Sequence[Path], output: Path, form: str | None, *, overw
 
 
 def write_new(adata: AnnData, target: Path) -> None:
-    """Write new cells; the file appears under its name when it is whole."""
+    """Write new cells atomically: the file gets its name when it is complete."""
     write_cells(adata, None, target)
 
 
 def write_cells(adata: AnnData, source: Path | None, target: Path) -> None:
-    """Write results; the file appears under its name when it is whole.
+    """Write results atomically: the file gets its name when it is complete.
 
-    From h5ad to h5ad all else is copied as it stands on disk, so that expression need not be in memory.
+    From h5ad to h5ad, everything else is copied on disk, so that expression need not fit into memory.
     """
     with replace_folder(target) if target.suffix == ".zarr" else replace_file(target) as part:
         if target.suffix == ".zarr":
             with warnings.catch_warnings():
-                warnings.filterwarnings("ignore", message="Writing zarr v2")  # anndata says what it will do one day
+                warnings.filterwarnings("ignore", message="Writing zarr v2")  # about a future change in anndata
                 (adata.to_memory() if adata.isbacked else adata).write_zarr(part)
         elif source is not None and source.is_file():
             _write_beside(adata, source, part)

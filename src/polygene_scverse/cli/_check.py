@@ -10,7 +10,7 @@ from polygene_scverse.cli._settings import CheckSettings
 
 
 def check(s: CheckSettings) -> None:
-    """Tell of each file in ten lines how it fits a model."""
+    """Print for each file, in ten lines, how well it fits a model."""
     from polygene_scverse import tl
 
     files = find_files(s.paths, s.data)

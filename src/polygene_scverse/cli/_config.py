@@ -1,4 +1,4 @@
-"""Settings from a file."""
+"""Settings from a config file."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ def read_config(path: Path, keys: Mapping[str, str]) -> dict[str, Any]:
     path
         YAML, TOML or JSON file with one value per setting.
     keys
-        Names that a setting may have in the file, and the setting they stand for.
+        Names of settings that are allowed in the file, and the field of each.
 
     Returns
     -------
-    Value of each setting; empty ones are left out.
+    Value of each setting, without empty ones.
 
     Raises
     ------
     typer.BadParameter
-        If the file is not there or cannot be read, or a name is not known or occurs twice.
+        If the file does not exist or cannot be read, or if a name is unknown or repeated.
     """
     table = _parse(path)
     if not isinstance(table, dict):
@@ -69,7 +69,7 @@ def _parse(path: Path) -> Any:
 
 
 def _listed(value: Any) -> Any:
-    """Values inside a list are what the command line would hand over: text."""
+    """Convert values inside a list to text, as on the command line."""
     return [str(item) for item in value] if isinstance(value, list) else value
 
 

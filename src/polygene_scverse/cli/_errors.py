@@ -1,4 +1,4 @@
-"""Exit codes: 0 done, 1 something unexpected, 2 something the user can mend, 130 and 143 stopped from outside."""
+"""Exit codes: 0 success, 1 unexpected error, 2 user error, 130 and 143 stopped by a signal."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ OF_USERS = (ValueError, KeyError, TypeError, ImportError, RuntimeError)
 
 
 class UserError(Exception):
-    """Something that the user can mend; its text says how."""
+    """Error that the user can fix; its text says how."""
 
 
 @contextmanager
 def exits(*, debug: bool = False, options: Mapping[str, str] | None = None) -> Iterator[None]:
-    """Turn errors into a line on the standard error stream and an exit code, and warnings into lines.
+    """Print errors and warnings as single lines on standard error, and exit with a code after an error.
 
     Parameters
     ----------
     debug
-        Whether to let errors through, so that the traceback is seen.
+        Whether to re-raise errors to show the traceback.
     options
-        Names that the command line has for arguments of Python.
+        Command line option of each Python argument.
 
     Raises
     ------
@@ -46,7 +46,7 @@ def exits(*, debug: bool = False, options: Mapping[str, str] | None = None) -> I
         except KeyboardInterrupt as stop:
             _say("Interrupted.", stop)
             raise typer.Exit(INTERRUPTED) from None
-        except SystemExit as stop:  # Lightning's answer to SIGTERM, which would count as success
+        except SystemExit as stop:  # raised by Lightning on SIGTERM, with the exit code of success
             _say("Stopped by a signal.", stop)
             raise typer.Exit(TERMINATED) from None
         except Exception as error:
@@ -61,7 +61,7 @@ def exits(*, debug: bool = False, options: Mapping[str, str] | None = None) -> I
 
 
 def is_of_user(error: BaseException) -> bool:
-    """Whether an error is about what the user passed: our own checks raise it, or the file system."""
+    """Whether an error concerns the user's input: it was raised by a check of this package or by the file system."""
     if isinstance(error, (UserError, OSError)):
         return True
     frames = traceback.extract_tb(error.__traceback__)
@@ -70,18 +70,18 @@ def is_of_user(error: BaseException) -> bool:
 
 
 def text_of(error: BaseException) -> str:
-    """The text of an error; that of a KeyError would stand in quotes."""
+    """Text of an error; `str` of a KeyError would add quotes."""
     return str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
 
 
 def with_options(text: str, options: Mapping[str, str]) -> str:
-    """An error of Python that begins with the name of an argument, with the name of the option in its place."""
+    """Replace the argument name at the start of a Python error with the name of the option."""
     names = {"adata": "DATA", **options}
     return re.sub(r"^`(\w+)`:", lambda found: f"{names.get(found[1], found[0][:-1])}:", text)
 
 
 def _say(text: str, error: BaseException) -> None:
-    """A line for an error, and one for each of its notes."""
+    """Print a line for an error, and one for each of its notes."""
     for line in (text, *getattr(error, "__notes__", ())):
         typer.echo(line, err=True)
 

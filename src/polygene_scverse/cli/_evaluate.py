@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def evaluate(s: EvaluateSettings) -> None:
-    """Score hidden tokens of all files together, and write tables and figures."""
+    """Score the hidden tokens of all files together, and write tables and figures."""
     _, output = needed(s, "model", "output")
     files = find_files(s.paths, s.data)
     masking = _masking(s)
@@ -60,7 +60,7 @@ def evaluate(s: EvaluateSettings) -> None:
 
 
 def score_files(model: Polygene, files: Sequence[Path], **arguments: Any) -> TokenCounts:
-    """Counts of hidden tokens of all files, one after the other; expression stays on disk where it can."""
+    """Counts of hidden tokens summed over files; expression stays on disk if possible."""
     from polygene_scverse.model import TokenCounts
 
     arguments = without_none(arguments)
@@ -70,7 +70,7 @@ def score_files(model: Polygene, files: Sequence[Path], **arguments: Any) -> Tok
 def write_scores(
     counts: TokenCounts, mask: str, folder: Path, *, figures: bool, phenotypes: Sequence[str] | None = None
 ) -> pd.DataFrame:
-    """Write ``scores.csv`` and the confusion matrices of genes and phenotypes; returns the scores."""
+    """Write ``scores.csv`` and the confusion matrices of genes and phenotypes, and return the scores."""
     from polygene_scverse.tl._score_tokens import note_of, score_table
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -102,7 +102,7 @@ def _draw(note: dict[str, Any], name: str | None, path: Path) -> None:
 
 
 def _masking(s: EvaluateSettings) -> dict[str, Any] | str | None:
-    """How much is hidden: as in training, as in the original, or as said."""
+    """Masking rates: those of training, of the original, or as given by options."""
     from dataclasses import asdict
 
     from polygene_scverse.data.feed._rates import ORIGINAL_RATES, resolve_rates
@@ -115,7 +115,7 @@ def _masking(s: EvaluateSettings) -> dict[str, Any] | str | None:
 
 
 def _plain(names: Sequence[str]) -> dict[str, str]:
-    """Names as parts of file names; where two would be the same, with a number."""
+    """Convert names to unique parts of file names; a number distinguishes equal ones."""
     found: dict[str, str] = {}
     for name in names:
         plain, n = re.sub(r"[^\w.-]+", "_", name), 1
@@ -126,7 +126,7 @@ def _plain(names: Sequence[str]) -> dict[str, str]:
 
 
 def _flat(scores: pd.DataFrame) -> dict[str, float]:
-    """A number for each score, as loggers want them."""
+    """Flatten the table to one number per score for loggers."""
     kinds = ("accuracy", "precision", "recall", "f1", "nll")
     return {
         "_".join(filter(None, (row["words"], row["of"].replace(",", "").replace(" ", "_"), kind))): float(row[kind])

@@ -1,4 +1,4 @@
-"""Loggers that can be named on the command line."""
+"""Loggers available on the command line."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ if TYPE_CHECKING:
     from lightning.pytorch.loggers import Logger
 
 PACKAGES = {"csv": (), "tensorboard": ("tensorboard", "tensorboardX"), "wandb": ("wandb",)}
-"""Packages of which a logger needs one."""
+"""Packages of which a logger requires at least one."""
 
 
 def make_logger(name: str, folder: str | Path, project: str) -> Logger:
-    """One of Lightning's loggers.
+    """Create one of Lightning's loggers.
 
     Parameters
     ----------
     name
-        ``"csv"`` and ``"tensorboard"`` write into the folder, ``"wandb"`` also sends to Weights & Biases, as its own
-        settings (``WANDB_MODE``, ``WANDB_API_KEY``) say.
+        ``"csv"`` and ``"tensorboard"`` write to the folder; ``"wandb"`` also sends to Weights & Biases, following its
+        own settings (``WANDB_MODE``, ``WANDB_API_KEY``).
     folder
         Folder of the logs.
     project
@@ -31,9 +31,9 @@ def make_logger(name: str, folder: str | Path, project: str) -> Logger:
     Raises
     ------
     ValueError
-        If there is no logger of this name.
+        If the name is unknown.
     ImportError
-        If the package that it needs is not installed.
+        If the required package is not installed.
     """
     check_choice(name, list(PACKAGES), "logger")
     if PACKAGES[name] and not any(find_spec(package) for package in PACKAGES[name]):

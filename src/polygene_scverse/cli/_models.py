@@ -21,14 +21,14 @@ def read_model(s: OneModelSettings, files: Sequence[Path] = ()) -> Polygene:
     Parameters
     ----------
     s
-        Settings that name it.
+        Settings that name the model.
     files
-        Files of cells; the first one orders the genes of a checkpoint where nothing else does.
+        Files of cells; the first one provides the order of a checkpoint's genes if it is not given otherwise.
 
     Raises
     ------
     UserError
-        If the folder holds neither, or a checkpoint is named without its vocabulary.
+        If the folder has neither, or if a checkpoint is given without its vocabulary.
     """
     (folder,) = needed(s, "model")
     saved = check_model_folder(folder, s.vocabulary)
@@ -38,7 +38,7 @@ def read_model(s: OneModelSettings, files: Sequence[Path] = ()) -> Polygene:
     if saved:
         one = {"device": device["devices"][0]} if "devices" in device else {}
         accelerator = {"accelerator": device["accelerator"]} if device else {}
-        with quiet("scvi"):  # of a file on this machine it says that it is "already downloaded"
+        with quiet("scvi"):  # suppresses "already downloaded" for a local file
             return Polygene.load(folder, adata=False, **accelerator, **one)
     if s.vocabulary is None:
         raise UserError(f"--vocabulary is required, because {folder} is a checkpoint of the original.")
@@ -52,7 +52,7 @@ def read_model(s: OneModelSettings, files: Sequence[Path] = ()) -> Polygene:
 
 
 def _threshold(s: OneModelSettings, folder: Path) -> float | None:
-    """The threshold of two bins; the original's command always names one, and with more bins it means nothing."""
+    """Threshold for two bins, None for more: the original's command always passes one, which more bins do not use."""
     import json
 
     from polygene_scverse.model.original._files import read_vocabulary

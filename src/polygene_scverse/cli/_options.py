@@ -1,4 +1,4 @@
-"""A command from a table: the fields of a dataclass are its options, and the keys of its config file."""
+"""Commands defined by dataclasses, whose fields are the options and the keys of the config file."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Settings = TypeVar("Settings")
 
 
 INFO: Final = "option"
-"""Entry of a field's metadata that holds its option or argument."""
+"""Key of a field's metadata with its option or argument."""
 
 
 @dataclass(frozen=True)
@@ -27,12 +27,12 @@ class Option:
     Parameters
     ----------
     text
-        What it does.
+        Help text.
     names
-        Its other names: perhaps a letter, then those of the original, which are understood and named in the text. One
-        with a slash stands for both names of a flag.
+        Other names: optionally a letter, then the names in the original, which are accepted and listed in the help
+        text. A name with a slash has both names of a flag.
     panel
-        Where it stands in the help.
+        Panel of the help in which it is listed.
     """
 
     text: str
@@ -45,7 +45,7 @@ class Option:
         return [name for name in self.names if name.startswith("--") and "/" not in name]
 
     def annotations(self, key: str, kind: Any) -> dict[str, Any]:
-        """Parameters of a command: one for our names, and a hidden one for each other."""
+        """Parameters of a command: one for the names of this package, and a hidden one for each other name."""
         long = key.replace("_", "-")
         own = f"--{long}/--no-{long}" if bool in get_args(kind) else f"--{long}"
         letters = [name for name in self.names if name not in self.others]
@@ -57,17 +57,17 @@ class Option:
 
 
 def option(text: str, *names: str, panel: str | None = None) -> Any:
-    """A field that is an option of the command line; arguments as of `Option`."""
+    """Create a field that is an option of the command line; arguments as in `Option`."""
     return field(default=None, metadata={INFO: Option(text, names, panel)})
 
 
 def argument(text: str, metavar: str | None = None) -> Any:
-    """A field that is an argument of the command line."""
+    """Create a field that is an argument of the command line."""
     return field(default=None, metadata={INFO: typer.Argument(help=text, metavar=metavar, show_default=False)})
 
 
 def other_key(field: str, number: int) -> str:
-    """Parameter that another name of a field is read into."""
+    """Name of the parameter for another name of a field."""
     return f"{field}__{number}"
 
 
@@ -76,11 +76,11 @@ class Checked(Protocol):
     """Settings that are checked before a command runs."""
 
     def check(self) -> None:
-        """Raise an error if a value cannot be right."""
+        """Raise an error if a value is invalid."""
 
 
 def option_name(settings: Any, name: str) -> str:
-    """How the command line calls a field of a dataclass of settings."""
+    """Option name of a field of a settings dataclass."""
     (entry,) = (entry for entry in fields(settings) if entry.name == name)
     info = entry.metadata[INFO]
     return f"--{name.replace('_', '-')}" if isinstance(info, Option) else info.metavar or name.upper()
@@ -96,7 +96,7 @@ def add_command(
 ) -> None:
     """Add a command whose options are the fields of a dataclass.
 
-    Every field has the default None, "not said". A config file gives the values that the command line does not.
+    Every field defaults to None, which means "not given". A config file sets values that the command line does not.
 
     Parameters
     ----------
@@ -105,11 +105,11 @@ def add_command(
     name
         Name of the command.
     settings
-        Dataclass; each field is made by `option` or `argument`. Its docstring is the help text.
+        Dataclass whose fields are created by `option` or `argument`. Its docstring is the help text.
     run
         Called with the settings.
     ignored
-        Options of the original that mean nothing here: taken without a word in the help, and named in a warning.
+        Options of the original that have no effect here: hidden from the help, and reported in a warning.
     """
     unused = {flag.lstrip("-"): flag for flag in ignored}
     annotations = parameters_of(settings)
@@ -155,7 +155,7 @@ def add_command(
 
 
 def parameters_of(settings: type) -> dict[str, Any]:
-    """Parameters of a command with their annotations: for each field one, and one for each of its other names."""
+    """Parameters of a command with their annotations: one for each field, and one for each of its other names."""
     found: dict[str, Any] = {}
     hints = get_type_hints(settings)
     for entry in fields(settings):
@@ -165,7 +165,7 @@ def parameters_of(settings: type) -> dict[str, Any]:
 
 
 def merged(values: Mapping[str, Any]) -> dict[str, Any]:
-    """One value for each field: what was given under another name goes before, as it cannot come from a file."""
+    """Merge values to one per field; values given under other names win, as they cannot come from a file."""
     found = {key: value for key, value in values.items() if "__" not in key}
     found |= {key.partition("__")[0]: v for key, v in values.items() if "__" in key and v not in (None, [])}
     return {key: None if value == [] else value for key, value in found.items()}
@@ -178,7 +178,7 @@ def takes_many(annotation: Any) -> bool:
 
 
 def config_keys(settings: type) -> dict[str, str]:
-    """Every name that a setting has in a config file, and the field it stands for."""
+    """All names of each setting in a config file, and the corresponding field."""
     keys: dict[str, str] = {}
     for entry in fields(settings):
         others = [name.lstrip("-") for name in getattr(entry.metadata[INFO], "others", ())]

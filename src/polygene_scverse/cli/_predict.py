@@ -65,7 +65,7 @@ def embed(s: EmbedSettings) -> None:
 
 
 def novelty(s: NoveltySettings) -> None:
-    """How unlike the training cells each cell is."""
+    """Score how novel each cell is."""
 
     def run(adata: AnnData, model: Polygene) -> pd.DataFrame:
         from polygene_scverse import tl
@@ -78,7 +78,7 @@ def novelty(s: NoveltySettings) -> None:
 
 
 def fill(s: FillSettings) -> None:
-    """Fill the blanks of recorded phenotypes."""
+    """Fill missing values of recorded phenotypes."""
 
     def run(adata: AnnData, model: Polygene) -> pd.DataFrame:
         from polygene_scverse import tl
@@ -92,7 +92,7 @@ def fill(s: FillSettings) -> None:
 
 
 def _each_file(s: FilesSettings, run: Any) -> None:
-    """Read each file, add to it, and write it under another name."""
+    """Read each file, add the results, and write it under another name."""
     _, output = needed(s, "model", "output")
     files = find_files(s.paths, s.data)
     targets = plan_outputs(files, output, s.format, overwrite=bool(s.overwrite))
@@ -105,7 +105,7 @@ def _each_file(s: FilesSettings, run: Any) -> None:
 
 
 def write_result(adata: AnnData, table: pd.DataFrame, source: Path, target: Path) -> None:
-    """Write the table alone, or the cells with it."""
+    """Write the table only, or the cells with the results."""
     if target.suffix in TABLES:
         with replace_file(target) as part:
             table.to_csv(part, sep=TABLES[target.suffix], index_label="cell")

@@ -34,7 +34,7 @@ IGNORED: Final = (
     "--expression_min_value",
     "--num_bins",
 )
-"""Options of the original's evaluation command that a saved model does not need."""
+"""Options of the original's evaluation command that are not needed with a saved model."""
 
 
 @dataclass(frozen=True)
@@ -50,24 +50,24 @@ class OneModelSettings:
     overwrite: bool | None = option("Overwrite existing files.")
 
     def check(self) -> None:
-        """Refuse a folder that cannot be a model; called before anything heavy is imported.
+        """Check that a folder can be a model; called before heavy imports.
 
         Raises
         ------
         UserError
-            If it holds neither a saved model nor a checkpoint, or a checkpoint is named without its vocabulary.
+            If it has neither a saved model nor a checkpoint, or if a checkpoint is given without its vocabulary.
         """
         if self.model is not None:
             check_model_folder(self.model, self.vocabulary)
 
 
 def check_model_folder(folder: Path, vocabulary: Path | None) -> bool:
-    """Whether a folder holds a saved model; otherwise it holds a checkpoint of the original.
+    """Whether a folder has a saved model; otherwise it has a checkpoint of the original.
 
     Raises
     ------
     UserError
-        If it holds neither, or a checkpoint is named without its vocabulary.
+        If it has neither, or if a checkpoint is given without its vocabulary.
     """
     if not folder.is_dir():
         raise UserError(f"--model: there is no folder {folder}. Pass the folder that a model was saved to.")

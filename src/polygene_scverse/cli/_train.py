@@ -20,11 +20,11 @@ from polygene_scverse.cli._train_arguments import columns_of, train_arguments, w
 from polygene_scverse.cli._train_settings import TrainSettings
 
 BATCH_SIZE = 16
-"""Cells per step where nothing is said."""
+"""Default number of cells per step."""
 
 
 def train(s: TrainSettings) -> None:
-    """Train a model, save it, and write its history beside it."""
+    """Train a model, save it, and write its history next to it."""
     (output,) = needed(s, "output")
     arguments = train_arguments(s)
     arguments["verbose"] = arguments["verbose"] and is_first_process()
@@ -63,13 +63,13 @@ def train(s: TrainSettings) -> None:
 
 
 def is_first_process() -> bool:
-    """Whether this is the process that speaks and writes, of those that torchrun, Lightning or SLURM started."""
+    """Whether this is rank 0, which prints and writes, of the processes started by torchrun, Lightning or SLURM."""
     ranks = (os.environ.get(name) for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID"))
     return next((rank for rank in ranks if rank), "0") == "0"
 
 
 def _checkpoints(s: TrainSettings, files: Sequence[Path], output: Path) -> dict[str, Any] | None:
-    """Where and how often checkpoints are saved; None where no option asks for them."""
+    """Settings of checkpoints; None if no option requests them."""
     if s.save_steps is None and s.save_epochs is None and s.checkpoints is None and not s.resume:
         return None
     from polygene_scverse.model import Checkpoints
@@ -78,7 +78,7 @@ def _checkpoints(s: TrainSettings, files: Sequence[Path], output: Path) -> dict[
     if s.overwrite and not s.resume:
         Checkpoints(folder).path.unlink(missing_ok=True)
     steps = s.save_steps
-    if steps is not None and steps < 1:  # a share of an epoch, as the original has it
+    if steps is not None and steps < 1:  # a fraction of an epoch, as in the original
         per_step = (s.batch_size or BATCH_SIZE) * (s.accumulate or 1)
         steps = max(1, round(steps * math.ceil(count_cells(files) / per_step)))
     every_steps = None if steps is None else int(steps)
@@ -88,12 +88,12 @@ def _checkpoints(s: TrainSettings, files: Sequence[Path], output: Path) -> dict[
 
 
 def count_cells(files: Sequence[Path]) -> int:
-    """Number of cells of some files."""
+    """Number of cells in some files."""
     return sum(len(_obs_of(path)) for path in files)
 
 
 def write_history(history: Any, path: Path) -> dict[str, float]:
-    """Write losses and scores by epoch; returns the last ones."""
+    """Write losses and scores by epoch, and return the last ones."""
     import pandas as pd
 
     table = pd.DataFrame({name: column.iloc[:, 0].astype(float) for name, column in (history or {}).items()})
@@ -103,7 +103,7 @@ def write_history(history: Any, path: Path) -> dict[str, float]:
 
 
 def _split(files: Sequence[Path], held_out: Sequence[Path]) -> tuple[Any, Any]:
-    """Numbers of the cells of both kinds of files, counted through all of them."""
+    """Numbers of the training and of the held-out cells, counted through all files."""
     import numpy as np
 
     n_cells = [count_cells(paths) for paths in (files, held_out)]
@@ -111,7 +111,7 @@ def _split(files: Sequence[Path], held_out: Sequence[Path]) -> tuple[Any, Any]:
 
 
 def _labels(s: TrainSettings, files: Sequence[Path], names: list[str] | None) -> dict[str, Any]:
-    """Obs columns of the phenotypes; with a vocabulary their labels must be in it."""
+    """Obs columns of the phenotypes; if a vocabulary is given, their labels must be in it."""
     if names is None and s.vocabulary is None:
         return {}
     from polygene_scverse.model.original._files import ORIGINAL_COLUMNS, read_vocabulary

@@ -1,4 +1,4 @@
-"""From settings to the arguments of `pgs.tl.train`; what is not said is left out."""
+"""Conversion of settings to arguments of `pgs.tl.train`; unset ones are omitted."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from polygene_scverse.cli._errors import UserError
 from polygene_scverse.cli._train_settings import TrainSettings
 
 SPECIAL_WORDS = 8
-"""Words of the original's sentence that are not genes."""
+"""Number of tokens of the original's sequence that are not genes."""
 SAME: tuple[str, ...] = ("group_key", "validation_size", "layer", "use_raw", "buffer_cells", "max_epochs", "batch_size")
 SAME += ("seed", "early_stopping", "strategy", "precision", "devices")
-"""Settings that are arguments of the same name."""
+"""Settings that are passed as arguments of the same name."""
 FIRST_EDGE, LAST_EDGE, N_BINS = 0.1, 9.0, 10
-"""Bins of the original."""
+"""Bin edges of the original."""
 
 
 def train_arguments(s: TrainSettings) -> dict[str, Any]:
-    """Arguments of `pgs.tl.train`, but for cells, split and folder.
+    """Arguments of `pgs.tl.train` except cells, split and folder.
 
     Raises
     ------
     UserError
-        If settings contradict each other.
+        If settings are contradictory.
     """
     if s.model_name not in (None, "bert"):
         raise UserError(f"--model-name: found {s.model_name!r}, but 'bert' is the only network. Leave it out.")
@@ -52,7 +52,7 @@ def without_none(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def model_arguments(s: TrainSettings) -> dict[str, Any] | None:
-    """Arguments of the model; None where nothing is said."""
+    """Arguments of the model; None if there are none."""
     loss = {"phenotype_weight": s.phenotype_weight, "bin_width": s.bin_width, "label_smoothing": s.label_smoothing}
     names = ("n_bins", "size", "n_hidden", "n_layers", "n_heads", "n_intermediate", "dropout", "linear_path")
     values = {name: getattr(s, name) for name in names}
@@ -60,7 +60,7 @@ def model_arguments(s: TrainSettings) -> dict[str, Any] | None:
 
 
 def n_genes_of(s: TrainSettings) -> int | None:
-    """Number of genes; the original also wants the length of the sentence, 8 words more."""
+    """Number of genes; the original alternatively takes the sequence length, which includes 8 other tokens."""
     if s.max_length is None:
         return s.n_genes
     if s.n_genes is not None and s.max_length != s.n_genes + SPECIAL_WORDS:
@@ -72,7 +72,7 @@ def n_genes_of(s: TrainSettings) -> int | None:
 
 
 def binning_of(s: TrainSettings) -> str | list[float] | None:
-    """Bins by name, or their lower edges: 0, and then equally spaced as the original's."""
+    """Binning by name, or the lower bin edges: 0, then equally spaced as in the original."""
     import numpy as np
 
     if s.threshold is None and s.expression_min is None and s.expression_max is None:
@@ -88,7 +88,7 @@ def binning_of(s: TrainSettings) -> str | list[float] | None:
 
 
 def masking_of(s: TrainSettings) -> dict[str, Any] | str | None:
-    """How much is hidden: named rates, of which single ones may differ."""
+    """Masking rates: a named set, in which single rates may be replaced."""
     from dataclasses import asdict
 
     from polygene_scverse.data.feed._rates import resolve_rates
@@ -118,7 +118,7 @@ def _number(text: str) -> float:
 
 
 def device_of(device: str | None) -> dict[str, Any]:
-    """Accelerator and devices as Lightning calls them, of a name as torch has it."""
+    """Accelerator and devices in Lightning's terms, from a device name of torch."""
     if device is None:
         return {}
     import torch
@@ -132,7 +132,7 @@ def device_of(device: str | None) -> dict[str, Any]:
 
 
 def columns_of(names: Sequence[str] | None, present: Sequence[str]) -> list[str] | None:
-    """Obs columns of phenotypes that may be named as the original names them: age is development_stage."""
+    """Obs columns of phenotypes, which may have their names in the original: age is development_stage."""
     from polygene_scverse.model.original._files import ORIGINAL_COLUMNS
 
     if names is None:

@@ -30,11 +30,11 @@ if TYPE_CHECKING:
     from polygene_scverse.model import Polygene
 
 TOGETHER = "+"
-"""Between genes that are perturbed together."""
+"""Separator of genes that are perturbed together."""
 
 
 def impute(s: ImputeSettings) -> None:
-    """Impute expression."""
+    """Denoise and impute expression."""
 
     def run(adata: AnnData, model: Polygene) -> AnnData:
         import anndata
@@ -117,7 +117,7 @@ def generate(s: GenerateSettings) -> None:
 def _each_file(
     s: FilesSettings, run: Callable[[AnnData, Polygene], AnnData], table: Callable[[AnnData], pd.DataFrame]
 ) -> None:
-    """Read each file, and write what follows from it: new cells, or a table."""
+    """Read each file, and write the result: new cells, or a table."""
     _, output = needed(s, "model", "output")
     files = find_files(s.paths, s.data)
     targets = plan_outputs(files, output, s.format, overwrite=bool(s.overwrite))
@@ -135,7 +135,7 @@ def _each_file(
 
 
 def _categories(pairs: Sequence[str], flag: str) -> dict[str, str]:
-    """``condition=stimulated`` as phenotype and category."""
+    """Parse ``condition=stimulated`` to phenotype and category."""
     found: dict[str, str] = {}
     for pair in pairs:
         name, mark, category = pair.partition("=")

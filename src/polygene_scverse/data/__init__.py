@@ -1,1 +1,1 @@
-"""Arrays in, arrays out. Nothing heavy is imported here: ``pp`` reaches only the numpy parts."""
+"""Expression, phenotypes and batches. Importing it loads nothing heavy, because ``pp`` uses only the numpy parts."""

@@ -18,13 +18,13 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from polygene_scverse.datasets._registry import Download
 
 CACHE_VARIABLE = "POLYGENE_CACHE"
-"""Environment variable that names the cache folder."""
+"""Environment variable with the cache folder."""
 CHUNK = 2**16
-"""Bytes that are written at a time: at most as many are lost where the connection breaks."""
+"""Bytes per write, the maximum that is lost if the connection breaks."""
 TIMEOUT = (10, 60)
-"""Seconds until a connection, and between two parts of an answer."""
+"""Timeouts in seconds: to connect, and between two parts of a response."""
 PARTIAL = (206, 412, 416)
-"""Answers to a request for the rest: here is a part, the file has changed, it has no such rest."""
+"""Status codes of responses to a range request: partial content, the file has changed, no such range."""
 
 
 def download(entry: Download, *, cache: str | Path | None = None, base_url: str | None = None) -> Path:
@@ -64,27 +64,27 @@ def download(entry: Download, *, cache: str | Path | None = None, base_url: str 
 
 
 def cache_folder(cache: str | Path | None = None) -> Path:
-    """Folder of the downloads: the argument, or the environment variable, or the user's cache folder."""
+    """Download folder: the argument, the environment variable, or the user's cache folder."""
     return Path(cache or os.environ.get(CACHE_VARIABLE) or pooch.os_cache("polygene")).expanduser().resolve()
 
 
 def beside(path: Path, ending: str) -> Path:
-    """Path of the same name with an ending."""
+    """Append a suffix to the name of a path."""
     return path.with_name(path.name + ending)
 
 
 def recorded_hash(path: Path) -> str:
-    """The sha256 that was recorded when the file was first used, empty where none was."""
+    """The sha256 recorded on first use of a file, empty if none was recorded."""
     record = beside(path, ".sha256")
     return record.read_text().partition(" ")[0] if record.exists() else ""
 
 
 def check_hash(path: Path) -> None:
-    """Compare the sha256 of a file with the recorded one, or record it."""
+    """Compare the sha256 of a file with the recorded one, or record it on first use."""
     record = beside(path, ".sha256")
     found, recorded = pooch.file_hash(str(path)), recorded_hash(path)
     if not recorded:
-        record.write_text(f"{found}  {path.name}\n")  # as sha256sum writes it
+        record.write_text(f"{found}  {path.name}\n")  # the format of sha256sum
     elif recorded != found:
         raise ValueError(
             f"{path} differs from the file that was first used: its sha256 is {found}, but {recorded} is recorded in "
@@ -93,13 +93,13 @@ def check_hash(path: Path) -> None:
 
 
 def _fetch(url: str, path: Path) -> None:
-    """Let pooch download a file, unless another process did so while we waited."""
+    """Download a file with pooch, unless another process has done so in the meantime."""
     store = pooch.create(path=path.parent, base_url="", registry={path.name: None}, urls={path.name: url})
     store.fetch(path.name, downloader=partial(_resume, path))
 
 
 def _resume(path: Path, url: str, output_file: str, pooch: Any = None) -> None:
-    """Download to ``<file>.part``, from where the last try ended, and at the end move that to `output_file`."""
+    """Download to ``<file>.part``, resuming an earlier attempt, and finally move it to `output_file`."""
     part = beside(path, ".part")
     try:
         _transfer(url, part)
@@ -113,7 +113,7 @@ def _resume(path: Path, url: str, output_file: str, pooch: Any = None) -> None:
 
 
 def _transfer(url: str, part: Path) -> None:
-    """Append what is missing to `part`, or write it anew where the server does not send the missing rest alone."""
+    """Append the missing part to `part`, or write it anew if the server does not support ranges."""
     start = part.stat().st_size if part.exists() else 0
     headers = {"Accept-Encoding": "identity"}
     if start:
@@ -129,7 +129,7 @@ def _transfer(url: str, part: Path) -> None:
 
 
 def _refuse_page(response: requests.Response, part: Path) -> None:
-    """Refuse a web page, such as Google Drive's "too many users have downloaded this file"."""
+    """Raise an error for a web page, such as Google Drive's "too many users have downloaded this file"."""
     if "text/html" not in response.headers.get("Content-Type", "").lower():
         return
     title = re.search(r"<title>(.*?)</title>", response.text, re.DOTALL | re.IGNORECASE)
@@ -141,7 +141,7 @@ def _refuse_page(response: requests.Response, part: Path) -> None:
 
 
 def _save(response: requests.Response, part: Path, start: int) -> None:
-    """Write an answer behind the first `start` bytes of `part`."""
+    """Write a response after the first `start` bytes of `part`."""
     length = response.headers.get("Content-Length")
     total = None if length is None else start + int(length)
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())

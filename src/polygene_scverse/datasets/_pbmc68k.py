@@ -1,4 +1,4 @@
-"""Blood cells that are installed with scanpy."""
+"""Blood cells that are part of the scanpy installation."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ def pretrained(name: str, *, cache: str | Path | None = None, base_url: str | No
 
 
 def _archive(path: Path) -> str | None:
-    """Kind of the archive, None where it is another file. The weights that torch saves are a zip too, but one file."""
+    """Type of an archive, None for other files. Weights saved by torch are also zip files, but count as one file."""
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as file:
             is_weights = any(name.endswith("/data.pkl") for name in file.namelist())
@@ -75,12 +75,12 @@ def _archive(path: Path) -> str | None:
 
 
 def _unpack(path: Path, folder: Path, kind: str) -> None:
-    """Unpack into a folder that appears under its name when all is there; nothing can land outside of it."""
+    """Unpack into a folder that gets its name when it is complete; no file can be written outside of it."""
     with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
         unpacked = Path(scratch) / folder.name
         unpacked.mkdir()
         if kind == "zip":
-            shutil.unpack_archive(path, unpacked, format="zip")  # leaves out names that lead outside
+            shutil.unpack_archive(path, unpacked, format="zip")  # skips names that lead outside
         else:
             shutil.unpack_archive(path, unpacked, format="tar", filter="data")
         unpacked.rename(folder)

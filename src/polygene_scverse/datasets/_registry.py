@@ -12,20 +12,20 @@ N_SHARDS: Final = 48
 
 @dataclass(frozen=True)
 class DataSet:
-    """One data set.
+    """Entry of the registry of data sets.
 
     Parameters
     ----------
     name
         Name of the function of :mod:`polygene_scverse.datasets` that returns it.
     source
-        URL of the file, or the function that brings it, as ``"package.module.function"``.
+        URL of the file, or the function that provides it, as ``"package.module.function"``.
     file
         Name of the file.
     sha256
-        Checksum of the file. Of a file that another package brings, the checksum holds for the versions in `versions`.
+        Checksum of the file. For a file from another package, it applies to the versions in `versions`.
     versions
-        Versions of the package that bring this very file; empty for a URL.
+        Versions of the package that include exactly this file; empty for a URL.
     shape
         Number of cells and genes.
     phenotypes
@@ -33,7 +33,7 @@ class DataSet:
     licence
         Licence of the data.
     citation
-        What to cite.
+        Reference to cite.
     """
 
     name: str
@@ -68,7 +68,7 @@ REGISTRY: Final[dict[str, DataSet]] = {data_set.name: data_set for data_set in _
 
 @dataclass(frozen=True)
 class Download:
-    """A file that is downloaded. Its checksum was not published: it is recorded when the file is first used.
+    """File to download. Its checksum was not published, so it is recorded on first use.
 
     Parameters
     ----------
@@ -77,13 +77,13 @@ class Download:
     file
         Path of the file in the cache folder.
     base_url
-        Where it was published.
+        URL of the folder in which it was published.
     address
-        What follows after the base URL.
+        Path of the file relative to the base URL.
     licence
         Licence of the file.
     citation
-        What to cite.
+        Reference to cite.
     """
 
     name: str
@@ -94,7 +94,7 @@ class Download:
     citation: str
 
     def url(self, base_url: str | None = None) -> str:
-        """Address of the file, there where it was published or at another base URL."""
+        """URL of the file, where it was published or at another base URL."""
         return f"{(base_url or self.base_url).rstrip('/')}/{self.address}"
 
 

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from polygene_scverse._validate import check_fraction
 
 CELLS_PER_BLOCK = 4096
-"""Cells that are drawn at a time, which bounds the memory."""
+"""Number of cells that are drawn at a time, to bound the memory use."""
 MARKER_SHARE = 0.5
-"""Share of the genes that are markers."""
+"""Fraction of genes that are markers."""
 
 
 def simulate(
@@ -85,7 +85,7 @@ def simulate(
     codes = {name: rng.permutation(n_obs) % size for name, size in sizes.items()}  # each (n_obs,)
     donors = rng.permutation(n_obs) % n_groups
     var = _markers(rng.permutation(n_vars)[:n_markers], n_vars, sizes)
-    log_mean = np.log(mean_count) + rng.normal(-0.5, 1.0, n_vars)  # exp has the mean mean_count
+    log_mean = np.log(mean_count) + rng.normal(-0.5, 1.0, n_vars)  # the exponential has mean mean_count
     by_donor = rng.normal(0.0, group_effect, (n_groups, n_vars))
     depth = rng.normal(0.0, 0.3, n_obs)
     shifts = [(codes[name], _shifts(var, name, size, effect)) for name, size in sizes.items()]
@@ -96,7 +96,7 @@ def simulate(
             log_rate += table[labels[rows]]
         rate = np.exp(log_rate)
         if dispersion > 0:
-            rate *= rng.gamma(1 / dispersion, dispersion, rate.shape)  # mean 1: makes Poisson negative-binomial
+            rate *= rng.gamma(1 / dispersion, dispersion, rate.shape)  # mean 1: makes the Poisson negative binomial
         return sp.csr_matrix(rng.poisson(rate), dtype=np.float32)
 
     blocks = [counts(np.arange(i, min(i + CELLS_PER_BLOCK, n_obs))) for i in range(0, n_obs, CELLS_PER_BLOCK)]
@@ -126,13 +126,13 @@ def _check(n_obs: int, n_markers: int, sizes: Mapping[str, int], n_groups: int, 
 
 
 def _named(name: str, codes: NDArray[np.integer], size: int) -> pd.Categorical[str]:
-    """Codes with the categories ``name_0``, ``name_1`` and so on."""
+    """Categorical with the categories ``name_0``, ``name_1`` and so on."""
     categories = pd.Index([f"{name}_{i}" for i in range(size)])
     return pd.Categorical.from_codes(codes, categories=categories)
 
 
 def _markers(genes: NDArray[np.integer], n_vars: int, sizes: Mapping[str, int]) -> pd.DataFrame:
-    """Deal the marker genes out in turn to the categories of all phenotypes."""
+    """Assign the marker genes in turn to the categories of all phenotypes."""
     owners = [(name, f"{name}_{i}") for name, size in sizes.items() for i in range(size)]
     table: NDArray[np.object_] = np.full((n_vars, 2), "", dtype=object)
     table[genes] = [owners[i % len(owners)] for i in range(len(genes))]

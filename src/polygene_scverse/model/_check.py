@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 def check(
     model: Polygene, data: AnnData, *, gene_symbols: str | None = None, gene_ids: str | None = None
 ) -> dict[str, str]:
-    """Ten descriptions by name; arguments as in `tl.check`."""
+    """Compute the ten descriptions by name; arguments as in `tl.check`."""
     expression = model._query_expression(data, gene_symbols, gene_ids)
     columns = np.flatnonzero(expression.var_names.isin(model.genes))
     found = {"cells": f"{data.n_obs:,} cells x {expression.n_vars:,} genes, expression from {expression.where}"}
     found |= _genes(model, expression, len(columns))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what they say is asked for apart
+        warnings.simplefilter("ignore")  # their content is reported separately
         try:
             found |= _values(model, expression, columns)
         except ValueError as error:
@@ -46,7 +46,7 @@ def check(
 
 
 def _held_out(model: Polygene) -> str:
-    """Which cells the expected accuracy was measured on, and whether it holds for new donors."""
+    """Describe the cells on which the expected accuracy was measured, and whether it applies to new donors."""
     entry = next(iter(model.fitted_.calibration.values()), None)
     if entry is not None and entry.n_groups:
         n, name = entry.n_groups, entry.group_key
@@ -57,7 +57,7 @@ def _held_out(model: Polygene) -> str:
 
 
 def _genes(model: Polygene, expression: Expression, n_matched: int) -> dict[str, str]:
-    """How genes are matched, and which are not."""
+    """Describe how genes are matched, and which are not."""
     names, match = expression.var_names, expression.match
     unmeasured = [gene for gene in model.genes if gene not in names]
     extra = [str(name) for name in names.difference(model.genes)]
@@ -75,7 +75,7 @@ def _genes(model: Polygene, expression: Expression, n_matched: int) -> dict[str,
 
 
 def _values(model: Polygene, expression: Expression, columns: np.ndarray) -> dict[str, str]:
-    """Scale, totals, and cells that say nothing."""
+    """Describe the scale, the totals, and uninformative cells."""
     scale, footing = expression.scale, expression.footing
     if shares := model.fitted_.shares:
         footing = same_footing(expression.sample, expression.var_names, scale, footing, shares)
@@ -95,7 +95,7 @@ def _values(model: Polygene, expression: Expression, columns: np.ndarray) -> dic
 
 
 def _labels(model: Polygene, data: AnnData) -> dict[str, str]:
-    """Which phenotypes are recorded, and which of their labels the model does not know."""
+    """Describe which phenotypes are in the data, and which of their labels the model does not know."""
     there = {name: column for name, column in model.columns.items() if column in data.obs}
     known = {column: model.categories[name] for name, column in there.items()}
     codes, unseen = encode_all(data.obs, known, model._missing)
@@ -113,5 +113,5 @@ def _examples(names: list[str]) -> str:
 
 
 def as_table(found: dict[str, str]) -> pd.Series:
-    """The answers as a column."""
+    """Convert the descriptions to a Series."""
     return pd.Series(found, name="check", dtype=object)

@@ -1,4 +1,4 @@
-"""Time and memory of a training, from a few timed steps on a sample of the cells."""
+"""Time and memory of training, estimated from a few timed steps on a sample of the cells."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from polygene_scverse.model.training._cost import BYTES_PER_ENTRY, PREDICTED, WA
 from polygene_scverse.model.training._training import default_max_epochs
 
 SAMPLE = 1024
-"""Cells that are looked at, at least."""
+"""Minimum number of cells in the sample."""
 READINGS = 1
-"""How often cells are read before training."""
+"""How many times cells are read before training."""
 PASSED_OVER = ("checkpoints", "group_key", "mod", "save_to", "split", "verbose")
-"""Arguments of `train` that cost next to nothing."""
+"""Arguments of `train` with negligible cost."""
 
 
 def estimate(
@@ -40,7 +40,7 @@ def estimate(
     model_kwargs: Mapping[str, Any] | None,
     train_kwargs: Mapping[str, Any],
 ) -> pd.DataFrame:
-    """Costs of training and prediction; arguments and result as of :func:`~polygene_scverse.tl.estimate_cost`."""
+    """Estimate training and prediction costs; arguments and result as in :func:`~polygene_scverse.tl.estimate_cost`."""
     if n_steps < 1:
         raise ValueError(f"`n_steps`: found {n_steps}, but at least one step must be timed. Pass 1 or more.")
     arguments = {name: value for name, value in dict(train_kwargs).items() if name not in PASSED_OVER}
@@ -52,13 +52,13 @@ def estimate(
     sample = _sample(adata, names, max(SAMPLE, per_step * (n_steps + WARM_UP)), layer, use_raw)
     Polygene.setup_anndata(sample, phenotype_keys=names, **setup)
     model = Polygene(sample, n_genes=n_genes, **(model_kwargs or {}))
-    model.deregister_manager(sample)  # scvi-tools' list of all that was set up would keep it in memory
+    model.deregister_manager(sample)  # otherwise scvi-tools' registry of managers keeps it in memory
     cost = measure_cost(model, n_steps, **arguments)
     return _extrapolate(cost, adata.n_obs, round(adata.n_obs * share), per_step, max_epochs)
 
 
 def _sample(adata: AnnData, phenotypes: Sequence[str], n_cells: int, layer: str | None, use_raw: bool) -> AnnData:
-    """Some cells in memory; among them one of each category, so that the network has its size."""
+    """Sample cells into memory, with at least one of each category so that the network has its full size."""
     expression = Expression.of(adata, layer, use_raw)
     rng = np.random.default_rng(0)
     rows = rng.choice(adata.n_obs, min(n_cells, adata.n_obs), replace=False)
@@ -77,7 +77,7 @@ def _extrapolate(cost: Cost, n_cells: int, n_held_out: int, per_step: int, max_e
     seconds += epochs * n_held_out * cost.predict_seconds
     n_fitted = min(n_train, MAX_CELLS)
     seconds += cost.path_seconds + n_fitted * cost.path_cell_seconds
-    most_bytes = max(cost.train_bytes, cost.path_bytes + n_fitted * cost.path_cell_bytes)  # one after the other
+    most_bytes = max(cost.train_bytes, cost.path_bytes + n_fitted * cost.path_cell_bytes)  # they run in turn
     rows = {
         "training": {
             "cells": n_train,

@@ -1,11 +1,11 @@
-"""The folder that a model is saved to: plain values as JSON, arrays and weights as safetensors, a hash of each.
+"""Format of a saved model: plain values as JSON, arrays and weights as safetensors, with a hash of each.
 
-``model.json`` is the manifest. It holds all plain values, names the file of the arrays with its size and SHA-256, and
-ends with the SHA-256 of itself. The file of the arrays is named after its own hash, so that a new model never
-overwrites the arrays of the old one: a model is replaced in the moment in which its manifest is, and not before.
+``model.json`` is the manifest. It has all plain values, the name, size and SHA-256 of the file of arrays, and its own
+SHA-256 at the end. The file of arrays is named after its hash, so that a new model never overwrites the arrays of the
+old one: a model is replaced at the moment its manifest is replaced.
 
-A file is read once; what is hashed is what is parsed. Nothing is unpickled, and shapes are compared with those that the
-configuration implies before a network is made.
+A file is read once, and the bytes that are hashed are the bytes that are parsed. Nothing is unpickled, and shapes are
+compared with those that the configuration implies before a network is created.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from polygene_scverse.model._folder_checks import check_plain, check_shapes
 
 FORMAT: Final = "polygene-scverse model"
 FORMAT_VERSION: Final = 1
-"""Goes up when an older release could not read what a newer one writes."""
+"""Incremented when older releases can no longer read what a newer one writes."""
 
 MANIFEST: Final = "model.json"
 OTHER_FILES: Final = {
@@ -44,16 +44,16 @@ OTHER_FILES: Final = {
     "config.json": "a checkpoint of Hugging Face; if the original Polygene wrote it, call Polygene.from_original",
 }
 MOST_PLAIN: Final = 2**30
-"""Bytes of a manifest; no model has so many."""
+"""Maximum size of a manifest in bytes; no model reaches it."""
 
 WEIGHTS, ARRAYS = "weights/", "arrays/"
 KEPT: Final = {"bool", "uint8", "int8", "int16", "int32", "int64", "float16", "float32", "float64"}
-"""Kinds of arrays that safetensors can hold; others are written as lists."""
+"""Array dtypes that safetensors supports; others are written as lists."""
 
 
 @dataclass(frozen=True)
 class SavedModel:
-    """What is in a folder.
+    """Content of the folder of a saved model.
 
     Parameters
     ----------
@@ -68,7 +68,7 @@ class SavedModel:
     weights
         Weights of the network.
     data
-        Name, size and hash of the data that were saved along, empty for none.
+        Name, size and hash of the data saved with the model; empty if there are none.
     """
 
     manifest: Path
@@ -92,18 +92,18 @@ def write_model(
     weights: Mapping[str, Tensor],
     data: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write a model into a folder that exists; an earlier model is whole until the new one is.
+    """Write a model to an existing folder; an earlier model stays intact until the new one is complete.
 
     Parameters
     ----------
     folder
         The folder.
     prefix
-        Beginning of the names of its files.
+        Prefix of the file names.
     class_name, var_names, attributes, weights
-        As of `SavedModel`.
+        As in `SavedModel`.
     data
-        Entry of data that were written into the folder by `stage_data`; None keeps that of the earlier model.
+        Entry of data that `stage_data` wrote to the folder; None keeps that of the earlier model.
     """
     arrays: dict[str, np.ndarray] = {}
     plain = {name: _encode(value, f"{name}", arrays) for name, value in attributes.items()}
@@ -112,7 +112,7 @@ def write_model(
     content = safetensors.torch.save(tensors, metadata={"layout": _digest_of_encoded(plain)})
     digest = hashlib.sha256(content).hexdigest()
     before = _earlier_files(folder / f"{prefix}{MANIFEST}")
-    if data is None:  # those beside it stay where they are
+    if data is None:  # the data of an earlier model stay in place
         data = before.get("data", {})
         data = data if _present(folder, data) is not None else {}
     part = folder / f"{prefix}model-{digest[:16]}.safetensors"
@@ -142,14 +142,14 @@ def write_model(
 
 
 def stage_data(folder: Path, name: str, write: Any) -> dict[str, Any]:
-    """Write data beside those of an earlier model; they take their place after the manifest has.
+    """Write data next to those of an earlier model, to be moved into place after the manifest is replaced.
 
     Parameters
     ----------
     folder, name
-        Where the data will be.
+        Final place of the data.
     write
-        A function that writes them to a path.
+        Function that writes the data to a path.
 
     Returns
     -------
@@ -170,7 +170,7 @@ def stage_data(folder: Path, name: str, write: Any) -> dict[str, Any]:
 
 
 def _signed(body: Mapping[str, Any]) -> bytes:
-    """JSON that ends with its own hash."""
+    """JSON with its own hash at the end."""
     return _dump({**body, "sha256": hashlib.sha256(_dump(body)).hexdigest()})
 
 
@@ -179,7 +179,7 @@ def _dump(body: Mapping[str, Any]) -> bytes:
 
 
 def _earlier_files(manifest: Path) -> dict[str, Any]:
-    """Files of the model that is replaced, so far as its manifest can be read."""
+    """Files of the model that is being replaced, if its manifest can be read."""
     try:
         files = json.loads(manifest.read_bytes())["files"]
         return {kind: entry for kind, entry in files.items() if isinstance(entry, dict)}
@@ -188,7 +188,7 @@ def _earlier_files(manifest: Path) -> dict[str, Any]:
 
 
 def _remove_earlier(folder: Path, prefix: str, before: Mapping[str, Any], kept: set[str]) -> None:
-    """Remove the arrays of the model that was replaced, and those of writers that were killed long ago."""
+    """Remove the arrays of the model that was replaced, and those left by processes that were killed long ago."""
     pattern = re.compile(re.escape(prefix) + r"(model-[0-9a-f]{16}\.safetensors|[am]data-[0-9a-f]{16}\.h5(ad|mu))")
     replaced = {str(before.get("arrays", {}).get("name")), str(before.get("data", {}).get("staged"))}
     with suppress(OSError):
@@ -201,7 +201,7 @@ def _remove_earlier(folder: Path, prefix: str, before: Mapping[str, Any], kept: 
 
 
 def _encode(value: Any, path: str, arrays: dict[str, np.ndarray]) -> Any:
-    """A value for JSON. Arrays, numbers that JSON has not, and tables become mappings whose one key begins with "$"."""
+    """Encode a value for JSON. Arrays, tables and non-JSON numbers become mappings whose key starts with "$"."""
     if value is None or isinstance(value, (str, bool, int)):
         return value
     if isinstance(value, float):
@@ -236,7 +236,7 @@ def _encode(value: Any, path: str, arrays: dict[str, np.ndarray]) -> Any:
 
 
 def _column(column: pd.Series) -> Any:
-    """Values of a column, as numbers if they are."""
+    """Values of a column, as numbers if possible."""
     if column.dtype != object:
         return column.to_numpy()
     try:
@@ -249,14 +249,14 @@ def _column(column: pd.Series) -> Any:
 
 
 def read_manifest(folder: Path, prefix: str) -> dict[str, Any]:
-    """Read the plain part of a model, and check that it is whole and that this release can read it.
+    """Read the plain part of a model, and check that it is intact and readable by this release.
 
     Raises
     ------
     FileNotFoundError
-        If there is none.
+        If it does not exist.
     ValueError
-        If it is damaged, of a later release, or not of this package.
+        If it is damaged, from a later release, or from another package.
     """
     path = folder / f"{prefix}{MANIFEST}"
     if not path.is_file():
@@ -291,21 +291,21 @@ def read_manifest(folder: Path, prefix: str) -> dict[str, Any]:
 
 
 def read_model(folder: Path, prefix: str) -> SavedModel:
-    """Read all of a model but its data. Each file is read once, hashed, and parsed.
+    """Read all of a model except its data. Each file is read once, hashed, and parsed.
 
     Raises
     ------
     FileNotFoundError
         If there is no model.
     ValueError
-        As for `read_manifest`, and if the arrays are damaged or are not those of this model.
+        As for `read_manifest`, and if the arrays are damaged or belong to another model.
     """
     for attempt in range(5):
         body = read_manifest(folder, prefix)
         try:
             content = _read_arrays(folder, prefix, body["files"]["arrays"])
             break
-        except FileNotFoundError:  # another process may have replaced the model meanwhile
+        except FileNotFoundError:  # another process may have replaced the model in the meantime
             if attempt == 4 or read_manifest(folder, prefix) == body:
                 raise
     manifest = folder / f"{prefix}{MANIFEST}"
@@ -318,12 +318,12 @@ def read_model(folder: Path, prefix: str) -> SavedModel:
 
 
 def data_file(folder: Path, data: Mapping[str, Any]) -> Path | None:
-    """File of the data that were saved with a model, None if they are not there.
+    """Path of the data that were saved with a model, None if they do not exist.
 
     Raises
     ------
     ValueError
-        If they have changed since.
+        If they were changed after saving.
     """
     path = _present(folder, data)
     if path is None:
@@ -337,7 +337,7 @@ def data_file(folder: Path, data: Mapping[str, Any]) -> Path | None:
 
 
 def _present(folder: Path, data: Mapping[str, Any]) -> Path | None:
-    """Where data are: beside those of an earlier model, if a process was killed before it put them in place."""
+    """Place of the data, which is the staging path if a process was killed before it moved them."""
     names = [data.get("staged"), data.get("name")]
     if not all(map(_is_plain_name, names)):
         return None
@@ -389,7 +389,7 @@ def _refuse_absent(folder: Path, path: Path, prefix: str) -> None:
 
 
 def _read(path: Path, most: int) -> bytes:
-    """All bytes of a file that has no more than so many."""
+    """Read a file, with a limit on its size."""
     with path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
         if size > most:
@@ -418,7 +418,7 @@ def _read_arrays(folder: Path, prefix: str, entry: Mapping[str, Any]) -> bytes:
 
 
 def _header(manifest: Path, content: bytes) -> dict[str, Any]:
-    """What a safetensors file says of its tensors, read before any is made."""
+    """Header of a safetensors file, read before any tensor is created."""
     length = struct.unpack("<Q", content[:8])[0]
     if length > len(content) - 8:
         raise ValueError(f"`dir_path`: the arrays of {manifest} are damaged. Pass a folder written by save().")
@@ -437,7 +437,7 @@ def _hash_of(path: Path) -> tuple[str, int]:
 
 
 def _digest_of_encoded(attributes: Mapping[str, Any]) -> str:
-    """Hash of the slots and words that weights belong to, from encoded attributes; the weights carry it."""
+    """Hash of the token layout that weights belong to, from encoded attributes; it is stored with the weights."""
     layout = attributes["init_params_"]["non_kwargs"]["layout"]
     return hashlib.sha256(json.dumps(layout, sort_keys=True).encode()).hexdigest()
 
@@ -452,7 +452,7 @@ def _references(value: Any) -> list[str]:
 
 
 def _decode(value: Any, arrays: Mapping[str, np.ndarray] | None) -> Any:
-    """Undo `_encode`; without arrays they are left out, as None."""
+    """Undo `_encode`; if no arrays are passed, they become None."""
     if isinstance(value, list):
         return [_decode(item, arrays) for item in value]
     if not isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""What the plain values of a saved model must be like, and the shapes of its weights, before a network is made."""
+"""Checks of the plain values of a saved model and the shapes of its weights, before a network is created."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from polygene_scverse.module import PolygeneModule, TransformerConfig
 from polygene_scverse.module._transformer import resolve_config
 
 FLOATS = ("F16", "BF16", "F32", "F64")
-"""Kinds of numbers that weights may be."""
+"""Allowed dtypes of weights."""
 
 
 def check_plain(attributes: Mapping[str, Any]) -> None:
-    """Refuse slots, words, sizes, edges and temperatures that no model can have.
+    """Raise an error for invalid slots, words, sizes, edges and temperatures.
 
     Raises
     ------
@@ -55,14 +55,14 @@ def check_plain(attributes: Mapping[str, Any]) -> None:
 
 
 def check_shapes(attributes: Mapping[str, Any], found: Mapping[str, tuple[str, tuple[int, ...]]]) -> None:
-    """Refuse weights that are not those of the configuration; no memory is taken for it.
+    """Raise an error if the weights do not fit the configuration; allocates no memory for them.
 
     Parameters
     ----------
     attributes
         Attributes of the model.
     found
-        Kind and shape of each weight, as its file says.
+        Dtype and shape of each weight according to the file.
 
     Raises
     ------
@@ -90,7 +90,7 @@ def check_shapes(attributes: Mapping[str, Any], found: Mapping[str, tuple[str, t
 def implied_weights(
     layout: TokenLayout, config: TransformerConfig, *, linear_path: bool, gene_decoder: bool
 ) -> dict[str, torch.Tensor]:
-    """Weights of a network that hold no numbers, without making one: all blocks are as the first."""
+    """Weights of a network on the meta device, without creating it: all blocks have the shapes of the first."""
     sizes = replace(config, n_layers=min(config.n_layers, 1))
     with torch.device("meta"):
         module = PolygeneModule(layout, sizes, linear_path=linear_path, gene_decoder=gene_decoder)
@@ -105,7 +105,7 @@ def implied_weights(
 
 
 def check_weights(weights: Mapping[str, torch.Tensor], argument: str, remedy: str) -> None:
-    """Refuse weights that are not numbers.
+    """Raise an error for weights that are not finite.
 
     Raises
     ------
@@ -121,7 +121,7 @@ def check_weights(weights: Mapping[str, torch.Tensor], argument: str, remedy: st
 
 
 def check_fitted(fitted: FittedState, layout: TokenLayout) -> None:
-    """Refuse what was fitted for other phenotypes, categories or genes.
+    """Raise an error if the fitted state belongs to other phenotypes, categories or genes.
 
     Raises
     ------
@@ -145,7 +145,7 @@ def check_fitted(fitted: FittedState, layout: TokenLayout) -> None:
 
 
 def _novelty_fits(novelty: NoveltyReference, layout: TokenLayout) -> bool:
-    """Whether shapes belong together and numbers are finite."""
+    """Whether the shapes are consistent and the numbers finite."""
     space, names = novelty.space, set(layout.phenotype_names)
     if space.components.ndim != 2:
         return False
@@ -172,7 +172,7 @@ def _layout_of(attributes: Mapping[str, Any]) -> TokenLayout:
 
 
 def _config_of(attributes: Mapping[str, Any]) -> TransformerConfig:
-    """Sizes of the network, each of them possible."""
+    """Sizes of the network, checked for validity."""
     changes = {k: v for group in attributes["init_params_"]["kwargs"].values() for k, v in group.items()}
     sizes = {**resolve_config(_arguments(attributes)["size"]).to_dict(), **changes}
     for name in ("n_hidden", "n_layers", "n_heads", "n_intermediate"):
@@ -186,7 +186,7 @@ def _config_of(attributes: Mapping[str, Any]) -> TransformerConfig:
 
 
 def _check_layout(layout: TokenLayout) -> None:
-    """Ids in the vocabulary, each once, and each category's word at its id."""
+    """Check that ids are unique and within the vocabulary, and that each category's word is at its id."""
     words = layout.vocabulary
     _check(
         layout.n_bins >= 2 and layout.first_bin_id + layout.n_bins == len(words),

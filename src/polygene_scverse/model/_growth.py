@@ -1,4 +1,4 @@
-"""Categories, phenotypes and genes that a model does not have yet: checked, noted, and in the end laid out."""
+"""Addition of categories, phenotypes and genes to a model: validation, bookkeeping and the grown layout."""
 
 from __future__ import annotations
 
@@ -21,29 +21,29 @@ from polygene_scverse.fit._earlier_cells import EarlierCells
 from polygene_scverse.model.training._training import TrainingCells
 
 Added = dict[str, dict[str, Any]]
-"""For each phenotype its new ``categories``, and whether it is ``ordered``, which counts where it is new itself."""
+"""New ``categories`` of each phenotype, and whether it is ``ordered``, which applies to new phenotypes only."""
 
 
 def with_added(added: Added, name: str, categories: Sequence[object], known: Sequence[str], ordered: bool) -> Added:
-    """What is to be added, and more.
+    """Record new categories in addition to those recorded before.
 
     Parameters
     ----------
     added
-        What is noted already.
+        Additions recorded so far.
     name
         The phenotype.
     categories
-        New categories of it.
+        Its new categories.
     known
-        Categories that it has.
+        Its existing categories.
     ordered
-        Whether they stand in order.
+        Whether the categories are ordered.
 
     Raises
     ------
     ValueError
-        If there are none, if one is no label, or if one is there already or named twice.
+        If there are no categories, if one is not a valid label, or if one exists already or is named twice.
     """
     labels = [label_of(category, ()) for category in ([categories] if isinstance(categories, str) else categories)]
     there = [*known, *added.get(name, {}).get("categories", [])]
@@ -59,18 +59,18 @@ def with_added(added: Added, name: str, categories: Sequence[object], known: Seq
 def grown_registry(
     registry: dict[str, Any], layout: TokenLayout, added: Added, columns: Sequence[str]
 ) -> dict[str, Any]:
-    """The registry as if data with all categories had been registered; the one passed stays as it is.
+    """The registry as if data with all categories had been registered; the argument is not changed.
 
     Parameters
     ----------
     registry
-        Of the model.
+        Registry of the model.
     layout
         The grown layout.
     added
-        What it has more.
+        Additions in this layout.
     columns
-        The obs column of each of its phenotypes.
+        Obs column of each of its phenotypes.
     """
     found = copy.deepcopy(registry)
     state = field_state(found, PHENOTYPE_FIELD)
@@ -91,14 +91,14 @@ def grown_registry(
 
 
 def grown_order(order: Mapping[str, Any], categories: Sequence[str]) -> dict[str, Any]:
-    """Values of an ordered phenotype's categories and of new ones, which follow the others if they are no numbers.
+    """Values of the old and new categories of an ordered phenotype; new ones follow the old ones unless numeric.
 
     Parameters
     ----------
     order
-        ``values`` of the old ones, and whether these are ``numeric``.
+        ``values`` of the old categories, and whether these are ``numeric``.
     categories
-        The new ones.
+        New categories.
     """
     numbers = [number_of(label) for label in categories]
     values = [float(v) for v in order["values"]]
@@ -116,20 +116,20 @@ def grown_order(order: Mapping[str, Any], categories: Sequence[str]) -> dict[str
 def with_rehearsal(
     cells: TrainingCells, rehearsed: CellTable, n_obs: int, *, seed: int, earlier: EarlierCells | None = None
 ) -> TrainingCells:
-    """Training cells and cells drawn from a model, of which a like share is held out where single cells are.
+    """Add cells drawn from a model to the training cells; if single cells are held out, so is the same share of these.
 
     Parameters
     ----------
     cells
-        Of the data set, in memory.
+        Cells of the data set, in memory.
     rehearsed
-        Cells of the layout that was grown; they lack its new genes, and new phenotypes are unknown.
+        Drawn cells, in the layout before growth; they lack its new genes, and new phenotypes are unknown.
     n_obs
-        Cells of the data set: row numbers of the drawn ones begin there.
+        Number of cells in the data set; row numbers of the drawn cells start there.
     seed
-        Decides which are held out.
+        Seed of the choice of held-out cells.
     earlier
-        What is kept of the cells that the drawn ones stand for.
+        What the model stores about the training cells that the drawn ones represent.
     """
     train, held_out, groups = cells.train, cells.validation, cells.groups
     if not isinstance(train, CellTable):
@@ -156,14 +156,14 @@ def with_rehearsal(
 def lost_by(
     old_counts: Sequence[NDArray[np.floating]], codes: NDArray[np.integer], categories: Mapping[str, Sequence[str]]
 ) -> dict[str, list[str]]:
-    """Categories of each phenotype that had training cells, or may have had, and have none among new cells.
+    """Categories of each phenotype that had, or may have had, training cells, and that no new cell has.
 
     Parameters
     ----------
     old_counts
-        Training cells of each category of each phenotype; empty if they are not known.
+        Number of training cells of each category of each phenotype; empty if unknown.
     codes
-        Categories of the new cells, -1 where unknown; shape (n_cells, n_phenotypes).
+        Category codes of the new cells, -1 where unknown; shape (n_cells, n_phenotypes).
     categories
         Categories of each phenotype.
     """

@@ -1,7 +1,7 @@
-"""Models on the Hugging Face hub, by scvi-tools' hub classes as far as these go.
+"""Models on the Hugging Face hub, through the hub classes of scvi-tools where possible.
 
-scvi-tools reads and writes ``model.pt``, which ours is not, and its card helper knows its own classes only. So the card
-is written here, and the folder is fetched whole.
+scvi-tools reads and writes ``model.pt``, which this package does not use, and its card helper knows its own classes
+only. The card is therefore written here, and the whole folder is downloaded.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from polygene_scverse.fit import FittedState
 from polygene_scverse.model.training._final_scores import score_name
 
 PARENT: str = "polygene_scverse.model"
-"""Where scvi-tools finds the class of the model."""
+"""Module in which scvi-tools finds the class of the model."""
 USE = """## Use
 
 ```python
@@ -41,7 +41,7 @@ EVERY_FILE_OF_DATA = ("*.h5ad", "*.h5mu")
 
 
 class Described(Protocol):
-    """What a card says of a model."""
+    """What a card needs of a model."""
 
     layout: TokenLayout
     fitted_: FittedState
@@ -54,12 +54,12 @@ class Described(Protocol):
 
 
 def hub_modules() -> tuple[Any, Any]:
-    """``huggingface_hub`` and ``scvi.hub``, which are imported when they are needed.
+    """Import ``huggingface_hub`` and ``scvi.hub`` on demand.
 
     Raises
     ------
     ImportError
-        If the first is not installed.
+        If ``huggingface_hub`` is not installed.
     """
     try:
         return import_module("huggingface_hub"), import_module("scvi.hub")
@@ -72,28 +72,28 @@ def hub_modules() -> tuple[Any, Any]:
 def push_folder(
     folder: Path, repo_name: str, card: str, class_name: str, scvi_version: str, token: str | None, private: bool
 ) -> None:
-    """Upload a saved model with its card and what scvi-tools wants to know.
+    """Upload a saved model with its card and the metadata that scvi-tools requires.
 
     Parameters
     ----------
     folder
-        Where it was saved to.
+        Folder of the saved model.
     repo_name
-        ``"user/name"``; made if it is not there.
+        ``"user/name"``; created if it does not exist.
     card
         Text of the card.
     class_name, scvi_version
-        Class of the model, and the version of scvi-tools it was made with.
+        Class of the model, and the version of scvi-tools that it was made with.
     token
-        Token with the right to write; by default that of ``huggingface-cli login``.
+        Token with write access; by default that of ``huggingface-cli login``.
     private
-        Whether a repository that is made is private.
+        Whether a new repository is private.
     """
     api, hub = hub_modules()
     metadata = hub.HubMetadata(scvi_version, version("anndata"), class_name, model_parent_module=PARENT)
     pushed = hub.HubModel(str(folder), repo_name=repo_name, metadata=metadata, model_card=api.ModelCard(card))
     pushed.save(overwrite=True)
-    with warnings.catch_warnings():  # scvi-tools keeps collections of its own models only
+    with warnings.catch_warnings():  # scvi-tools has collections of its own models only
         warnings.filterwarnings("ignore", message="No collection found", category=UserWarning)
         pushed.push_to_huggingface_hub(
             repo_name,
@@ -107,12 +107,12 @@ def push_folder(
 def pull_folder(
     repo_name: str, model_cls: type, revision: str | None, cache_dir: Path | None, token: str | None
 ) -> Path:
-    """Download a model, without data, and return its folder; arguments as of `Polygene.from_hub`.
+    """Download a model, without data, and return its folder; arguments as in `Polygene.from_hub`.
 
     Raises
     ------
     ValueError
-        If it is a model of another class.
+        If the model is of another class.
     """
     api, hub = hub_modules()
     where = None if cache_dir is None else str(cache_dir)
@@ -135,14 +135,14 @@ def pull_folder(
 def model_card(
     model: Described, *, repo_name: str, license_name: str, description: str, evaluation: pd.DataFrame | None, scvi: str
 ) -> str:
-    """Text of a card: what a model predicts, what it was trained on, how well it does, and what it does not say.
+    """Text of a model card: predicted phenotypes, training data, accuracy, and limitations.
 
     Parameters
     ----------
     model
         The model.
     repo_name, license_name, description, evaluation
-        As of `Polygene.push_to_hub`.
+        As in `Polygene.push_to_hub`.
     scvi
         Version of scvi-tools that the model was made with.
     """
@@ -180,7 +180,7 @@ def model_card(
 
 
 def _n_cells(model: Described) -> float:
-    """Training cells, as far as they have a label."""
+    """Number of training cells with a label."""
     return max((float(np.sum(c)) for c in model.fitted_.category_counts), default=0.0)
 
 
@@ -212,7 +212,7 @@ def _scores(model: Described) -> pd.DataFrame:
 
 
 def markdown(table: pd.DataFrame | Mapping[str, Any]) -> str:
-    """A table in markdown; numbers with three decimals."""
+    """Format a table in markdown; numbers have three decimals."""
     frame = pd.DataFrame(table)
     lines = [[str(c) for c in frame.columns], ["---"] * frame.shape[1]]
     for row in frame.to_numpy(dtype=object).tolist():

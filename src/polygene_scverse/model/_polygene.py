@@ -1,8 +1,8 @@
 """The Polygene model, with the interface of scvi-tools.
 
 Public methods check arguments and delegate to plain functions of `abilities`; loops over cells are in `engine`. This
-module may import `abilities`, `engine`, `fit`, `module`, `data` and its own room, nothing of `tl`, `get` or `pl`: see
-"Rooms" in `docs/design.md`, held by `tests/test_layers.py`.
+module may import `abilities`, `engine`, `fit`, `module`, `data` and its own package, but not `tl`, `get` or `pl`: see
+"Rooms" in `docs/design.md`, enforced by `tests/test_layers.py`.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ NO_SCORES: Final = ConformalScores(np.zeros(0, dtype=np.int32), np.zeros(0, dtyp
 
 
 LEAST_OVERLAP, ENOUGH_GENES = 0.02, 30
-"""Share of the model's genes, or number of them, that cells must have to be asked about."""
+"""Minimum share, or minimum number, of the model's genes that query cells must have."""
 
 
 class Polygene(SavingMixin, SetupMixin):
@@ -197,7 +197,7 @@ class Polygene(SavingMixin, SetupMixin):
         )
         self.init_params_ = self._get_init_params(locals())
 
-    # what the model is of
+    # properties and codes
 
     @property
     def categories(self) -> dict[str, list[str]]:
@@ -266,7 +266,7 @@ class Polygene(SavingMixin, SetupMixin):
         """Return a model with the same weights that does not hold AnnData."""
         other = copy.copy(self)
         other._adata = other._adata_manager = None
-        other.__dict__.pop("trainer", None)  # it holds the model, and so its data
+        other.__dict__.pop("trainer", None)  # it refers to the model, and so to its data
         return other
 
     # training and original checkpoints
@@ -405,7 +405,7 @@ class Polygene(SavingMixin, SetupMixin):
 
         Returns
         -------
-        As of `add_categories`.
+        As in `add_categories`.
 
         Raises
         ------
@@ -421,8 +421,8 @@ class Polygene(SavingMixin, SetupMixin):
         return self._with_added(with_added(self.added_, name, categories, [], ordered))
 
     def _with_added(self, added: Added) -> Polygene:
-        """A model of its own that will learn these."""
-        for name, entry in added.items():  # refuses what cannot be placed before anything is trained
+        """A copy of the model that will learn these categories and phenotypes."""
+        for name, entry in added.items():  # raises errors before anything is trained
             if name in self.ordered:
                 grown_order(self.ordered[name], entry["categories"])
         other = copy.deepcopy(self.without_data())
@@ -435,15 +435,15 @@ class Polygene(SavingMixin, SetupMixin):
         return other
 
     def _attach(self, data: AnnData | MuData) -> None:
-        """Set the model up with data, without scvi-tools' remarks."""
+        """Set the model up with data, without the messages of scvi-tools."""
         with quiet("scvi.model.base._base_model"):
             self.adata = data
 
     @contextmanager
     def _growing(self, genes: Sequence[str] = (), seed: int = 0) -> Iterator[None]:
-        """Lay out what was added, for a training; taken back if no step of it is done.
+        """Apply the recorded additions for a training; undone if no step of it completes.
 
-        Copies of the model keep the network and the fitted state of before.
+        Copies of the model keep the previous network and fitted state.
 
         Parameters
         ----------
@@ -473,7 +473,7 @@ class Polygene(SavingMixin, SetupMixin):
                 self._attach(data)
             yield
         except BaseException:
-            if self.fitted_.category_counts is counts:  # no step was done: a training that begins counts anew
+            if self.fitted_.category_counts is counts:  # no step was done, as training replaces counts
                 if self._adata_manager is not None:
                     forget_manager(self, self._adata_manager)
                 self.__dict__.update(before)
@@ -595,7 +595,7 @@ class Polygene(SavingMixin, SetupMixin):
             )
         write_original(self.module, self.edges_ or [], self.mask_, list(self._columns), Path(folder), overwrite)
 
-    # the hub
+    # Hugging Face hub
 
     def push_to_hub(
         self,
@@ -640,7 +640,7 @@ class Polygene(SavingMixin, SetupMixin):
         made_with = str(self.registry["scvi_version"])
         facts: dict[str, Any] = {"license_name": license, "description": description, "evaluation": evaluation}
         card = model_card(self, repo_name=repo_name, scvi=made_with, **facts)
-        hub_modules()  # before anything is written
+        hub_modules()  # raises an error before anything is written
         with tempfile.TemporaryDirectory(prefix="polygene_") as folder:
             path = Path(folder) / "model"
             self.save(path)
@@ -688,7 +688,7 @@ class Polygene(SavingMixin, SetupMixin):
         where = None if cache_dir is None else Path(cache_dir)
         return cls.load(pull_folder(repo_name, cls, revision, where, token), adata=False)
 
-    # questions about cells
+    # prediction and interpretation
 
     def gene_names(
         self, adata: AnnData | MuData, *, gene_symbols: str | None = None, gene_ids: str | None = None
@@ -714,7 +714,7 @@ class Polygene(SavingMixin, SetupMixin):
         Raises
         ------
         KeyError
-            If there is no such column.
+            If such a column does not exist.
         """
         expression = self._query_expression(self._anndata(adata), gene_symbols, gene_ids)
         return cast(GeneNames, expression.match)
@@ -743,10 +743,11 @@ class Polygene(SavingMixin, SetupMixin):
         given
             Phenotypes to show to the model as evidence, in cells where they are known; by default none.
         gene_symbols, gene_ids
-            Columns of ``var`` with symbols or ids of the genes, which go before ``var_names``. By default names are
-            matched, then usual columns such as ``var["gene_ids"]``, then symbols to Ensembl ids, see `gene_names`.
+            Columns of ``var`` with gene symbols or Ensembl ids, to be used before ``var_names``. By default, genes are
+            matched by name, then by common columns such as ``var["gene_ids"]``, then from symbols to Ensembl ids, see
+            `gene_names`.
         batch_size
-            Cells per step.
+            Number of cells per step.
 
         Returns
         -------
@@ -791,7 +792,7 @@ class Polygene(SavingMixin, SetupMixin):
         RuntimeError
             If the model is not trained.
         KeyError
-            If there is no such column of ``var``.
+            If such a column of ``var`` does not exist.
         """
         self._data(adata)
         names = self.gene_names(adata, gene_symbols=gene_symbols, gene_ids=gene_ids).names
@@ -824,10 +825,9 @@ class Polygene(SavingMixin, SetupMixin):
         given
             Phenotypes whose recorded values are shown; by default none, so that no label leaks into the embedding.
         gene_symbols, gene_ids
-            Columns of ``var`` with symbols or ids of the genes, which go before ``var_names``. By default names are
-            matched, then usual columns such as ``var["gene_ids"]``, then symbols to Ensembl ids, see `gene_names`.
+            As in `predict_phenotype`.
         batch_size
-            Cells per step.
+            Number of cells per step.
 
         Returns
         -------
@@ -872,7 +872,7 @@ class Polygene(SavingMixin, SetupMixin):
         given
             Other phenotypes to show to the model as evidence, in cells where they are known.
         gene_symbols, gene_ids
-            As of `predict_phenotype`.
+            As in `predict_phenotype`.
         batch_size
             Number of cells per step. The number of passes through the network grows with the number of combinations.
 
@@ -929,7 +929,7 @@ class Polygene(SavingMixin, SetupMixin):
         gene_ids: str | None = None,
         batch_size: int = 64,
     ) -> pd.DataFrame:
-        """Score how unlike the training cells each cell is.
+        """Score how novel each cell is compared with the training cells.
 
         The score is based on the Mahalanobis distance of a cell to the nearest category, in 20 principal components of
         the standardised expression of the training cells, with one covariance for all categories that accounts for
@@ -948,10 +948,9 @@ class Polygene(SavingMixin, SetupMixin):
         indices
             Row numbers; all by default.
         gene_symbols, gene_ids
-            Columns of ``var`` with symbols or ids of the genes, which go before ``var_names``. By default names are
-            matched, then usual columns such as ``var["gene_ids"]``, then symbols to Ensembl ids, see `gene_names`.
+            As in `predict_phenotype`.
         batch_size
-            Cells per step.
+            Number of cells per step.
 
         Returns
         -------
@@ -1013,9 +1012,9 @@ class Polygene(SavingMixin, SetupMixin):
         given
             Phenotypes whose recorded values are shown to the model; by default none.
         gene_symbols, gene_ids
-            As of `predict_phenotype`.
+            As in `predict_phenotype`.
         batch_size
-            Cells per step.
+            Number of cells per step.
 
         Returns
         -------
@@ -1027,7 +1026,7 @@ class Polygene(SavingMixin, SetupMixin):
             If `groupby` has no value or too many, if the states would take more than 4 GB, if the model does not have a
             phenotype, if no gene matches, or if expression has the wrong scale.
         KeyError
-            If `groupby`, `group_key` or a phenotype that is `given` is not an obs column.
+            If `groupby`, `group_key` or a phenotype in `given` is not an obs column.
         """
         data, query = self._data(adata), self._query(given)
         rows = self._rows(data, indices)
@@ -1060,18 +1059,18 @@ class Polygene(SavingMixin, SetupMixin):
         groupby
             Obs column of contexts.
         group_key
-            Obs column of groups (donors, samples); cells without a value of either are left out. By default all cells
+            Obs column of groups (donors, samples). Cells without a context or group are left out. By default all cells
             are one group.
         min_cells
-            Cells of a context and group that must express a gene.
+            Minimum number of cells of a context and group that express a gene.
         n_permutations
-            Permutations of the contexts within groups.
+            Number of permutations of the contexts within groups.
         seed
-            Seed of these.
+            Random seed for the permutations.
         gene_symbols, gene_ids
-            As of `predict_phenotype`.
+            As in `predict_phenotype`.
         batch_size
-            Cells per step.
+            Number of cells per step.
 
         Returns
         -------
@@ -1080,7 +1079,7 @@ class Polygene(SavingMixin, SetupMixin):
         Raises
         ------
         ValueError
-            If the cells are of fewer than two contexts, if `min_cells` or `n_permutations` is below 1, or as for
+            If there are cells of fewer than two contexts, if `min_cells` or `n_permutations` is below 1, or as for
             `get_gene_states`.
         KeyError
             If `groupby` or `group_key` is not an obs column.
@@ -1108,7 +1107,7 @@ class Polygene(SavingMixin, SetupMixin):
     def _contexts(
         self, data: AnnData | MuData, groupby: str | None, group_key: str | None, rows: NDArray[np.int64]
     ) -> tuple[list[str], list[str] | None, NDArray[np.int64]]:
-        """Context of each entry, its group if groups are named, and the entry of each cell, -1 for none."""
+        """Context of each entry, its group if groups are given, and the entry of each cell, -1 for none."""
         if group_key is None:
             contexts, codes = find_contexts(self._anndata(data), groupby, rows)
             return contexts, None, codes
@@ -1138,28 +1137,27 @@ class Polygene(SavingMixin, SetupMixin):
         phenotype
             A phenotype of the model.
         groupby
-            Obs column that says which category each cell is of; cells of none are left out.
+            Obs column with the category of each cell; cells without a category are left out.
         indices
             Row numbers; all by default.
         n_cells
-            Cells of each category, at most, in which genes are taken away from the transformer one by one.
+            Maximum number of cells of each category in which genes are removed from the transformer's input one by one.
         seed
-            Seed of their draw.
+            Random seed for the choice of these cells.
         gene_symbols, gene_ids
-            As of `predict_phenotype`.
+            As in `predict_phenotype`.
         batch_size
-            Cells per step.
+            Number of cells per step.
 
         Returns
         -------
-        Scores and log fold changes of shape (n_categories, n_genes), for the categories that some cells have and the
-        genes that are measured.
+        Scores and log fold changes of shape (n_categories, n_genes), for categories with cells and measured genes.
 
         Raises
         ------
         ValueError
-            If the model does not have a phenotype, if the cells are of fewer than two of its categories, if `n_cells`
-            is below 1, if no gene matches, or if expression has the wrong scale.
+            If the model does not have the phenotype, if there are cells of fewer than two of its categories, if
+            `n_cells` is below 1, if no gene matches, or if expression has the wrong scale.
         KeyError
             If `groupby` is not an obs column.
         """
@@ -1190,34 +1188,36 @@ class Polygene(SavingMixin, SetupMixin):
         gene_ids: str | None = None,
         batch_size: int = 64,
     ) -> Explanation:
-        """What each gene adds to a prediction, cell by cell, see :func:`~polygene_scverse.tl.explain_prediction`.
+        """Compute the contribution of each gene to the prediction of each cell.
+
+        See :func:`~polygene_scverse.tl.explain_prediction`.
 
         Parameters
         ----------
         adata
             Cells; by default those the model was set up with. Genes are matched by name.
         phenotype
-            A phenotype of the model. By default the cell type, if a phenotype has one of the usual names of it, else
-            the first phenotype.
+            A phenotype of the model. By default the cell type, if a phenotype has a common name for it, else the
+            first phenotype.
         category
-            Category that is explained. By default the one that is predicted for the cell.
+            Category to explain. By default the one that is predicted for each cell.
         indices
             Row numbers; all by default.
         gene_symbols, gene_ids
-            As of `predict_phenotype`.
+            As in `predict_phenotype`.
         batch_size
-            Cells per step.
+            Number of cells per step.
 
         Returns
         -------
         Contributions to the log-odds, a sparse matrix of shape (n_cells, n_genes) in the order of ``genes``; codes of
-        the categories that are explained and of those that they are compared with, shape (n_cells,) each; and
-        probabilities of all, shape (n_cells, n_categories).
+        the explained categories and of those that they are compared with, shape (n_cells,) each; and probabilities of
+        all categories, shape (n_cells, n_categories).
 
         Raises
         ------
         ValueError
-            If the phenotype or the category is not the model's, if there is no other category, if no gene matches, or
+            If the model does not have the phenotype or category, if there is no other category, if no gene matches, or
             if expression has the wrong scale.
         """
         name = self.reference_phenotype if phenotype is None else phenotype
@@ -1264,21 +1264,21 @@ class Polygene(SavingMixin, SetupMixin):
         contexts
             Obs column of contexts.
         groupby
-            Obs column that says which category each cell is of.
+            Obs column with the category of each cell.
         group_key
             Obs column of groups (donors, samples).
         n_cells
-            As of `gene_contributions`, in each context.
+            As in `gene_contributions`, in each context.
         min_cells
-            Cells of a group and category of a context that must be there, else they are left out of the null.
+            Minimum number of cells on each side that a group needs in a context to be used in the test.
         n_permutations
-            Permutations of the null.
+            Number of permutations.
         seed
-            Seed of the draw of cells and of the permutations.
+            Random seed for the choice of cells and the permutations.
         gene_symbols, gene_ids
-            As of `predict_phenotype`.
+            As in `predict_phenotype`.
         batch_size
-            Cells per step.
+            Number of cells per step.
 
         Returns
         -------
@@ -1363,7 +1363,7 @@ class Polygene(SavingMixin, SetupMixin):
         seed
             Random seed for the choice of hidden tokens, which does not depend on the batch.
         batch_size
-            Cells per step.
+            Number of cells per step.
 
         Returns
         -------
@@ -1391,7 +1391,7 @@ class Polygene(SavingMixin, SetupMixin):
             originals_mask=self.fitted_.mask == ORIGINAL_MASK,
         )
 
-    # what if
+    # expression: imputation, counterfactuals, generation, perturbation
 
     def expected_expression(
         self,
@@ -1433,7 +1433,7 @@ class Polygene(SavingMixin, SetupMixin):
         log
             False for the mean of counts per 10,000.
         gene_symbols, gene_ids
-            As of `predict_phenotype`.
+            As in `predict_phenotype`.
         batch_size
             Number of cells per step; reduced if many genes are predicted at once.
 
@@ -1482,7 +1482,7 @@ class Polygene(SavingMixin, SetupMixin):
         log
             Whether to return the mean of log1p of counts per 10,000, instead of counts per 10,000.
         gene_symbols, gene_ids
-            As of `predict_phenotype`.
+            As in `predict_phenotype`.
         indices
             Row numbers; all by default.
 
@@ -1525,7 +1525,7 @@ class Polygene(SavingMixin, SetupMixin):
         genes
             Genes of the model; by default all, in the order of ``genes``.
         gene_symbols, gene_ids
-            As of `predict_phenotype`.
+            As in `predict_phenotype`.
         indices
             Row numbers; all by default.
 
@@ -1561,7 +1561,7 @@ class Polygene(SavingMixin, SetupMixin):
         given
             Table with a row for each cell and a column for each given phenotype; missing values are sampled.
         seed
-            Seed of the draws.
+            Seed of the random draws.
         n_rounds
             Number of rounds in which the network draws the genes of a cell; by default the network is not used.
         temperature
@@ -1571,7 +1571,7 @@ class Polygene(SavingMixin, SetupMixin):
         allow_unseen
             Whether to allow combinations of phenotypes that no training cell had.
         batch_size
-            Cells per step.
+            Number of cells per step.
 
         Returns
         -------
@@ -1648,9 +1648,9 @@ class Polygene(SavingMixin, SetupMixin):
         n_null
             Number of random genes of similar expression.
         seed
-            Seed of the draws.
+            Seed of the random draws.
         batch_size
-            Cells per step.
+            Number of cells per step.
 
         Returns
         -------
@@ -1738,7 +1738,7 @@ class Polygene(SavingMixin, SetupMixin):
         self._check_gene_decoder()
         check_entries(Engine(self.module), n_obs)
 
-    # what follows from probabilities
+    # decisions from probabilities
 
     def decide(self, probabilities: Mapping[str, pd.DataFrame], *, balance: float = BALANCE) -> pd.DataFrame:
         """Choose a category for each cell.
@@ -1866,7 +1866,7 @@ class Polygene(SavingMixin, SetupMixin):
         group_key
             Obs column of groups (donors, samples) that were not in training; it is only recorded.
         batch_size
-            Cells per step.
+            Number of cells per step.
 
         Returns
         -------
@@ -1914,11 +1914,11 @@ class Polygene(SavingMixin, SetupMixin):
         """
         return self.fitted_.temperature(phenotype)
 
-    # arguments
+    # data and arguments
 
     @property
     def _columns(self) -> dict[str, list[str]]:
-        """The obs column of each phenotype, which in a model of the original is not its name, and its categories."""
+        """Obs column of each phenotype, which differs from its name in a model of the original, and its categories."""
         return field_state(self.registry, PHENOTYPE_FIELD)["categories"]
 
     @property
@@ -1927,7 +1927,7 @@ class Polygene(SavingMixin, SetupMixin):
         return missing_words(setup_args(self.registry).get("missing"))
 
     def _anndata(self, data: AnnData | MuData) -> AnnData:
-        """The AnnData to read: of a MuData the registered modality."""
+        """The AnnData to read: for a MuData, the registered modality."""
         return data.mod[setup_args(self.registry).get("mod", "rna")] if isinstance(data, MuData) else data
 
     def _expression(self, data: AnnData) -> Expression:
@@ -1935,7 +1935,7 @@ class Polygene(SavingMixin, SetupMixin):
         return Expression.of(data, args["layer"], args["use_raw"]).named_by(*self._name_columns(data))
 
     def _name_columns(self, data: AnnData) -> tuple[str | None, str | None]:
-        """Columns of ``var`` that the model calls genes by, if these data have them."""
+        """Columns of ``var`` with the gene names that the model uses, if these data have them."""
         args, raw = setup_args(self.registry), setup_args(self.registry)["use_raw"] and data.raw is not None
         columns = (data.raw if raw else data).var.columns
         symbols, ids = (args.get(name) if args.get(name) in columns else None for name in GENE_NAMES)
@@ -1944,7 +1944,7 @@ class Polygene(SavingMixin, SetupMixin):
     def _query_expression(
         self, data: AnnData, gene_symbols: str | None = None, gene_ids: str | None = None
     ) -> Expression:
-        """Expression of cells to ask about, genes named as the model names them."""
+        """Expression of query cells, with genes named as in the model."""
         args = setup_args(self.registry)
         expression = Expression.of_query(data, args["layer"], args["use_raw"])
         if gene_symbols is None and gene_ids is None:
@@ -1953,7 +1953,7 @@ class Polygene(SavingMixin, SetupMixin):
 
     @property
     def _known_genes(self) -> list[str]:
-        """The genes of the model, and others of its training cells."""
+        """Genes of the model, and the other genes of its training cells."""
         return list(dict.fromkeys([*self.genes, *self.fitted_.shares]))
 
     def _choose_genes(self, genes: Sequence[str] | None, n_genes: int) -> list[str]:
@@ -1983,7 +1983,7 @@ class Polygene(SavingMixin, SetupMixin):
         return read_training_cells(expression, obs, rows, self.layout, self._columns, binning, groups)
 
     def _data(self, adata: AnnData | MuData | None) -> AnnData | MuData:
-        """The cells that are meant; the model must be trained."""
+        """Return the given data, or those of the model; the model must be trained."""
         self._check_if_trained(
             warn=False, message="The model is not trained. Call train() first, or load a trained one."
         )
@@ -2009,7 +2009,7 @@ class Polygene(SavingMixin, SetupMixin):
         query: Query | None = None,
         names: Mapping[str, str | None] | None = None,
     ) -> AnnDataCells:
-        """Cells to ask about. The columns that are shown must be there; says which of their labels are not known."""
+        """Query cells. The columns of given phenotypes must exist; warns about labels that the model does not know."""
         data = self._anndata(self._data(adata))
         rows = self._rows(data, indices)
         shown = [list(self._columns)[slot] for slot in query.shown] if query is not None else []
@@ -2032,7 +2032,7 @@ class Polygene(SavingMixin, SetupMixin):
         return cells
 
     def _outlook(self, measured: NDArray[np.bool_]) -> str:
-        """What accuracy is to be expected where many genes are unmeasured; empty if that is not known."""
+        """Expected accuracy if many genes are unmeasured; empty if unknown."""
         if measured.mean() >= KNOWN_SHARE:
             return ""
         found = expected_accuracy(Engine(self.module), self.fitted_, measured)
@@ -2041,11 +2041,11 @@ class Polygene(SavingMixin, SetupMixin):
         return f"an accuracy of {listed} is to be expected of cells like those held out in training." if values else ""
 
     def _for(self, cells: AnnDataCells, batch_size: int) -> tuple[Engine, FittedState]:
-        """The network for cells with these genes, and what was fitted to it."""
+        """The network for cells with these measured genes, and the state fitted to it."""
         return for_panel(Engine(self.module, batch_size), self.fitted_, cells.tokenizer.measured)
 
     def _index(self, adata: AnnData | MuData | None, cells: AnnDataCells) -> pd.Index:
-        """Names of some cells."""
+        """Names of the selected cells."""
         return self._anndata(self._data(adata)).obs_names[cells.ids]
 
     def _names(self, names: str | Sequence[str] | None, argument: str) -> list[str]:
@@ -2057,7 +2057,7 @@ class Polygene(SavingMixin, SetupMixin):
         return names
 
     def _check_gene_decoder(self) -> None:
-        """Refuse questions about genes that only the gene decoder answers."""
+        """Raise an error for questions about genes that require the gene decoder."""
         if self.module.gene_decoder is None:
             raise ValueError(
                 "`model`: it has no gene decoder, because it was created with gene_decoder=False or imported from the "
@@ -2065,7 +2065,7 @@ class Polygene(SavingMixin, SetupMixin):
             )
 
     def _gene_slots(self, genes: Sequence[str] | None) -> NDArray[np.int64]:
-        """Slots of some genes of the model, each named once."""
+        """Slots of some genes of the model, each given once."""
         names = self.genes if genes is None else [str(gene) for gene in genes]
         found = pd.Index(self.genes).get_indexer(pd.Index(names))
         if not len(names) or (found < 0).any() or len(set(names)) != len(names):
@@ -2093,7 +2093,7 @@ class Polygene(SavingMixin, SetupMixin):
         return self.layout.phenotype_names.index(name), code
 
     def _query(self, given: str | Sequence[str] | None) -> Query:
-        """Every expressed gene is shown, and the phenotypes that are given."""
+        """Query that shows every expressed gene, and the given phenotypes."""
         names = [] if given is None else self._names(given, "given")
         return Query(shown=tuple(i for i, name in enumerate(self.layout.phenotype_names) if name in names))
 
@@ -2114,7 +2114,7 @@ class Polygene(SavingMixin, SetupMixin):
         return names
 
     def _check_categories(self, name: str, table: pd.DataFrame) -> list[str]:
-        """Categories of a phenotype, which must be the columns of its probabilities."""
+        """Categories of a phenotype, which must equal the columns of its probabilities."""
         categories = self.categories.get(name)
         if categories is None or list(table.columns) != categories:
             raise ValueError(
@@ -2124,7 +2124,7 @@ class Polygene(SavingMixin, SetupMixin):
         return categories
 
     def _warn_of_training_cells(self, data: AnnData | MuData, rows: NDArray[np.int64]) -> None:
-        """The model is surer of the cells it was trained on than of others."""
+        """Warn about training cells, for which the model is more confident than for others."""
         trained = getattr(self, "train_indices_", None) if data is self.adata else None
         n = 0 if trained is None else int(np.isin(rows, trained).sum())
         if n:

@@ -1,4 +1,4 @@
-"""From data to a trained model in one call; expression is read once."""
+"""Training of a model from data in one call; expression is read once."""
 
 from __future__ import annotations
 
@@ -38,28 +38,28 @@ from polygene_scverse.model.training._training import train_model
 
 __all__ = ["Decisions", "Ordered", "Paths", "ShardSet", "Split", "train_further", "train_on_cells", "train_on_files"]
 MAX_HELD_OUT = 10_000
-"""Held-out cells of files that are kept in memory and looked at after each epoch."""
+"""Maximum number of held-out cells from files that are kept in memory and validated on after each epoch."""
 Rows = tuple[NDArray[np.int64], NDArray[np.int64]]
 
 
 @dataclass(frozen=True)
 class Decisions:
-    """What was decided before a training, to be told to the user.
+    """Decisions made before training, to be reported to the user.
 
     Parameters
     ----------
     model
-        The model, not trained yet.
+        The untrained model.
     rows
         Row numbers of the training and of the held-out cells.
     codes
         Category codes of the training cells by phenotype, -1 where unknown; shape (n_train,) each.
     scale, where, n_vars
-        Scale of expression, where it is read from, and the number of genes there.
+        Scale of expression, the place it is read from, and the number of genes there.
     added
-        What an earlier model did not have: categories by phenotype, and ``genes``.
+        Additions to an earlier model: categories by phenotype, and ``genes``.
     n_rehearsed
-        Cells drawn from what the earlier model keeps of its own.
+        Number of cells drawn from what the earlier model stores about its training cells.
     """
 
     model: Polygene
@@ -95,21 +95,21 @@ def train_on_cells(
     model_kwargs: Mapping[str, Any] | None = None,
     **train_kwargs: Any,
 ) -> Polygene:
-    """Train on cells in memory or in a backed file; genes are ranked and bins cut on the training cells only.
+    """Train on cells in memory or in a backed file; genes are ranked and bins defined on the training cells only.
 
     Parameters
     ----------
     adata
-        The cells; only scvi-tools' identifiers are written.
+        Annotated data matrix; only the identifiers of scvi-tools are written to it.
     phenotypes, ordered, missing, group_key, n_genes, layer, use_raw, gene_symbols, gene_ids, validation_size, split, \
     seed, model_kwargs
-        As of :func:`~polygene_scverse.tl.train`.
+        As in :func:`~polygene_scverse.tl.train`.
     mod
         Modality to read, for MuData.
     tell
-        Called with what was decided, before the training begins.
+        Called with the decisions before training starts.
     **train_kwargs
-        As of `Polygene.train`.
+        As in `Polygene.train`.
     """
     rates = resolve_rates(train_kwargs.pop("masking", None))
     data = adata.mod[mod] if mod is not None and isinstance(adata, MuData) else adata
@@ -126,7 +126,7 @@ def train_on_cells(
     else:
         Polygene.setup_anndata(adata, **setup)
     model = Polygene(adata, genes=genes, seed=seed, **(model_kwargs or {}))
-    model.deregister_manager(adata)  # scvi-tools' list of all that was set up would keep adata in memory
+    model.deregister_manager(adata)  # otherwise scvi-tools' registry of managers keeps adata in memory
     if tell is not None:
         codes = model.encode(data.obs.iloc[rows[0]])
         tell(Decisions(model, rows, codes, expression.scale, expression.where, len(expression.var_names)))
@@ -154,36 +154,36 @@ def train_further(
     tell: Tell | None = None,
     **train_kwargs: Any,
 ) -> Polygene:
-    """Train a copy of a model further, on cells that may have more categories, phenotypes and genes than it knows.
+    """Continue training a copy of a model, on cells that may have new categories, phenotypes and genes.
 
-    Where the cells have fewer of a combination of old categories than the model was trained on, the difference is drawn
-    from what it keeps of its training cells (see `rehearsal_cells`), so that it does not forget them. Its linear path
-    is fitted to moments of these in place of the drawn cells (see `EarlierCells`).
+    If the cells include fewer cells of a combination of old categories than the model was trained on, the difference is
+    drawn from what the model stores about its training cells (see `rehearsal_cells`), to avoid forgetting. The linear
+    path is fitted to stored moments of those training cells instead of the drawn cells (see `EarlierCells`).
 
     Parameters
     ----------
     adata
-        The cells; only scvi-tools' identifiers are written.
+        Annotated data matrix; only the identifiers of scvi-tools are written to it.
     model
-        The model; it stays as it is.
+        The model; it is not changed.
     phenotypes
-        Obs columns to learn beside those of the model.
+        Obs columns to learn in addition to those of the model.
     group_key, validation_size, split, seed
-        As of :func:`~polygene_scverse.tl.train`.
+        As in :func:`~polygene_scverse.tl.train`.
     n_genes
-        Genes of the result: if more than the model has, the most variable others are added. By default those that a
-        new model of these cells would have, if these have old and new categories; else none, since nothing is known of
-        them in the old cells.
+        Number of genes of the result: if it exceeds that of the model, the most variable other genes are added. By
+        default, the genes that a new model of these cells would have if the cells have old and new categories; else
+        none are added, since their expression in the old cells is unknown.
     layer, use_raw
-        Where expression is read from; by default where the model reads it.
+        Where to read expression; by default from the same place as the model.
     gene_symbols, gene_ids
-        Columns of ``var`` with names of the genes, which go before ``var_names``.
+        Columns of ``var`` with the gene names to use instead of ``var_names``.
     mod
         Modality to read, for MuData.
     tell
-        As of `train_on_cells`.
+        As in `train_on_cells`.
     **train_kwargs
-        As of `Polygene.train`.
+        As in `Polygene.train`.
 
     Returns
     -------
@@ -192,7 +192,7 @@ def train_further(
     Raises
     ------
     ValueError
-        If the model is not trained, or reads MuData and is given none, or as for `train_on_cells`.
+        If the model is not trained, if it reads MuData and the data are not, or as for `train_on_cells`.
     """
     rates = resolve_rates(train_kwargs.pop("masking", None))
     if not model.is_trained_ or model.edges_ is None:
@@ -207,7 +207,7 @@ def train_further(
     elif isinstance(adata, MuData):
         whole = adata.mod[mod or "rna"]
     data = adata.mod[mod or "rna"] if isinstance(adata, MuData) else adata
-    if layer is None and not use_raw:  # as the model reads, or X where that is not there
+    if layer is None and not use_raw:  # the place the model reads, or X if that does not exist
         found = Expression.of_query(data, args["layer"], args["use_raw"])
         layer, use_raw = (None, False) if found.where == place_name(None, False) else (args["layer"], args["use_raw"])
     args.update(layer=layer, use_raw=use_raw)
@@ -222,7 +222,7 @@ def train_further(
     expression = expression.matched(model._known_genes, **names)
     codes = encode_all(data.obs, model._columns, model._missing)[0]
     rehearsed = _rehearsed(model, codes, seed)
-    if n_genes is None and rehearsed is None and model.added_:  # the most variable genes tell the new ones too
+    if n_genes is None and rehearsed is None and model.added_:  # adds genes that separate new categories
         n_genes = 0
     earlier = None if rehearsed is None else earlier_cells(Engine(model.module), model.fitted_, data.n_obs)
     genes = _more_genes(model, expression, data.raw.var if use_raw else data.var, rows[0], n_genes, seed)
@@ -250,7 +250,7 @@ def train_further(
 def _with_labels_of(
     model: Polygene, obs: pd.DataFrame, phenotypes: str | Sequence[str] | None
 ) -> tuple[Polygene, list[str]]:
-    """A model that will learn what some cells have more, and the obs columns that it reads."""
+    """A copy of the model with the additional categories and phenotypes of some cells, and the obs columns it reads."""
     names = [phenotypes] if isinstance(phenotypes, str) else list(phenotypes or ())
     new = [name for name in names if name not in [*model._columns, *model.added_]]
     if new:
@@ -271,9 +271,9 @@ def _with_labels_of(
 def _more_genes(
     model: Polygene, expression: Expression, var: pd.DataFrame, rows: NDArray[np.int64], n_genes: int | None, seed: int
 ) -> list[str]:
-    """The most variable genes that a model does not have, up to a number in all.
+    """The most variable genes that a model does not have, up to `n_genes` genes in total.
 
-    Of 0 all those are taken that a new model of as many genes as this one would have; of None none is.
+    With 0, all genes that a new model of the same size would have; with None, no genes.
     """
     n_more = len(model.genes) if n_genes == 0 else (n_genes or 0) - len(model.genes)
     if n_more <= 0:
@@ -285,7 +285,7 @@ def _more_genes(
 
 
 def _rehearsed(model: Polygene, codes: NDArray[np.int64], seed: int) -> CellTable | None:
-    """Cells drawn for what new ones lack of the old ones, None for none; says what will be forgotten."""
+    """Draw cells for the old combinations that new cells lack, None if none; warns about what will be forgotten."""
     engine, state = Engine(model.module), model.fitted_
     found = missing_kinds(state, codes)
     if found is None:
@@ -316,29 +316,29 @@ def train_on_files(
     model_kwargs: Mapping[str, Any] | None = None,
     **train_kwargs: Any,
 ) -> Polygene:
-    """Train on files that need not fit into memory: they are read once to rank genes, then once for each epoch.
+    """Train on files that need not fit into memory: they are read once to rank genes, then once per epoch.
 
     Parameters
     ----------
     shards
         The files.
     phenotypes, ordered, missing, group_key, n_genes, validation_size, split, seed, model_kwargs
-        As of :func:`~polygene_scverse.tl.train`.
+        As in :func:`~polygene_scverse.tl.train`.
     buffer_cells
-        Cells that are in memory and shuffled together.
+        Number of cells that are in memory and shuffled together.
     tell
-        As of `train_on_cells`.
+        As in `train_on_cells`.
     **train_kwargs
-        As of `Polygene.train`.
+        As in `Polygene.train`.
 
     Returns
     -------
-    The trained model, without data. Of the held-out cells at most `MAX_HELD_OUT`, drawn at random, are looked at.
+    The trained model, without data. At most `MAX_HELD_OUT` randomly drawn held-out cells are used for validation.
 
     Raises
     ------
     KeyError, ValueError
-        As for `tl.train`; the file is named.
+        As for `tl.train`; the error names the file.
     """
     rates = resolve_rates(train_kwargs.pop("masking", None))
     whole = group_key in shards.obs and shards.obs[group_key].nunique(dropna=False) * validation_size >= 1.0
@@ -364,4 +364,4 @@ def train_on_files(
         buffer_cells=buffer_cells,
     )
     train_model(model, cells, rates, seed=seed, **train_kwargs)
-    return model.without_data()  # nor the trainer, which holds the cells
+    return model.without_data()  # and without the trainer, which refers to the cells

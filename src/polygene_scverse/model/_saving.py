@@ -27,12 +27,12 @@ from polygene_scverse.module import PolygeneModule
 
 
 class NotOffered:
-    """A method of scvi-tools that could only raise: the class has it not.
+    """Descriptor that hides a method of scvi-tools which could only raise an error.
 
     Parameters
     ----------
     why
-        What to do instead.
+        What to use instead.
     """
 
     def __init__(self, why: str) -> None:
@@ -49,7 +49,7 @@ class NotOffered:
 
 
 class SavingMixin(BaseModelClass):
-    """`save` and `load` on plain containers only; copies by pickle and `copy.deepcopy`."""
+    """`save` and `load` with plain containers only; support of pickle and `copy.deepcopy`."""
 
     module: PolygeneModule
     first_process = True
@@ -71,11 +71,11 @@ class SavingMixin(BaseModelClass):
         return other
 
     def __getstate__(self) -> dict[str, Any]:
-        """All but the trainer, which holds data, open files and functions of the last training."""
+        """All attributes but the trainer, which refers to data, open files and functions of the last training."""
         return {name: value for name, value in vars(self).items() if name != "trainer"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """A copy is a model of its own for scvi-tools, which keeps data by the model's id."""
+        """Restore the state with a new id, as scvi-tools stores data by the id of the model."""
         self.__dict__.update(state, id=str(uuid.uuid4()))
         if self._adata_manager is not None:
             self._register_manager_for_instance(self._adata_manager)
@@ -229,7 +229,7 @@ class SavingMixin(BaseModelClass):
 
     @classmethod
     def _of_saved(cls, attributes: dict[str, Any]) -> Self:
-        """An untrained model with the attributes of a saved one."""
+        """Create an untrained model with the attributes of a saved one."""
         given = attributes["init_params_"]
         keywords = {name: value for group in given["kwargs"].values() for name, value in group.items()}
         model = cls(None, registry=attributes["registry_"], **given["non_kwargs"], **keywords)
@@ -279,7 +279,7 @@ class SavingMixin(BaseModelClass):
 
 
 def _check_class(asked: type, saved: SavedModel, others: Sequence[str] | None) -> None:
-    """Refuse a model of another class."""
+    """Raise an error if the model is of another class."""
     registered = str(saved.attributes["registry_"].get(MODEL_NAME, saved.class_name))
     if unknown := {saved.class_name, registered} - {asked.__name__, *(others or ())}:
         raise ValueError(
@@ -290,7 +290,7 @@ def _check_class(asked: type, saved: SavedModel, others: Sequence[str] | None) -
 
 
 def _attributes(model: SavingMixin) -> dict[str, Any]:
-    """What is saved of a model: attributes whose names end with an underscore, as in scvi-tools."""
+    """Attributes to save: those whose names end with an underscore, as in scvi-tools."""
     found = {name: value for name, value in vars(model).items() if name.endswith("_") and not name.endswith("__")}
     return {**found, "fitted_": found["fitted_"].to_dict()}
 
@@ -302,14 +302,14 @@ def _checked_prefix(prefix: str | None) -> str:
 
 
 def _refuse_unused(where: str, **arguments: Any) -> None:
-    """An argument that would do nothing is not swallowed."""
+    """Raise an error for arguments that would have no effect."""
     given = [name for name, value in arguments.items() if value is not None]
     if given:
         raise ValueError(f"`{given[0]}`: {where} does not support it. Leave it out.")
 
 
 def _write_data(data: AnnData | MuData, path: Path, kwargs: dict[str, Any]) -> None:
-    """Write data; those that are backed by a file stay backed by it, and not by one that is renamed afterwards."""
+    """Write data; backed data stay backed by their own file, and not by the new file, which is renamed afterwards."""
     if isinstance(data, AnnData) and data.isbacked:
         write_h5ad(path, data, **kwargs)
     else:
@@ -317,7 +317,7 @@ def _write_data(data: AnnData | MuData, path: Path, kwargs: dict[str, Any]) -> N
 
 
 def _saved_data(folder: Path, prefix: str, data: dict[str, Any]) -> AnnData | MuData | bool:
-    """Data that were saved with a model, or that lie beside it; False for none."""
+    """Load the data saved with a model, or next to it; False if there are none."""
     names = {f"{prefix}{name}" for name in (ADATA_FILE, MDATA_FILE)}
     if data:
         path = data_file(folder, data)

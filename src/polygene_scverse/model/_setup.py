@@ -1,4 +1,4 @@
-"""Register data: expression and phenotypes."""
+"""Registration of expression and phenotypes."""
 
 from __future__ import annotations
 
@@ -134,9 +134,9 @@ class SetupMixin(BaseModelClass):
         arguments: dict[str, Any],
         **kwargs: Any,
     ) -> None:
-        """Register data, by the name of the argument that they were passed as; `modality` is what is read of them."""
+        """Register data, keyed by the name of their argument; `modality` is the AnnData that is read."""
         known = _known_phenotypes(kwargs.get("source_registry"))
-        keys = known or resolve_phenotypes(modality.obs, phenotype_keys)  # stored, and asked for again at load
+        keys = known or resolve_phenotypes(modality.obs, phenotype_keys)  # stored, because `load` passes them again
         args = cls._get_setup_method_args(cls=cls, **data, phenotype_keys=keys, **arguments)
         mod = arguments.get("mod")
         expression = ExpressionField(arguments["layer"], arguments["use_raw"], mod_key=mod)
@@ -147,7 +147,7 @@ class SetupMixin(BaseModelClass):
 
 
 GENE_NAMES = ("gene_symbols", "gene_ids")
-"""Arguments that name columns of ``var``."""
+"""Arguments with names of columns of ``var``."""
 REMEDIES = {
     "labels_key": "Pass the column in phenotype_keys=.",
     "batch_key": "Batches are not modelled: pass the column to train(group_key=...) to hold whole batches out, or in "
@@ -156,7 +156,7 @@ REMEDIES = {
 
 
 def _check_known(kwargs: Mapping[str, Any], known: Sequence[str]) -> None:
-    """Refuse arguments that would do nothing."""
+    """Raise an error for arguments that would have no effect."""
     unknown = [name for name in kwargs if name != "source_registry"]
     if unknown:
         remedy = REMEDIES.get(unknown[0], "Leave it out.")
@@ -164,7 +164,7 @@ def _check_known(kwargs: Mapping[str, Any], known: Sequence[str]) -> None:
 
 
 def _known_phenotypes(registry: dict[str, Any] | None) -> list[str] | None:
-    """Phenotypes of a saved model: data that lack some of them are welcome."""
+    """Phenotypes of a saved model; new data may lack some of them."""
     return None if registry is None else list(field_state(registry, PHENOTYPE_FIELD)["categories"])
 
 
@@ -177,20 +177,20 @@ def registry_of(
     order: Mapping[str, Any] | None = None,
     **arguments: Any,
 ) -> dict[str, Any]:
-    """What `setup_anndata` would have registered of data that are not in memory.
+    """The registry that `setup_anndata` would make of data that are not in memory.
 
     Parameters
     ----------
     model_cls
         Class of the model.
     n_obs, genes
-        Number of cells, and names of the genes.
+        Number of cells, and gene names.
     categories
         Categories of each obs column, in the order of the slots.
     order
-        Of ordered phenotypes the values of their categories, see `resolve_ordered`.
+        Values of the categories of ordered phenotypes, see `resolve_ordered`.
     **arguments
-        Those of `setup_anndata`.
+        Arguments of `setup_anndata`.
     """
     args = {
         "phenotype_keys": list(categories),

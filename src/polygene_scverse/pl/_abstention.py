@@ -18,7 +18,7 @@ from polygene_scverse.pl._finish import finish
 from polygene_scverse.pl._style import legend_below, palette
 
 MARKERS: Final = {0.5: "o", 0.7: "s", 0.9: "^"}
-"""Marker of each confidence that is marked."""
+"""Confidence levels to mark, and their markers."""
 
 
 def abstention(

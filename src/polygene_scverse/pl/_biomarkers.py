@@ -93,7 +93,7 @@ def biomarkers(
 
 
 def _chosen(table: pd.DataFrame, contexts: list[str], n_genes: int) -> list[str]:
-    """Shared genes, then those of each context alone."""
+    """Shared genes, then those specific to each context."""
     shared = table[table["n_contexts"] > 1]["gene"].head(2 * n_genes).tolist()
     alone = table[table["n_contexts"] == 1]
     return shared + [gene for name in contexts for gene in alone[alone["contexts"] == name]["gene"].head(n_genes)]

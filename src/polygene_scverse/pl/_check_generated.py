@@ -21,7 +21,7 @@ GENERATED: Final = "generated"
 NOT_GENERATORS: Final = ("level", "metric", "best", "n_cells", "reference")
 COLORS: Final = {"generated": PETROFF_10[0], "other": "#555555", "class": "#bbbbbb", "best": PETROFF_10[1]}
 COLUMNS: Final = 4
-"""Panels in a row."""
+"""Number of panels per row."""
 
 
 def check_generated(
@@ -84,7 +84,7 @@ def check_generated(
 
 
 def _draw(ax: Axes, table: pd.DataFrame, names: Sequence[str]) -> None:
-    """A row for each generator."""
+    """Draw one row per generator."""
     together, classes = table[table["level"] == "all"].iloc[0], table[table["level"] != "all"]
     best = together["reference"] if together["best"] == "reference" else float(together["best"])
     ax.axvline(best, color=COLORS["best"], linestyle="--", linewidth=1.2, zorder=1)

@@ -18,11 +18,11 @@ from polygene_scverse.pl._finish import finish
 from polygene_scverse.pl._style import short_name, text_width
 
 MOST_NUMBERS = 16
-"""Categories up to which the numbers are written into the squares."""
+"""Maximum number of categories for which numbers are written into the squares."""
 LONGEST = 44
-"""Characters up to which a name is written whole; the number of cells is a part of it."""
+"""Maximum length of a name, including the number of cells, before it is shortened."""
 LEAST_SIZE = 1.8
-"""Inches that the matrix takes at least, so that the label of its colour bar fits beside it."""
+"""Minimum size of the matrix in inches, so that the label of its colour bar fits next to it."""
 
 
 def confusion(
@@ -98,34 +98,34 @@ def confusion(
 
 
 def used_words(counts: pd.DataFrame) -> NDArray[np.bool_]:
-    """Which labels of a confusion matrix occur, on either side; shape (n_labels,)."""
+    """Which labels of a confusion matrix occur on either side; shape (n_labels,)."""
     return ((counts.sum(axis=0) + counts.sum(axis=1)) > 0).to_numpy()
 
 
 def with_counts(matrix: pd.DataFrame, counts: pd.Series) -> pd.DataFrame:
-    """The same matrix with the count of each row behind its name."""
+    """Append the count of each row to its name."""
     return matrix.set_axis(pd.Index([f"{name} ({n:,})" for name, n in counts.items()]), axis=0)
 
 
 def draw_matrix(
     matrix: pd.DataFrame, *, ax: Axes | None, cmap: str, vmax: float | None, title: str, labels: tuple[str, str, str]
 ) -> Axes:
-    """Draw a confusion matrix as a heat map; into new axes of a fitting size where `ax` is None.
+    """Draw a confusion matrix as a heat map; if `ax` is None, into new axes of suitable size.
 
     Parameters
     ----------
     matrix
-        What is drawn; its names are written beside the squares.
+        Matrix to draw, labelled with its index and columns.
     ax
         Axes to draw into.
     cmap
         Colour map.
     vmax
-        Value of the darkest colour; by default the largest one.
+        Value of the darkest colour; by default the maximum.
     title
         Title of the axes.
     labels
-        Labels of columns, of rows and of the colour bar.
+        Labels of the columns, the rows and the colour bar.
     """
     rows = [short_name(str(name), LONGEST) for name in matrix.index]
     columns = [short_name(str(name), LONGEST) for name in matrix.columns]
@@ -142,7 +142,7 @@ def draw_matrix(
 
 
 def _new_axes(rows: list[str], columns: list[str]) -> Axes:
-    """Axes that leave room for squares and labels."""
+    """Create axes with room for squares and labels."""
     size = _font_size(len(rows))
     squares = max(LEAST_SIZE, len(rows) * (0.42 if len(rows) <= MOST_NUMBERS else 0.18))
     width = squares + text_width(rows, size) + 1.5
@@ -172,7 +172,7 @@ def _label(ax: Axes, rows: list[str], columns: list[str], labels: tuple[str, str
 
 
 def _write_numbers(ax: Axes, matrix: pd.DataFrame, shade: np.ndarray) -> None:
-    """Numbers, white on dark squares; nothing where they would be 0."""
+    """Write numbers, white on dark squares; numbers that would be 0 are omitted."""
     whole = all(pd.api.types.is_integer_dtype(dtype) for dtype in matrix.dtypes)
     for (i, j), value in np.ndenumerate(matrix.to_numpy()):
         text = f"{value:,}" if whole else f"{value:.2f}"

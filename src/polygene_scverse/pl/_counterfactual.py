@@ -18,7 +18,7 @@ from polygene_scverse.pl._style import PETROFF_10, text_width
 
 FOUND, OTHER = PETROFF_10[0], PETROFF_10[3]
 SIDE = 3.4
-"""Sides of a panel in inches."""
+"""Side length of a panel in inches."""
 FONT = 8
 PER_ROW = 4
 LINE = {"arrowstyle": "-", "relpos": (0, 0.5), "color": "#999999", "linewidth": 0.5, "shrinkA": 1, "shrinkB": 2}
@@ -105,12 +105,12 @@ def counterfactual(
 
 
 def _labelled(table: pd.DataFrame, genes: Sequence[str] | int) -> pd.DataFrame:
-    """Rows of the genes to label; the table begins with the largest shifts."""
+    """Rows of the genes to label; the table is sorted by descending shift."""
     return table.iloc[: max(0, genes)] if isinstance(genes, int) else table[table["gene"].isin(list(genes))]
 
 
 def _new_axes(n: int, width: float) -> list[Axes]:
-    """Square panels with room for names at their right."""
+    """Create square panels with room for names on the right."""
     n_columns = min(n, PER_ROW)
     n_rows = -(-n // n_columns)
     size = (n_columns * (SIDE + width + 0.9), n_rows * (SIDE + 0.9))
@@ -160,7 +160,7 @@ def _draw(ax: Axes, level: str, table: pd.DataFrame, labelled: pd.DataFrame, fdr
 
 
 def _label(ax: Axes, labelled: pd.DataFrame) -> None:
-    """Names at the right of the panel, in the order of the shifts, each with a line to its point."""
+    """Write names to the right of the panel, in the order of the shifts, each with a line to its point."""
     if labelled.empty:
         return
     labelled = labelled.sort_values("shift", kind="stable")
@@ -188,14 +188,14 @@ def _label(ax: Axes, labelled: pd.DataFrame) -> None:
 
 
 def spread(wanted: np.ndarray, least: float) -> np.ndarray:
-    """Places from 0 to 1 near the wanted ones, in their order, `least` apart where there is room for all.
+    """Positions from 0 to 1 close to the desired ones, in the same order and at least `least` apart if space allows.
 
     Parameters
     ----------
     wanted
-        Ascending; shape (n,).
+        Desired positions, ascending; shape (n,).
     least
-        Distance.
+        Minimum distance.
     """
     n = len(wanted)
     least = min(least, 1.0 / max(n - 1, 1))

@@ -113,14 +113,14 @@ def evaluation(
 
 
 def _new_axes(table: pd.DataFrame, n_rows: int, n_columns: int) -> np.ndarray:
-    """Axes that leave room for the names of the methods."""
+    """Create axes with room for the names of the methods."""
     methods = table["method"].unique()
     size = (2.1 * n_columns + text_width(methods, 8) + 0.5, n_rows * (0.24 * len(methods) + 0.5) + 0.8)
     return plt.subplots(n_rows, n_columns, figsize=size, squeeze=False, sharey="row", layout="constrained")[1]
 
 
 def _draw(ax: Axes, table: pd.DataFrame) -> None:
-    """A point with its interval per method."""
+    """Draw a point with its interval for each method."""
     for y, (method, row) in enumerate(table.iterrows()):
         color = COLORS["model" if method == MODEL else "worse" if row["verdict"] == "worse" else "other"]
         ax.plot([row["low"], row["high"]], [y, y], color=color, linewidth=1.8, solid_capstyle="butt", zorder=3)
@@ -135,7 +135,7 @@ def _draw(ax: Axes, table: pd.DataFrame) -> None:
 
 
 def _handles(table: pd.DataFrame, *, with_groups: bool) -> list[Artist]:
-    """What the legend explains: only what is drawn."""
+    """Legend handles, only of what is drawn."""
     line: dict[str, Any] = {"marker": "o", "markersize": 5, "linewidth": 1.8}
     found: list[Artist] = [Line2D([], [], color=COLORS["model"], label=f"{MODEL} and its 95 % interval", **line)]
     others = table["method"] != MODEL

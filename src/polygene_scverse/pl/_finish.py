@@ -1,4 +1,4 @@
-"""Save and show, as scanpy does."""
+"""Save and show figures as scanpy does."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Drawn = TypeVar("Drawn")
 
 
 def finish(ax: Axes, drawn: Drawn, name: str, show: bool | None, save: bool | str | Path | None) -> Drawn | None:
-    """Save and show a figure; one that was saved is closed afterwards.
+    """Save and show a figure; a saved figure is closed afterwards.
 
     Parameters
     ----------
@@ -24,11 +24,11 @@ def finish(ax: Axes, drawn: Drawn, name: str, show: bool | None, save: bool | st
     drawn
         What to return if the figure is not shown.
     name
-        Name of the kind of figure, the beginning of its file name.
+        Type of the figure, the start of its file name.
     show
         Whether to show the figure; by default as ``scanpy.settings.autoshow`` says.
     save
-        True or a name, which is appended to `name`: into ``scanpy.settings.figdir``. A path with a folder is taken as
+        True, or a name that is appended to `name`: save to ``scanpy.settings.figdir``. A path with a folder is used as
         it is. By default as ``scanpy.settings.autosave`` says.
 
     Returns
@@ -47,12 +47,12 @@ def finish(ax: Axes, drawn: Drawn, name: str, show: bool | None, save: bool | st
     if show:
         plt.show()
     if save:
-        plt.close(figure)  # no longer waits to be shown
+        plt.close(figure)  # so that it is not shown later
     return None if show else drawn
 
 
 def file_of(save: bool | str | Path, name: str) -> Path:
-    """The file that a figure is saved to; see `finish`."""
+    """Path that a figure is saved to; see `finish`."""
     text = "" if isinstance(save, bool) else str(save)
     path = Path(text)
     if path.name == text:  # no folder

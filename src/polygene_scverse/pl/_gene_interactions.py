@@ -23,10 +23,10 @@ from polygene_scverse.pl._finish import finish
 from polygene_scverse.pl._style import text_width
 
 MOST_LABELS = 100
-"""Genes up to which their names are written."""
+"""Maximum number of genes whose names are written."""
 FONT = 7
 HEIGHT = 0.14
-"""Height of the dendrogram as a share of the heat map's."""
+"""Height of the dendrogram as a fraction of that of the heat map."""
 
 
 def gene_interactions(
@@ -110,7 +110,7 @@ def gene_interactions(
 def _chosen(
     adata: AnnData, matrix: pd.DataFrame, context: str, genes: Sequence[str] | int | None, key: str
 ) -> pd.DataFrame:
-    """The genes to draw; those without a state are left out."""
+    """Select the genes to draw, without those that have no state."""
     if genes is None:
         return matrix
     if isinstance(genes, int):
@@ -126,7 +126,7 @@ def _chosen(
 
 
 def _most_variable(adata: AnnData, genes: pd.Index, context: str, key: str) -> pd.Index:
-    """Genes as the model ranks them, most variable first; where no order is noted, those of most cells first."""
+    """Genes in the model's order, most variable first; if no order is stored, genes of most cells first."""
     note = adata.uns[UNS][key]
     if "most_variable" in note:
         ranked = pd.Index([str(gene) for gene in note["most_variable"]])
@@ -137,15 +137,15 @@ def _most_variable(adata: AnnData, genes: pd.Index, context: str, key: str) -> p
 
 
 def _tree(matrix: pd.DataFrame, metric: str) -> NDArray[np.float64]:
-    """Average linkage of genes that are alike, as scipy writes it."""
+    """Average linkage of similar genes, in scipy's format."""
     distance = 1.0 - matrix.to_numpy() if metric == "cosine" else matrix.to_numpy()
     condensed = squareform(distance, checks=False).clip(min=0.0)
     return linkage(condensed, "average", optimal_ordering=len(matrix) <= MOST_LABELS)
 
 
 def _draw_tree(ax: Axes, tree: NDArray[np.float64]) -> None:
-    """A dendrogram above the heat map."""
-    lines = dendrogram(tree, no_plot=True)  # the leaves stand at 5, 15, 25, …
+    """Draw a dendrogram above the heat map."""
+    lines = dendrogram(tree, no_plot=True)  # leaves are at 5, 15, 25, …
     above = ax.inset_axes((0.0, 1.01, 1.0, HEIGHT - 0.02))
     paths = [np.column_stack(line) for line in zip(lines["icoord"], lines["dcoord"], strict=True)]
     above.add_collection(LineCollection(paths, colors="#555555", linewidths=0.7))
@@ -155,7 +155,7 @@ def _draw_tree(ax: Axes, tree: NDArray[np.float64]) -> None:
 
 
 def _new_axes(genes: list[str]) -> Axes:
-    """Axes that leave room for the names of genes."""
+    """Create axes with room for the names of genes."""
     if len(genes) > MOST_LABELS:
         return plt.subplots(figsize=(8.0, 7.5), layout="compressed")[1]
     squares, names = max(2.5, 0.14 * len(genes)), text_width(genes, FONT)

@@ -22,11 +22,11 @@ from polygene_scverse.pl._style import legend_below, palette, short_name
 
 KINDS: Final = {"transformer, macro-F1": "_macro_f1", "transformer, accuracy": "_accuracy"}
 FILLS: Final[dict[str, Any]] = {"transformer, macro-F1": "full", "transformer, accuracy": "none"}
-"""Words of the curves of phenotypes with the ends of their columns, and points of the final scores beside them."""
+"""Labels of the phenotype curves, with the suffixes of their columns and the fill styles of the final scores."""
 PHENOTYPES: Final = "held-out phenotypes"
-"""Title of a panel."""
+"""Title of the panel."""
 MOST_LABELS: Final = 14
-"""Final scores up to which their values are written beside them."""
+"""Maximum number of final scores that are labelled with their values."""
 COLORS: Final = {
     "total": "#000000",
     "genes": "#3f90da",
@@ -35,11 +35,11 @@ COLORS: Final = {
     "all genes": "#3f90da",
     "expressed genes": "#1f4e79",
 }
-"""Colours of losses and of genes: blue is genes in every panel."""
+"""Colours of losses and of genes: genes are blue in every panel."""
 GREYS: Final = ("#94a4a2", "#717581")
-"""Colours of the palette that look like the grey of the legend's line styles."""
+"""Colours of the palette that resemble the grey of the line styles in the legend."""
 Lines = dict[tuple[str, str], str]
-"""Column of the history by the two words of its line: that of its colour and that of its dash."""
+"""Column of the history for each line, by the labels of its colour and of its dash."""
 
 
 def history(
@@ -101,7 +101,7 @@ def history(
 
 
 def _panels(table: pd.DataFrame) -> dict[str, Lines]:
-    """Columns of each panel, those that the history has."""
+    """Columns of each panel that are in the history."""
     losses: Lines = {}
     for name, prefix in (("total", ""), ("genes", "gene_"), ("phenotypes", "phenotype_")):
         losses[name, "training"] = f"{prefix}loss_train" if prefix else "train_loss"
@@ -121,14 +121,14 @@ def _panels(table: pd.DataFrame) -> dict[str, Lines]:
 
 
 def _final_scores(table: pd.DataFrame) -> Lines:
-    """Columns of the finished model's scores, by the words of the transformer's curve beside them."""
+    """Columns of the finished model's scores, by the labels of the corresponding curve of the transformer."""
     ends = {kind: f"{score}_final" for kind, score in KINDS.items()}
     found = {(c.removesuffix(end), kind): c for c in map(str, table) for kind, end in ends.items() if c.endswith(end)}
     return {key: column for key, column in found.items() if table[column].notna().any()}
 
 
 def _colors(panels: Mapping[str, Lines]) -> dict[str, str]:
-    """Colour of each name, the same in every panel; phenotypes have none of the colours of losses and genes."""
+    """Colour of each name, the same in every panel; phenotypes do not use the colours of losses and genes."""
     names = list(dict.fromkeys(name for name, _ in panels.get(PHENOTYPES, ())))
     taken = {*COLORS.values(), *GREYS}
     spare = [color for color in palette(len(names) + len(taken)) if color not in taken]
@@ -136,13 +136,13 @@ def _colors(panels: Mapping[str, Lines]) -> dict[str, str]:
 
 
 def _legend_rows(panels: Mapping[str, Lines]) -> int:
-    """Rows of the longest legend, in two columns."""
+    """Number of rows of the longest legend, in two columns."""
     n = [len({name for name, _ in lines}) + len({kind for _, kind in lines}) for lines in panels.values()]
     return -(-(max(n) + len(FILLS)) // 2)
 
 
 def _draw(ax: Axes, table: pd.DataFrame, lines: Lines, points: Lines, colors: Mapping[str, str]) -> None:
-    """One line per column, and one labelled point per final score; colours and dashes are explained apart."""
+    """Draw a line per column and a labelled point per final score; the legend shows colours and dashes separately."""
     names, kinds = (list(dict.fromkeys(words)) for words in zip(*lines, strict=True))
     dashes = dict(zip(kinds, ("-", "--"), strict=False))
     for (name, kind), column in lines.items():
@@ -159,7 +159,7 @@ def _draw(ax: Axes, table: pd.DataFrame, lines: Lines, points: Lines, colors: Ma
 
 
 def _draw_points(ax: Axes, table: pd.DataFrame, points: Lines, colors: Mapping[str, Any]) -> list[Line2D]:
-    """The finished model's scores, with their values beside them; returns what the legend shows of them."""
+    """Draw the finished model's scores with their values, and return their legend handles."""
     heights = [float(table[column].dropna().iloc[-1]) for column in points.values()]
     for ((name, kind), column), value, label_height in zip(points.items(), heights, _apart(heights), strict=True):
         epoch = table[column].dropna().index[-1]
@@ -175,7 +175,7 @@ def _draw_points(ax: Axes, table: pd.DataFrame, points: Lines, colors: Mapping[s
 
 
 def _apart(heights: Sequence[float], least: float = 0.055) -> NDArray[np.float64]:
-    """Heights of labels beside points between 0 and 1, so far apart that they can be read; shape (n_points,)."""
+    """Heights of point labels between 0 and 1, at least `least` apart to be readable; shape (n_points,)."""
     order, found = np.argsort(heights, kind="stable"), np.array(heights, dtype=np.float64)
     for lower, upper in itertools.pairwise(order):
         found[upper] = max(found[upper], found[lower] + least)

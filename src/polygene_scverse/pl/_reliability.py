@@ -19,7 +19,7 @@ from polygene_scverse.pl._style import PETROFF_10, short_name
 
 BAR, GAP = PETROFF_10[0], PETROFF_10[2]
 MOST_COLUMNS = 4
-"""Panels side by side."""
+"""Maximum number of panels per row."""
 
 
 def reliability(
@@ -85,7 +85,7 @@ def reliability(
 
 
 def _draw(ax: Axes, adata: AnnData, name: str, n_bins: int) -> pd.DataFrame:
-    """Bars of accuracy with their intervals; returns the table."""
+    """Draw bars of accuracy with their intervals, and return the table."""
     table = get_reliability(adata, name, n_bins=n_bins)
     if table.empty:
         raise ValueError(
@@ -124,7 +124,7 @@ def _draw(ax: Axes, adata: AnnData, name: str, n_bins: int) -> pd.DataFrame:
 
 
 def _draw_counts(ax: Axes, table: pd.DataFrame, *, first: bool) -> None:
-    """How many cells each bin has."""
+    """Draw the number of cells in each bin."""
     width = table["upper"] - table["lower"]
     ax.bar(table["lower"], table["n_cells"], width=width, align="edge", color="#94a4a2")
     ax.set(xlabel="confidence", ylabel="cells" if first else "")

@@ -1,4 +1,4 @@
-"""Colours that people with any colour vision can tell apart, and the space that labels take."""
+"""Colours that are distinguishable with any colour vision, and the space needed by labels."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ PETROFF_10 = (
     "#717581",
     "#92dadd",
 )
-"""Ten colours that were chosen by a survey and by models of colour vision (Petroff, arXiv:2107.02270)."""
+"""Ten colours selected with a survey and models of colour vision (Petroff, arXiv:2107.02270)."""
 
 
 def palette(n: int) -> list[str]:
-    """So many colours: those above where they suffice, else scanpy's."""
+    """Return `n` colours: those of `PETROFF_10` if sufficient, else those of scanpy."""
     for colors in (PETROFF_10, sc.pl.palettes.default_20, sc.pl.palettes.default_28, sc.pl.palettes.default_102):
         if n <= len(colors):
             return list(colors[:n])
@@ -43,7 +43,7 @@ def palette(n: int) -> list[str]:
 
 
 def legend_below(ax: Axes, handles: Sequence[Artist], ncols: int = 2) -> None:
-    """A legend under the label of the x axis, where it covers no data."""
+    """Add a legend below the label of the x axis, where it covers no data."""
     below = ScaledTranslation(0, -3.5 * rcParams["font.size"] / 72, ax.figure.dpi_scale_trans)
     ax.legend(
         handles=handles,
@@ -58,7 +58,7 @@ def legend_below(ax: Axes, handles: Sequence[Artist], ncols: int = 2) -> None:
 
 
 def short_name(name: str, most: int = 40) -> str:
-    """A name of at most so many characters: its middle is left out, since names often differ at the end."""
+    """Shorten a name to at most `most` characters by omitting its middle, since names often differ at the end."""
     if len(name) <= most:
         return name
     tail = most // 3
@@ -66,7 +66,7 @@ def short_name(name: str, most: int = 40) -> str:
 
 
 def note_colors(adata: AnnData, key: str) -> None:
-    """Note colours in uns for a categorical obs column that has none, as scanpy does.
+    """Store colours in uns for a categorical obs column without colours, as scanpy does.
 
     A predicted category gets the colour of the recorded one.
     """
@@ -81,7 +81,7 @@ def note_colors(adata: AnnData, key: str) -> None:
 
 
 def _recorded_colors(adata: AnnData, key: str) -> dict[str, str]:
-    """Colour of each recorded category, if `key` is a prediction."""
+    """Colour of each recorded category if `key` is a prediction."""
     recorded = {prediction_key(name): name for name in predicted_phenotypes(adata)}.get(key)
     if recorded is None or recorded not in adata.obs:
         return {}
@@ -100,25 +100,25 @@ def text_width(labels: Iterable[str], size: str | float) -> float:
 
 
 def label_points(ax: Axes, x: Iterable[float], y: Iterable[float], labels: Iterable[str]) -> None:
-    """Write labels beside points, farther to the right where they would lie on others, with a line to the point.
+    """Write labels next to points, moved to the right to avoid overlaps, with a line to the point.
 
     Parameters
     ----------
     ax
-        Axes that are complete but for the labels.
+        Axes that are complete except for the labels.
     x, y
-        Where the points are.
+        Positions of the points.
     labels
-        Label of each.
+        Label of each point.
     """
     taken: list[Bbox] = []
-    ax.figure.canvas.draw()  # which settles how large the axes are
+    ax.figure.canvas.draw()  # determines the size of the axes
     places = [(4 + right, 2 + up) for right in range(0, 200, 10) for up in ((0, 9, -9) if right else (0,))]
     for at, height, label in zip(x, y, labels, strict=True):
         for place in places:
             arrow = {"arrowstyle": "-", "linewidth": 0.4, "color": "grey"} if place != places[0] else None
             text = ax.annotate(label, (at, height), place, textcoords="offset points", fontsize=7, arrowprops=arrow)
-            text.get_window_extent()  # which puts it in its place
+            text.get_window_extent()  # moves the text to its place
             box = Text.get_window_extent(text)  # without its line
             if place == places[-1] or not any(box.overlaps(other) for other in taken):
                 taken.append(box)

@@ -21,9 +21,9 @@ from polygene_scverse.pl._finish import finish
 from polygene_scverse.pl._style import note_colors, text_width
 
 LARGEST = 60.0
-"""Size of a point where cells are few."""
+"""Size of a point if there are few cells."""
 WIDEST = 24.0
-"""Width in inches up to which panels stand side by side."""
+"""Maximum width in inches of panels in one row."""
 
 
 def umap(
@@ -74,8 +74,8 @@ def umap(
     >>> pgs.pl.umap(adata, color=["cell_type", "polygene_cell_type"])
     """
     _check_basis(adata, basis)
-    adata = adata.copy() if adata.is_view else adata  # colours cannot be noted in a view
-    adata.strings_to_categoricals()  # as scanpy would
+    adata = adata.copy() if adata.is_view else adata  # colours cannot be stored in a view
+    adata.strings_to_categoricals()  # as scanpy does
     keys = _default_color(adata) if color is None else [color] if isinstance(color, str) else list(color)
     if ax is not None and len(keys) > 1:
         raise ValueError(f"`ax`: one was passed for the {len(keys)} panels {shorten(keys)}. Pass color= with one key.")
@@ -84,7 +84,7 @@ def umap(
             note_colors(adata, key)
     if len(keys) > 1:
         kwargs = _layout(adata, keys, kwargs.get("legend_fontsize")) | kwargs
-    kwargs = {"size": min(LARGEST, 120_000 / max(1, adata.n_obs))} | kwargs  # as scanpy, but for few cells
+    kwargs = {"size": min(LARGEST, 120_000 / max(1, adata.n_obs))} | kwargs  # as in scanpy, with a maximum
     drawn = sc.pl.embedding(
         adata, basis, color=keys if len(keys) > 1 else next(iter(keys), None), ax=ax, show=False, **kwargs
     )
@@ -110,7 +110,7 @@ def _default_color(adata: AnnData) -> list[str]:
 
 
 def _make_room(figure: Figure) -> None:
-    """Enlarge a figure until legends beside its panels are inside; the panels keep their size."""
+    """Enlarge a figure until the legends next to its panels fit; the size of the panels stays the same."""
     width, height = figure.get_size_inches()
     box = figure.get_tightbbox()
     left, bottom = max(0.0, 0.1 - box.x0), max(0.0, 0.1 - box.y0)
@@ -123,10 +123,10 @@ def _make_room(figure: Figure) -> None:
 
 
 def _layout(adata: AnnData, keys: Sequence[str], fontsize: float | str | None) -> dict[str, Any]:
-    """Number of columns, and the space between them, so that no legend covers the next panel."""
+    """Number of columns, and the space between them, such that no legend covers the next panel."""
     fontsize = rcParams["legend.fontsize"] if fontsize is None else fontsize
     em = FontProperties(size=fontsize).get_size_in_points() / 72
-    widths = [0.85]  # of a colour bar
+    widths = [0.85]  # width of a colour bar
     for key in keys:
         if key in adata.obs and isinstance(adata.obs[key].dtype, pd.CategoricalDtype):
             labels = [str(category) for category in adata.obs[key].cat.categories]

@@ -1,4 +1,4 @@
-"""Preprocessing: what can be done before training."""
+"""Preprocessing before training."""
 
 from polygene_scverse.pp._confounding import confounding
 from polygene_scverse.pp._prepare import prepare

@@ -14,7 +14,7 @@ from polygene_scverse._validate import check_columns, label_of, shorten
 from polygene_scverse.data.read._phenotypes import candidates, categories_of, encode, missing_words, resolve_phenotypes
 
 FEW_GROUPS = 3
-"""Groups of a category below which a model can hardly tell it from their peculiarities."""
+"""Number of groups below which a category can hardly be distinguished from the peculiarities of its groups."""
 
 
 def confounding(adata: AnnData, *, group_key: str, phenotypes: str | Sequence[str] | None = None) -> pd.DataFrame:
@@ -66,7 +66,7 @@ def confounding(adata: AnnData, *, group_key: str, phenotypes: str | Sequence[st
 def describe_confounding(
     obs: pd.DataFrame, group_key: str, names: Sequence[str], missing: str | Sequence[str] | None = None
 ) -> pd.DataFrame:
-    """The report that `confounding` returns, of columns that are there; `missing` as of `tl.train`."""
+    """Make the report of `confounding` for existing columns; `missing` as in `tl.train`."""
     groups = pd.factorize(obs[group_key].map(label_of))[0]
     rows = [_describe(obs[name], groups, group_key, missing_words(missing)) for name in names]
     return pd.DataFrame(rows, index=pd.Index(names, name="phenotype"))
@@ -75,7 +75,7 @@ def describe_confounding(
 def _describe(
     column: pd.Series, groups: NDArray[np.integer], group_key: str, missing: Collection[str]
 ) -> dict[str, Any]:
-    """The row of a phenotype."""
+    """Row of the report for one phenotype."""
     categories = categories_of(column, missing)
     codes = encode(column, categories)[0]
     known = (codes >= 0) & (groups >= 0)
@@ -97,7 +97,7 @@ def _describe(
 
 
 def theils_u(table: NDArray[np.floating]) -> float:
-    """Share of the entropy of the rows that the column tells; NaN if the rows have none.
+    """Share of the entropy of the rows that is explained by the columns (Theil's U); NaN if the rows have no entropy.
 
     Parameters
     ----------
@@ -106,7 +106,7 @@ def theils_u(table: NDArray[np.floating]) -> float:
     """
     total = table.sum()
     row_shares = table.sum(axis=1) / max(total, 1)
-    within = np.divide(table, table.sum(axis=0), out=np.zeros_like(table), where=table > 0)  # of rows in a column
+    within = np.divide(table, table.sum(axis=0), out=np.zeros_like(table), where=table > 0)  # shares within columns
     entropy = -_sum_p_log(row_shares, row_shares)
     if entropy <= 0:
         return float("nan")
@@ -118,7 +118,7 @@ def _sum_p_log(weights: NDArray[np.floating], p: NDArray[np.floating]) -> float:
 
 
 def _in_words(row: dict[str, Any], alone: Sequence[str], group_key: str) -> str:
-    """What follows from a row; empty if nothing does."""
+    """Summarise the problems of a row; empty if there are none."""
     if row["n_groups"] < 2:
         return f"all cells are of a single {group_key}, so accuracy for others cannot be estimated"
     words = []

@@ -14,7 +14,7 @@ from polygene_scverse.data.read._scale import detect_scale
 from polygene_scverse.data.read._source import by_row, read_rows, spread_rows
 
 LOOKED_AT = 1000
-"""Cells whose values tell whether they are counts."""
+"""Number of cells whose values are checked to be counts."""
 
 
 def sum_genes(adata: AnnData, *, gene_symbols: str | None = None) -> AnnData:

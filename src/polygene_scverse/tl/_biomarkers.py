@@ -60,15 +60,15 @@ def biomarkers(
     model
         A model, or the folder it was saved to. By default the one last trained on `adata`.
     gene_symbols, gene_ids
-        Columns of ``var`` with symbols or ids of the genes, which go before ``var_names``. By default names are
-        matched, then usual columns such as ``var["gene_ids"]``, then symbols to Ensembl ids, see
+        Columns of ``var`` with gene symbols or Ensembl ids, to be used before ``var_names``. By default, genes are
+        matched by name, then by common columns such as ``var["gene_ids"]``, then from symbols to Ensembl ids, see
         :meth:`~polygene_scverse.model.Polygene.gene_names`.
     mod
-        Modality to read and write, for MuData.
+        Modality to use, for MuData.
     seed
         Random seed for the choice of cells and the permutations.
     batch_size
-        Cells per step.
+        Number of cells per step.
 
     Returns
     -------
@@ -124,7 +124,7 @@ def biomarkers(
 
 
 def _rows(level: str, part: ContextMarkers) -> pd.DataFrame:
-    """A row for each category and gene of a context."""
+    """One row for each category and gene of a context."""
     scores = part.contributions
     fdr = part.p_value.copy()
     for row in fdr:

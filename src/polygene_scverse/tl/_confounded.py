@@ -14,18 +14,18 @@ from polygene_scverse.pp._confounding import describe_confounding
 def note_confounding(
     model: Polygene, obs: pd.DataFrame, group_key: str | None, missing: str | Sequence[str] | None = None
 ) -> pd.DataFrame:
-    """Report, warn in words where there is reason to, and keep the report with what is fitted to the model.
+    """Report confounding, warn if there are problems, and store the report in the fitted state of the model.
 
     Parameters
     ----------
     model
-        Whose phenotypes are looked at.
+        The model, for its phenotypes.
     obs
-        The cells.
+        obs table of the cells.
     group_key
-        Obs column of the groups; None for none.
+        Obs column of the groups, or None.
     missing
-        As of `tl.train`.
+        As in `tl.train`.
 
     Returns
     -------
@@ -34,7 +34,7 @@ def note_confounding(
     if group_key is None:
         return pd.DataFrame()
     codes = {name: found[found >= 0] for name, found in model.encode(obs).items() if name in obs}
-    names = [name for name, found in codes.items() if len(set(found)) > 1]  # of one label there is nothing to tell
+    names = [name for name, found in codes.items() if len(set(found)) > 1]  # a single label has no entropy
     if not names:
         return pd.DataFrame()
     report = describe_confounding(obs, group_key, names, missing)

@@ -16,7 +16,7 @@ from polygene_scverse.model import Polygene
 from polygene_scverse.tl._models import anndata_of, find
 
 FEWEST = 4
-"""Cells that scanpy can make a UMAP of."""
+"""Minimum number of cells for a UMAP in scanpy."""
 
 
 def embed(
@@ -89,7 +89,7 @@ def embed(
     )
     drawn = _umap(embedding, key_added, n_neighbors, seed) if umap and data.n_obs >= FEWEST else None
     key_of_umap = EMBEDDING_UMAP if key_added == EMBEDDING else f"{key_added}_umap"
-    data.obsm[key_added] = embedding  # from here on nothing can fail
+    data.obsm[key_added] = embedding  # nothing can fail from here on
     if drawn is not None:
         data.obsm[key_of_umap] = drawn.obsm["X_umap"]
         for part in ("distances", "connectivities"):
@@ -97,7 +97,7 @@ def embed(
         keys = {"distances_key": f"{PACKAGE}_distances", "connectivities_key": f"{PACKAGE}_connectivities"}
         data.uns[f"{PACKAGE}_neighbors"] = {**drawn.uns["neighbors"], **keys}
     elif umap:
-        if key_of_umap in data.obsm:  # of an earlier embedding
+        if key_of_umap in data.obsm:  # from an earlier embedding
             del data.obsm[key_of_umap]
         warn(
             f"`umap`: {data.n_obs} cells are too few for a UMAP, which needs {FEWEST}. obsm[{key_added!r}] was "
@@ -106,7 +106,7 @@ def embed(
 
 
 def _umap(embedding: np.ndarray, key: str, n_neighbors: int, seed: int) -> AnnData:
-    """Neighbours and UMAP of an embedding, by scanpy."""
+    """Compute neighbours and UMAP of an embedding with scanpy."""
     bare = AnnData(obsm={key: embedding})
     with threads_kept():
         sc.pp.neighbors(bare, use_rep=key, n_neighbors=min(n_neighbors, len(embedding) - 1), random_state=seed)

@@ -75,7 +75,7 @@ def estimate_cost(
 
 
 def duration(seconds: float) -> str:
-    """A time in words, e.g. ``"2 h 5 min"``."""
+    """Format a duration, e.g. ``"2 h 5 min"``."""
     if seconds < 90:
         return f"{seconds:.2g} s" if seconds < 1 else f"{seconds:.0f} s"
     minutes = round(seconds / 60)

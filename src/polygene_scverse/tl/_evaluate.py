@@ -120,7 +120,7 @@ def evaluate(
 
 
 def _write(adata: AnnData, result: Evaluation, arguments: dict[str, Any]) -> pd.DataFrame:
-    """Store and print what was found."""
+    """Store and print the result."""
     tables = {"table": result.table, "by_group": result.by_group, "words": result.sentences, "folds": result.folds}
     write_notes(adata, evaluate={**tables, **arguments, "balance": BALANCE})
     Console(soft_wrap=True, highlight=False).print("\n".join(result.sentences), markup=False)

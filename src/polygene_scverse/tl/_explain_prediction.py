@@ -1,4 +1,4 @@
-"""What each gene adds to the prediction of a cell, as AnnData."""
+"""Explain the prediction of each cell by its genes, as AnnData."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ def explain_prediction(
     mod: str = "rna",
     batch_size: int = 64,
 ) -> AnnData:
-    """Explain predictions of single cells: what each expressed gene adds to the log-odds of the category.
+    """Explain predictions of single cells by the contribution of each expressed gene to the log-odds of the category.
 
-    The category is compared with the one that the cell would soonest be: that it is nearest to once the 20 genes that
-    speak most against it are gone. So the genes that come first are those that the prediction hangs on, as deleting
-    them shows (``docs/genes_in_context.md``). For the genes that mark a category against all others use
-    :func:`~polygene_scverse.tl.rank_genes`.
+    The explained category is compared with its closest competitor: the category that would come nearest after removing
+    the 20 genes with the strongest evidence against it. The top genes are therefore those that the prediction depends
+    on, as deleting them shows (``docs/genes_in_context.md``). For genes that distinguish a category from all others,
+    use :func:`~polygene_scverse.tl.rank_genes`.
 
-    What a gene adds is what would be lost if the cell did not express it: for the linear path weight times expression;
-    the transformer is asked once for each expressed gene, which takes a second or more for each cell.
+    The contribution of a gene is what would be lost if the cell did not express it. For the linear path, this is weight
+    times expression; the transformer is run once for each expressed gene, which takes a second or more per cell.
 
     Contributions describe this model. If several genes carry the same information, it may use only one of them.
 
@@ -47,33 +47,33 @@ def explain_prediction(
     cells
         Names of the cells, as in ``obs_names``; all by default.
     phenotype
-        A phenotype of the model. By default the cell type, if a phenotype has one of the usual names of it, else the
-        first phenotype.
+        A phenotype of the model. By default the cell type, if a phenotype has a common name for it, else the first
+        phenotype.
     category
-        Category that is explained, whether or not the cells are predicted to have it. By default the one that
-        :func:`~polygene_scverse.tl.predict_phenotype` finds for each cell.
+        Category to explain, whether or not it is predicted. By default the one that
+        :func:`~polygene_scverse.tl.predict_phenotype` predicts for each cell.
     model
         A model, or the folder it was saved to. By default the one last trained on `adata`.
     gene_symbols, gene_ids
-        Columns of ``var`` with symbols or ids of the genes, which go before ``var_names``. By default names are
-        matched, then usual columns such as ``var["gene_ids"]``, then symbols to Ensembl ids, see
+        Columns of ``var`` with gene symbols or Ensembl ids, to be used before ``var_names``. By default, genes are
+        matched by name, then by common columns such as ``var["gene_ids"]``, then from symbols to Ensembl ids, see
         :meth:`~polygene_scverse.model.Polygene.gene_names`.
     mod
-        Modality to read, for MuData.
+        Modality to use, for MuData.
     batch_size
-        Cells per step.
+        Number of cells per step.
 
     Returns
     -------
-    AnnData of cells x genes of the model: ``X`` (sparse) holds what each gene adds to the log-odds, in natural
-    logarithms, 0 where it is not expressed; ``obs`` the columns ``"category"`` (that is explained), ``"against"`` (that
-    it is compared with) and ``"probability"``. ``uns["polygene"]["explain_prediction"]`` names the phenotype. `adata`
-    stays as it is.
+    New AnnData (cells x genes of the model). ``X`` (sparse) contains the contribution of each gene to the log-odds, in
+    natural logarithms, 0 where it is not expressed. ``obs`` has the columns ``"category"`` (explained), ``"against"``
+    (compared with) and ``"probability"``. ``uns["polygene"]["explain_prediction"]`` contains the phenotype. `adata` is
+    not changed.
 
     Raises
     ------
     ValueError
-        If no model is found, if the phenotype or the category is not the model's, if no cell is named, if no gene
+        If no model is found, if the model does not have the phenotype or category, if `cells` is empty, if no gene
         matches, or if expression has the wrong scale.
     KeyError
         If a cell is not in ``obs_names``.
@@ -111,7 +111,7 @@ def explain_prediction(
 
 
 def _rows(data: AnnData, cells: str | Sequence[str] | None) -> np.ndarray | None:
-    """Row numbers of cells by name; None for all."""
+    """Row numbers of cells by name; None for all cells."""
     if cells is None:
         return None
     names = pd.Index([cells] if isinstance(cells, str) else list(cells))

@@ -106,7 +106,7 @@ def fill_phenotype(
 def _fill(
     model: Polygene, data: AnnData, name: str, balance: float, asked: Mapping[str, Any]
 ) -> tuple[pd.Categorical, np.ndarray]:
-    """Category of each cell, and its probability where it is not recorded; shape (n_obs,) each."""
+    """Category of each cell, and its probability where the category is not recorded; shape (n_obs,) each."""
     blank = pd.Series(None, index=data.obs_names, dtype=object)
     labels = recorded_labels(data.obs[name]) if name in data.obs else blank
     probability = np.full(data.n_obs, np.nan)

@@ -62,13 +62,13 @@ def gene_embeddings(
     model
         A model, or the folder it was saved to. By default the one last trained on `adata`.
     gene_symbols, gene_ids
-        Columns of ``var`` with symbols or ids of the genes, which go before ``var_names``. By default names are
-        matched, then usual columns such as ``var["gene_ids"]``, then symbols to Ensembl ids, see
+        Columns of ``var`` with gene symbols or Ensembl ids, to be used before ``var_names``. By default, genes are
+        matched by name, then by common columns such as ``var["gene_ids"]``, then from symbols to Ensembl ids, see
         :meth:`~polygene_scverse.model.Polygene.gene_names`.
     mod
-        Modality to read, for MuData.
+        Modality to use, for MuData.
     batch_size
-        Cells per step.
+        Number of cells per step.
 
     Returns
     -------
@@ -125,7 +125,7 @@ def gene_embeddings(
 
 
 def _as_adata(found: GeneStates, kept: np.ndarray) -> AnnData:
-    """A row for each gene and context that is kept; `kept` has the shape (n_contexts, n_genes)."""
+    """One row for each gene and context to keep; `kept` has shape (n_contexts, n_genes)."""
     contexts, at = np.nonzero(kept)
     genes = np.array(found.genes, dtype=object)[at]
     columns = {"gene": genes, "context": np.array(found.contexts, dtype=object)[contexts]}

@@ -65,13 +65,13 @@ def gene_interactions(
     model
         A model, or the folder it was saved to. By default the one last trained on `adata`.
     gene_symbols, gene_ids
-        Columns of ``var`` with symbols or ids of the genes, which go before ``var_names``. By default names are
-        matched, then usual columns such as ``var["gene_ids"]``, then symbols to Ensembl ids, see
+        Columns of ``var`` with gene symbols or Ensembl ids, to be used before ``var_names``. By default, genes are
+        matched by name, then by common columns such as ``var["gene_ids"]``, then from symbols to Ensembl ids, see
         :meth:`~polygene_scverse.model.Polygene.gene_names`.
     mod
-        Modality to read and write, for MuData.
+        Modality to use, for MuData.
     batch_size
-        Cells per step.
+        Number of cells per step.
 
     Returns
     -------
@@ -128,7 +128,7 @@ def gene_interactions(
 def _by_var(
     values: np.ndarray, model_genes: Sequence[str], var_names: pd.Index, genes: Sequence[str] | None, fill: float
 ) -> np.ndarray:
-    """Values of genes, shape (n_contexts, n_genes, ...), in the order of var; shape (n_vars, n_contexts, ...)."""
+    """Reorder gene values of shape (n_contexts, n_genes, ...) to the order of var; shape (n_vars, n_contexts, ...)."""
     at = pd.Index(model_genes).get_indexer(var_names)
     wanted = (at >= 0) & (True if genes is None else var_names.isin(list(genes)))
     table = np.full((len(var_names), len(values), *values.shape[2:]), fill, dtype=values.dtype)

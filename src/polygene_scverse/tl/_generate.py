@@ -106,7 +106,7 @@ def generate(
 
 
 def _table(given: Mapping[str, Any] | pd.DataFrame, n_obs: int | None, model: Polygene) -> pd.DataFrame:
-    """A row for each cell."""
+    """One row for each cell."""
     if isinstance(given, pd.DataFrame):
         if n_obs is not None and n_obs != len(given):
             raise ValueError(

@@ -113,7 +113,7 @@ def impute(
     common: dict[str, Any] = {"given": given, "seed": seed, "log": log, "batch_size": batch_size}
     common |= {"gene_symbols": gene_symbols, "gene_ids": gene_ids}
     found: dict[str, Any] = {}
-    with warnings.catch_warnings():  # once is enough
+    with warnings.catch_warnings():  # warn only once
         if own and keep is None and given is None:
             found["own"] = trained.denoised_expression(
                 data, genes=own, log=log, gene_symbols=gene_symbols, gene_ids=gene_ids

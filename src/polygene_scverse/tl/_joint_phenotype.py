@@ -17,7 +17,7 @@ from polygene_scverse.model import Polygene
 from polygene_scverse.tl._models import anndata_of, find
 
 MOST_VALUES = 20_000_000
-"""Probabilities that are held at a time."""
+"""Maximum number of probabilities in memory at a time."""
 
 
 def joint_phenotype(
@@ -107,7 +107,7 @@ def joint_phenotype(
 
 
 def _labels(chosen: np.ndarray, categories: Sequence[Sequence[str]]) -> pd.Categorical[str]:
-    """Combinations that occur, in the order of the model's categories."""
+    """Occurring combinations, in the order of the model's categories."""
     used, codes = np.unique(chosen, return_inverse=True)
     parts = np.unravel_index(used, [len(names) for names in categories])
     texts = [" | ".join(names[c] for names, c in zip(categories, row, strict=True)) for row in zip(*parts, strict=True)]

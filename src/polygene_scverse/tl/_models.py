@@ -19,7 +19,7 @@ _TRAINED: dict[int, tuple[weakref.ref, Polygene]] = {}
 
 
 def remember(data: AnnData | MuData, model: Polygene) -> None:
-    """Note which model was last trained on an object, for as long as the object lives."""
+    """Record the model that was last trained on an object, for the lifetime of the object."""
     key = id(data)
     _TRAINED[key] = (weakref.ref(data, lambda _: _TRAINED.pop(key, None)), model.without_data())
 
@@ -30,16 +30,16 @@ def find(data: AnnData | MuData, model: Polygene | str | Path | None) -> Polygen
     Parameters
     ----------
     data
-        The object to predict.
+        Annotated data matrix to predict.
     model
-        A model, a folder that one was saved to, or None for the model last trained on `data`.
+        A model, the folder it was saved to, or None for the model last trained on `data`.
 
     Raises
     ------
     ValueError
         If no model is known.
     TypeError
-        If `model` is something else.
+        If `model` has another type.
     """
     if isinstance(model, Polygene):
         return model
@@ -62,16 +62,16 @@ def find(data: AnnData | MuData, model: Polygene | str | Path | None) -> Polygen
 def gene_names(
     data: AnnData, model: Polygene, gene_symbols: str | None = None, gene_ids: str | None = None
 ) -> pd.Index:
-    """What the model calls the columns of ``X``; their own names where expression is read from ``raw``.
+    """The model's names for the columns of ``X``; their own names if expression is read from ``raw``.
 
     Parameters
     ----------
     data
-        The cells.
+        Annotated data matrix.
     model
         The model.
     gene_symbols, gene_ids
-        As of :meth:`~polygene_scverse.model.Polygene.gene_names`.
+        As in :meth:`~polygene_scverse.model.Polygene.gene_names`.
     """
     names = model.gene_names(data, gene_symbols=gene_symbols, gene_ids=gene_ids).names
     return names if len(names) == data.n_vars else data.var_names
@@ -84,18 +84,18 @@ def genes_in_var(
     gene_symbols: str | None = None,
     gene_ids: str | None = None,
 ) -> tuple[NDArray[np.int64], pd.Index]:
-    """Which genes of a model are columns of ``X``, by their position among `genes`, and what ``var_names`` calls them.
+    """Find genes of a model among the columns of ``X``: their positions in `genes`, and their ``var_names``.
 
     Parameters
     ----------
     data
-        The cells.
+        Annotated data matrix.
     model
         The model.
     genes
-        Some of its genes; both results are in their order.
+        Some of its genes; both results are in this order.
     gene_symbols, gene_ids
-        As of `gene_names`.
+        As in `gene_names`.
     """
     at = pd.Index(genes).get_indexer(gene_names(data, model, gene_symbols, gene_ids))
     columns = np.argsort(at, kind="stable")
@@ -104,16 +104,16 @@ def genes_in_var(
 
 
 def anndata_of(data: AnnData | MuData, mod: str) -> AnnData:
-    """The AnnData to work on: of a MuData the modality `mod`.
+    """The AnnData to work on; for a MuData, the modality `mod`.
 
     Raises
     ------
     KeyError
-        If there is no such modality.
+        If the modality does not exist.
     TypeError
-        If `data` is neither.
+        If `data` has another type.
     ValueError
-        If it is a slice of a backed file.
+        If it is a view of a backed file.
     """
     if isinstance(data, MuData):
         if mod not in data.mod:

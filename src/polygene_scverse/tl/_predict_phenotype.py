@@ -140,7 +140,7 @@ def predict_phenotype(
 
 
 def _write(data: AnnData, name: str, table: pd.DataFrame, chosen: pd.Categorical, min_confidence: float | None) -> None:
-    """Chosen category, confidence and probabilities of one phenotype."""
+    """Write the chosen category, confidence and probabilities of one phenotype."""
     confidence = table.to_numpy()[np.arange(len(chosen)), chosen.codes]
     if min_confidence is not None:
         chosen = chosen.add_categories([UNASSIGNED])
@@ -152,7 +152,7 @@ def _write(data: AnnData, name: str, table: pd.DataFrame, chosen: pd.Categorical
 
 
 def _write_set(data: AnnData, name: str, table: pd.DataFrame | None) -> None:
-    """Prediction sets of one phenotype; those of an earlier prediction are dropped."""
+    """Write the prediction sets of one phenotype, or remove those of an earlier prediction."""
     if table is not None:
         data.obsm[set_key(name)] = table.to_numpy()
     elif set_key(name) in data.obsm:
@@ -160,7 +160,7 @@ def _write_set(data: AnnData, name: str, table: pd.DataFrame | None) -> None:
 
 
 def _keep_colors(data: AnnData, name: str, categories: list[str]) -> None:
-    """Give a predicted category the colour of the recorded one."""
+    """Give predicted categories the colours of the recorded ones."""
     colors = data.uns.get(f"{name}_colors")
     if colors is None or name not in data.obs:
         return

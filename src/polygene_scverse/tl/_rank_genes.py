@@ -66,8 +66,8 @@ def rank_genes(
     model
         A model, or the folder it was saved to. By default the one last trained on `adata`.
     gene_symbols, gene_ids
-        Columns of ``var`` with symbols or ids of the genes, which go before ``var_names``. By default names are
-        matched, then usual columns such as ``var["gene_ids"]``, then symbols to Ensembl ids, see
+        Columns of ``var`` with gene symbols or Ensembl ids, to be used before ``var_names``. By default, genes are
+        matched by name, then by common columns such as ``var["gene_ids"]``, then from symbols to Ensembl ids, see
         :meth:`~polygene_scverse.model.Polygene.gene_names`.
     mod
         Modality to use, for MuData.
@@ -122,7 +122,7 @@ def rank_genes(
 
 
 def _groupby(data: AnnData, trained: Polygene, name: str) -> str:
-    """The column of the recorded phenotype, or else of the predicted one."""
+    """Column of the recorded phenotype, else of the predicted one."""
     columns = [trained.columns.get(name, name), prediction_key(name)]
     for column in columns:
         if column in data.obs:
@@ -134,7 +134,7 @@ def _groupby(data: AnnData, trained: Polygene, name: str) -> str:
 
 
 def _check_entry(data: AnnData, key: str) -> None:
-    """Refuse to write over what another function wrote."""
+    """Raise an error if the key belongs to another function."""
     entry = data.uns.get(key)
     params = entry.get("params", {}) if isinstance(entry, Mapping) else {}
     if entry is not None and params.get("method") != PACKAGE:
@@ -147,16 +147,16 @@ def _check_entry(data: AnnData, key: str) -> None:
 def _tables(
     found: GeneContributions, there: NDArray[np.int64], names: pd.Index, n_genes: int | None
 ) -> dict[str, NDArray[Any]]:
-    """Genes of each category from the highest score to the lowest, as arrays with a field for each category.
+    """Genes of each category by descending score, as structured arrays with one field per category.
 
     Parameters
     ----------
     found
         The scores.
     there, names
-        As `genes_in_var` returns them.
+        As returned by `genes_in_var`.
     n_genes
-        How many are kept.
+        Number of genes to keep.
     """
     if not len(there):
         raise ValueError(

@@ -132,7 +132,7 @@ def score_tokens(
 
 
 def score_table(counts: TokenCounts) -> pd.DataFrame:
-    """The table that `score_tokens` returns."""
+    """Make the table that `score_tokens` returns."""
     genes, phenotypes, bins = counts.genes, counts.phenotypes, range(len(counts.genes))
     gene_nll, phenotype_nll = counts.nll.genes, counts.nll.phenotypes
     names: dict[str, list[str]] = {TRANSFORMER: list(phenotypes)}
@@ -159,7 +159,7 @@ def score_table(counts: TokenCounts) -> pd.DataFrame:
 
 
 def note_of(counts: TokenCounts, scores: pd.DataFrame, mask: str) -> dict[str, Any]:
-    """Plain values for ``uns``, which h5ad can hold."""
+    """Plain values for ``uns``, which h5ad supports."""
     names, share = list(counts.phenotypes), counts.hiding.share
     return {
         "scores": scores.copy(),

@@ -210,7 +210,7 @@ def train(
             trained = train_on_cells(adata, **common)
         else:
             trained = train_further(adata, old, n_genes=n_genes, **common)
-    finally:  # after an interruption other verbs find what was learned so far
+    finally:  # after an interruption, other functions find what was learned so far
         if decided and decided[0].model.is_trained_:
             remember(adata, decided[0].model)
     if save_to is not None:
@@ -258,14 +258,14 @@ def _print_decisions(decisions: Decisions, groups: pd.Series | None) -> None:
 
 
 def _print_scores(model: Polygene) -> None:
-    """Print how well the finished model predicts the held-out cells."""
+    """Print the scores of the finished model on the held-out cells."""
     for sentence in final_sentences(model.history_, list(model.layout.phenotype_names)):
         Console().print(sentence, markup=False, highlight=False)
 
 
 def _record(model: Polygene, validation: np.ndarray, scale: str, seed: int, folder: str) -> dict[str, Any]:
-    """Plain values for ``uns``, which h5ad can hold."""
-    # aligned by epoch: a metric may be computed in some epochs only
+    """Plain values for ``uns``, which h5ad supports."""
+    # aligned by epoch, as some metrics are not computed in every epoch
     history = pd.DataFrame({name: table.iloc[:, 0] for name, table in (model.history_ or {}).items()})
     return {
         "phenotypes": list(model.layout.phenotype_names),
@@ -276,7 +276,7 @@ def _record(model: Polygene, validation: np.ndarray, scale: str, seed: int, fold
         "seed": seed,
         "network": model.module.config.to_dict(),
         "validation": validation,
-        "history": history.astype(float).rename(columns=note_key),  # as a table it keeps its order on disk
+        "history": history.astype(float).rename(columns=note_key),  # a table keeps its order on disk
         "folder": folder,
         "versions": {name: version(name) for name in ("polygene-scverse", "scvi-tools", "torch")},
     }

@@ -1,1 +1,1 @@
-"""From tokens to the batches of the network."""
+"""Masking and assembly of batches from tokens."""

@@ -1,4 +1,4 @@
-"""Rows of an AnnData as cells that are read when they are needed."""
+"""Cells of an AnnData, read lazily."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from polygene_scverse.data.read._totals import same_footing
 
 @dataclass(frozen=True)
 class AnnDataCells:
-    """Some rows of a data set, in memory or backed. Labels are read from obs as it is now, expression when asked for.
+    """Some rows of a data set, in memory or backed. Labels are read from obs at creation, expression on demand.
 
     Parameters
     ----------
     expression
         Expression of the data set.
     tokenizer
-        Matches its genes.
+        Tokenizer that matches the genes of the data set.
     layout
-        Ids and positions.
+        Token ids and positions.
     ids
         Row numbers, in any order; shape (n_cells,).
     codes
@@ -60,17 +60,17 @@ class AnnDataCells:
         expression
             Expression of the data set.
         obs
-            Its cells.
+            obs table of the data set.
         rows
             Row numbers; shape (n_cells,).
         layout
-            Ids and positions.
+            Token ids and positions.
         columns
-            The obs column of each phenotype, and its categories.
+            Obs column of each phenotype, and its categories.
         edges
             Lower edge of each bin.
         shares
-            For new cells, what share of the counts each column had in training, see `same_footing`.
+            For new cells, share of the counts that each column had in training, see `same_footing`.
 
         Raises
         ------
@@ -81,15 +81,15 @@ class AnnDataCells:
         tokenizer = Tokenizer.match(layout.genes, names, scale, edges, footing)
         if shares:
             tokenizer = replace(tokenizer, footing=same_footing(expression.sample, names, scale, footing, shares))
-        labels = obs.loc[:, obs.columns.isin(list(columns))].iloc[rows]  # rows of all other columns are not copied
-        codes = encode_all(labels, columns)[0].astype(np.int16)  # of all cells, so as small as can be
+        labels = obs.loc[:, obs.columns.isin(list(columns))].iloc[rows]  # the other columns are not copied
+        codes = encode_all(labels, columns)[0].astype(np.int16)  # codes of all cells are kept, so the type is small
         return cls(expression, tokenizer, layout, rows, codes)
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def read(self, rows: NDArray[np.int64]) -> CellTable:
-        """Some of the cells, by position."""
+        """Read some of the cells, by position."""
         cells = self.tokenizer.read(self.expression, self.ids[rows])
         codes = self.codes[rows].astype(np.int64)
         return CellTable(cells, codes, self.ids[rows], self.layout, self.tokenizer.measured)
@@ -110,5 +110,5 @@ class AnnDataCells:
             )
 
     def read_all(self) -> CellTable:
-        """All of the cells."""
+        """Read all cells."""
         return self.read(np.arange(len(self)))

@@ -1,7 +1,8 @@
-"""Tokens and a masking to the arrays of a batch.
+"""Assembly of a batch from tokens and a masking.
 
 The columns of a batch are ``[CLS, phenotypes, START, END | visible genes | targets]``; each part is padded to the
-longest cell. The first two parts are keys, which others may attend to; targets ask, and nobody sees them.
+longest cell. The first two parts are keys, which every token may attend to; targets are queries only, and no token
+attends to them.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ Batch = dict[str, NDArray[np.generic]]
 
 
 def _pad(rows: NDArray[np.integer], n_rows: int) -> tuple[NDArray[np.integer], int]:
-    """Column of each entry within its row, where entries are sorted by row, and the number of columns."""
+    """Column of each entry within its row, for entries sorted by row, and the number of columns."""
     lengths = np.bincount(rows, minlength=n_rows)
     starts = np.cumsum(lengths) - lengths
     return np.arange(len(rows)) - starts[rows], int(lengths.max(initial=0))
@@ -36,9 +37,9 @@ def make_batch(
     cells
         The cells of the batch.
     masking
-        Who is visible and who is a target.
+        Which genes are visible and which are targets.
     layout
-        Ids and positions.
+        Token ids and positions.
     codes
         Phenotype codes, -1 where unknown; shape (n_cells, n_phenotypes).
 
@@ -55,7 +56,7 @@ def make_batch(
     t_rows = np.concatenate([rows[masking.target], masking.zero_rows])
     t_genes = np.concatenate([cells.genes[masking.target], masking.zero_genes])
     t_bins = np.concatenate([cells.bins[masking.target], np.zeros(len(masking.zero_rows), dtype=np.int16)])
-    order = np.argsort(t_rows * layout.n_genes + t_genes)  # so that their order tells nothing of their bins
+    order = np.argsort(t_rows * layout.n_genes + t_genes)  # so that their order does not reveal the bins
     t_rows, t_genes, t_bins = t_rows[order], t_genes[order], t_bins[order]
     t_cols, n_targets = _pad(t_rows, n)
     n_keys = s + n_visible

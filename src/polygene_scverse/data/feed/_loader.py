@@ -1,4 +1,4 @@
-"""Batches of cells of like length, as torch tensors; row order is known, draws depend on (seed, epoch, cell)."""
+"""Batches of cells of similar length, as torch tensors. Draws depend on (seed, epoch, cell) only."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ from polygene_scverse.data.feed._steps import StepLoader, split_step
 from polygene_scverse.data.feed._table import CellPart, CellTable
 
 WINDOW = 16
-"""Batches whose cells are sorted by length together."""
+"""Number of batches whose cells are sorted by length together."""
 
 BatchKey = tuple[int, NDArray[np.int64]]
 
 
 class BatchDataset(Dataset):
-    """Assembles the batch of a key ``(epoch, cells)``, with tokens hidden at random.
+    """Assembles the batch of a key ``(epoch, cells)``, with randomly hidden tokens.
 
     Parameters
     ----------
     table
         The cells.
     rates
-        How much is hidden.
+        Rates at which tokens are hidden.
     seed
-        Seed of the draws.
+        Seed of the random draws.
     fixed_epoch
-        Draw as in this epoch, always: validation sees the same targets each time.
+        If given, always draw as in this epoch, so that validation uses the same targets each time.
     """
 
     def __init__(self, table: CellTable, rates: MaskingRates, *, seed: int = 0, fixed_epoch: int | None = None) -> None:
@@ -63,7 +63,7 @@ def drawn_batch(
     shown: Sequence[int] = (),
     hidden_share: float | None = None,
 ) -> dict[str, torch.Tensor]:
-    """The batch of some cells with tokens hidden at random; arguments as of `draw_mixed` and `make_batch`.
+    """Batch of some cells with randomly hidden tokens; arguments as in `draw_mixed` and `make_batch`.
 
     Phenotypes whose slots are `shown` are not hidden in the cells where they are known.
     """
@@ -74,32 +74,33 @@ def drawn_batch(
 
 
 def as_tensors(batch: Mapping[str, NDArray[Any]]) -> dict[str, torch.Tensor]:
-    """Torch tensors that share the arrays' memory where they can."""
+    """Convert arrays to torch tensors that share their memory if possible."""
     return {name: torch.from_numpy(np.ascontiguousarray(a)) for name, a in batch.items()}
 
 
 class LengthSampler(Sampler[BatchKey]):
-    """Batches of cells of like length.
+    """Batches of cells of similar length.
 
-    Shuffled: the cells are shuffled, cut into windows of some batches, sorted by length within a window, and the
-    batches shuffled. Not shuffled: longest cells first, so that the largest batch is met at once.
-    Batches are cut over all processes and then split, so that each process has cells of the same lengths. With `parts`
-    the cells of a step of the optimiser come in so many batches; which cells make a step does not depend on it.
+    If shuffled, the cells are shuffled, cut into windows of `WINDOW` batches and sorted by length within each window,
+    and then the batches are shuffled. Otherwise the longest cells come first, so that the largest batch is seen at
+    once. Batches are formed over all processes and then split, so that all processes get cells of similar length. With
+    `parts`, the cells of an optimiser step are split into that many batches; which cells form a step does not depend on
+    it.
 
     Parameters
     ----------
     lengths
         Length of each cell; shape (n_cells,).
     batch_size
-        Cells per step, over all processes and parts.
+        Cells per step, summed over all processes and parts.
     shuffle
-        Whether to shuffle, anew in each epoch.
+        Whether to shuffle; each epoch has a new order.
     seed
-        Seed of the shuffles.
+        Seed of the shuffling.
     rank, n_ranks
-        This process and the number of processes.
+        Rank of this process, and the number of processes.
     parts
-        Batches that make a step; near the end of an epoch some may be empty.
+        Number of batches per step; near the end of an epoch some may be empty.
     """
 
     def __init__(
@@ -122,7 +123,7 @@ class LengthSampler(Sampler[BatchKey]):
         return self.parts * -(-len(self.lengths) // self.batch_size)
 
     def set_epoch(self, epoch: int, first: int = 0) -> None:
-        """Shuffle as in this epoch, and begin with its step number `first`."""
+        """Set the epoch, and start with step `first` of it."""
         self.epoch, self.first = epoch, first
 
     def __iter__(self) -> Iterator[BatchKey]:
@@ -148,7 +149,7 @@ class LengthSampler(Sampler[BatchKey]):
 
 
 def make_loader(dataset: Dataset, sampler: Sampler, **kwargs: Any) -> DataLoader:
-    """A loader whose items are whole batches."""
+    """Create a loader whose items are whole batches."""
     return DataLoader(dataset, sampler=sampler, batch_size=None, **kwargs)
 
 
@@ -158,13 +159,13 @@ class CellSplitter(pl.LightningDataModule):
     Parameters
     ----------
     train, validation
-        The cells; their ``ids`` are row numbers of the data set. Without validation cells none is run.
+        The cells; their ``ids`` are row numbers of the data set. There is no validation without validation cells.
     rates
-        How much is hidden.
+        Rates at which tokens are hidden.
     batch_size
-        Cells per step of the optimiser, over all processes and accumulated batches.
+        Cells per optimiser step, summed over all processes and accumulated batches.
     seed
-        Seed of order and draws.
+        Seed of the shuffling and of the random draws.
     loader_kwargs
         Passed to :class:`torch.utils.data.DataLoader`, e.g. ``num_workers``.
     """
@@ -185,7 +186,7 @@ class CellSplitter(pl.LightningDataModule):
         self.train_idx = train.ids
         self.val_idx = None if validation is None else validation.ids
         self.n_train, self.n_val = len(train), 0 if validation is None else len(validation)
-        self.start = (0, 0)  # epoch to begin with, and how many of its steps were done before
+        self.start = (0, 0)  # epoch to start with, and how many of its steps are done already
 
     def _ranks(self) -> dict[str, Any]:
         trainer = self.trainer
@@ -193,7 +194,7 @@ class CellSplitter(pl.LightningDataModule):
 
     @property
     def parts(self) -> int:
-        """Batches that make a step of the optimiser."""
+        """Number of batches per optimiser step."""
         return 1 if self.trainer is None else self.trainer.accumulate_grad_batches
 
     def train_dataloader(self) -> StepLoader:
@@ -204,7 +205,7 @@ class CellSplitter(pl.LightningDataModule):
         return StepLoader(loader, self.parts, self.start)
 
     def val_dataloader(self) -> DataLoader | list[Any]:
-        """Batches with the same draws each time: no gene is dropped, every phenotype is hidden."""
+        """Batches with the same draws each time; no gene dropout, and all phenotypes hidden."""
         if self.validation is None:
             return []
         rates = replace(self.rates, gene_dropout=0.0, hide_all=1.0)
@@ -215,5 +216,5 @@ class CellSplitter(pl.LightningDataModule):
     def transfer_batch_to_device(
         self, batch: dict[str, torch.Tensor], device: torch.device, dataloader_idx: int
     ) -> dict[str, torch.Tensor]:
-        """Move the tensors; Lightning's own search through containers takes longer than a small step."""
+        """Move the tensors. Faster than Lightning's search through containers, which takes longer than a small step."""
         return {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}

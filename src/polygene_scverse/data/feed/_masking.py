@@ -1,7 +1,8 @@
-"""Who is visible and who is a target.
+"""Choice of the visible genes, the targets and the hidden phenotypes.
 
-Targets are chosen first and taken out of the visible part, expressed and not-expressed ones alike, so that being
-visible tells nothing about a target. Every draw depends on (seed, epoch, cell) alone, see `_random`.
+Targets are drawn first, among expressed and not-expressed genes alike, and are removed from the visible genes. Which
+genes are visible therefore carries no information about the targets. Every draw depends on (seed, epoch, cell) only,
+see `_random`.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ class MaskingRates:
 
 @dataclass(frozen=True)
 class Masking:
-    """The draw for the cells of a batch.
+    """Masking of the cells of a batch.
 
     Parameters
     ----------
@@ -76,8 +77,8 @@ class Masking:
     zero_rows, zero_genes
         Cell and gene slot of the not-expressed targets, sorted by cell; shape (n_zero_targets,).
     log_sampling_ratio
-        Per cell, log of how much more often a not-expressed gene became a target than an expressed one; shape
-        (n_cells,). Added to the logit of bin 0 in the loss it makes the logits those of all genes.
+        Per cell, log ratio of the rates at which not-expressed and expressed genes become targets; shape (n_cells,). If
+        it is added to the logit of bin 0 in the loss, the model learns the logits for all genes.
     hidden
         Which phenotypes are hidden; shape (n_cells, n_phenotypes).
     shown_share
@@ -99,14 +100,14 @@ def ask(
     hidden: NDArray[np.bool_],
     shown_share: NDArray[np.float32] | None = None,
 ) -> Masking:
-    """The same genes are targets in every cell, expressed or not; every other expressed gene is visible.
+    """Use the same genes as targets in every cell, expressed or not; every other expressed gene is visible.
 
     Parameters
     ----------
     cells
         The cells of the batch.
     genes
-        Gene slots to ask for, each once; shape (n_asked,).
+        Slots of the genes to predict, each once; shape (n_asked,).
     hidden
         Which phenotypes are hidden; shape (n_cells, n_phenotypes).
     shown_share
@@ -141,18 +142,18 @@ def draw(
     cells
         The cells of the batch.
     ids
-        Which cells they are; with `seed` and `epoch` they decide the draw. Shape (n_cells,).
+        Ids of the cells; the draw depends on them, `seed` and `epoch`. Shape (n_cells,).
     measured
         Whether each gene is measured; shape (n_genes,).
     n_phenotypes
         Number of phenotypes.
     rates
-        How much is hidden.
+        Rates at which tokens are hidden.
     seed, epoch
         See `_random`.
     hidden_share
-        Instead of the rates' gene dropout, share of the genes that are no targets which is left out as well. What a
-        higher share leaves out includes what a lower one does.
+        Replaces the gene dropout of the rates: share of the genes other than targets that is also hidden. The genes
+        hidden at a lower share are a subset of those hidden at a higher share.
     """
     keys = cell_keys(seed, epoch, ids)
     lengths = cells.lengths
@@ -181,11 +182,11 @@ def _draw_visible(
     rates: MaskingRates,
     hidden_share: float | None,
 ) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
-    """Gene dropout and `max_genes`: of the entries that are no targets those with the highest numbers stay.
+    """Apply gene dropout and `max_genes`: of the entries that are not targets, keep those with the highest numbers.
 
     Returns
     -------
-    Which entries are visible, and the share of each cell's other genes that is left out: no target decides it.
+    Which entries are visible, and the share of each cell's non-target genes that is hidden; independent of the targets.
     """
     dropout = rates.gene_dropout if hidden_share is None else hidden_share
     if not dropout and not (cells.lengths > rates.max_genes).any():
@@ -207,7 +208,7 @@ def _draw_visible(
 def _number_of_zero_targets(
     n_targets: NDArray[np.int64], n_absent: NDArray[np.int64], keys: NDArray[np.uint64], rates: MaskingRates
 ) -> NDArray[np.int64]:
-    """How many not-expressed genes of each cell become targets; shape (n_cells,)."""
+    """Number of not-expressed genes of each cell that become targets; shape (n_cells,)."""
     if rates.not_expressed == "match":
         return np.minimum(n_targets, n_absent)
     return np.floor(n_absent * rates.not_expressed + uniform(keys, _ZERO_COUNT)).astype(np.int64)
@@ -220,8 +221,8 @@ def _log_sampling_ratio(
     n_zero: NDArray[np.int64],
     rates: MaskingRates,
 ) -> NDArray[np.float32]:
-    """Log of the share of not-expressed genes that are targets over that of expressed ones; shape (n_cells,)."""
-    if rates.not_expressed == "match":  # given the numbers drawn: each cell has its own share
+    """Log of the share of not-expressed genes that are targets over that of expressed genes; shape (n_cells,)."""
+    if rates.not_expressed == "match":  # from the drawn numbers: each cell has its own share
         shares = n_zero * lengths, n_targets * n_absent
     else:
         shares = np.full(len(lengths), rates.not_expressed), np.full(len(lengths), rates.expressed)
@@ -236,11 +237,12 @@ def _draw_absent(
     n_absent: NDArray[np.int64],
     keys: NDArray[np.uint64],
 ) -> NDArray[np.int64]:
-    """Gene slots of measured genes that a cell does not express, without repeats; shape (sum of `n_draws`,).
+    """Draw measured genes that a cell does not express, without repeats; slots of shape (sum of `n_draws`,).
 
-    The not-expressed genes of a cell, taken as a ring, are cut from a random start into as many arcs of whole genes
-    as are to be drawn, and one is taken of each: each gene has the same chance. The r-th gene that is *not* in a
-    sorted list comes after as many list members as stand before it, which one binary search over all cells finds.
+    The not-expressed genes of a cell are arranged in a ring. From a random start, the ring is cut into as many arcs of
+    whole genes as there are draws, and one gene is drawn from each arc, so that all genes are equally likely. The r-th
+    gene that is *not* in a sorted list is found by counting the list members before it, with one binary search over all
+    cells.
     """
     slot_of_measured = np.flatnonzero(measured)
     rank_of_slot = np.cumsum(measured) - 1
@@ -253,7 +255,7 @@ def _draw_absent(
     absent_rank = (begin + jitter) % n_absent[rows]
     entry_rows = np.repeat(np.arange(len(cells)), lengths)
     entry_within = np.arange(len(entry_rows)) - cells.indptr[entry_rows]
-    gaps_before = rank_of_slot[cells.genes] - entry_within  # not-expressed genes before each expressed one
+    gaps_before = rank_of_slot[cells.genes] - entry_within  # number of not-expressed genes before each expressed gene
     position = np.searchsorted(
         entry_rows * (n_measured + 1) + gaps_before, rows * (n_measured + 1) + absent_rank, "right"
     )
@@ -270,7 +272,7 @@ def draw_mixed(
     epoch: int,
     hidden_share: float | None = None,
 ) -> Masking:
-    """As `draw`, for cells that differ in the genes that are measured; the draw of a cell depends on no other."""
+    """As `draw`, for cells with different measured genes; the draw of a cell does not depend on other cells."""
     cells, n = part.cells, len(part.cells)
     present = np.unique(part.kinds)
     measured = np.atleast_2d(measured)

@@ -1,7 +1,7 @@
-"""Random numbers that depend on (seed, epoch, cell, place) alone.
+"""Random numbers that depend on (seed, epoch, cell, stream and index) only.
 
-A cell gets the same targets, hidden phenotypes and dropped genes in whatever batch, process or worker it is
-drawn, because nothing is drawn in sequence: each number is a hash of what it is for.
+A cell gets the same targets, hidden phenotypes and dropped genes in any batch, process or worker, because each number
+is a hash of its key and not drawn from a sequential generator.
 
 References
 ----------
@@ -20,7 +20,7 @@ _MUL2 = np.uint64(0x94D049BB133111EB)
 
 
 def scramble(z: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Scramble 64 bits so that each bit of the result depends on each bit of `z`."""
+    """Mix 64 bits so that each bit of the result depends on each bit of `z`."""
     z = z + _GAMMA
     z ^= z >> np.uint64(30)
     z *= _MUL1
@@ -31,7 +31,7 @@ def scramble(z: NDArray[np.uint64]) -> NDArray[np.uint64]:
 
 
 def cell_keys(seed: int, epoch: int, cells: NDArray[np.integer]) -> NDArray[np.uint64]:
-    """A key per cell, to be passed to `uniform`; same shape as `cells`."""
+    """Compute a key per cell, to be passed to `uniform`; same shape as `cells`."""
     root = scramble(np.array([seed], dtype=np.uint64))
     root = scramble(root ^ np.uint64(epoch))
     return scramble(root ^ cells.astype(np.uint64))
@@ -43,11 +43,11 @@ def uniform(keys: NDArray[np.uint64], stream: int, index: NDArray[np.integer] | 
     Parameters
     ----------
     keys
-        Keys of `cell_keys`.
+        Keys from `cell_keys`.
     stream
-        What the number is for; different streams are independent.
+        Purpose of the number; different streams are independent.
     index
-        Which number of the stream; broadcast against `keys`.
+        Index of the number within the stream; broadcast against `keys`.
     """
     counter = np.asarray(index, dtype=np.uint64) + (np.uint64(stream) << np.uint64(40))
     bits = scramble(keys ^ scramble(np.atleast_1d(counter))) >> np.uint64(11)

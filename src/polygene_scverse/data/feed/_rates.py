@@ -1,4 +1,4 @@
-"""How much is hidden: named rates, and what a user may pass for them."""
+"""Named masking rates, and parsing of the masking argument."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from polygene_scverse.data.feed._masking import MaskingRates
 ORIGINAL_RATES: Final = MaskingRates(
     expressed=0.15, not_expressed=0.15, gene_dropout=0.0, max_genes=1_000_000, hide_all=0.0, hide_each=0.5
 )
-"""Those of the original: 15 % of all genes, and each phenotype with probability 0.5."""
+"""Rates of the original: 15 % of all genes, and each phenotype with probability 0.5."""
 
 
 def resolve_rates(masking: MaskingRates | Mapping[str, Any] | str | None) -> MaskingRates:
-    """The rates that were asked for.
+    """Resolve the masking argument to rates.
 
     Parameters
     ----------
     masking
-        Rates, some of their values, ``"original"`` for those of the original, or None for the defaults.
+        Rates, a mapping of some rates, ``"original"`` for the rates of the original, or None for the defaults.
 
     Raises
     ------

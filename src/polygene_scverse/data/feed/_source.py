@@ -1,4 +1,4 @@
-"""What the engine and a training read cells from: one interface, whether they are in memory, on disk or generated."""
+"""Interface through which the engine and training read cells, whether in memory, on disk or generated."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ class CellSource(Protocol):
 
     @property
     def layout(self) -> TokenLayout:
-        """Ids and positions."""
+        """Token ids and positions."""
 
     @property
     def ids(self) -> NDArray[np.int64]:
-        """Which cells they are (row numbers of the data set): seeds of the draws. Shape (n_cells,)."""
+        """Ids of the cells (row numbers of the data set), which seed the draws; shape (n_cells,)."""
 
     @property
     def codes(self) -> NDArray[np.integer]:
@@ -30,18 +30,18 @@ class CellSource(Protocol):
         """Number of cells."""
 
     def read(self, rows: NDArray[np.int64]) -> CellTable:
-        """Some of the cells, by ascending positions, in memory."""
+        """Load some of the cells into memory, by ascending position."""
 
 
 def draw_cells(source: CellSource, size: int, seed: int) -> CellTable:
-    """A draw of at most `size` cells, in their order.
+    """Draw at most `size` cells; their order is kept.
 
     Parameters
     ----------
     source
         The cells.
     size
-        How many.
+        Maximum number of cells.
     seed
         Seed of the draw.
     """

@@ -1,4 +1,4 @@
-"""The cells of a step of the optimiser may come in several batches; its losses are divided by what the step has."""
+"""Optimiser steps whose cells are split into several batches, with losses normalised over the whole step."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ Batch = dict[str, torch.Tensor]
 
 
 def split_step(rows: NDArray[np.int64], rank: int, n_ranks: int, parts: int) -> list[NDArray[np.int64]]:
-    """The batches that one process makes of the cells of a step."""
+    """Split the cells of a step into the batches of one process."""
     return [rows[rank + n_ranks * part :: n_ranks * parts] for part in range(parts)]
 
 
 def count_asked(batch: Batch) -> torch.Tensor:
-    """Number of gene targets of a batch, and of hidden known values of each phenotype; shape (1 + n_phenotypes,)."""
+    """Number of gene targets, and of hidden known values of each phenotype, in a batch; shape (1 + n_phenotypes,)."""
     known = batch["phenotype_hidden"] & (batch["phenotypes"] >= 0)
     return torch.cat([(batch["target_bins"] >= 0).sum()[None], known.sum(0)])
 
 
 class StepLoader:
-    """Batches of a loader, each told what the losses of its step are divided by.
+    """Batches of a loader, with the denominators of the losses of their step added.
 
-    Gradients of the batches of a step are averaged. A mean of the batches' means would not be the mean over the cells
-    of the step, so the denominators are those of an average batch of the step.
+    Gradients are averaged over the batches of a step. As a mean of batch means is not the mean over the cells of the
+    step, the denominators are those of an average batch of the step.
 
     Parameters
     ----------
     loader
-        Gives the batches; its sampler has ``set_epoch(epoch, first)``, where `first` counts steps.
+        Yields the batches; its sampler has ``set_epoch(epoch, first)``, where `first` counts steps.
     parts
-        Batches that make a step.
+        Number of batches per step.
     start
-        Epoch to begin with, and how many of its steps were done before.
+        Epoch to start with, and how many of its steps are done already.
     """
 
     def __init__(self, loader: Any, parts: int = 1, start: tuple[int, int] = (0, 0)) -> None:
@@ -45,26 +45,26 @@ class StepLoader:
 
     @property
     def sampler(self) -> StepLoader:
-        """Whom Lightning tells the epoch."""
+        """The object on which Lightning sets the epoch."""
         return self
 
     def set_epoch(self, epoch: int) -> None:
-        """Shuffle as in this epoch, from its beginning if it is not the one to begin with."""
+        """Set the epoch; it begins at its first step unless it is the epoch to start with."""
         if epoch != self.epoch:
             self.epoch, self.first = epoch, 0
 
     def state_dict(self) -> dict[str, Any]:
-        """Nothing: the position in an epoch stands in the checkpoint. To Lightning it says that a position is kept."""
+        """Empty, as the position is in the checkpoint; the method tells Lightning that the position is saved."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Nothing, see `state_dict`."""
+        """Do nothing, see `state_dict`."""
 
     def __len__(self) -> int:
         return len(self.loader)
 
     def __iter__(self) -> Iterator[Batch]:
-        # written as a generator, so that workers begin when the epoch is known
+        # a generator, so that workers start after the epoch is set
         self.loader.sampler.set_epoch(self.epoch, self.first)
         if self.parts == 1:
             yield from self.loader

@@ -1,4 +1,4 @@
-"""Cells in memory: their tokens, phenotypes and numbers."""
+"""Cells in memory: their tokens, phenotypes and ids."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from polygene_scverse.data.read._tokens import Cells
 
 
 class CellPart(NamedTuple):
-    """The cells of a batch: their tokens, phenotype codes and numbers, and which set of measured genes each has."""
+    """Cells of a batch: tokens, phenotype codes, ids, and the index of each cell's set of measured genes."""
 
     cells: Cells
     codes: NDArray[np.int64]
@@ -24,7 +24,7 @@ class CellPart(NamedTuple):
 
 @dataclass(frozen=True)
 class CellTable:
-    """Everything the batches of some cells are made of.
+    """Everything needed to make batches of some cells.
 
     Parameters
     ----------
@@ -33,13 +33,13 @@ class CellTable:
     codes
         Phenotype codes; shape (n_cells, n_phenotypes).
     ids
-        Which cells they are (row numbers of the data set): seeds of the draws. Shape (n_cells,).
+        Ids of the cells (row numbers of the data set), which seed the draws; shape (n_cells,).
     layout
-        Ids and positions.
+        Token ids and positions.
     measured
-        Whether each gene is measured, shape (n_genes,); or a row for each set of genes, shape (n_kinds, n_genes).
+        Whether each gene is measured, shape (n_genes,); or one row per set of genes, shape (n_kinds, n_genes).
     kinds
-        Row of `measured` of each cell, shape (n_cells,); None where all cells have the same genes.
+        Row of `measured` for each cell, shape (n_cells,); None if all cells have the same genes.
     """
 
     cells: Cells
@@ -58,9 +58,9 @@ class CellTable:
         return self.cells.lengths
 
     def measured_in(self, rows: NDArray[np.integer]) -> NDArray[np.bool_]:
-        """Whether each gene is measured in some cells; shape (n_genes,), or (n_rows, n_genes) where they differ.
+        """Whether each gene is measured in some cells; shape (n_genes,), or (n_rows, n_genes) if the cells differ.
 
-        Cells that have the same genes are computed with as those in memory, to the last bit.
+        For cells with the same genes the shape is that of cells in memory, so that results are bitwise equal.
         """
         if self.kinds is None:
             return self.measured
@@ -68,19 +68,19 @@ class CellTable:
         return self.measured[kinds[0]] if len(kinds) and (kinds == kinds[0]).all() else self.measured[kinds]
 
     def take(self, rows: NDArray[np.integer]) -> CellPart:
-        """Some of the cells, in the order asked for, without what all cells share."""
+        """Select some cells, in the requested order, without the data that all cells share."""
         kinds = np.zeros(len(rows), dtype=np.int64) if self.kinds is None else self.kinds[rows]
         return CellPart(self.cells.take(rows), self.codes[rows], self.ids[rows], kinds)
 
     def read(self, rows: NDArray[np.int64]) -> CellTable:
-        """Some of the cells, as a table."""
+        """Select some cells, as a table."""
         part = self.take(rows)
         kinds = None if self.kinds is None else part.kinds
         return replace(self, cells=part.cells, codes=part.codes, ids=part.ids, kinds=kinds)
 
     @classmethod
     def concatenate(cls, tables: Sequence[CellTable]) -> CellTable:
-        """Cells of several tables of one layout, one after the other.
+        """Concatenate tables that have the same layout.
 
         Parameters
         ----------
@@ -103,5 +103,5 @@ class CellTable:
         )
 
     def rebinned(self, edges: NDArray[np.float64]) -> CellTable:
-        """The same cells with other bins; see `Cells.rebin`."""
+        """Assign expression to other bins; see `Cells.rebin`."""
         return replace(self, cells=self.cells.rebin(edges))

@@ -1,1 +1,1 @@
-"""From AnnData or files to tokens and category codes, in numpy."""
+"""Conversion of AnnData or files to tokens and category codes, in numpy."""

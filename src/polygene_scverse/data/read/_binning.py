@@ -1,4 +1,4 @@
-"""Counts to log1p of counts per 10,000, and expression bins, on stored values only."""
+"""Normalisation to log1p of counts per 10,000, and binning; applied to stored values only."""
 
 from __future__ import annotations
 
@@ -11,34 +11,34 @@ from polygene_scverse._constants import TARGET_SUM
 from polygene_scverse._validate import check_choice
 
 EVERY_VALUE = np.array([0.0, np.nextafter(0.0, 1.0)])
-"""Edges of bins for which any value above 0 is expressed."""
+"""Bin edges with which any value above 0 counts as expressed."""
 
 
 def normalize(values: NDArray[np.float32], totals: NDArray[np.floating]) -> NDArray[np.float32]:
-    """Counts to log1p of counts per 10,000.
+    """Normalise counts to log1p of counts per 10,000.
 
     Parameters
     ----------
     values
         Stored counts.
     totals
-        Total count of the cell of each stored value, genes outside of the model included; same shape.
+        Total count of the cell of each stored value, including genes that the model does not have; same shape.
     """
     return np.log1p(values * np.float32(TARGET_SUM) / totals.astype(np.float32))
 
 
 def original_edges(n_bins: int) -> NDArray[np.float64]:
-    """Edges of the original: 0, then ``n_bins - 1`` equally spaced from 0.1 to 9.0; shape (n_bins,)."""
+    """Bin edges of the original: 0, then ``n_bins - 1`` equally spaced from 0.1 to 9.0; shape (n_bins,)."""
     return np.concatenate([[0.0], np.linspace(0.1, 9.0, n_bins - 1)])
 
 
 def make_edges(binning: str | Sequence[float], n_bins: int, values: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Edges by name, or as given; `values` are the expressed values of the training cells.
+    """Bin edges by name, or as given; `values` are the expressed values of the training cells.
 
     Raises
     ------
     ValueError
-        If the name is unknown, or given edges do not ascend from 0 or are not `n_bins`.
+        If the name is unknown, or if given edges do not ascend from 0 or their number is not `n_bins`.
     """
     if not isinstance(binning, str):
         edges = np.asarray(binning, dtype=np.float64)
@@ -53,7 +53,7 @@ def make_edges(binning: str | Sequence[float], n_bins: int, values: NDArray[np.f
 
 
 def quantile_edges(values: NDArray[np.floating], n_bins: int) -> NDArray[np.float64]:
-    """Edges that spread expressed values evenly over bins 1 … n_bins - 1; every value above 0 is expressed.
+    """Bin edges that spread expressed values evenly over bins 1 … n_bins - 1; every value above 0 is expressed.
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ def quantile_edges(values: NDArray[np.floating], n_bins: int) -> NDArray[np.floa
 
     Returns
     -------
-    Lower edge of each bin, shape (n_bins,). Ties among values may leave a bin empty.
+    Lower edge of each bin, shape (n_bins,). Tied values may leave a bin empty.
     """
     if not values.size:
         return np.linspace(0.0, 1.0, n_bins)
@@ -73,8 +73,8 @@ def quantile_edges(values: NDArray[np.floating], n_bins: int) -> NDArray[np.floa
 
 
 def digitize(values: NDArray[np.floating], edges: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Bin of each value: the last edge that is not above it. Values are not negative.
+    """Bin of each value: the last edge that does not exceed it. Values must not be negative.
 
-    float32 values are compared with float64 edges, as the original does: float32(0.1) is above 0.1.
+    As in the original, float32 values are compared with float64 edges: float32(0.1) is above 0.1.
     """
     return np.searchsorted(edges, values.astype(np.float64), side="right") - 1

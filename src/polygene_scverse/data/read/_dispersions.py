@@ -1,4 +1,4 @@
-"""Mean and variance of each gene, added up block after block, and the ranks that follow from them."""
+"""Mean and variance of each gene, accumulated over blocks of cells, and the gene ranks derived from them."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from polygene_scverse.data.read._scale import Scale
 from polygene_scverse.data.read._totals import Footing
 
 N_MEAN_BINS = 20
-"""Genes are compared with others of their mean, in so many bins, as scanpy does."""
+"""Number of bins of mean expression within which dispersions are compared, as in scanpy."""
 
 
 class DispersionSums:
-    """Sums over cells from which genes are ranked, for cells of which each may have other genes.
+    """Sums over cells from which genes are ranked; the cells may differ in their genes.
 
     Parameters
     ----------
@@ -38,11 +38,11 @@ class DispersionSums:
         x
             Expression without stored zeros; shape (n_cells, n_vars).
         columns
-            Which gene each column is; shape (n_vars,).
+            Gene index of each column; shape (n_vars,).
         scale
             Scale of `x`.
         footing
-            Which columns make the total of a cell; all by default.
+            Columns that add up to the total count of a cell; all by default.
         """
         values = scale.to_log1p(x, None if footing is None else footing.totals(x, scale))
         values = np.expm1(values).astype(np.float64)  # counts per 10,000
@@ -60,8 +60,8 @@ class DispersionSums:
     def rank(self, var_names: pd.Index) -> pd.Series:
         """Rank of each gene by normalised dispersion, 0 for the most variable.
 
-        A gene's mean and variance are those of the cells that have it. All cells count, where `rank_genes` draws
-        50,000; with fewer the two agree, as scanpy's ``seurat`` flavour needs no more than mean and variance.
+        Mean and variance of a gene are over the cells that have it. All cells are used, whereas `rank_genes` draws
+        50,000; with fewer cells the two agree, as scanpy's ``seurat`` flavour needs mean and variance only.
 
         Parameters
         ----------
@@ -81,15 +81,15 @@ class DispersionSums:
         n = self.n_cells[used]
         mean = self.sums[used] / n
         variance = (self.squares[used] - self.sums[used] * mean) / np.maximum(n - 1, 1)
-        variance[variance <= mean**2 * 1e-12] = np.nan  # a gene with one value in every cell
+        variance[variance <= mean**2 * 1e-12] = np.nan  # genes with the same value in every cell
         table = pd.DataFrame({"mean": np.log1p(mean), "dispersion": np.log(variance / mean)}, index=var_names[used])
-        normalized = _compare_with_others(table).astype(np.float32)  # ties are ties, as in scanpy's table
+        normalized = _compare_with_others(table).astype(np.float32)  # single precision keeps the ties of scanpy's table
         order = normalized.fillna(-np.inf).sort_values(ascending=False, kind="stable").index
         return pd.Series(np.arange(len(order), dtype=float), index=order).reindex(var_names).rename(RANK)
 
 
 def _compare_with_others(table: pd.DataFrame) -> pd.Series:
-    """Dispersion less that of genes with a similar mean, over its deviation; 1 for a gene without others."""
+    """Z-score of the dispersion among genes with a similar mean; 1 for a gene that is alone in its bin."""
     groups = table.groupby(pd.cut(table["mean"], bins=N_MEAN_BINS), observed=True)["dispersion"]
     average, deviation = groups.transform("mean"), groups.transform("std")
     alone = deviation.isna()

@@ -1,4 +1,4 @@
-"""The expression matrix of a data set: where it stands, its genes, and its scale, which is found once."""
+"""Expression matrix of a data set: its location, genes and scale (detected once)."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from polygene_scverse.data.read._totals import Footing, genes_only
 
 Result = TypeVar("Result")
 SAMPLE_ROWS = 64
-"""Rows, spread over the data set, that tell its scale."""
+"""Number of rows, spread over the data set, from which the scale is detected."""
 DEPTHS: Final = ("total_counts", "n_counts", "nCount_RNA", "n_umi", "nUMI", "n_umis", "total_umis", "total_UMIs")
-"""Columns of obs in which others note the total count of a cell."""
+"""Usual obs columns with the total count of each cell."""
 NAME_OF_SCALE: Final = re.compile(r"count|raw|umi|log|norm|cpm|cp10k", re.IGNORECASE)
-"""Names of layers that say what scale they hold, and no more."""
+"""Layer names that indicate a scale."""
 LOADED_ENTRIES = 2**27
-"""Stored values up to which a matrix is kept in memory while a model is trained on it: a gigabyte."""
+"""Number of stored values up to which a matrix is loaded into memory for training: about 1 GB."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,17 +43,17 @@ class Expression:
     var_names
         Gene names; shape (n_vars,).
     where
-        How its place is called in messages, e.g. ``"adata.X"``.
+        Name of the matrix in messages, e.g. ``"adata.X"``.
     adata
-        The data set: what scanpy notes in it tells of the scale, and messages name its other matrices.
+        The data set, for the scale that scanpy records in it, and for naming its other matrices in messages.
     var
-        Table of the genes; shape (n_vars, n_columns).
+        ``var`` table; shape (n_vars, n_columns).
     has_arguments
-        Whether the verb in hand has ``layer=`` and ``use_raw=``, for messages.
+        Whether the calling function has ``layer=`` and ``use_raw=``, for messages.
     checked
-        Whether the matrix was read and checked already, see `loaded`.
+        Whether the matrix has been read and checked, see `loaded`.
     match
-        How the names were matched to those of a model; None if they are its own.
+        How the gene names were matched to those of a model; None if they are its own.
     """
 
     matrix: Any
@@ -81,9 +81,10 @@ class Expression:
         Raises
         ------
         ValueError
-            If both are asked for, if there is no ``raw`` or ``X``, or if the data are empty or gene names not unique.
+            If both are requested, if there is no ``raw`` or ``X``, if the data are empty, or if gene names are not
+            unique.
         KeyError
-            If there is no such layer.
+            If the layer does not exist.
         """
         if use_raw and layer is not None:
             raise ValueError(
@@ -108,21 +109,21 @@ class Expression:
         return cls(x, names, place_name(layer, use_raw), adata, source.var)
 
     def named_by(self, gene_symbols: str | None, gene_ids: str | None) -> Expression:
-        """The same expression, its genes named by columns of ``var``; see :func:`named_by`."""
+        """The same expression, with genes named by columns of ``var``; see :func:`named_by`."""
         if gene_symbols is None and gene_ids is None:
             return self
         return self._kept(replace(self, var_names=named_by(self.var_names, self.var, gene_symbols, gene_ids)))
 
     @classmethod
     def of_query(cls, adata: AnnData, layer: str | None = None, use_raw: bool = False) -> Expression:
-        """Expression of cells that a model is asked about: where it was in training, else ``X``, whose scale is told.
+        """Expression of query cells: from the same place as in training, else from ``X``, whose scale is detected.
 
         Parameters
         ----------
         adata
-            The cells.
+            Annotated data matrix of the query cells.
         layer, use_raw
-            Where expression was in training.
+            Place of the expression in training.
 
         Raises
         ------
@@ -148,26 +149,26 @@ class Expression:
     def matched(
         self, known: Sequence[str], *, gene_symbols: str | None = None, gene_ids: str | None = None
     ) -> Expression:
-        """The same expression, its genes named as a model names them; see `match_names`.
+        """The same expression, with gene names matched to those of a model; see `match_names`.
 
         Parameters
         ----------
         known
-            Names that the model knows.
+            Gene names of the model.
         gene_symbols, gene_ids
-            Columns of ``var`` with names that go before ``var_names``.
+            Columns of ``var`` whose names take precedence over ``var_names``.
 
         Raises
         ------
         KeyError
-            If there is no such column.
+            If such a column does not exist.
         """
         found = match_names(self.var_names, known, self.var, gene_symbols=gene_symbols, gene_ids=gene_ids)
         return self._kept(replace(self, var_names=found.names, match=found))
 
     @property
     def match_words(self) -> str:
-        """What is to be said of how genes were matched; empty if nothing is."""
+        """Message about how genes were matched; empty if there is nothing to report."""
         return "" if self.match is None else self.match.words
 
     @property
@@ -182,7 +183,7 @@ class Expression:
 
     @cached_property
     def scale(self) -> Scale:
-        """Scale of the data set, told by some of its rows whichever are asked for.
+        """Scale of the data set, detected from a fixed sample of its rows.
 
         Raises
         ------
@@ -199,19 +200,19 @@ class Expression:
         return found
 
     def _detect(self, remedy: str) -> Scale:
-        """The scale of the sample, whose values are checked."""
+        """Detect the scale from the sample and check the sample's values."""
         found = detect_scale(self.sample, self.where, remedy, noted=self._noted, depths=self._depths)
         found.check(self.sample.data, self.where, remedy)
         return found
 
     @cached_property
     def footing(self) -> Footing | None:
-        """Which columns make the total of a cell: genes, where ``var`` tells them from others."""
+        """Columns that add up to the total count of a cell: genes only, if ``var`` has feature types."""
         return genes_only(self.var)
 
     @property
     def sample_rows(self) -> NDArray[np.int64]:
-        """Rows from all over the data set; the first with a value where these have none."""
+        """Row numbers spread over the data set; the first row with a value if all of these are empty."""
         return self._sampled[0]
 
     @property
@@ -221,10 +222,10 @@ class Expression:
 
     @cached_property
     def _sampled(self) -> tuple[NDArray[np.int64], sp.csr_matrix]:
-        """`sample_rows` and `sample`, which are read once."""
+        """`sample_rows` and `sample`, read once."""
         rows = spread_rows(self.n_obs, SAMPLE_ROWS)
         sample = read_rows(self._by_row, rows)
-        for start in range(0, 0 if sample.nnz else self.n_obs, BLOCK):  # silent cells tell nothing
+        for start in range(0, 0 if sample.nnz else self.n_obs, BLOCK):  # empty cells do not reveal the scale
             block = read_rows(self._by_row, np.arange(start, min(start + BLOCK, self.n_obs)))
             if block.nnz:
                 filled = np.flatnonzero(np.diff(block.indptr))[:SAMPLE_ROWS]
@@ -233,20 +234,20 @@ class Expression:
 
     @property
     def _noted(self) -> Mapping[str, Any] | None:
-        """What scanpy notes of a logarithm; None if nothing."""
+        """What scanpy records about a log transformation; None if nothing."""
         noted = None if self.adata is None else self.adata.uns.get("log1p")
         return noted if noted is None or isinstance(noted, Mapping) else {}
 
     @property
     def _depths(self) -> dict[str, NDArray[np.floating]]:
-        """Total counts of `sample_rows` that obs has."""
+        """Total counts of `sample_rows` found in obs."""
         obs = pd.DataFrame() if self.adata is None else self.adata.obs
         there = [name for name in DEPTHS if name in obs.columns and pd.api.types.is_numeric_dtype(obs[name])]
         return {name: obs[name].iloc[self.sample_rows].to_numpy(dtype=np.float64) for name in there}
 
     @cached_property
     def _by_row(self) -> Any:
-        """The matrix such that rows can be picked; one stored by column is converted once."""
+        """The matrix with efficient access to rows; one stored by column is converted once."""
         return by_row(self.matrix)
 
     def rows(self, rows: NDArray[np.integer]) -> sp.csr_matrix:
@@ -264,13 +265,13 @@ class Expression:
         return block
 
     def blocks(self, rows: NDArray[np.integer], size: int | None = None) -> Iterator[sp.csr_matrix]:
-        """As `rows`, block after block, so that memory stays bounded."""
+        """As `rows`, in blocks, so that memory use is bounded."""
         size = BLOCK if size is None else size
         for start in range(0, len(rows), size):
             yield self.rows(rows[start : start + size])
 
     def loaded(self) -> Expression:
-        """The same expression, read and checked once and kept in memory if it fits, for a call that needs it often."""
+        """The same expression, read and checked once and kept in memory if it fits, for repeated access."""
         if sp.issparse(self.matrix) and self.matrix.nnz > LOADED_ENTRIES:
             return self
         parts: list[sp.csr_matrix] = []
@@ -281,12 +282,12 @@ class Expression:
         return self._kept(replace(self, matrix=sp.vstack(parts, format="csr"), checked=True))
 
     def _kept(self, other: Expression) -> Expression:
-        """Another expression of the same values, with what was found of these already."""
+        """Transfer what was found out about the values to another expression of the same values."""
         other.__dict__.update({name: vars(self)[name] for name in ("scale", "_sampled") if name in vars(self)})
         return other
 
     def _checked(self, check: Callable[[str], Result]) -> Result:
-        """Result of a check, whose error says what else could be read."""
+        """Run a check; an error lists the other matrices that could be read."""
         try:
             return check("")
         except ValueError:
@@ -295,7 +296,7 @@ class Expression:
             raise
 
     def _other_places(self) -> str:
-        """What else of the data set could be read, for the error about data that cannot be; begins with a comma."""
+        """Other matrices of the data set that could be read, for errors about invalid data; begins with a comma."""
         adata, usable = self.adata, []
         if adata is None:
             return ""
@@ -315,7 +316,7 @@ class Expression:
         return f", here for example by {' or '.join(usable)}" if usable else ""
 
     def _is_usable(self, x: Any) -> bool:
-        """Whether a matrix of the same cells can be read, and is another one."""
+        """Whether a matrix has valid values for the same cells and is a different one."""
         try:
             sample = read_rows(by_row(x), self.sample_rows)
             detect_scale(sample).check(sample.data)
@@ -325,9 +326,9 @@ class Expression:
 
 
 def _raw_names(adata: AnnData) -> pd.Index:
-    """Gene names of raw; if they repeat and ``adata.var_names_make_unique()`` was called, what it makes of them.
+    """Gene names of raw, made unique if they repeat and ``adata.var_names_make_unique()`` was called.
 
-    That call does not reach raw.
+    That call does not change the names of raw.
     """
     names = adata.raw.var_names
     if names.is_unique:
@@ -338,5 +339,5 @@ def _raw_names(adata: AnnData) -> pd.Index:
 
 
 def place_name(layer: str | None, use_raw: bool) -> str:
-    """How the place of expression is called in messages."""
+    """Name of an expression matrix in messages."""
     return "adata.raw.X" if use_raw else "adata.X" if layer is None else f"adata.layers[{layer!r}]"

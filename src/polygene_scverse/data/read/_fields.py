@@ -1,6 +1,6 @@
-"""The registered AnnData fields: expression matched by gene name, phenotypes that tolerate missing values.
+"""Registered AnnData fields: expression matched by gene name, and phenotypes with missing values.
 
-Both state registries hold plain containers only, so that a saved model can be read without unpickling code.
+Both state registries have plain containers only, so that a saved model can be read without unpickling code.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from polygene_scverse.data.read._phenotypes import (
 
 
 class ExpressionField(BaseAnnDataField):
-    """Expression in ``X``, a layer or ``raw``. Query data may have other genes: they are matched by name later.
+    """Expression in ``X``, a layer or ``raw``. Query data may have other genes, which are matched by name later.
 
     Parameters
     ----------
@@ -85,14 +85,14 @@ class ExpressionField(BaseAnnDataField):
 
 
 class PhenotypeField(BaseAnnDataField):
-    """Any number of obs columns as phenotypes; missing and unseen values are -1, obs is left as it is.
+    """Any number of obs columns as phenotypes. Missing and unseen values are encoded as -1; obs is not changed.
 
     Parameters
     ----------
     keys
         The obs columns.
     mod_key
-        Modality whose obs is read, for MuData; None reads the obs of the whole.
+        Modality whose obs is read, for MuData; None reads the obs of the MuData itself.
     ordered
         Which phenotypes are ordered, see :func:`~polygene_scverse.data.read._ordered.resolve_ordered`.
     missing
@@ -153,7 +153,7 @@ class PhenotypeField(BaseAnnDataField):
 
 
 def warn_unseen(unseen: dict[str, list[str]]) -> None:
-    """Say once which labels the model does not know."""
+    """Warn once about the labels that the model does not know."""
     for name, found in unseen.items():
         warn(
             f"adata.obs[{name!r}]: the model was not trained on {shorten(found)}; these labels are treated as missing."

@@ -1,6 +1,6 @@
-"""Names of genes in new data, brought to those of the model: by name, spelling, or Ensembl id and symbol.
+"""Matching of gene names in new data to those of a model: by name, spelling, or Ensembl id and symbol.
 
-Never by guess: what could be two genes stays unmatched, and is told. The table is that of GENCODE, see `genes/`.
+Ambiguous genes stay unmatched and are reported. The table of ids and symbols is that of GENCODE, see `genes/`.
 """
 
 from __future__ import annotations
@@ -22,39 +22,39 @@ from polygene_scverse._validate import check_unique_names, shorten
 
 TABLE: Final = Path(__file__).parent / "genes" / "genes.tsv.gz"
 ENSEMBL: Final = re.compile(r"(ENS(?:MUS)?G\d{11})(?:\.\d+)?", re.IGNORECASE)
-"""An id of a human or mouse gene, perhaps with a version."""
+"""Ensembl id of a human or mouse gene, with or without a version."""
 BOTH: Final = re.compile(rf"(?P<symbol>.+)[_|:;]{ENSEMBL.pattern}|{ENSEMBL.pattern}[_|:;](?P<second>.+)", re.IGNORECASE)
-"""A symbol and an id in one name, such as ``CD79A_ENSG00000105369``."""
+"""Symbol and id in one name, such as ``CD79A_ENSG00000105369``."""
 SPECIES: Final = {"ENSG": "human", "ENSM": "mouse"}
 FEWEST_OF_SPECIES: Final = 3
-"""Names that must be known of a species before they are taken for its genes; and how many times more than of others."""
+"""Minimum number of names known of a species to assign it, and the factor by which they must exceed other species."""
 USUAL_COLUMNS: Final = (
     *("gene_ids", "gene_id", "ensembl_id", "ensembl_ids", "ensembl", "feature_id", "feature_ids"),
     *("gene_symbols", "gene_symbol", "gene_names", "gene_name", "symbol", "symbols", "feature_name", "feature_names"),
 )
-"""Columns of ``var`` in which others keep ids and symbols."""
+"""Usual columns of ``var`` with ids and symbols."""
 BY_NAME, BY_SPELLING, BY_TABLE = "name", "version or case", "Ensembl id and symbol"
 NOT_MATCHED: Final = " (not matched)"
-"""End of the name of a column that is called as a gene of the model, but is another one."""
+"""Suffix for an unmatched column whose name equals that of a gene of the model."""
 BY_PART: Final = "part of the name"
 
 
 @dataclass(frozen=True)
 class GeneNames:
-    """Names of the columns of some data, as the model calls these genes.
+    """Column names of some data, translated to the gene names of the model.
 
     Parameters
     ----------
     names
-        Name of each column: the model's where it is matched, else its own; shape (n_vars,).
+        Name of each column: that of the model if matched, else its own; shape (n_vars,).
     matched
-        Whether it is matched; shape (n_vars,).
+        Whether each column is matched; shape (n_vars,).
     how
-        How many columns are matched in which way.
+        Number of columns matched in each way.
     ambiguous
-        Own names of columns that could be several genes, or one gene several times, and so are left unmatched.
+        Names of columns that match several genes, or share a gene with another column, and therefore stay unmatched.
     species
-        Species of these names and of the model's, as far as they tell.
+        Species of these names and of those of the model, if known.
     """
 
     names: pd.Index
@@ -98,29 +98,29 @@ def match_names(
     gene_symbols: str | None = None,
     gene_ids: str | None = None,
 ) -> GeneNames:
-    """Names of a model for the columns of some data.
+    """Match the columns of some data to the gene names of a model.
 
-    Equal names win; then the names in usual columns of ``var``; then names that differ only in version or case; then
-    ids and symbols that GENCODE holds for one gene, and for no other. A gene is never matched twice.
+    In order of precedence: equal names; names in the usual columns of ``var``; names that differ only in version or
+    case; ids and symbols that GENCODE assigns to one gene only. A gene is never matched twice.
 
     Parameters
     ----------
     var_names
         Names of the columns; shape (n_vars,).
     known
-        Names that the model knows, each once.
+        Gene names of the model, each once.
     var
         Table of the columns.
     gene_symbols, gene_ids
-        Columns of `var` with names that go before `var_names`.
+        Columns of `var` whose names take precedence over `var_names`.
 
     Raises
     ------
     KeyError
-        If `var` has no such column.
+        If such a column does not exist.
     """
     sources = dict(_sources(var_names, var, gene_symbols, gene_ids))
-    if next(iter(sources)) == BY_NAME and var_names.isin(pd.Index(known)).all():  # as it mostly is
+    if next(iter(sources)) == BY_NAME and var_names.isin(pd.Index(known)).all():  # the usual case
         return GeneNames(var_names, np.ones(len(var_names), dtype=bool), {BY_NAME: len(var_names)})
     matcher = _Matcher(len(var_names), known)
     for way, names in sources.items():
@@ -144,7 +144,7 @@ def match_names(
 def _sources(
     var_names: pd.Index, var: pd.DataFrame | None, gene_symbols: str | None, gene_ids: str | None
 ) -> Iterator[tuple[str, list[str]]]:
-    """Ways to call the columns, the first before the others."""
+    """Candidate names of the columns, in order of precedence."""
     columns = [] if var is None else [str(name) for name in var.columns]
     for argument, name in (("gene_symbols", gene_symbols), ("gene_ids", gene_ids)):
         if name is None:
@@ -161,12 +161,12 @@ def _sources(
 
 
 def _names(column: pd.Series) -> list[str]:
-    """Values of a column as text, empty where there is none."""
+    """Values of a column as text, empty where missing."""
     return ["" if missing else str(value) for value, missing in zip(column, column.isna(), strict=True)]
 
 
 def named_by(var_names: pd.Index, var: pd.DataFrame | None, gene_symbols: str | None, gene_ids: str | None) -> pd.Index:
-    """Names of the columns by a column of `var`, their own where that has none, or one of several columns.
+    """Names of the columns from a column of `var`, falling back to their own names where it is missing or repeated.
 
     Parameters
     ----------
@@ -175,14 +175,14 @@ def named_by(var_names: pd.Index, var: pd.DataFrame | None, gene_symbols: str | 
     var
         Table of the columns.
     gene_symbols, gene_ids
-        Columns of `var`; of both the ids are taken.
+        Columns of `var`; if both are given, the ids are used.
 
     Raises
     ------
     KeyError
         If `var` has no such column.
     ValueError
-        If names occur twice all the same.
+        If the names are not unique even so.
     """
     if gene_symbols is None and gene_ids is None:
         return var_names
@@ -196,7 +196,7 @@ def named_by(var_names: pd.Index, var: pd.DataFrame | None, gene_symbols: str | 
 
 
 class _Matcher:
-    """Columns and genes of the model that are not matched yet."""
+    """Columns and genes of the model that are still unmatched."""
 
     def __init__(self, n_vars: int, known: Sequence[str]) -> None:
         self.known = list(known)
@@ -210,7 +210,7 @@ class _Matcher:
         return all(self.taken) or min(self.gene, default=0) >= 0
 
     def match(self, way: str, names: Sequence[str], key: Callable[[str], str | None]) -> None:
-        """Match columns and genes that have one key, which no other column or gene has."""
+        """Match columns and genes that share a key which no other column or gene has."""
         if self.complete:
             return
         of_genes: dict[str, list[int]] = {}
@@ -229,14 +229,14 @@ class _Matcher:
                 continue
             self.gene[column], self.taken[free[0]] = free[0], True
             self.how[way] = self.how.get(way, 0) + 1
-        if way == BY_TABLE:  # a symbol that has several ids
+        if way == BY_TABLE:  # symbols with several ids
             free_ids = {spelling(gene) for gene, taken in zip(self.known, self.taken, strict=True) if not taken}
             for column, name in enumerate(names):
                 if self.gene[column] < 0 and len(ids := ids_of(name)) > 1 and free_ids & ids:
                     self.doubtful.add(column)
 
     def result(self, var_names: pd.Index, species: tuple[str | None, str | None]) -> GeneNames:
-        """What was found."""
+        """Result of the matching."""
         matched = np.array(self.gene) >= 0
         known = set(self.known)
         names = [
@@ -261,7 +261,7 @@ def gene_table() -> Mapping[str, Mapping[str, tuple[str, ...]]]:
 
 @cache
 def _upper_table(species: str) -> Mapping[str, tuple[str, ...]]:
-    """Ids of each symbol in capitals."""
+    """Ids of each symbol in upper case."""
     found: dict[str, tuple[str, ...]] = {}
     for symbol, ids in gene_table()[species].items():
         found[symbol.upper()] = (*found.get(symbol.upper(), ()), *ids)
@@ -269,13 +269,13 @@ def _upper_table(species: str) -> Mapping[str, tuple[str, ...]]:
 
 
 def spelling(name: str) -> str:
-    """A name in capitals, an id without its version."""
+    """Name in upper case; ids without their version."""
     match = ENSEMBL.fullmatch(name)
     return (match[1] if match else name).upper()
 
 
 def id_of(name: str) -> str | None:
-    """The Ensembl id that a name is, or has in it, without version."""
+    """Ensembl id that a name is or contains, without version; None if there is none."""
     if match := ENSEMBL.fullmatch(name):
         return match[1].upper()
     match = BOTH.fullmatch(name)
@@ -283,7 +283,7 @@ def id_of(name: str) -> str | None:
 
 
 def symbol_of(name: str) -> str | None:
-    """A name in capitals, of one with an id in it the other part; None for a mere id."""
+    """Name in upper case, without an id that it contains; None if the name is only an id."""
     if ENSEMBL.fullmatch(name):
         return None
     match = BOTH.fullmatch(name)
@@ -291,14 +291,14 @@ def symbol_of(name: str) -> str | None:
 
 
 def gene_id(name: str, species: str | None) -> str | None:
-    """The one id that a name stands for, without version; None if it is not known or not one.
+    """The unique id of a name, without version; None if it is unknown or ambiguous.
 
     Parameters
     ----------
     name
         An id or a symbol.
     species
-        ``"human"`` or ``"mouse"``; of None only ids are known.
+        ``"human"`` or ``"mouse"``; if None, only ids are recognised.
     """
     if (own := id_of(name)) is not None:
         return own
@@ -314,7 +314,7 @@ def ids_of(name: str) -> set[str]:
 
 
 def species_of(names: Sequence[str]) -> str | None:
-    """Species whose genes most names are, None if they do not tell."""
+    """Species of most of the names, None if it is unclear."""
     of_ids = Counter(SPECIES[found[:4]] for name in names if (found := id_of(name)) is not None)
     tables = gene_table()
     counts = {species: of_ids[species] + sum(name in table for name in names) for species, table in tables.items()}

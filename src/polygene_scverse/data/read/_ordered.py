@@ -1,4 +1,4 @@
-"""Phenotypes whose categories have an order: which they are, and where each category stands."""
+"""Ordered phenotypes, and the position of each of their categories."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ PATTERNS: Final = {
 
 
 def number_of(label: str) -> float | None:
-    """The number that a label stands for: ages in years, the middle of a range; None if it is none.
+    """Number that a label stands for (age in years, midpoint of a range); None if there is none.
 
-    Read are ``"34"``, ``"20-29"``, ``"(20, 30]"``, and the ages of CELLxGENE: ``"34-year-old stage"``, ``"2-month-old
-    stage"``, ``"65-79 year-old stage"``, ``"80 year-old and over stage"``, ``"third decade stage"``.
+    Recognised are ``"34"``, ``"20-29"``, ``"(20, 30]"``, and the ages of CELLxGENE: ``"34-year-old stage"``,
+    ``"2-month-old stage"``, ``"65-79 year-old stage"``, ``"80 year-old and over stage"``, ``"third decade stage"``.
 
     Parameters
     ----------
@@ -55,27 +55,27 @@ def number_of(label: str) -> float | None:
 def resolve_ordered(
     categories: Mapping[str, Sequence[str]], ordered: Ordered, obs: pd.DataFrame | None = None
 ) -> dict[str, dict[str, Any]]:
-    """Which phenotypes are ordered, and the value of each of their categories.
+    """Resolve which phenotypes are ordered, and the value of each of their categories.
 
     Parameters
     ----------
     categories
         Categories of each phenotype.
     ordered
-        Names of the ordered phenotypes; or a mapping from these to their categories in order; or what this function
-        returned before. None takes those whose column is an ordered categorical.
+        Names of the ordered phenotypes; or a mapping from these names to their categories in order; or a result of this
+        function. None selects phenotypes whose column is an ordered categorical.
     obs
-        Where the phenotypes are recorded.
+        Table with the phenotypes.
 
     Returns
     -------
-    For each ordered phenotype ``values``, one per category, and ``numeric``, whether these are numbers that the labels
-    stand for. Else they are 0, 1, … in the order of an ordered categorical or of the mapping.
+    For each ordered phenotype ``values``, one per category, and ``numeric``, whether these are the numbers that the
+    labels stand for. Otherwise they are 0, 1, … in the order of the ordered categorical or of the mapping.
 
     Raises
     ------
     ValueError
-        If a name is no phenotype, if categories are missing from the mapping, or if the order is unknown.
+        If a name is not a phenotype, if the mapping lacks categories, or if the order is unknown.
     """
     given = dict(ordered) if isinstance(ordered, Mapping) else dict.fromkeys(_names(ordered, categories, obs))
     if absent := [name for name in given if name not in categories]:
@@ -112,7 +112,7 @@ def _resolve(name: str, categories: list[str], places: Any, obs: pd.DataFrame | 
     numeric = len(values) == len(categories)
     if order is not None:
         by_order = [values[categories.index(label)] for label in order] if numeric else []
-        if not numeric or by_order != sorted(by_order):  # the order that was said holds, whatever the labels say
+        if not numeric or by_order != sorted(by_order):  # a given order has priority over the numbers in the labels
             return {"values": [float(order.index(label)) for label in categories], "numeric": False}
     elif not numeric:
         strange = [label for label, number in zip(categories, numbers, strict=True) if number is None]

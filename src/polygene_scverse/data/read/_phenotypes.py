@@ -1,4 +1,4 @@
-"""Phenotype columns to category codes. Missing and unseen values are unknown (-1); obs is never touched."""
+"""Encoding of phenotype columns as category codes. Missing and unseen values are -1; obs is never changed."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from polygene_scverse.data.read._source import spread_rows
 MOST_CATEGORIES = 1000
 MOST_NUMBERS = 100
 LOOKED_AT = 2000
-"""Cells that are looked at to suggest columns."""
+"""Number of cells that are inspected to suggest columns."""
 
 
 def missing_words(missing: str | Sequence[str] | None) -> frozenset[str]:
-    """Labels, in lower case, that are read as missing values.
+    """Labels, in lower case, that mean a missing value.
 
     Parameters
     ----------
     missing
-        Labels besides the usual ones; None for these alone, an empty list for no label at all.
+        Labels in addition to the usual ones; None for the usual ones only, an empty list for no labels at all.
     """
     if missing is None:
         return MISSING_WORDS
@@ -37,7 +37,7 @@ def missing_words(missing: str | Sequence[str] | None) -> frozenset[str]:
 def labels(
     column: pd.Series, missing: Collection[str] = MISSING_WORDS
 ) -> tuple[NDArray[np.integer], list[str | None], list[Any]]:
-    """Number the distinct values of a column: position of each cell's value, labels, the values themselves."""
+    """Factorise a column: index of each cell's value, labels, and the distinct values themselves."""
     if isinstance(column.dtype, pd.CategoricalDtype):
         values = list(column.cat.categories)
         positions = column.cat.codes.to_numpy()
@@ -51,8 +51,8 @@ def labels(
 def ordered_labels(column: pd.Series, missing: Collection[str] = MISSING_WORDS) -> list[str]:
     """Labels that occur in a column, in a fixed order.
 
-    An ordered or unordered categorical keeps its order; numbers, and labels that stand for numbers such as
-    ``"34-year-old stage"``, stand in numeric order, other labels in alphabetical order.
+    A categorical, ordered or not, keeps its order. Numbers, and labels that stand for numbers such as ``"34-year-old
+    stage"``, are in numeric order, other labels in alphabetical order.
     """
     positions, names, values = labels(column, missing)
     used = np.bincount(positions, minlength=len(names)) > 0
@@ -66,7 +66,7 @@ def ordered_labels(column: pd.Series, missing: Collection[str] = MISSING_WORDS) 
 
 
 def words_found(column: pd.Series, words: Collection[str]) -> dict[str, int]:
-    """Which of some words, given in lower case, are labels of a column, and of how many cells."""
+    """Count the cells for each of some words, given in lower case, that is a label of a column."""
     positions, names, _ = labels(column, ())
     n_cells = np.bincount(positions, minlength=len(names))
     found = [(name, int(n)) for name, n in zip(names, n_cells, strict=True) if name is not None and n]
@@ -74,14 +74,14 @@ def words_found(column: pd.Series, words: Collection[str]) -> dict[str, int]:
 
 
 def warn_of_words(columns: Mapping[str, pd.Series], missing: str | Sequence[str] | None = None) -> None:
-    """Say once which labels were read as missing values without being named so, and which were not.
+    """Report once which labels were treated as missing by default, and which possible ones were not.
 
     Parameters
     ----------
     columns
         Columns of phenotypes by name.
     missing
-        What the user named, see `missing_words`.
+        Labels given by the user, see `missing_words`.
     """
     if missing is not None:
         return
@@ -108,12 +108,12 @@ def categories_of(column: pd.Series, missing: Collection[str] = MISSING_WORDS) -
     column
         The column.
     missing
-        Labels, in lower case, that are read as missing values.
+        Labels, in lower case, that mean a missing value.
 
     Raises
     ------
     ValueError
-        If every value is missing, if there is one category only, or if the column holds measurements.
+        If every value is missing, if there is only one category, or if the column has continuous values.
     """
     name = column.name
     found = ordered_labels(column, missing)
@@ -141,11 +141,11 @@ def categories_of(column: pd.Series, missing: Collection[str] = MISSING_WORDS) -
 def encode(
     column: pd.Series, categories: Sequence[str], missing: Collection[str] = MISSING_WORDS
 ) -> tuple[NDArray[np.int64], list[str]]:
-    """Category codes of a column; a label that is a category is none of the missing ones.
+    """Category codes of a column. A label that is a category is never treated as missing.
 
     Returns
     -------
-    Codes, -1 where the value is missing or not among `categories`, shape (n_obs,); and the labels that are not.
+    Codes, -1 where the value is missing or not among `categories`, shape (n_obs,); and the labels not in `categories`.
     """
     positions, names, _ = labels(column, ())
     code_of = {category: code for code, category in enumerate(categories)}
@@ -158,11 +158,11 @@ def encode(
 def encode_all(
     obs: pd.DataFrame, categories: Mapping[str, Sequence[str]], missing: Collection[str] = MISSING_WORDS
 ) -> tuple[NDArray[np.int64], dict[str, list[str]]]:
-    """Codes of several columns; a column that is not there is unknown throughout.
+    """Codes of several columns; a column that does not exist is unknown in all cells.
 
     Returns
     -------
-    Codes, shape (n_obs, n_phenotypes), and for each column the labels that are not among its categories.
+    Codes, shape (n_obs, n_phenotypes), and the labels of each column that are not among its categories.
     """
     codes = np.full((len(obs), len(categories)), UNKNOWN, dtype=np.int64)
     unseen: dict[str, list[str]] = {}
@@ -175,7 +175,7 @@ def encode_all(
 
 
 def find_phenotypes(obs: pd.DataFrame) -> list[str]:
-    """Columns with a phenotype's usual name and at least two categories; of several names the first."""
+    """Columns with the usual name of a phenotype and at least two categories; for several usual names, the first."""
     found = []
     for names in PHENOTYPE_ALIASES.values():
         there = [name for name in names if (obs.columns == name).sum() == 1]
@@ -185,17 +185,17 @@ def find_phenotypes(obs: pd.DataFrame) -> list[str]:
 
 
 def looks_like_phenotype(column: pd.Series, most: int = 200) -> bool:
-    """Whether a column has at least two categories, and few enough to be learned from this many cells."""
+    """Whether a column has at least two categories, and few enough to learn them from this many cells."""
     try:
         _, names, _ = labels(column)
         n = len({label for label in names if label is not None})
         return 2 <= n <= min(most, max(2, len(column) // 5)) and len(categories_of(column)) > 1
-    except (TypeError, ValueError):  # lists and other objects; measurements
+    except (TypeError, ValueError):  # lists and other objects; continuous values
         return False
 
 
 def candidates(obs: pd.DataFrame) -> list[str]:
-    """Columns that look like phenotypes in some of the cells, for messages; what we wrote ourselves is none."""
+    """Columns that look like phenotypes in a sample of the cells, for messages; not those that this package wrote."""
     rows = spread_rows(len(obs), LOOKED_AT)
     some = obs.iloc[rows].loc[:, ~obs.columns.duplicated(keep=False)]
     own = f"{PACKAGE}_"
@@ -203,7 +203,7 @@ def candidates(obs: pd.DataFrame) -> list[str]:
 
 
 def resolve_phenotypes(obs: pd.DataFrame, phenotypes: str | Sequence[str] | None) -> list[str]:
-    """The phenotype columns that were asked for, or those found by their usual names.
+    """The requested phenotype columns, or those found by their usual names.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Genes from most to least variable, by scanpy."""
+"""Ranking of genes by variability, with scanpy."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from polygene_scverse._validate import shorten, warn
 from polygene_scverse.data.read._expression import Expression
 
 FEWEST_CELLS = 3
-"""Cells from which variability can be told."""
+"""Minimum number of cells from which variability can be computed."""
 MOST_CELLS = 50_000
-"""Cells that variability is computed from; of more, so many are drawn."""
+"""Maximum number of cells from which variability is computed; larger data are subsampled."""
 
 
 def choose_genes(
@@ -31,20 +31,20 @@ def choose_genes(
     ranks: pd.Series | None = None,
     seed: int = 0,
 ) -> list[str]:
-    """Genes of a model, most variable first.
+    """Choose the genes of a model, most variable first.
 
     Parameters
     ----------
     expression
         Expression of the data set.
     rows
-        Cells to rank by, where there are no ranks.
+        Cells from which to rank, if there are no ranks.
     n_genes
         Number of genes.
     genes
-        Genes that were chosen already.
+        Genes that are already chosen.
     ranks
-        ``var["highly_variable_rank"]``, if it is there.
+        ``var["highly_variable_rank"]``, if it exists.
     seed
         As for `rank_genes`.
 
@@ -77,7 +77,7 @@ def rank_genes(
     expression
         Expression of the data set.
     rows
-        Cells to rank by.
+        Cells from which to rank.
     batch
         Batch of each cell of the data set. Genes that are highly variable in more batches come first.
     seed
@@ -115,9 +115,9 @@ def rank_genes(
 
 
 def _without_small_batches(data: AnnData) -> AnnData:
-    """The cells of batches in which variability can be told; all of them as one batch if there are none."""
+    """Remove batches that are too small to compute variability; if all are, keep all cells as one batch."""
     expressing = np.diff(data.X.indptr) > 0
-    n_cells = data.obs["batch"][expressing].value_counts()  # silent cells tell nothing
+    n_cells = data.obs["batch"][expressing].value_counts()  # empty cells carry no information
     if len(small := sorted(n_cells.index[n_cells < FEWEST_CELLS])) == 0:
         return data
     warn(
@@ -131,9 +131,9 @@ def _without_small_batches(data: AnnData) -> AnnData:
 
 
 def genes_by_rank(ranks: pd.Series, n_genes: int) -> list[str]:
-    """Names of the genes with the `n_genes` lowest ranks, lowest first; of equal ones those that come first in `ranks`.
+    """Names of the `n_genes` genes with the lowest ranks, in ascending order; ties are in the order of `ranks`.
 
-    Medians of ranks in batches, which scanpy's ``seurat_v3`` leaves, may be equal.
+    Ranks of scanpy's ``seurat_v3`` are medians over batches and may be tied.
 
     Raises
     ------

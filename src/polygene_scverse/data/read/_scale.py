@@ -1,10 +1,10 @@
-"""What the values of an expression matrix are: told from some rows of it, and turned into log1p of counts per 10,000.
+"""Detection of the scale of an expression matrix from some of its rows, and conversion to log1p of counts per 10,000.
 
-Three kinds of evidence are looked at, under each transformation that the values may have gone through. Undone, rows of
-normalised data have one sum. Undone, the values of a cell are whole multiples of its smallest one, because they were
-whole numbers once; and that one count stands for ``target / total`` tells the target also where genes were cut after
-the normalisation. Counts with decimals, as ambient removal and RSEM leave them, lie near whole numbers or are larger
-than any logarithm.
+Three kinds of evidence are examined under the inverse of each possible transformation. First, rows of normalised data
+have the same sum. Second, the values of a cell are integer multiples of its smallest value, because they were integer
+counts once; as one count equals ``target / total``, this reveals the target even if genes were removed after the
+normalisation. Third, decimal counts, as from ambient RNA removal or RSEM, are close to integers or larger than any
+logarithm.
 """
 
 from __future__ import annotations
@@ -26,42 +26,42 @@ Kind = Literal["counts", "log"]
 Floats = NDArray[np.floating]
 
 LOG_SLACK: Final = 5.0
-"""What a log1p value may exceed the largest one of its target by: the target may be a thousand times larger."""
+"""Tolerance by which a log1p value may exceed the maximum for its target: the target may be a thousand times larger."""
 STANDARD: Final = (1e3, 1e4, 1e5, 1e6)
-"""Sums that cells are usually normalised to, besides the median of the data set."""
+"""Usual target sums of a normalisation, in addition to the median of the data set."""
 SAME_SUM, NEARLY_SAME = 1e-3, 1e-4
-"""Largest spread of row sums that are one constant; and how near to a usual sum it is taken for that."""
+"""Largest relative spread of row sums that counts as constant; and largest relative distance from a usual sum."""
 MULTIPLES: Final = (1.5, 50.0)
-"""Multiples of the smallest value of a cell that are looked at: below, all are 1; above, whole numbers lie close."""
+"""Multiples of the smallest value of a cell that are used: below, all are 1; above, integers are too close."""
 FEWEST_VALUES, FEWEST_OF_ROW, FEWEST_OF_CONSTANT = 10, 3, 4
 LARGEST_RESIDUE: Final = 0.05
-"""Mean distance from the nearest whole number up to which values are multiples; it is 0.25 by chance."""
+"""Mean distance from the nearest integer up to which values count as multiples; 0.25 is expected by chance."""
 MIXED: Final = 0.05
-"""Share of the rows from which on a second scale among them is an error."""
+"""Share of rows with a second scale from which on mixed scales are an error."""
 LARGEST_LOG: Final = 20.0
-"""Larger than log2 of a million: no logarithm of expression."""
+"""Exceeds log2 of a million, so no logarithm of expression is larger."""
 
 
 @dataclass(frozen=True)
 class Scale:
-    """What stored values are.
+    """Scale of stored values.
 
     Parameters
     ----------
     kind
-        ``"counts"``, whole or with decimals, or proportional to counts within each cell; or ``"log"``, the logarithm
-        of 1 + normalised counts.
+        ``"counts"``, integer or decimal, or proportional to counts within each cell; or ``"log"``, the logarithm of
+        1 + normalised counts.
     base
         Base of the logarithm.
     target
-        Sum that cells were normalised to; None if each cell has its own, that of all columns: counts, their logarithms
-        without a normalisation, and samples that were normalised one by one.
+        Sum to which cells were normalised; None if it differs by cell and is the sum of all columns, as for counts,
+        logarithms of counts without normalisation, and separately normalised samples.
     complete
-        Whether the sum over all columns is that of the cell: not if genes were cut after the normalisation.
+        Whether the sum over all columns is the total of the cell; False if genes were removed after the normalisation.
     told
-        Whether the target was told by the values; else 10,000 is taken.
+        Whether the target was detected from the values; otherwise 10,000 is assumed.
     whole
-        Whether values are whole numbers, as counts mostly are.
+        Whether values are integers, as counts usually are.
     """
 
     kind: Kind
@@ -80,21 +80,21 @@ class Scale:
 
     @property
     def is_ours(self) -> bool:
-        """Whether values are log1p of counts per 10,000 as they stand."""
+        """Whether values are log1p of counts per 10,000 already."""
         return self.kind == "log" and self.base == math.e and self.target == TARGET_SUM
 
     @property
     def largest(self) -> float:
-        """Values above cannot be of this scale."""
+        """Largest possible value of this scale."""
         if self.kind == "counts":
             return math.inf
         return (math.log1p(max(self.target or 0.0, TARGET_SUM)) + LOG_SLACK) / math.log(self.base)
 
     def counts(self, x: sp.csr_matrix) -> tuple[Floats, NDArray[np.float64]]:
-        """Counts of some cells, and the total of each, up to a factor that is one for a cell.
+        """Counts of some cells and the total of each, up to a factor per cell.
 
-        Where all values of a cell are whole multiples of its smallest one, but for rounding, these multiples are
-        returned: so that whatever was done to counts, what follows from them is the same to the last bit.
+        If all values of a cell are integer multiples of its smallest value up to rounding, these integers are returned,
+        so that results are bitwise equal however the counts were transformed.
 
         Parameters
         ----------
@@ -103,7 +103,7 @@ class Scale:
 
         Returns
         -------
-        One value for each stored one of `x`, and the totals; shape (n_cells,).
+        One value for each stored value of `x`, and the totals; shape (n_cells,).
         """
         row = np.repeat(np.arange(x.shape[0]), np.diff(x.indptr))
         if self.whole:
@@ -120,7 +120,7 @@ class Scale:
         multiples = np.rint(linear / unit[row])
         n: NDArray[np.float64] = np.bincount(row, weights=multiples, minlength=x.shape[0]).astype(np.float64)
         unit[filled] = sums[filled] / n[filled]
-        # what rounding to single precision does to a value once the logarithm is undone, and to the smallest one
+        # amplification of single-precision rounding when the logarithm is undone, for a value and for the smallest one
         growth = 1.0 if self.kind == "counts" else (1 + linear) / linear * np.log1p(linear)
         error = np.abs(linear / unit[row] - multiples) > 1e-4 + 5e-7 * multiples * (growth + 1)
         exact = np.bincount(row, weights=error, minlength=x.shape[0]) == 0
@@ -134,20 +134,20 @@ class Scale:
     def to_log1p(
         self, x: sp.csr_matrix, totals: Floats | None = None, keep: NDArray[np.bool_] | None = None
     ) -> NDArray[np.float32]:
-        """log1p of counts per 10,000 of the stored values of some cells; those that are so already stay as they are.
+        """log1p of counts per 10,000 of the stored values of some cells; values already on that scale are not changed.
 
         Parameters
         ----------
         x
             Expression without stored zeros; shape (n_cells, n_vars).
         totals
-            Total of each cell in units of `counts`, shape (n_cells,); by default as `counts` tells it.
+            Total of each cell in units of `counts`, shape (n_cells,); by default the totals from `counts`.
         keep
-            Which stored values are wanted; all by default.
+            Mask of the stored values to return; all by default.
 
         Returns
         -------
-        One value for each stored one of `x` that is wanted, in its order.
+        One value for each selected stored value of `x`, in the same order.
         """
         if self.is_ours and totals is None:
             return x.data if keep is None else x.data[keep]
@@ -159,16 +159,16 @@ class Scale:
         return normalize(values.astype(np.float32, copy=False), np.where(totals > 0, totals, 1.0)[row])
 
     def check(self, values: Floats, where: str = "adata.X", remedy: str = "") -> None:
-        """Refuse values that cannot be of this scale.
+        """Raise an error for values that this scale cannot have.
 
         Parameters
         ----------
         values
             Stored values.
         where
-            Name of their place, for the error.
+            Name of the matrix, for the error message.
         remedy
-            What else to read, for the error; begins with a comma.
+            What to read instead, for the error message; begins with a comma.
 
         Raises
         ------
@@ -191,18 +191,18 @@ OURS: Final = Scale("log", target=TARGET_SUM)
 
 @dataclass(frozen=True)
 class Evidence:
-    """What some rows look like when one transformation is undone.
+    """Evidence from some rows under the inverse of one transformation.
 
     Parameters
     ----------
     sums
         Sum of each row; shape (n_rows,).
     units
-        What one count is in each row, NaN where it cannot be told; shape (n_rows,).
+        Value of one count in each row, NaN if unknown; shape (n_rows,).
     residues
-        Mean distance of a row's values from multiples of its unit, NaN where there are too few; shape (n_rows,).
+        Mean distance of a row's values from multiples of its unit, NaN if there are too few; shape (n_rows,).
     n_values
-        Values that the residues are of.
+        Number of values from which the residues are computed.
     """
 
     sums: NDArray[np.float64]
@@ -212,7 +212,7 @@ class Evidence:
 
     @classmethod
     def of(cls, rows: list[NDArray[np.float64]]) -> Evidence:
-        """Look at rows of values with the transformation undone."""
+        """Compute the evidence from rows of back-transformed values."""
         found = [_unit(row) for row in rows]
         return cls(
             np.array([row.sum() for row in rows]),
@@ -223,14 +223,14 @@ class Evidence:
 
     @property
     def spread(self) -> float:
-        """Range of the row sums, over their median; infinite for one row, of which nothing follows."""
+        """Range of the row sums over their median; infinite for a single row, which is no evidence."""
         if len(self.sums) < 2 or not np.isfinite(self.sums).all():
             return math.inf
         return float(np.ptp(self.sums) / np.median(self.sums))
 
     @property
     def few_sums(self) -> bool:
-        """Whether the sums are few constants, as of samples that were normalised one by one."""
+        """Whether the sums take a few constant values, as for separately normalised samples."""
         if not np.isfinite(self.sums).all():
             return False
         gaps = np.diff(np.sort(self.sums)) > NEARLY_SAME * np.median(self.sums)
@@ -239,23 +239,23 @@ class Evidence:
 
     @property
     def residue(self) -> float:
-        """Mean of the residues; infinite if there is too little to go by."""
+        """Mean of the residues; infinite if there are too few values."""
         known = self.residues[np.isfinite(self.residues)]
         return float(known.mean()) if self.n_values >= FEWEST_VALUES and len(known) else math.inf
 
     @property
     def fits(self) -> NDArray[np.bool_]:
-        """Rows whose values are multiples of one count; shape (n_rows,)."""
+        """Rows whose values are integer multiples of their unit; shape (n_rows,)."""
         return self.residues < LARGEST_RESIDUE
 
 
 def _unit(row: NDArray[np.float64]) -> tuple[float, float, int]:
-    """One count of a cell, the mean distance of its values from multiples of that, and of how many values."""
+    """Value of one count in a cell, mean distance of the values from its multiples, and the number of values used."""
     smallest = row.min()
     best = (math.nan, math.nan, 0)
     if not math.isfinite(float(row.max())):
         return best
-    for parts in (1, 2, 3):  # the smallest value is one count nearly always
+    for parts in (1, 2, 3):  # the smallest value is nearly always one count
         ratio = row * (parts / smallest)
         ratio = ratio[(ratio > MULTIPLES[0] * parts) & (ratio <= MULTIPLES[1])]
         if len(ratio) < FEWEST_OF_ROW * parts:
@@ -266,7 +266,7 @@ def _unit(row: NDArray[np.float64]) -> tuple[float, float, int]:
             unit = float(np.median(ratio / whole)) * smallest / parts
             best = (unit, residue, len(ratio))
     if math.isnan(best[0]) and np.ptp(row) <= 1e-5 * smallest:
-        return float(smallest), math.nan, 0  # ones only
+        return float(smallest), math.nan, 0  # all values are one count
     return best
 
 
@@ -279,7 +279,7 @@ REFUSED: Final[Mapping[str, tuple[Inverse, str]]] = {
     ),
     "inverse hyperbolic sines": (np.sinh, "Undo it, as in adata.X.data = np.sinh(adata.X.data)"),
 }
-"""Transformations that are detected and not supported, with their inverse and what to do."""
+"""Transformations that are detected but not supported, each with its inverse and the advice for the error."""
 
 
 def detect_scale(
@@ -295,20 +295,20 @@ def detect_scale(
     Parameters
     ----------
     x
-        Rows from all over a data set, all their columns, without stored zeros; shape (n_rows, n_vars).
+        Rows spread over a data set, with all columns and without stored zeros; shape (n_rows, n_vars).
     where
-        Name of their place, for the error.
+        Name of the matrix, for the error message.
     remedy
-        What else to read, for the error; begins with a comma.
+        What to read instead, for the error message; begins with a comma.
     noted
-        ``uns["log1p"]``, in which scanpy notes that values are logarithms, and of which base. None if there is none.
+        ``uns["log1p"]``, in which scanpy records a log transformation and its base. None if there is none.
     depths
-        Columns of obs that may hold the total count of each row; shape (n_rows,) each.
+        Obs columns that may have the total count of each row; shape (n_rows,) each.
 
     Raises
     ------
     ValueError
-        If a value is NaN, infinite or negative, if all are 0, or if values are no counts and no logarithms of
+        If a value is NaN, infinite or negative, if all are 0, or if the values are neither counts nor logarithms of
         normalised counts.
     """
     check_finite(x.data, where, remedy)
@@ -327,7 +327,7 @@ def detect_scale(
     inverses: dict[Any, Inverse] = {"counts": lambda v: v}
     inverses |= {b: (lambda v, b=b: np.expm1(v * math.log(b))) for b in logs}  # type: ignore[misc]
     inverses |= {name: inverse for name, (inverse, _) in REFUSED.items()}
-    with np.errstate(over="ignore", invalid="ignore"):  # of transformations that cannot be
+    with np.errstate(over="ignore", invalid="ignore"):  # from transformations that do not apply
         evidence = {name: Evidence.of([inverse(row) for row in rows]) for name, inverse in inverses.items()}
         _check_one_scale(evidence, whole, where, remedy)
         name, complete = _explanation(evidence)
@@ -340,11 +340,11 @@ def detect_scale(
         return _log_scale(evidence[name], name, complete, {k: v[filled] for k, v in (depths or {}).items()})
     if name == "counts" or _near_whole_numbers(x.data) or float(x.data.max()) > LARGEST_LOG:
         return DECIMALS
-    for b in logs:  # a few genes left out after the normalisation
+    for b in logs:  # a few genes were removed after the normalisation
         target = _nearly_complete(evidence[b])
         if target is not None:
             return Scale("log", b, target, complete=False)
-    if noted is not None and len(rows) == 1:  # a cell that was normalised to a median of counts
+    if noted is not None and len(rows) == 1:  # a single cell that was normalised to a median of counts
         total = float(evidence[base or math.e].sums[0])
         if _rounded(total) != total:
             return Scale("log", base or math.e, _rounded(total))
@@ -359,7 +359,7 @@ def detect_scale(
 
 
 def _noted_base(noted: Mapping[str, Any] | None) -> float | None:
-    """Base that scanpy noted; None for the natural logarithm, or if nothing was noted."""
+    """Base that scanpy recorded; None for the natural logarithm, or if nothing was recorded."""
     try:
         base = float(np.ravel(np.asarray((noted or {}).get("base")))[0])
     except (TypeError, ValueError, IndexError, AttributeError):
@@ -368,7 +368,7 @@ def _noted_base(noted: Mapping[str, Any] | None) -> float | None:
 
 
 def _check_one_scale(evidence: Mapping[Any, Evidence], whole: NDArray[np.bool_], where: str, remedy: str) -> None:
-    """Refuse raw counts in some rows and logarithms in others."""
+    """Raise an error if some rows are raw counts and others are logarithms."""
     logs = [of for name, of in evidence.items() if isinstance(name, float)]
     logged = np.any([of.fits & ~(of.residues >= evidence["counts"].residues) for of in logs], axis=0) & ~whole
     if min(whole.mean(), logged.mean()) > MIXED and (whole | logged).mean() > 0.8:
@@ -380,7 +380,7 @@ def _check_one_scale(evidence: Mapping[Any, Evidence], whole: NDArray[np.bool_],
 
 
 def _explanation(evidence: Mapping[Any, Evidence]) -> tuple[Any, bool]:
-    """Which transformation explains the rows, None if none does; and whether their sums are constants."""
+    """Transformation that explains the rows, None if none does; and whether the row sums are constant."""
     of_one_row = len(next(iter(evidence.values())).sums) == 1
     for name, of in evidence.items():
         if of_one_row and name not in REFUSED and _usual(float(of.sums[0]), NEARLY_SAME) is not None:
@@ -399,7 +399,7 @@ def _explanation(evidence: Mapping[Any, Evidence]) -> tuple[Any, bool]:
 
 
 def _log_scale(of: Evidence, base: float, complete: bool, depths: Mapping[str, Floats]) -> Scale:
-    """The scale of logarithms, with the target if it can be told."""
+    """Scale of log-transformed data, with the target if it can be detected."""
     if complete and len(of.sums) > 1:
         middle = float(np.median(of.sums))
         return Scale("log", base, _rounded(middle) if of.spread < SAME_SUM else None)
@@ -407,7 +407,7 @@ def _log_scale(of: Evidence, base: float, complete: bool, depths: Mapping[str, F
     if len(units) > 1 and np.ptp(units) < SAME_SUM * units[0]:  # one count is the same in all cells: not normalised
         return Scale("log", base)
     target = _target(of, depths)
-    if target is None and complete:  # one cell
+    if target is None and complete:  # a single cell
         target = _rounded(float(of.sums[0]))
     if target is None:
         return Scale("log", base, TARGET_SUM, complete=False, told=False)
@@ -415,28 +415,28 @@ def _log_scale(of: Evidence, base: float, complete: bool, depths: Mapping[str, F
 
 
 def _usual(value: float, tolerance: float) -> float | None:
-    """The usual sum that a value stands for, None if it is none."""
+    """Usual target sum that equals a value within a relative tolerance, None if there is none."""
     return next((t for t in STANDARD if abs(value - t) <= tolerance * t), None)
 
 
 def _rounded(total: float) -> float:
-    """A sum in single precision as what it was: a usual one, or a whole number or half, as medians of counts are."""
+    """Undo single-precision rounding of a sum: to a usual target, or a half-integer as the median of counts is."""
     half = round(2 * total) / 2
     return _usual(total, NEARLY_SAME) or (half if abs(half - total) < 1e-5 * total else total)
 
 
 def _nearly_complete(of: Evidence) -> float | None:
-    """The usual sum that rows come near to, and do not exceed."""
+    """Usual target sum that row sums approach but do not exceed."""
     highest, middle = float(of.sums.max()), float(np.median(of.sums))
     near = [t for t in STANDARD if 0.9 * t < middle and highest <= (1 + NEARLY_SAME) * t]
     return near[0] if near and len(of.sums) > 2 else None
 
 
 def _target(of: Evidence, depths: Mapping[str, Floats]) -> float | None:
-    """Target of a normalisation after which genes were cut: that which makes the totals whole numbers.
+    """Target of a normalisation after which genes were removed: the target that makes the totals integers.
 
-    A cell's total is ``target / unit``; it is no less than the counts of the genes that are there. If obs holds totals,
-    these tell it too.
+    The total of a cell is ``target / unit``, and at least the counts of the genes that are present. Totals in obs are
+    used as well.
     """
     known = np.isfinite(of.units) & ~(of.residues >= LARGEST_RESIDUE)
     units, least = of.units[known], float(of.sums[known].max(initial=0.0))
@@ -452,7 +452,7 @@ def _target(of: Evidence, depths: Mapping[str, Floats]) -> float | None:
             near = np.abs(targets / middle - 1) < 0.01
             if near.mean() > 1 - MIXED and len(targets) > 2:
                 return _usual(middle, 0.005) or middle
-    for start in range(max(math.floor(2 * least), 2), 400_000, 50_000):  # medians of whole numbers: halves
+    for start in range(max(math.floor(2 * least), 2), 400_000, 50_000):  # medians of integers: half-integers
         candidates: NDArray[np.float64] = np.arange(start, min(start + 50_000, 400_000)) / 2
         fits = np.flatnonzero(_whole_totals(candidates, units, 10))
         if len(fits):
@@ -461,13 +461,13 @@ def _target(of: Evidence, depths: Mapping[str, Floats]) -> float | None:
 
 
 def _whole_totals(targets: NDArray[np.float64], units: NDArray[np.float64], fewest: int) -> NDArray[np.bool_]:
-    """For each target whether totals of cells are whole numbers; few cells are enough for a single target."""
+    """Whether each target makes the totals of the cells integers; a few cells suffice for a single target."""
     fits = np.zeros(len(targets), dtype=bool)
     alive = np.arange(len(targets))
     used, misses = np.zeros(len(targets), dtype=int), np.zeros(len(targets), dtype=int)
     for unit in units:
         totals = targets[alive] / unit
-        # log1p in single precision errs by 6e-8 of the value, the normalisation before by as much
+        # log1p in single precision has a relative error of 6e-8, and so has the normalisation before it
         error = totals * 3e-7 * (1 + (1 + unit) / unit * math.log1p(unit))
         tolerance = np.clip(5 * error, 0.002, 0.05)
         clear = error < 0.02
@@ -476,14 +476,14 @@ def _whole_totals(targets: NDArray[np.float64], units: NDArray[np.float64], fewe
         alive = alive[misses[alive] <= MIXED * len(units)]
         if not len(alive):
             break
-    fits[alive] = (used[alive] >= fewest) & (misses[alive] <= MIXED * used[alive])  # of those that tell
+    fits[alive] = (used[alive] >= fewest) & (misses[alive] <= MIXED * used[alive])  # among informative cells
     return fits
 
 
 def _near_whole_numbers(values: Floats) -> bool:
-    """Whether values lie about whole numbers, as counts with decimals do; those of a logarithm do not.
+    """Whether values are close to integers, as decimal counts are; logarithms are not.
 
-    Looked at is the mean direction of the decimals on a circle, of values that are not near 0.
+    Computed from the mean direction of the decimals on a circle, for values that are not near 0.
     """
     values = values[values >= 0.5].astype(np.float64)
     if len(values) < FEWEST_VALUES:
@@ -492,7 +492,7 @@ def _near_whole_numbers(values: Floats) -> bool:
 
 
 def _of_unit_variance(x: sp.csr_matrix) -> bool:
-    """Whether columns were divided by their standard deviation; few rows tell it roughly."""
+    """Whether columns were divided by their standard deviation, which a few rows show roughly."""
     n = np.bincount(x.indices, minlength=x.shape[1])
     used = n >= 0.3 * x.shape[0]
     if x.shape[0] < FEWEST_VALUES or used.sum() < FEWEST_VALUES:

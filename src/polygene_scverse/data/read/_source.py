@@ -1,4 +1,4 @@
-"""Rows of a matrix of any kind: in memory or on disk, sparse or dense."""
+"""Access to rows of any kind of matrix: in memory or on disk, sparse or dense."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 BLOCK = 8192
-"""Rows that are read at a time."""
+"""Number of rows per block."""
 LARGEST_GAP = 8
-"""Rows of a file that are rather read in vain than jumped over."""
+"""Largest gap between rows of a file that is read as well, as that is faster than skipping it."""
 SHORTEST_RUN = 4
-"""Rows that neighbours must have on average to be worth a call of their own: each call costs as much as many rows."""
+"""Minimum average length of runs of rows that are read in separate calls: a call is as slow as many rows."""
 COLUMNS = 1024
-"""Columns that are read at a time of a file that is stored by column."""
+"""Number of columns per read of a file stored by column."""
 
 
 def spread_rows(n: int, most: int) -> NDArray[np.int64]:
-    """At most so many of n row numbers, from all over; ascending."""
+    """At most `most` of `n` row numbers, evenly spread and ascending."""
     return np.unique(np.linspace(0, max(n - 1, 0), most).astype(np.int64))[:n]
 
 
 def by_row(x: Any) -> Any:
-    """A matrix such that rows can be picked; one stored by column is turned once.
+    """Give a matrix efficient access to rows; one stored by column is converted once.
 
     Parameters
     ----------
     x
-        A matrix of any kind. A backed one that is stored by column is read in blocks of columns, twice, and written by
-        row to a temporary file, which is gone with the result.
+        A matrix of any kind. A backed matrix stored by column is read twice in blocks of columns and written by row to
+        a temporary file, which is deleted together with the result.
     """
     if getattr(x, "format", "") != "csc":
         return x
@@ -41,7 +41,7 @@ def by_row(x: Any) -> Any:
 
 
 def _turned(x: Any) -> sp.csr_matrix:
-    """A backed matrix stored by column, as one stored by row whose entries are in a temporary file."""
+    """Convert a backed matrix stored by column to one stored by row, with its entries in a temporary file."""
     n_obs, n_vars = x.shape
     starts = range(0, n_vars, COLUMNS)
     lengths = np.zeros(n_obs, dtype=np.int64)
@@ -49,7 +49,7 @@ def _turned(x: Any) -> sp.csr_matrix:
         lengths += np.bincount(x[:, start : start + COLUMNS].indices, minlength=n_obs)
     indptr = np.concatenate([[0], np.cumsum(lengths)])
     n_entries, free = int(indptr[-1]), indptr[:-1].copy()
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:  # the maps outlive the names of their files
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:  # the maps outlive the files' names
         shape = (max(n_entries, 1),)
         data: np.ndarray = np.memmap(Path(folder) / "data", dtype=np.float32, mode="w+", shape=shape)
         columns: np.ndarray = np.memmap(Path(folder) / "columns", dtype=np.int64, mode="w+", shape=shape)
@@ -65,29 +65,29 @@ def _turned(x: Any) -> sp.csr_matrix:
 
 
 def read_rows(x: Any, rows: NDArray[np.integer]) -> sp.csr_matrix:
-    """Some rows of a matrix of any kind as CSR with sorted indices and without stored zeros.
+    """Read some rows of a matrix of any kind as CSR with sorted indices and without stored zeros.
 
     Parameters
     ----------
     x
-        Sparse (csr, csc; matrix or array) or dense, in memory or backed; or computed when asked for, as dask's arrays.
+        Sparse (csr, csc; matrix or array) or dense, in memory or backed; or lazy, such as a dask array.
     rows
         Row numbers, in any order; shape (n,).
 
     Returns
     -------
-    Values as float32, shape (n, n_vars); the rows in the order asked for.
+    Values as float32, shape (n, n_vars); rows in the requested order.
     """
     in_memory = sp.issparse(x) or isinstance(x, np.ndarray)
     if in_memory:
         block = x[rows]
-    else:  # a file is read in its own order
+    else:  # files are read in ascending order
         order = np.argsort(rows, kind="stable")
         unique, inverse = np.unique(rows[order], return_inverse=True)
         back = np.empty(len(rows), dtype=np.intp)
         back[order] = inverse
         block = _read_runs(x, unique)[back]
-    block = sp.csr_matrix(block, dtype=np.float32)  # a copy of ours: rows were picked
+    block = sp.csr_matrix(block, dtype=np.float32)  # indexing made a copy, which may be changed
     if not (block.data.all() and block.has_canonical_format):
         block.sum_duplicates()
         block.eliminate_zeros()
@@ -95,7 +95,7 @@ def read_rows(x: Any, rows: NDArray[np.integer]) -> sp.csr_matrix:
 
 
 def _read_runs(x: Any, rows: NDArray[np.integer]) -> Any:
-    """Ascending rows of a file, neighbours in one go: this is many times faster than row by row."""
+    """Read ascending rows of a file in runs of neighbours, which is many times faster than row by row."""
     if not len(rows):
         return _computed(x[rows])
     runs = np.split(rows, np.flatnonzero(np.diff(rows) > LARGEST_GAP) + 1)
@@ -109,12 +109,12 @@ def _read_runs(x: Any, rows: NDArray[np.integer]) -> Any:
 
 
 def _computed(part: Any) -> Any:
-    """A part that is not computed yet, computed."""
+    """Compute a lazy array; others are returned unchanged."""
     return part.compute() if hasattr(part, "compute") else part
 
 
 def iterate_rows(x: Any, rows: NDArray[np.integer], block: int = BLOCK) -> Iterator[sp.csr_matrix]:
-    """Read rows in blocks, so that memory stays bounded; see `read_rows`."""
+    """Read rows in blocks, so that memory use is bounded; see `read_rows`."""
     x = by_row(x)
     for start in range(0, len(rows), block):
         yield read_rows(x, rows[start : start + block])

@@ -1,4 +1,4 @@
-"""Training and validation cells: whole groups (donors, samples) are held out where there are enough of them."""
+"""Split into training and validation cells; whole groups (donors, samples) are held out if there are enough of them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Split = tuple[Rows, Rows]
 
 
 MAX_DRAWS = 100
-"""Draws of the held-out cells, of which the first that leaves every category some training cells is taken."""
+"""Maximum number of draws of held-out cells; the first one that leaves training cells in every category is used."""
 
 
 def split_cells(
@@ -28,19 +28,19 @@ def split_cells(
     seed: int = 0,
     labels: Mapping[str, pd.Series] | None = None,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Draw the validation cells: whole groups where there are enough, else single cells.
+    """Draw the validation cells: whole groups if there are enough, else single cells.
 
-    Whole groups are held out where `validation_size` is one group or more, and where that leaves some training cells to
-    every category. Of fewer groups each is too large a part of what there is to learn from, so all of them are in
-    training, and cells are held out. A draw that takes all cells of a category is drawn again. Where every draw does,
-    that which takes fewest is used, and a warning names them.
+    Whole groups are held out if `validation_size` amounts to at least one group, and if every category keeps training
+    cells. With fewer groups, each is too large a part of the training data, so all groups are in training and single
+    cells are held out. A draw that removes all cells of a category is repeated. If every draw does, the one that
+    removes the fewest categories is used, and a warning names them.
 
     Parameters
     ----------
     n_obs
         Number of cells.
     validation_size
-        Share of the cells, or groups, to hold out, at least one cell; 0 for none.
+        Share of the cells, or groups, to hold out; at least one cell. 0 holds out none.
     groups
         Group of each cell, shape (n_obs,). Cells without a group count as one group.
     seed
@@ -54,7 +54,7 @@ def split_cells(
 
     Raises
     ------
-    ValueError
+    If no training cells would be left.
         If no cell would be left to train on.
     """
     check_fraction(validation_size, "validation_size")
@@ -86,7 +86,7 @@ def _draw(
     rng: np.random.Generator,
     factors: Mapping[str, tuple[NDArray[np.integer], Any]],
 ) -> tuple[NDArray[np.bool_], dict[str, list[str]]]:
-    """Which cells are held out, shape (n_obs,), and the categories that no training cell has."""
+    """Which cells are held out, shape (n_obs,), and the categories without training cells."""
     best: tuple[float, NDArray[np.bool_], dict[str, list[str]]] = (np.inf, np.zeros(len(units), dtype=bool), {})
     for _ in range(MAX_DRAWS if n_held_out and factors else 1):
         held_out = (rng.permutation(n_units) < n_held_out)[units]
@@ -102,7 +102,7 @@ def _draw(
 def lost_categories(
     factors: Mapping[str, tuple[NDArray[np.integer], Any]], train: NDArray[np.integer]
 ) -> dict[str, list[str]]:
-    """Categories of each column, factorised, that no training cell has; columns without any are left out."""
+    """Categories of each factorised column without training cells; columns without such categories are omitted."""
     lost = {}
     for name, (codes, categories) in factors.items():
         found = np.bincount(codes[train][codes[train] >= 0], minlength=len(categories)) == 0
@@ -112,7 +112,7 @@ def lost_categories(
 
 
 def warn_lost(lost: Mapping[str, Sequence[str]]) -> None:
-    """Say which categories the training will not see, and so will never predict."""
+    """Warn about categories that training will not see and that are therefore never predicted."""
     for name, categories in lost.items():
         warn(
             f"All cells of {shorten(categories)} of {name!r} are held out, so the model does not learn them and "
@@ -121,7 +121,7 @@ def warn_lost(lost: Mapping[str, Sequence[str]]) -> None:
 
 
 def check_split(train: NDArray[np.integer], validation: NDArray[np.integer], groups: pd.Series | None = None) -> None:
-    """Refuse a split with a side that is empty, a cell on both sides, or a group on both sides.
+    """Raise an error if a side of a split is empty, or if a cell or group is on both sides.
 
     Raises
     ------
@@ -150,18 +150,18 @@ def resolve_split(
     seed: int,
     phenotypes: Sequence[str] = (),
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Ascending row numbers of the training and of the validation cells: those passed, or a draw.
+    """Ascending row numbers of the training and of the validation cells: a given split, or a random one.
 
     Parameters
     ----------
     data
-        What has the cells: ``obs`` and ``n_obs`` are read.
+        Object with ``obs`` and ``n_obs``.
     group_key
-        Obs column whose groups stay whole.
+        Obs column whose groups are not split.
     validation_size, seed
         As for `split_cells`.
     split
-        Row numbers of both sides, instead of a draw.
+        Row numbers of both sides, instead of a random split.
     phenotypes
         Obs columns whose categories must not all be held out, if that can be avoided.
 

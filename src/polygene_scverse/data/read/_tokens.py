@@ -1,4 +1,4 @@
-"""Rows of expression to tokens: a ragged table with one entry per expressed gene of the model."""
+"""Conversion of expression to tokens: a ragged table with one entry per expressed gene of the model."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from polygene_scverse.data.read._totals import Footing
 
 @dataclass(frozen=True)
 class Cells:
-    """Expressed genes of some cells, cell after cell (as CSR): gene slots ascend within a cell.
+    """Expressed genes of some cells in CSR layout: entries are sorted by cell, then by gene slot.
 
     Parameters
     ----------
     indptr
-        Where each cell begins; shape (n_cells + 1,).
+        Start of each cell; shape (n_cells + 1,).
     genes
         Gene slot of each entry, 0 … n_genes - 1.
     bins
-        Its expression bin, never 0.
+        Expression bin of each entry, never 0.
     values
-        Its expression, log1p of counts per 10,000.
+        Expression of each entry, log1p of counts per 10,000.
     """
 
     indptr: NDArray[np.int64]
@@ -47,25 +47,25 @@ class Cells:
         return np.diff(self.indptr)
 
     def take(self, rows: NDArray[np.integer]) -> Cells:
-        """Some of the cells, in the order asked for."""
+        """Select some cells, in the requested order."""
         lengths = self.lengths[rows]
         indptr = np.concatenate([[0], np.cumsum(lengths)])
         at = np.arange(indptr[-1]) + np.repeat(self.indptr[rows] - indptr[:-1], lengths)
         return Cells(indptr, self.genes[at], self.bins[at], self.values[at])
 
     def matrix(self, n_genes: int) -> sp.csr_matrix:
-        """Their expression; shape (n_cells, n_genes)."""
+        """Expression as a sparse matrix; shape (n_cells, n_genes)."""
         return sp.csr_matrix((self.values, self.genes, self.indptr), shape=(len(self), n_genes))
 
     def rebin(self, edges: NDArray[np.float64]) -> Cells:
-        """The same cells with other bins; entries that fall into bin 0 are left out."""
+        """Assign expression to other bins; entries that fall into bin 0 are removed."""
         bins = digitize(self.values, edges)
         keep = bins > 0
         indptr = np.concatenate([[0], np.cumsum(keep)])[self.indptr]
         return Cells(indptr, self.genes[keep], bins[keep].astype(np.int16), self.values[keep])
 
     def with_genes(self, genes: NDArray[np.integer], bins: NDArray[np.integer], values: NDArray[np.floating]) -> Cells:
-        """The same cells with some genes set to one bin and value in every cell; bin 0 silences a gene.
+        """Set some genes to one bin and value in every cell; bin 0 removes a gene.
 
         Parameters
         ----------
@@ -88,7 +88,7 @@ class Cells:
 
     @classmethod
     def concatenate(cls, parts: Sequence[Cells]) -> Cells:
-        """Cells of several tables, one after the other."""
+        """Concatenate several tables of cells."""
         lengths = np.concatenate([np.zeros(0, dtype=np.int64), *(p.lengths for p in parts)])
         return cls(
             np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
@@ -101,7 +101,7 @@ class Cells:
 
 @dataclass(frozen=True)
 class Tokenizer:
-    """Turns rows of one data set into tokens.
+    """Converts rows of one data set to tokens.
 
     Parameters
     ----------
@@ -114,7 +114,7 @@ class Tokenizer:
     edges
         Lower edge of each bin; shape (n_bins,).
     footing
-        Which columns make the total of a cell; None for what the scale says.
+        Columns that add up to the total count of a cell; None to follow the scale.
     """
 
     slots: NDArray[np.int32]
@@ -152,7 +152,7 @@ class Tokenizer:
         return cls(slots, measured, scale, edges, footing)
 
     def __call__(self, x: sp.csr_matrix) -> Cells:
-        """Tokens of rows; `x` has sorted indices and no stored zeros, shape (n_cells, n_vars)."""
+        """Tokens of rows; `x` must have sorted indices and no stored zeros, shape (n_cells, n_vars)."""
         row = np.repeat(np.arange(x.shape[0]), np.diff(x.indptr))
         slot = self.slots[x.indices]
         keep = slot >= 0

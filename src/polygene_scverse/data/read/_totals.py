@@ -1,4 +1,4 @@
-"""The total count of a cell, of the same genes as in training: which columns count, and what share of them is there."""
+"""Total counts comparable to those in training: which columns count, and which share of the counts they have."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ from polygene_scverse._constants import TARGET_SUM
 from polygene_scverse.data.read._scale import Scale
 
 FEATURE_TYPES: Final = "feature_types"
-"""Column of ``var`` in which 10x tells genes from proteins, peaks and guides."""
+"""Column of ``var`` in which 10x distinguishes genes from proteins, peaks and guides."""
 GENES: Final = "Gene Expression"
 NEARLY_ALL: Final = 0.98
-"""Share of the counts from which on it is taken for all of them."""
+"""Share of the counts from which on genes are considered complete."""
 LEAST_SHARE: Final = 0.002
-"""Share of the counts of training below which totals cannot be estimated."""
+"""Share of the training counts below which totals cannot be estimated."""
 COMPARABLE: Final = 1.5
-"""How much larger the share of some genes may be than in training, for biology's sake."""
+"""Factor by which the share of some genes may exceed that in training for biological reasons."""
 
 
 @dataclass(frozen=True)
 class Footing:
-    """Which columns make the total of a cell, and what is missing of it.
+    """Columns that add up to the total count of a cell, and the share of the counts that they have.
 
     Parameters
     ----------
     counted
         Whether a column counts; shape (n_vars,).
     share
-        Share of the counts that these columns have; the total is their sum over this.
+        Share of the counts in these columns; the total is their sum divided by it.
     words
-        What is to be said of it; empty if nothing is.
+        Message to the user about the totals; empty if there is nothing to report.
     """
 
     counted: NDArray[np.bool_]
@@ -57,12 +57,12 @@ class Footing:
 
 
 def genes_only(var: pd.DataFrame | None) -> Footing | None:
-    """Proteins, peaks and guides among the genes have no part in totals; None where there are none, or none is told.
+    """Exclude proteins, peaks and guides from totals; None if there are none, or if ``var`` has no feature types.
 
     Parameters
     ----------
     var
-        Table of the columns; 10x tells their kinds in ``var["feature_types"]``.
+        ``var`` table; 10x has the types in ``var["feature_types"]``.
     """
     if var is None or FEATURE_TYPES not in var:
         return None
@@ -73,7 +73,7 @@ def genes_only(var: pd.DataFrame | None) -> Footing | None:
 def column_shares(
     blocks: Iterable[sp.csr_matrix], var_names: pd.Index, scale: Scale, footing: Footing | None = None
 ) -> dict[str, float]:
-    """Mean share of a cell's counts that each column has.
+    """Mean share of each column in the counts of a cell.
 
     Parameters
     ----------
@@ -88,7 +88,7 @@ def column_shares(
 
     Returns
     -------
-    The share by name. They add up to 1, or to less if genes were cut after a normalisation.
+    The share by name. Shares sum to 1, or to less if genes were removed after a normalisation.
     """
     sums, n_cells = np.zeros(len(var_names)), 0
     for x in blocks:
@@ -107,12 +107,12 @@ def same_footing(
     own: Footing | None,
     shares: Mapping[str, float],
 ) -> Footing | None:
-    """Totals of new cells over the columns that training had, put up by the share of those that are not there.
+    """Compute totals of new cells over the columns that training had, scaled up for those that are missing.
 
     Parameters
     ----------
     sample
-        Rows from all over the new data, all columns; shape (n_rows, n_vars).
+        Rows spread over the new data, with all columns; shape (n_rows, n_vars).
     var_names
         Names of the columns; shape (n_vars,).
     scale
@@ -120,11 +120,11 @@ def same_footing(
     own
         Which of the columns are genes.
     shares
-        What `column_shares` found in training; empty if it is not known.
+        Result of `column_shares` in training; empty if unknown.
 
     Returns
     -------
-    The footing, None where the totals are those of training as they are.
+    The footing; None if the totals are comparable to those in training without a change.
     """
     of_training = pd.Series(shares, dtype=np.float64).reindex(var_names).to_numpy()  # (n_vars,)
     common = np.isfinite(of_training) if own is None else np.isfinite(of_training) & own.counted
@@ -138,7 +138,7 @@ def same_footing(
         return Footing(everything, words=words) if common.any() else own
     observed = _observed(sample, scale, own, common)
     whole_training = every >= NEARLY_ALL
-    if not scale.complete:  # totals are those of all genes, unless training knew no others
+    if not scale.complete:  # totals are those of all genes, unless training had no others
         return Footing(common) if there >= NEARLY_ALL and observed < NEARLY_ALL else own
     if there >= NEARLY_ALL:
         return own if observed >= NEARLY_ALL else Footing(common)
@@ -153,14 +153,14 @@ def same_footing(
 
 
 def _observed(x: sp.csr_matrix, scale: Scale, own: Footing | None, common: NDArray[np.bool_]) -> float:
-    """Share of the counts of some cells that common columns have."""
+    """Share of the counts of some cells in the common columns."""
     totals = scale.counts(x)[1] if own is None or not scale.complete else own.totals(x, scale)
     used = totals > 0
     return float((_sums(x, scale, common)[used] / totals[used]).mean()) if used.any() else 1.0
 
 
 def _sums(x: sp.csr_matrix, scale: Scale, counted: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Sum of some columns in each row, in units of `Scale.counts`; shape (n_rows,)."""
+    """Row sums over some columns, in units of `Scale.counts`; shape (n_rows,)."""
     row = np.repeat(np.arange(x.shape[0]), np.diff(x.indptr))
     weights = np.where(counted[x.indices], scale.counts(x)[0], 0.0)
     return np.bincount(row, weights=weights, minlength=x.shape[0]).astype(np.float64)

@@ -1,1 +1,1 @@
-"""Files that do not fit into memory, behind the same interface as cells in memory."""
+"""Files that do not fit into memory, with the same interface as cells in memory."""

@@ -1,4 +1,4 @@
-"""Cells of many files, in buffers."""
+"""Cells of many files, read in buffers."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from polygene_scverse.data.read._tokens import Tokenizer
 from polygene_scverse.data.shards._shard_set import ShardSet
 
 BUFFER_CELLS = 65_536
-"""Cells that are shuffled together, unless said otherwise."""
+"""Default number of cells that are shuffled together."""
 BLOCK_CELLS = 256
-"""Neighbouring training cells of a file that are read, and come into a buffer, together."""
+"""Number of neighbouring training cells of a file that are read together into a buffer."""
 
 
 class ShardFeed:
-    """The training cells, or others, of a set of files: all is known of them but their expression.
+    """Training or other cells of a set of files; everything but their expression is in memory.
 
     Parameters
     ----------
@@ -30,13 +30,13 @@ class ShardFeed:
     ids
         Ascending numbers of the cells; shape (n_cells,).
     layout
-        Ids and positions.
+        Token ids and positions.
     columns
-        The obs column of each phenotype and its categories.
+        Obs column of each phenotype and its categories.
     tokenizers
-        A tokenizer for each file.
+        One tokenizer per file.
     buffer_cells
-        Cells that are in memory and shuffled together.
+        Number of cells that are in memory and shuffled together.
     """
 
     def __init__(
@@ -69,14 +69,14 @@ class ShardFeed:
         return CellTable(cells, codes, ids, self.layout, self.measured, kinds)
 
     def buffers(self, size: int, rng: np.random.Generator) -> list[NDArray[np.int64]]:
-        """Cut the cells into buffers of blocks from anywhere.
+        """Divide the cells into buffers of randomly ordered blocks.
 
         Parameters
         ----------
         size
-            Cells of a buffer.
+            Number of cells per buffer.
         rng
-            Decides the order of the blocks.
+            Random generator for the order of the blocks.
 
         Returns
         -------

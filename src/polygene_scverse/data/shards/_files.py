@@ -1,4 +1,4 @@
-"""Files that are read in part: h5ad or zarr, found by pattern. All of them in a row are one long table of cells."""
+"""Files that are read in parts (h5ad or zarr, found by pattern); together they form one long table of cells."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ class ShardFile:
     path
         The file, or the folder of a zarr store.
     key
-        Where expression stands in the file, e.g. ``"X"``.
+        Place of expression in the file, e.g. ``"X"``.
     n_obs
         Number of cells.
     var_names
         Gene names.
     ranks
-        ``var["highly_variable_rank"]``, None where it is not there.
+        ``var["highly_variable_rank"]``, None if it does not exist.
     footing
-        Which columns make the total of a cell; None for all.
+        Columns that add up to the total count of a cell; None for all.
     noted
-        ``uns["log1p"]``, None where it is not there.
+        ``uns["log1p"]``, None if it does not exist.
     """
 
     path: Path
@@ -57,13 +57,13 @@ class ShardFile:
     noted: Mapping[str, Any] | None = None
 
     def iterate(self, rows: NDArray[Any]) -> Iterator[sp.csr_matrix]:
-        """Ascending rows, in blocks; the file is closed at the end."""
+        """Read ascending rows in blocks; the file is closed at the end."""
         with opened(self.path) as root:
             yield from iterate_rows(_matrix(root, self.path, self.key), rows)
 
 
 def open_shard(path: Path, layer: str | None = None, use_raw: bool = False) -> tuple[ShardFile, pd.DataFrame]:
-    """Look at a file: its cells, genes and obs columns, not its expression.
+    """Read the cells, genes and obs columns of a file, but not its expression.
 
     Parameters
     ----------
@@ -77,10 +77,10 @@ def open_shard(path: Path, layer: str | None = None, use_raw: bool = False) -> t
     Raises
     ------
     ValueError
-        If it is no h5ad file or zarr store, if it is empty, if gene names are not unique, or if expression is stored
-        by column.
+        If it is not an h5ad file or zarr store, if it is empty, if gene names are not unique, or if expression is
+        stored by column.
     KeyError
-        If it has no such layer.
+        If the layer does not exist.
     """
     key = "raw/X" if use_raw else "X" if layer is None else f"layers/{layer}"
     try:
@@ -115,7 +115,7 @@ def open_shard(path: Path, layer: str | None = None, use_raw: bool = False) -> t
 def _old_tables(path: Path, use_raw: bool) -> tuple[pd.DataFrame, pd.DataFrame, Any]:
     """Tables of cells and genes of a file of anndata 0.6, and what scanpy notes of a logarithm."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that the file is old
+        warnings.simplefilter("ignore")  # about the old format
         adata = anndata.read_h5ad(path, backed="r")
     try:
         return adata.obs, adata.raw.var if use_raw else adata.var, adata.uns.get("log1p")
@@ -125,9 +125,9 @@ def _old_tables(path: Path, use_raw: bool) -> tuple[pd.DataFrame, pd.DataFrame, 
 
 @contextmanager
 def opened(path: Path) -> Iterator[Any]:
-    """The root of a file or of a zarr store, to read from."""
+    """Open a file or zarr store for reading; gives its root."""
     if path.is_dir():
-        import zarr  # anndata brings it along
+        import zarr  # a dependency of anndata
 
         yield zarr.open_group(str(path), mode="r")
     else:
@@ -136,7 +136,7 @@ def opened(path: Path) -> Iterator[Any]:
 
 
 def _matrix(root: Any, path: Path, key: str) -> Any:
-    """Expression as it stands on disk."""
+    """Expression as stored on disk."""
     x = root[key]
     if hasattr(x, "shape"):  # dense
         return x
@@ -156,7 +156,7 @@ def expand_paths(paths: Paths) -> list[Path]:
     ----------
     paths
         A path or pattern, or several. Patterns may have braces, ``"shard_{0..46}.h5ad"`` or ``"{blood,lung}.zarr"``,
-        and the wildcards of :mod:`glob`, whose matches stand in natural order (2 before 10).
+        and the wildcards of :mod:`glob`, whose matches are in natural order (2 before 10).
 
     Returns
     -------
@@ -165,11 +165,11 @@ def expand_paths(paths: Paths) -> list[Path]:
     Raises
     ------
     FileNotFoundError
-        If a file is not there, or nothing matches a pattern.
+        If a file does not exist, or nothing matches a pattern.
     ValueError
-        If there are none, or a file is named twice.
+        If there are no paths, or a file is named twice.
     TypeError
-        If they are no paths.
+        If they are not paths.
     """
     patterns = [paths] if isinstance(paths, (str, Path)) else list(paths) if isinstance(paths, (list, tuple)) else None
     if patterns is None or not all(isinstance(pattern, (str, Path)) for pattern in patterns):

@@ -1,4 +1,4 @@
-"""One obs column of several files as one column."""
+"""One obs column joined over several files."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ KINDS |= {"boolean": "booleans", "empty": ""}
 
 
 def join_columns(parts: Sequence[pd.Series], names: Sequence[str], argument: str) -> pd.Series:
-    """The column of all files, one after the other; categories in the order that :func:`anndata.concat` gives them.
+    """Join the column of all files; categories are in the order of :func:`anndata.concat`.
 
-    Text is kept as categories, so that a label takes one or two bytes.
+    Text is stored as categories, so that a label takes one or two bytes.
 
     Parameters
     ----------
     parts
         The column of each file.
     names
-        How the files are called in errors.
+        Names of the files in errors.
     argument
-        The argument that named the column, for errors.
+        Name of the argument that selected the column, for errors.
 
     Raises
     ------
     ValueError
-        If some files hold text where others hold numbers.
+        If the column is text in some files and numeric in others.
     """
     kinds = [_kind(part) for part in parts]
     _check_kinds(kinds, names, str(parts[0].name), argument)
@@ -67,11 +67,11 @@ def _check_kinds(kinds: Sequence[str], names: Sequence[str], column: str, argume
 
 
 def _common_categories(parts: Sequence[pd.Series]) -> pd.CategoricalDtype | None:
-    """Categories of all parts together, None unless each has some."""
+    """Union of the categories of all parts, None unless each part is categorical."""
     if not parts or not all(isinstance(part.dtype, pd.CategoricalDtype) for part in parts):
         return None
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # names of no cells
+        warnings.simplefilter("ignore")  # about the names of empty tables
         empty = [AnnData(obs=part.iloc[:0].rename("column").to_frame()) for part in parts]
         dtype = anndata.concat(empty).obs["column"].dtype
     return dtype if isinstance(dtype, pd.CategoricalDtype) else None

@@ -1,7 +1,7 @@
 """Batches of cells that are read from files in buffers, for any number of workers and processes.
 
-The sampler, in the main process, reads the buffers and hands out the tokens of each batch; workers draw masks and
-assemble arrays. So the memory is that of two buffers whatever the number of workers, and batches are the same.
+The sampler, in the main process, reads the buffers and passes the tokens of each batch on; workers draw masks and
+assemble arrays. Memory use is therefore two buffers for any number of workers, and the batches are the same.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from polygene_scverse.data.read._tokens import Cells
 from polygene_scverse.data.shards._feed import ShardFeed
 
 ShardKey = tuple[int, CellPart]
-_ORDER_OF_BLOCKS = 1  # stream of random numbers; the order within a buffer has its own
+_ORDER_OF_BLOCKS = 1  # random stream of the order of blocks; the order within a buffer has its own
 
 
 class ShardBatches(Dataset):
@@ -32,13 +32,13 @@ class ShardBatches(Dataset):
     Parameters
     ----------
     layout
-        Ids and positions.
+        Token ids and positions.
     measured
-        Sets of measured genes, which cells name by number; shape (n_kinds, n_genes).
+        Sets of measured genes, to which cells refer by index; shape (n_kinds, n_genes).
     rates
-        How much is hidden.
+        Rates at which tokens are hidden.
     seed
-        Seed of the draws.
+        Seed of the random draws.
     """
 
     def __init__(self, layout: TokenLayout, measured: NDArray[np.bool_], rates: MaskingRates, *, seed: int = 0) -> None:
@@ -50,26 +50,26 @@ class ShardBatches(Dataset):
 
 
 class ShardSampler(LengthSampler):
-    """Shuffled batches of cells of like length, read from files.
+    """Shuffled batches of cells of similar length, read from files.
 
-    Blocks of neighbouring cells are shuffled over all files and dealt out to buffers; a buffer is ordered as
-    `LengthSampler` orders cells in memory, while a thread reads the next one. A set that fits into one buffer is read
-    once, and gives the batches that it gives in memory. The order depends on (seed, epoch) alone.
-    Batches are cut over all processes and then split; each process reads all files.
+    Blocks of neighbouring cells are shuffled over all files and assigned to buffers. A buffer is ordered as
+    `LengthSampler` orders cells in memory, while a thread reads the next buffer. A set that fits into one buffer is
+    read once and gives the same batches as in memory. The order depends on (seed, epoch) only. Batches are formed over
+    all processes and then split; each process reads all files.
 
     Parameters
     ----------
     feed
         The training cells.
     batch_size
-        Cells per step, over all processes and parts.
+        Cells per step, summed over all processes and parts.
     **kwargs
-        Seed, processes and parts, as of `LengthSampler`.
+        Seed, processes and parts, as in `LengthSampler`.
 
     Raises
     ------
     ValueError
-        If `batch_size` is below 1, or a buffer does not hold a batch.
+        If `batch_size` is below 1 or larger than a buffer.
     """
 
     def __init__(self, feed: ShardFeed, batch_size: int, **kwargs: int) -> None:
@@ -83,7 +83,7 @@ class ShardSampler(LengthSampler):
         self._whole: CellTable | None = None
 
     def __iter__(self) -> Iterator[ShardKey]:  # type: ignore[override]
-        """Buffers before the first step are not read."""
+        """Yield the batches; buffers before the first step are not read."""
         epoch, n = self.epoch, self.batches_per_buffer
         rng = np.random.default_rng([self.seed, epoch, _ORDER_OF_BLOCKS])
         buffers = self.feed.buffers(n * self.batch_size, rng)
@@ -93,14 +93,14 @@ class ShardSampler(LengthSampler):
                     yield epoch, part.take(own)
 
     def batches_of(self, buffer: int, cells: Cells) -> list[NDArray[np.int64]]:
-        """Rows of the batches of a buffer of this epoch, over all processes."""
+        """Rows of the batches of a buffer in this epoch, over all processes."""
         seed = self.seed if buffer == 0 else int(np.random.SeedSequence([self.seed, buffer]).generate_state(1)[0])
         within = LengthSampler(cells.lengths, self.batch_size, shuffle=True, seed=seed)
         within.set_epoch(self.epoch)
         return within.batches()
 
     def _read(self, buffers: list[NDArray[np.int64]], first: int) -> Iterator[tuple[int, CellTable]]:
-        """Buffers from number `first` on; while one is used the next is read."""
+        """Yield buffers from number `first` on, and read the next one meanwhile."""
         if len(buffers) == 1:
             self._whole = self.feed.read(buffers[0]) if self._whole is None else self._whole
             yield from [(0, self._whole)][first:]

@@ -1,7 +1,7 @@
 """Many files of cells as one data set that need not fit into memory.
 
-Cells are numbered through all files in the order given, and that number is their id: it seeds their draws. Of the
-cells only the obs columns in use are kept in memory; expression is read in buffers.
+Cells are numbered through all files in the given order, and this number is the id that seeds their draws. Only the
+required obs columns are kept in memory; expression is read in buffers.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from polygene_scverse.data.shards._labels import join_columns
 
 @dataclass(frozen=True)
 class ShardSet:
-    """The files, and the obs columns in use of all their cells.
+    """Files, and the required obs columns of all their cells.
 
     Parameters
     ----------
@@ -34,7 +34,7 @@ class ShardSet:
     obs
         Phenotypes and groups; shape (n_obs, n_columns).
     layer, use_raw
-        Where expression stands in each file.
+        Place of expression in each file.
     """
 
     files: tuple[ShardFile, ...]
@@ -51,25 +51,25 @@ class ShardSet:
         layer: str | None = None,
         use_raw: bool = False,
     ) -> ShardSet:
-        """Find the files and read what is small: names of genes, ranks, phenotypes and groups.
+        """Find the files and read their small parts: gene names, ranks, phenotypes and groups.
 
         Parameters
         ----------
         paths
             Paths or patterns, see `expand_paths`.
         phenotypes
-            Obs columns to read. By default those with a usual name that every file has.
+            Obs columns to read. By default those with a usual name that all files have.
         group_key
-            Obs column of groups.
+            Obs column with the groups.
         layer, use_raw
-            Where expression stands in each file.
+            Place of expression in each file.
 
         Raises
         ------
         KeyError
             If a file lacks a named column or layer.
         ValueError, FileNotFoundError
-            If a file cannot be used, if files have no gene in common, or labels of different kinds.
+            If a file cannot be used, or if files have no gene in common or labels of different types.
         """
         files: list[ShardFile] = []
         tables: list[pd.DataFrame] = []
@@ -77,7 +77,7 @@ class ShardSet:
         for path in expand_paths(paths):
             file, obs = open_shard(path, layer, use_raw)
             same = next((f.var_names for f in files if f.var_names.equals(file.var_names)), file.var_names)
-            ranks = None if file.ranks is None else file.ranks.set_axis(same)  # names are kept once
+            ranks = None if file.ranks is None else file.ranks.set_axis(same)  # names are stored once
             files.append(replace(file, var_names=same, ranks=ranks))
             tables.append(_used_columns(obs, path, wanted, group_key))
         _check_common_genes(files)
@@ -100,7 +100,7 @@ class ShardSet:
 
     @property
     def where(self) -> str:
-        """How the place of expression is called in messages."""
+        """Name of the expression matrix in messages."""
         return f"{self.files[0].key} of {len(self.files)} files"
 
     @property
@@ -110,12 +110,12 @@ class ShardSet:
 
     @cached_property
     def starts(self) -> NDArray[np.int64]:
-        """Number of the first cell of each file, and of all cells; shape (n_files + 1,)."""
+        """Number of the first cell of each file, and the number of all cells; shape (n_files + 1,)."""
         return np.concatenate([[0], np.cumsum([file.n_obs for file in self.files])]).astype(np.int64)
 
     @cached_property
     def var_names(self) -> pd.Index:
-        """Genes of all files, in the order in which they are met."""
+        """Genes of all files, in order of first occurrence."""
         index = self.files[0].var_names
         for file in self.files[1:]:
             if file.var_names is not index:
@@ -123,14 +123,14 @@ class ShardSet:
         return index
 
     def by_file(self, rows: NDArray[np.int64]) -> Iterator[tuple[int, NDArray[np.int64]]]:
-        """Split ascending numbers of cells by file: number of the file, and rows within it."""
+        """Split ascending cell numbers by file: index of the file, and rows within it."""
         cuts = np.searchsorted(rows, self.starts)
         for k, (a, b) in enumerate(pairwise(cuts)):
             if b > a:
                 yield k, rows[a:b] - self.starts[k]
 
     def read(self, rows: NDArray[np.int64], tokenizers: Sequence[Tokenizer]) -> Cells:
-        """Tokens of cells, given by ascending numbers; a tokenizer for each file."""
+        """Tokens of cells, given by ascending numbers; `tokenizers` has one for each file."""
         parts = [tokenizers[k](block) for k, own in self.by_file(rows) for block in self.files[k].iterate(own)]
         return Cells.concatenate(parts)
 
@@ -150,12 +150,12 @@ def _used_columns(
     keys = [key for _, key in named]
     if phenotypes is None:
         usual = [name for names in PHENOTYPE_ALIASES.values() for name in names if (obs.columns == name).sum() == 1]
-        keys += usual or resolve_phenotypes(obs, None)  # which says what there is
+        keys += usual or resolve_phenotypes(obs, None)  # its error lists the candidates
     return obs[list(dict.fromkeys(keys))].reset_index(drop=True)
 
 
 def _warn_left_out(keys: Sequence[str], tables: Sequence[pd.DataFrame]) -> None:
-    """Say which usual phenotypes are not learned because a file lacks them."""
+    """Warn about usual phenotypes that are not learned because a file lacks them."""
     found = {str(key) for table in tables for key in table}
     usual = [[name for name in names if name in found] for names in PHENOTYPE_ALIASES.values()]
     if left_out := [name for names in usual if not set(names) & set(keys) for name in names]:
@@ -166,7 +166,7 @@ def _warn_left_out(keys: Sequence[str], tables: Sequence[pd.DataFrame]) -> None:
 
 
 def _check_common_genes(files: Sequence[ShardFile]) -> None:
-    """Each file must have a gene that another has: else its names are of another kind."""
+    """Check that each file shares a gene with another; otherwise its gene names are of another type."""
     n_files = pd.concat([file.var_names.to_series() for file in files]).value_counts()
     for file in files if len(files) > 1 else []:
         if n_files[file.var_names].max() == 1:

@@ -1,4 +1,4 @@
-"""The one pass over all cells before training: their scale, and which genes vary most."""
+"""The pass over all cells before training, which detects their scale and ranks genes by variability."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from polygene_scverse.data.shards._shard_set import ShardSet
 def survey(
     shards: ShardSet, rows: NDArray[np.int64], n_genes: int, genes: Sequence[str] | None = None
 ) -> tuple[list[str], list[Scale]]:
-    """Read every cell once: check expression, tell its scale, and rank genes on the training cells.
+    """Read every cell once: check expression, detect its scale, and rank genes on the training cells.
 
     Parameters
     ----------
@@ -35,9 +35,9 @@ def survey(
     rows
         Ascending numbers of the training cells.
     n_genes
-        Number of genes to choose. ``var["highly_variable_rank"]`` decides if every file has it and they agree.
+        Number of genes to choose. ``var["highly_variable_rank"]`` is used if every file has it and all agree.
     genes
-        Genes, where they are chosen already.
+        Genes, if they are already chosen.
 
     Returns
     -------
@@ -46,9 +46,9 @@ def survey(
     Raises
     ------
     ValueError
-        If the values of a file cannot be told, or some files hold counts and others logarithms; the file is named.
+        If the scale of a file is unclear, or some files have counts and others logarithms; the error names the file.
     KeyError
-        If one of `genes` is in no file.
+        If one of `genes` is not in any file.
     """
     if genes is not None and (absent := [gene for gene in genes if gene not in shards.var_names]):
         raise KeyError(f"`genes`: {shorten(absent)} not among the genes of the files. Pass names that are.")
@@ -73,16 +73,16 @@ def survey(
 
 
 def scale_of_file(file: ShardFile) -> Scale:
-    """Scale of a file, told by some of its rows.
+    """Scale of a file, detected from some of its rows.
 
     Raises
     ------
     ValueError
-        As for `detect_scale`; the file is named.
+        As for `detect_scale`; the error names the file.
     """
     rows = spread_rows(file.n_obs, SAMPLE_ROWS)
     sample = sp.vstack(list(file.iterate(rows)), format="csr")
-    if not sample.nnz:  # silent cells tell nothing
+    if not sample.nnz:  # empty cells do not reveal the scale
         every = file.iterate(np.arange(file.n_obs))
         sample = next((block for block in every if block.nnz), sample)
         sample = sample[np.flatnonzero(np.diff(sample.indptr))[:SAMPLE_ROWS]]
@@ -92,11 +92,11 @@ def scale_of_file(file: ShardFile) -> Scale:
 def _survey_file(
     file: ShardFile, training: NDArray[np.int64], var_names: pd.Index, moments: DispersionSums | None
 ) -> Scale:
-    """Scale of a file, whose values are checked; adds its training cells to the moments."""
+    """Detect the scale of a file and check its values; adds its training cells to the moments."""
     scale, columns = scale_of_file(file), var_names.get_indexer(file.var_names)
     sums = DispersionSums(len(var_names))
     for start, block in zip(range(0, file.n_obs, BLOCK), file.iterate(np.arange(file.n_obs)), strict=True):
-        scale.check(block.data, f"{file.key} of {file.path}")  # before it is added
+        scale.check(block.data, f"{file.key} of {file.path}")  # before the block is added
         if moments is not None:
             part = training[slice(*np.searchsorted(training, [start, start + BLOCK]))] - start
             sums.add(block if len(part) == block.shape[0] else block[part], columns, scale, file.footing)
@@ -106,7 +106,7 @@ def _survey_file(
 
 
 def common_ranks(files: Sequence[ShardFile]) -> pd.Series | None:
-    """``var["highly_variable_rank"]`` if every file has it and they agree; else None, and a warning if some have it."""
+    """``var["highly_variable_rank"]`` if all files have it and agree; else None, with a warning if some have it."""
     ranks = [file.ranks for file in files if file.ranks is not None]
     if not ranks:
         return None
@@ -120,7 +120,7 @@ def common_ranks(files: Sequence[ShardFile]) -> pd.Series | None:
 
 
 def shares_of(shards: ShardSet, rows: NDArray[np.int64], scales: Sequence[Scale]) -> dict[str, float]:
-    """Mean share of a cell's counts that each gene has, over the files that have it, see `column_shares`.
+    """Mean share of each gene in the counts of a cell, over the files that have it, see `column_shares`.
 
     Parameters
     ----------
@@ -145,7 +145,7 @@ def shares_of(shards: ShardSet, rows: NDArray[np.int64], scales: Sequence[Scale]
 def tokenizers_of(
     shards: ShardSet, genes: Sequence[str], scales: Sequence[Scale], edges: NDArray[np.float64]
 ) -> list[Tokenizer]:
-    """A tokenizer for each file; genes are matched by name.
+    """Create a tokenizer for each file; genes are matched by name.
 
     Raises
     ------
@@ -166,7 +166,7 @@ def tokenizers_of(
 
 
 def warn_unmeasured(shards: ShardSet, genes: Sequence[str], tokenizers: Sequence[Tokenizer]) -> None:
-    """Say once which files lack genes of the model."""
+    """Warn once about files that lack genes of the model."""
     absent = {
         file.path.name: int((~t.measured).sum())
         for file, t in zip(shards.files, tokenizers, strict=True)

@@ -1,1 +1,1 @@
-"""Checkpoints of the original Polygene, in and out."""
+"""Import and export of checkpoints of the original Polygene."""

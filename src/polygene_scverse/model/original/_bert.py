@@ -1,4 +1,4 @@
-"""Hugging Face's BERT with a masked-language head, as files: sizes, weights by name, and back."""
+"""Files of Hugging Face's BERT with a masked-language head: sizes and weights, read and written."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ RATES: Final = {
     "layer_norm_eps": ("layer_norm_eps", 1e-12),
     "init_std": ("initializer_range", 0.02),
 }
-"""Ours to theirs, and what BERT takes where it is not said."""
+"""Names of dropout rates here and in BERT, and BERT's defaults."""
 
 SAME: Final = {
     "model_type": "bert",
@@ -39,7 +39,7 @@ SAME: Final = {
     "is_decoder": False,
     "add_cross_attention": False,
 }
-"""What our network has no other kind of."""
+"""Settings of BERT that this network supports with one value only."""
 
 NAMES: Final = {
     "encoder.embeddings.word": "bert.embeddings.word_embeddings",
@@ -59,26 +59,26 @@ BLOCK_NAMES: Final = {
     "down": "output.dense",
     "norm2": "output.LayerNorm",
 }
-"""Ours to theirs, without ``.weight`` and ``.bias``."""
+"""Names of weights here and in BERT, without ``.weight`` and ``.bias``."""
 
 TOKEN_TYPE: Final = "bert.embeddings.token_type_embeddings.weight"
 TIED: Final = {
     "cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight",
     "cls.predictions.decoder.bias": "cls.predictions.bias",
 }
-"""Copies that may be in the file, and what they must be equal to."""
+"""Tied copies that may be in the file, and the weights that they must equal."""
 BUFFERS: Final = ("bert.embeddings.position_ids", "bert.embeddings.token_type_ids")
-"""Counters that older versions wrote; they hold nothing."""
+"""Index buffers that older versions wrote; they carry no information."""
 
 
 def weight_names(module: PolygeneModule) -> dict[str, str]:
-    """Their name of each of our weights; the linear path and the gene decoder have none."""
+    """BERT name of each weight of the network; the linear path and the gene decoder have none."""
     ours = [name for name, _ in module.named_parameters() if not name.startswith("gene_decoder.")]
     return their_names(ours, module.config.n_layers)
 
 
 def their_names(ours: Iterable[str], n_layers: int) -> dict[str, str]:
-    """Their name of each of these weights of ours."""
+    """BERT names of some weights of this network."""
     names = dict(NAMES)
     for i in range(n_layers):
         names |= {f"encoder.blocks.{i}.{name}": f"bert.encoder.layer.{i}.{b}" for name, b in BLOCK_NAMES.items()}
@@ -87,23 +87,23 @@ def their_names(ours: Iterable[str], n_layers: int) -> dict[str, str]:
 
 
 def check_sizes(folder: Path, layout: TokenLayout, sizes: Mapping[str, Any]) -> None:
-    """Refuse sizes that the weights have not, before a network of these sizes is made.
+    """Check that the weights have the configured sizes, before a network of these sizes is created.
 
     Parameters
     ----------
     folder
         Folder of the checkpoint.
     layout
-        Slots and vocabulary.
+        Token layout with slots and vocabulary.
     sizes
-        As of `network_sizes`.
+        As in `network_sizes`.
 
     Raises
     ------
     FileNotFoundError
         If there are no weights.
     ValueError
-        If a weight is missing, not known, or of another shape.
+        If a weight is missing, unknown, or has another shape.
     """
     found = _shapes_of(folder)
     for name in SIZES:
@@ -125,7 +125,7 @@ def check_sizes(folder: Path, layout: TokenLayout, sizes: Mapping[str, Any]) -> 
 
 
 def _shapes_of(folder: Path) -> dict[str, tuple[int, ...]]:
-    """Shape of each weight of a checkpoint; those of safetensors are not read for it."""
+    """Shape of each weight of a checkpoint; for safetensors without reading the weights."""
     path = folder / WEIGHTS_FILE
     if not path.is_file():
         return {name: tuple(tensor.shape) for name, tensor in read_weights(folder).items()}
@@ -137,14 +137,14 @@ def _shapes_of(folder: Path) -> dict[str, tuple[int, ...]]:
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """Read ``config.json`` and see that our network can be this one.
+    """Read ``config.json`` and check that the network supports it.
 
     Raises
     ------
     FileNotFoundError
-        If it is not there.
+        If it does not exist.
     ValueError
-        If it is no configuration of a BERT like ours.
+        If it is not a configuration of a supported BERT.
     """
     path = folder / CONFIG_FILE
     if not path.is_file():
@@ -169,13 +169,13 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def network_sizes(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Values of our `TransformerConfig`."""
+    """Values for `TransformerConfig`."""
     sizes = {ours: config[theirs] for ours, theirs in SIZES.items()}
     return sizes | {ours: config.get(theirs, default) for ours, (theirs, default) in RATES.items()}
 
 
 def make_config(n_tokens: int, length: int, sizes: TransformerConfig) -> dict[str, Any]:
-    """The content of ``config.json``; our attention has no dropout."""
+    """Content of ``config.json``; attention has no dropout in this network."""
     plain = sizes.to_dict()
     config = {"architectures": ["BertForMaskedLM"], "vocab_size": n_tokens, "max_position_embeddings": length} | SAME
     config |= {theirs: plain[ours] for ours, theirs in SIZES.items()}
@@ -190,9 +190,9 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
     Raises
     ------
     FileNotFoundError
-        If neither is there.
+        If neither exists.
     ValueError
-        If the file cannot be read, or holds more than tensors.
+        If the file cannot be read, or contains anything but tensors.
     """
     path = next((folder / name for name in (WEIGHTS_FILE, PICKLED_FILE) if (folder / name).is_file()), None)
     if path is None:
@@ -215,12 +215,12 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
 
 
 def import_weights(module: PolygeneModule, tensors: Mapping[str, Tensor]) -> None:
-    """Take over weights; the first token type, which is the only one in use, is added to the positions.
+    """Load weights. The first token type, the only one in use, is added to the position embeddings.
 
     Raises
     ------
     ValueError
-        If a weight is missing, not known, or of another shape, or if the head is not tied to the words.
+        If a weight is missing, unknown, or has another shape, or if the head is not tied to the word embeddings.
     """
     names = weight_names(module)
     own = module.state_dict()
@@ -238,7 +238,7 @@ def import_weights(module: PolygeneModule, tensors: Mapping[str, Tensor]) -> Non
 
 
 def _check_shapes(found: Mapping[str, tuple[int, ...]], shapes: Mapping[str, tuple[int, ...]], n_hidden: int) -> None:
-    """Name every entry that is missing, not known, or of another shape; of any number of token types row 0 is taken."""
+    """Raise an error that lists all missing, unknown or misshapen entries; only row 0 of the token types is used."""
     n_types = max([1, *found.get(TOKEN_TYPE, ())[:1]])
     shapes = {**shapes, TOKEN_TYPE: (n_types, n_hidden)}
     problems = {
@@ -259,7 +259,7 @@ def _check_shapes(found: Mapping[str, tuple[int, ...]], shapes: Mapping[str, tup
 
 
 def write_weights(module: PolygeneModule, path: Path) -> None:
-    """Write ``model.safetensors``; token types are zeros, because the positions hold them."""
+    """Write ``model.safetensors``; token types are zero, as the position embeddings include them."""
     own = module.state_dict()
     tensors = {theirs: own[ours].detach().cpu().contiguous() for ours, theirs in weight_names(module).items()}
     tensors[TOKEN_TYPE] = torch.zeros(2, module.config.n_hidden)

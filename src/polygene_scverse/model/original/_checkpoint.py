@@ -1,4 +1,4 @@
-"""Checkpoints of the original Polygene: its Hugging Face BERT in and out."""
+"""Import and export of checkpoints of the original Polygene (Hugging Face BERT)."""
 
 from __future__ import annotations
 
@@ -43,27 +43,27 @@ from polygene_scverse.model.original._files import (
 from polygene_scverse.module import PolygeneModule
 
 EDGES_KEY, MASK_KEY, PHENOTYPES_KEY = "bin_edges", "polygene_mask", "polygene_phenotypes"
-"""Entries of ``config.json`` that only ours has: bin edges, the mask of the training, slots of other phenotypes."""
+"""Additional entries of ``config.json``: bin edges, masking used in training, and slots of other phenotypes."""
 
 
 @dataclass(frozen=True)
 class OriginalCheckpoint:
-    """What a checkpoint of the original says.
+    """Content of a checkpoint of the original.
 
     Parameters
     ----------
     folder
-        Where its weights are.
+        Folder with the weights.
     layout
         Slots, vocabulary and genes.
     registry
-        What `setup_anndata` would have registered.
+        The registry that `setup_anndata` would make.
     edges
         Lower edge of each expression bin.
     network
         Sizes of the network.
     mask
-        Which genes the weights expect to see.
+        Which genes the weights expect as input.
     """
 
     folder: Path
@@ -74,7 +74,7 @@ class OriginalCheckpoint:
     mask: str
 
     def load_weights(self, module: PolygeneModule) -> None:
-        """Take over the weights."""
+        """Load the weights."""
         import_weights(module, read_weights(self.folder))
 
 
@@ -90,7 +90,7 @@ def read_original(
     layer: str | None,
     use_raw: bool,
 ) -> OriginalCheckpoint:
-    """Read all of a checkpoint of the original but its weights; arguments and errors as of `Polygene.from_original`."""
+    """Read a checkpoint of the original except its weights; arguments and errors as in `Polygene.from_original`."""
     folder = Path(folder)
     config = read_config(folder)
     genes = folder / GENES_FILE if genes is None else genes
@@ -105,7 +105,7 @@ def read_original(
 def write_original(
     module: PolygeneModule, edges: Sequence[float], mask: str, columns: Sequence[str], folder: Path, overwrite: bool
 ) -> None:
-    """Write a checkpoint of the original beside `folder`, and put it in its place when it is whole.
+    """Write a checkpoint of the original next to `folder`, and move it into place when it is complete.
 
     Parameters
     ----------
@@ -114,11 +114,11 @@ def write_original(
     edges
         Lower edge of each expression bin.
     mask
-        Which genes the weights expect to see.
+        Which genes the weights expect as input.
     columns
-        The obs column of each phenotype.
+        Obs column of each phenotype.
     folder, overwrite
-        As of `Polygene.to_original`.
+        As in `Polygene.to_original`.
     """
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"`folder`: {folder} is a file. Pass the name of a folder.")
@@ -141,7 +141,7 @@ def write_original(
 def _layout(
     config: Mapping[str, Any], vocabulary: str | Path, genes: str | Path | Sequence[str], n_bins: int | None
 ) -> tuple[TokenLayout, dict[str, str]]:
-    """The sentence, and the obs column of each phenotype: the original's, or as `to_original` noted them."""
+    """Token layout, and the obs column of each phenotype: that of the original, or as recorded by `to_original`."""
     slots = config.get(PHENOTYPES_KEY)
     if slots is None:
         words, categories = read_vocabulary(vocabulary)
@@ -185,7 +185,7 @@ def _number_of_bins(n_tokens: int, n_words: int, n_bins: int | None) -> int:
 
 
 def _edges(n_bins: int, threshold: float | None, saved: Sequence[float] | None) -> list[float]:
-    """Lower edges: those in the checkpoint, else the original's."""
+    """Lower bin edges: those in the checkpoint, else those of the original."""
     if n_bins == 2 and threshold is not None:
         return make_edges([0.0, threshold], n_bins, np.zeros(0)).tolist()
     if threshold is not None:
@@ -196,7 +196,7 @@ def _edges(n_bins: int, threshold: float | None, saved: Sequence[float] | None) 
             "the threshold it was trained with."
         )
     if saved is not None and len(saved) == n_bins and saved[0] == 0 and sorted(saved) == list(saved):
-        return list(saved)  # quantiles of data with ties may be equal
+        return list(saved)  # quantiles of tied values may be equal
     return make_edges("original" if saved is None else saved, n_bins, np.zeros(0)).tolist()
 
 
@@ -210,7 +210,7 @@ def _checked(columns: Mapping[str, str] | None, layout: TokenLayout) -> dict[str
 def _registry(
     cls: type[BaseModelClass], layout: TokenLayout, columns: Mapping[str, str], layer: str | None, use_raw: bool
 ) -> dict[str, Any]:
-    """What `setup_anndata` would have noted: obs columns in the order of the slots, and their categories."""
+    """The registry that `setup_anndata` would make: obs columns in the order of the slots, and their categories."""
     keys = [columns[name] for name in layout.phenotype_names]
     categories = {columns[slot.name]: list(slot.categories) for slot in layout.phenotypes}
     if len(categories) < len(keys):

@@ -1,4 +1,4 @@
-"""The files of the original Polygene: vocabulary and genes.
+"""Vocabulary and gene files of the original Polygene.
 
 References
 ----------
@@ -28,7 +28,7 @@ CATEGORY_FILES = {
     "age": "age_types.txt",
     "disease": "disease_types.txt",
 }
-"""File of each phenotype's categories, in the order of the slots."""
+"""File with the categories of each phenotype, in the order of the slots."""
 
 ORIGINAL_COLUMNS = {
     "sex": "sex",
@@ -37,7 +37,7 @@ ORIGINAL_COLUMNS = {
     "age": "development_stage",
     "disease": "disease",
 }
-"""The obs column that the original reads each phenotype from, in the order of the slots."""
+"""Obs column from which the original reads each phenotype, in the order of the slots."""
 
 
 def read_vocabulary(folder: str | Path) -> tuple[list[str], dict[str, list[str]]]:
@@ -56,9 +56,9 @@ def read_vocabulary(folder: str | Path) -> tuple[list[str], dict[str, list[str]]
     Raises
     ------
     FileNotFoundError
-        If a file is not there.
+        If a file does not exist.
     ValueError
-        If a file is empty, or holds a line twice.
+        If a file is empty, or has a repeated line.
     """
     folder = Path(folder)
     absent = [name for name in (VOCABULARY_FILE, *CATEGORY_FILES.values()) if not (folder / name).is_file()]
@@ -72,14 +72,14 @@ def read_vocabulary(folder: str | Path) -> tuple[list[str], dict[str, list[str]]
 
 
 def read_words(folder: str | Path) -> list[str]:
-    """Read ``vocab.txt`` alone: the words in the order of their ids, without bins.
+    """Read only ``vocab.txt``: the words in the order of their ids, without bins.
 
     Raises
     ------
     FileNotFoundError
-        If it is not there.
+        If it does not exist.
     ValueError
-        If it is empty, or holds a word twice.
+        If it is empty, or has a repeated word.
     """
     path = Path(folder) / VOCABULARY_FILE
     if not path.is_file():
@@ -101,12 +101,12 @@ def _read_lines(path: Path) -> list[str]:
 
 
 def write_vocabulary(layout: TokenLayout, folder: str | Path) -> None:
-    """Write ``vocab.txt`` without bins and, where the phenotypes are the original's, the lists of their categories.
+    """Write ``vocab.txt`` without bins and, if the phenotypes are those of the original, their lists of categories.
 
     Parameters
     ----------
     layout
-        Slots and vocabulary.
+        Token layout with slots and vocabulary.
     folder
         Folder to write into.
     """
@@ -117,24 +117,24 @@ def write_vocabulary(layout: TokenLayout, folder: str | Path) -> None:
 
 
 def read_genes(genes: str | Path | Sequence[str], n_genes: int) -> list[str]:
-    """The first genes of a list.
+    """Read the first genes of a list.
 
     Parameters
     ----------
     genes
-        Names, most variable first; a text file with a name on each line; or an h5ad file, of which
-        ``var["highly_variable_rank"]`` alone is read.
+        Names, most variable first; a text file with one name per line; or an h5ad file, of which only
+        ``var["highly_variable_rank"]`` is read.
     n_genes
         Number of genes.
 
     Raises
     ------
     FileNotFoundError
-        If the file is not there.
+        If the file does not exist.
     KeyError
         If an h5ad file has no ranks.
     ValueError
-        If there are fewer genes, if two have the same rank, or if the file is of another kind.
+        If there are fewer genes, if two have the same rank, or if the file has another format.
     """
     names = _genes_of_file(Path(genes), n_genes) if isinstance(genes, (str, Path)) else [str(gene) for gene in genes]
     if len(names) < n_genes:
@@ -168,5 +168,5 @@ def _genes_of_file(path: Path, n_genes: int) -> list[str]:
 
 
 def write_lines(path: Path, lines: Sequence[str]) -> None:
-    """Write a text file, a line each."""
+    """Write a text file with one item per line."""
     path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")

@@ -1,1 +1,1 @@
-"""One training: plan, trainer, checkpoints, cost."""
+"""Training: plan, trainer, checkpoints and cost."""

@@ -1,4 +1,4 @@
-"""Arguments that other models of scvi-tools have: understood where they mean something here, and refused in words."""
+"""Arguments known from other models of scvi-tools: translated if they apply here, else refused with an explanation."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ REMEDIES: Final = {
     "reduce_lr_on_plateau": "The learning rate falls as plan_kwargs={'schedule': ...} says: 'linear', 'cosine' or "
     "'constant'. Leave it out, or pass early_stopping=True.",
 }
-"""What to do instead of some arguments."""
+"""Advice for some unsupported arguments."""
 
 
 def resolve_seed(seed: int | None) -> int:
-    """The seed that was passed, else that of ``scvi.settings``, else 0."""
+    """Return the seed that was passed, else that of ``scvi.settings``, else 0."""
     if seed is not None:
         return int(seed)
     return 0 if scvi.settings.seed is None else int(scvi.settings.seed)
@@ -42,12 +42,12 @@ def validation_share(train_size: float | None, validation_size: float | None) ->
     Parameters
     ----------
     train_size, validation_size
-        Shares to train on and to hold out, either of which follows from the other; 0.9 and 0.1 by default.
+        Shares of cells for training and validation; each defaults to the rest of the other. Defaults: 0.9 and 0.1.
 
     Raises
     ------
     ValueError
-        If one is no share, or if both are given and do not add up to 1.
+        If one is not a valid share, or if both are given and do not sum to 1.
     """
     if train_size is None:
         return 0.1 if validation_size is None else validation_size
@@ -61,7 +61,7 @@ def validation_share(train_size: float | None, validation_size: float | None) ->
 
 
 def split_of(split: Split | None, splitter: Mapping[str, Any] | None) -> Split | None:
-    """Row numbers of both sides, which scvi-tools' splitter calls ``external_indexing``.
+    """Row numbers of both sides, called ``external_indexing`` in the splitter of scvi-tools.
 
     Parameters
     ----------
@@ -73,7 +73,7 @@ def split_of(split: Split | None, splitter: Mapping[str, Any] | None) -> Split |
     Raises
     ------
     ValueError
-        If rows are given twice, or if there is anything else in `splitter`.
+        If row numbers are given twice, or if `splitter` has other entries.
     """
     found = dict(splitter or {})
     indexing: Sequence[Any] | None = found.pop("external_indexing", None)
@@ -93,12 +93,12 @@ def split_of(split: Split | None, splitter: Mapping[str, Any] | None) -> Split |
 
 
 def refuse_unknown(trainer: Mapping[str, Any], plan: Mapping[str, Any]) -> None:
-    """Refuse arguments that neither trainer nor training plan has.
+    """Raise an error for arguments that neither the trainer nor the training plan has.
 
     Parameters
     ----------
     trainer, plan
-        Meant for the trainer, and for the training plan.
+        Arguments for the trainer and for the training plan.
 
     Raises
     ------

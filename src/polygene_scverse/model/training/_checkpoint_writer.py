@@ -1,9 +1,10 @@
-"""Saves checkpoints of a training, and resumes it from one.
+"""Saving of training checkpoints, and resuming from them.
 
-Lightning's `ModelCheckpoint` names the file and saves it in steps. It cannot do the rest: it takes steps or epochs, not
-both; at the end of an epoch it saves before the losses of the epoch are in the history, and at the end of a training
-not at all. Lightning writes a file in the system's temporary folder and moves it, which across file systems is no
-replacement as a whole, and an error in writing ends the training: see `WholeFiles`.
+Lightning's `ModelCheckpoint` names the file and saves it every few steps. The rest is implemented here, because it
+supports intervals of steps or epochs but not both, it saves at the end of an epoch before the losses of that epoch
+are in the history, and it does not save at the end of training. Lightning also writes a file to the system's
+temporary folder and moves it, which is not atomic across file systems, and a write error ends training: see
+`WholeFiles`.
 """
 
 from __future__ import annotations
@@ -28,16 +29,16 @@ from polygene_scverse.model.training._loggers import HistoryLogger
 
 @dataclass(frozen=True)
 class Position:
-    """How far a training is.
+    """Progress of a training.
 
     Parameters
     ----------
     epoch, step
-        Epochs that are over, and steps of the one after them.
+        Number of completed epochs, and of steps completed in the current one.
     global_step
-        Steps of all epochs.
+        Number of steps completed in all epochs.
     finished
-        Whether the training has ended.
+        Whether training has ended.
     """
 
     epoch: int = 0
@@ -47,17 +48,17 @@ class Position:
 
 
 class WholeFiles(TorchCheckpointIO):
-    """Writes a file beside the last one and puts it in its place: at any time a whole one is there.
+    """Replaces the checkpoint file atomically, so that a complete one exists at any time.
 
-    One that cannot be written is warned of once, and training goes on.
+    If writing fails, a warning is issued once and training continues.
     """
 
     last_step: int | None = None
-    """Step of the file that is there."""
+    """Step of the existing file."""
     _warned = False
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
-        """Write a checkpoint; of several processes the first does it."""
+        """Write a checkpoint, on the first process only."""
         path, step = Path(path), checkpoint["global_step"]
         try:
             with replace_file(path) as part, part.open("wb") as file:
@@ -71,23 +72,23 @@ class WholeFiles(TorchCheckpointIO):
             self._warned = True
 
     def load_checkpoint(self, path: str | Path, *_: Any, **__: Any) -> dict[str, Any]:
-        """Read tensors and plain values."""
+        """Read tensors and plain values only."""
         return torch.load(path, map_location="cpu", weights_only=True)
 
 
 class CheckpointWriter(ModelCheckpoint):
-    """Saves what resumes a training to the last bit: Lightning's state, position, history and random state.
+    """Saves what is needed to resume training bit by bit: Lightning's state, position, history and random state.
 
     Parameters
     ----------
     checkpoints
-        Where and how often.
+        Folder and frequency of checkpoints.
     splitter
-        The cells, whose order depends on the position.
+        The cells, whose order depends on the position in training.
     identity
-        What training it is.
+        Identity of the training, see `identity_of`.
     extra
-        Plain values to save along.
+        Plain values to save as well.
     """
 
     def __init__(
@@ -101,18 +102,18 @@ class CheckpointWriter(ModelCheckpoint):
         self._random_state: dict[str, Any] | None = None
 
     def attach(self, trainer: Trainer) -> None:
-        """Let a trainer save checkpoints; scvi-tools' takes no `ModelCheckpoint` but its own among its arguments."""
+        """Add checkpointing to a trainer, as that of scvi-tools accepts only its own `ModelCheckpoint` as argument."""
         self.position = Position()
         add_callback(trainer, self)
         trainer.strategy.checkpoint_io = self.files
 
     def on_train_start(self, trainer: Trainer, plan: LightningModule) -> None:
-        """Torch's random state is as it was where an epoch began."""
+        """Restore torch's random state if training resumes at the start of an epoch."""
         if self.position.step == 0:
             self._restore_random_state()
 
     def on_train_epoch_start(self, trainer: Trainer, plan: LightningModule) -> None:
-        """Save the epochs that are over; by now their losses are in the history."""
+        """Save after completed epochs; their losses are in the history by now."""
         epoch = trainer.current_epoch
         if epoch > self.position.epoch:
             self.position = Position(epoch, 0, trainer.global_step)
@@ -120,25 +121,25 @@ class CheckpointWriter(ModelCheckpoint):
                 trainer.save_checkpoint(self.path)
 
     def on_train_batch_start(self, trainer: Trainer, plan: LightningModule, *_: Any) -> None:
-        """Within an epoch the loader draws from the random state before the first batch, so it is restored now."""
+        """Restore the random state within an epoch, after the loader has drawn from it before the first batch."""
         self._restore_random_state()
 
     def on_train_batch_end(
         self, trainer: Trainer, plan: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Save some steps; the last of an epoch belongs to the next."""
+        """Save after steps; the last step of an epoch is left to the start of the next epoch."""
         step, rest = divmod(batch_idx + 1, trainer.accumulate_grad_batches)
         if not (rest or trainer.is_last_batch):
             self.position = Position(trainer.current_epoch, step, trainer.global_step)
             super().on_train_batch_end(trainer, plan, outputs, batch, batch_idx)
 
     def on_train_end(self, trainer: Trainer, plan: LightningModule) -> None:
-        """Save the end."""
+        """Save at the end of training."""
         self.position = Position(trainer.current_epoch, 0, trainer.global_step, finished=True)
         trainer.save_checkpoint(self.path)
 
     def state_dict(self) -> dict[str, Any]:
-        """Nothing of `ModelCheckpoint`: its paths would be wrong where the folder was moved."""
+        """Empty: the paths that `ModelCheckpoint` stores would be wrong after the folder is moved."""
         return {}
 
     def on_save_checkpoint(self, trainer: Trainer, plan: LightningModule, checkpoint: dict[str, Any]) -> None:
@@ -153,7 +154,7 @@ class CheckpointWriter(ModelCheckpoint):
         }
 
     def on_load_checkpoint(self, trainer: Trainer, plan: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Restore order of cells, counters, history and random state."""
+        """Restore the order of cells, counters, history and random state."""
         state, splitter = checkpoint[STATE_KEY], self.splitter
         self.position, self._random_state = Position(**state["position"]), state["rng"]
         splitter.start = (self.position.epoch, self.position.step)

@@ -1,4 +1,4 @@
-"""Checkpoints of a training."""
+"""Settings and validation of training checkpoints."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from polygene_scverse._validate import shorten
 
 FILE_NAME = "last.ckpt"
 STATE_KEY = "polygene"
-"""Entry of a checkpoint that is ours; the others are Lightning's."""
+"""Entry of a checkpoint that this package adds to those of Lightning."""
 RESERVE = 2**24
-"""Bytes of a checkpoint beside weights and moments, and to spare."""
+"""Bytes of a checkpoint in addition to weights and moments, with a margin."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Checkpoints:
 
     @classmethod
     def of(cls, value: Checkpoints | Mapping[str, Any] | str | Path | None) -> Checkpoints | None:
-        """What the argument `checkpoints` means."""
+        """Convert the argument `checkpoints`."""
         if value is None or isinstance(value, cls):
             return value
         return cls(**value) if isinstance(value, Mapping) else cls(value)  # type: ignore[arg-type]
@@ -62,7 +62,7 @@ class Checkpoints:
         return Path(self.folder) / FILE_NAME
 
     def check_folder(self, n_bytes: int) -> None:
-        """Refuse a folder that cannot be written to, is too full, or holds a checkpoint that would be lost.
+        """Raise an error for a folder that is not writable, is too full, or has a checkpoint that would be lost.
 
         Parameters
         ----------
@@ -72,9 +72,9 @@ class Checkpoints:
         Raises
         ------
         OSError
-            If the folder cannot be written to, or has no room for two checkpoints.
+            If the folder is not writable, or has no space for two checkpoints.
         ValueError
-            If it holds a checkpoint and `resume` is False.
+            If the folder has a checkpoint and `resume` is False.
         """
         if self.path.exists() and not self.resume:
             raise ValueError(
@@ -97,12 +97,12 @@ class Checkpoints:
             )
 
     def read(self) -> dict[str, Any] | None:
-        """Our entry of the checkpoint, None if there is none to resume from.
+        """Read this package's entry of the checkpoint, None if there is none to resume from.
 
         Raises
         ------
         ValueError
-            If the file is no checkpoint of ours or holds more than tensors and plain values.
+            If the file is not a checkpoint of this package or contains more than tensors and plain values.
         """
         if not (self.resume and self.path.exists()):
             return None
@@ -115,7 +115,7 @@ class Checkpoints:
             ) from error
 
     def check_same(self, state: Mapping[str, Any], identity: Mapping[str, str]) -> None:
-        """Refuse to resume another training.
+        """Raise an error if the checkpoint belongs to another training.
 
         Raises
         ------

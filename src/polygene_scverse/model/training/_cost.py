@@ -1,4 +1,4 @@
-"""What a training costs on this machine, from a few steps of it."""
+"""Cost of training on this machine, measured on a few steps."""
 
 from __future__ import annotations
 
@@ -27,41 +27,41 @@ from polygene_scverse.module import PolygeneModule
 T = TypeVar("T")
 
 WARM_UP = 3
-"""Steps that are not timed."""
+"""Number of initial steps that are not timed."""
 BYTES_PER_ENTRY = 10
-"""Of an expressed gene in memory: its slot, bin and value."""
+"""Bytes per expressed gene in memory: slot, bin and value."""
 PREDICTED = 64
-"""Cells of a batch of prediction."""
+"""Cells per batch in prediction."""
 BYTES_PER_PAIR = 72
-"""Of two genes that the linear path looks at, in its fit: nine matrices of numbers of eight bytes."""
+"""Bytes per pair of genes in the fit of the linear path: nine matrices of 8-byte numbers."""
 BYTES_PER_VALUE = 20
-"""Of a cell and a gene there, of the cells of a fold: twice in eight bytes, once in four."""
+"""Bytes per cell and gene in that fit, for the cells of a fold: two 8-byte copies and one 4-byte copy."""
 BYTES_PER_KEPT = 4
-"""Of any cell and a gene that is looked at."""
+"""Bytes per cell and candidate gene in that fit, for all cells."""
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What was measured.
+    """Measured costs.
 
     Parameters
     ----------
     step_seconds
-        Time of a step of the optimiser.
+        Time per optimiser step.
     read_seconds
-        Time to read one cell into tokens.
+        Time to read and tokenise one cell.
     predict_seconds
-        Time to predict one cell, reading included.
+        Time to predict one cell, including reading.
     lengths
-        Number of expressed genes of the cells looked at.
+        Number of expressed genes of the sampled cells.
     train_bytes
-        Memory of network, gradients, moments, and of what a batch of the longest cells keeps for the gradients.
+        Memory of network, gradients, moments, and of the activations stored for a batch of the longest cells.
     predict_bytes
-        Memory of network, and of one layer of a batch.
+        Memory of the network and of one layer of a batch.
     path_seconds, path_cell_seconds
-        Time to fit the linear path: whatever the number of cells, and of each cell.
+        Time to fit the linear path: constant part, and per cell.
     path_bytes, path_cell_bytes
-        Memory of that fit likewise.
+        Memory of that fit: constant part, and per cell.
     """
 
     step_seconds: float
@@ -77,14 +77,14 @@ class Cost:
 
 
 class StepClock(Callback):
-    """Times the steps after the first few."""
+    """Times the steps after the warm-up."""
 
     def __init__(self) -> None:
         self.started = self.ended = 0.0
         self.first = self.last = 0
 
     def on_train_batch_end(self, trainer: Trainer, plan: LightningModule, *_: Any) -> None:
-        """Look at the clock."""
+        """Record the time."""
         if plan.device.type == "cuda":
             torch.cuda.synchronize()
         self.last, self.ended = trainer.global_step, time.perf_counter()
@@ -93,21 +93,21 @@ class StepClock(Callback):
 
     @property
     def seconds(self) -> float:
-        """Mean time of a step."""
+        """Mean time per step."""
         return (self.ended - self.started) / max(self.last - self.first, 1)
 
 
 def measure_cost(model: Polygene, n_steps: int, **train_kwargs: Any) -> Cost:
-    """Train and predict for a moment. The model is of no use afterwards.
+    """Train and predict briefly. The model cannot be used afterwards.
 
     Parameters
     ----------
     model
         An untrained model of a sample of cells.
     n_steps
-        Steps to time.
+        Number of steps to time.
     **train_kwargs
-        Of its ``train``.
+        Arguments of ``train``.
     """
     clock, cells = StepClock(), np.arange(model.adata.n_obs)
     callbacks = [*(train_kwargs.pop("callbacks", None) or []), clock]
@@ -122,7 +122,7 @@ def measure_cost(model: Polygene, n_steps: int, **train_kwargs: Any) -> Cost:
     weights = sum(p.numel() * p.element_size() for p in model.module.parameters())
     layers = max(model.module.config.n_layers, 1)
     n_genes = 0 if model.module.linear is None else min(model.layout.n_genes, MAX_CANDIDATES)
-    n_looked_at = min(n_genes, MAX_GENES * 5 // 4)  # folds look at some more than one alone
+    n_looked_at = min(n_genes, MAX_GENES * 5 // 4)  # folds together use somewhat more genes than one
     half = table.read(cells[::2])
     half_seconds, all_seconds = (_timed(lambda t=t: _fit_linear_path(model, t))[0] for t in (half, table))  # type: ignore[misc]
     path_cell_seconds = max(all_seconds - half_seconds, 0.0) / max(len(table) - len(half), 1)
@@ -141,7 +141,7 @@ def measure_cost(model: Polygene, n_steps: int, **train_kwargs: Any) -> Cost:
 
 
 def kept_bytes(module: PolygeneModule, batch: dict[str, Tensor]) -> int:
-    """Memory that the forward pass of a batch keeps for the gradients, without the weights."""
+    """Memory of the activations that the forward pass of a batch stores for the gradients, without the weights."""
     weights = {p.untyped_storage().data_ptr() for p in module.parameters()}
     kept: dict[int, int] = {}
 
@@ -157,7 +157,7 @@ def kept_bytes(module: PolygeneModule, batch: dict[str, Tensor]) -> int:
         with torch.random.fork_rng(), saved_tensors_hooks(keep, lambda tensor: tensor):
             batch = {name: tensor.to(module.device) for name, tensor in batch.items()}
             outputs = module.inference(**module._get_inference_input(batch))
-            loss = module.loss(batch, outputs, module.generative(**outputs))  # holds on to what is kept
+            loss = module.loss(batch, outputs, module.generative(**outputs))  # keeps the stored activations alive
     finally:
         module.train(training)
     del loss

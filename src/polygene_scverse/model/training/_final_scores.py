@@ -1,4 +1,4 @@
-"""Scores of the finished model in the history: the curves are those of the transformer, which is trained alone."""
+"""Scores of the finished model in the history, whose curves are those of the transformer during training."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import pandas as pd
 
 History = dict[str, pd.DataFrame]
 END: Final = "_final"
-"""How the names of these scores end."""
+"""Suffix of the names of these scores."""
 
 
 def score_name(phenotype: str, score: str) -> str:
-    """How a score of a phenotype is called in the history; the names of gene scores are taken."""
+    """Name of a phenotype's score in the history; avoids the names of gene scores."""
     return f"{'phenotype_' if phenotype == 'gene' else ''}{phenotype}_{score}"
 
 
 def without_final_scores(history: Mapping[str, pd.DataFrame] | None) -> History | None:
-    """The history of weights that have changed since: the finished model of then is no more.
+    """The history without final scores, which do not apply after the weights have changed.
 
     Parameters
     ----------
@@ -31,7 +31,7 @@ def without_final_scores(history: Mapping[str, pd.DataFrame] | None) -> History 
 def with_final_scores(
     history: Mapping[str, pd.DataFrame] | None, scores: Mapping[str, Mapping[str, float]]
 ) -> History | None:
-    """The history with a table of one row for each score, at the last epoch.
+    """The history with a one-row table, at the last epoch, for each score.
 
     Parameters
     ----------
@@ -54,14 +54,14 @@ def with_final_scores(
 
 
 def final_sentences(history: Mapping[str, pd.DataFrame] | None, phenotypes: list[str]) -> list[str]:
-    """What the finished model scores, and the transformer alone in the last epoch; a sentence for each phenotype.
+    """One sentence per phenotype with the scores of the finished model and of the transformer in the last epoch.
 
     Parameters
     ----------
     history
         The history.
     phenotypes
-        Phenotypes of the model; those without scores are left out.
+        Phenotypes of the model; those without scores are omitted.
     """
     sentences = []
     for phenotype in phenotypes:

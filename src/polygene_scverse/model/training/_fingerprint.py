@@ -1,4 +1,4 @@
-"""What training it is: to resume another one would be a mistake."""
+"""Identity of a training, checked before resuming from a checkpoint."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from polygene_scverse.module import PolygeneModule
 
 
 def digest(*arrays: NDArray[Any]) -> str:
-    """A short text that other arrays do not have."""
+    """Short hash of arrays."""
     found = hashlib.blake2b(digest_size=6)
     for array in arrays:
         found.update(f"{array.dtype} {array.shape}".encode())
@@ -27,7 +27,7 @@ def digest(*arrays: NDArray[Any]) -> str:
 
 
 def cells_digest(cells: CellTable | ShardFeed | None) -> str:
-    """Which cells, labels and, where they are in memory, tokens; on disk also the buffers, which decide the order."""
+    """Hash of cells, labels and, in memory, tokens; for files also of the buffers, which determine the order."""
     if cells is None:
         return "none"
     arrays: list[NDArray[Any]] = [cells.ids, cells.codes, cells.measured]
@@ -42,14 +42,14 @@ def cells_digest(cells: CellTable | ShardFeed | None) -> str:
 def identity_of(
     module: PolygeneModule, splitter: CellSplitter, edges: list[float] | None, arguments: Mapping[str, Any]
 ) -> dict[str, str]:
-    """What must be equal for a training to be resumed from the checkpoint of another one, in words.
+    """Everything that must be equal for a training to resume from the checkpoint of another one, by description.
 
     Parameters
     ----------
     module
         The network; its weights may differ.
     splitter
-        The cells and how they are fed.
+        The cells, and how batches are made of them.
     edges
         Bin edges.
     arguments

@@ -1,4 +1,4 @@
-"""The gene decoder's part in closed form: frequencies of bins in the training cells."""
+"""Closed-form part of the gene decoder: bin frequencies in the training cells."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from polygene_scverse.fit._class_frequencies import count_bins, fit_class_freque
 from polygene_scverse.module import PolygeneModule
 
 MAX_CELLS: Final = 20_000
-"""Training cells that frequencies are taken from."""
+"""Maximum number of training cells from which frequencies are computed."""
 
 
 def fit_gene_decoder(module: PolygeneModule, train: CellSource, seed: int) -> None:
-    """Count bins of the training cells, or of a draw of them; before the network is trained.
+    """Count the bins of the training cells, or of a sample of them, before the network is trained.
 
     Parameters
     ----------
     module
-        The network; without a gene decoder nothing is done.
+        The network; nothing is done if it has no gene decoder.
     train
         The training cells.
     seed
-        Seed of the draw.
+        Seed of the sample.
     """
     decoder, layout = module.gene_decoder, module.layout
     if decoder is None:

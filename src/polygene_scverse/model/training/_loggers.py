@@ -1,4 +1,4 @@
-"""Where a training is logged: always into the history, and elsewhere only when asked."""
+"""Logging of training: always to the history, and to other loggers on request."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from lightning.pytorch.utilities import rank_zero_only
 
 
 class HistoryLogger(Logger):
-    """Keeps the history as scvi-tools' own logger does, and leaves the metrics as they are for other loggers.
+    """Records the history like scvi-tools' logger, but does not change the metrics that other loggers receive.
 
     Parameters
     ----------
     folder
-        Folder to write ``history.pkl`` into at the end. scvi-tools reads it where training runs in processes that end
+        Folder for ``history.pkl``, written at the end. scvi-tools reads it if training runs in processes that end
         before the history is read.
     """
 
@@ -30,11 +30,11 @@ class HistoryLogger(Logger):
         self.history_path = None if folder is None else str(Path(folder) / "history.pkl")
 
     def log_hyperparams(self, *_: Any, **__: Any) -> None:
-        """Nothing is kept of them."""
+        """Do nothing; hyperparameters are not recorded."""
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Keep metrics by epoch, or by step where no epoch is given."""
+        """Record metrics by epoch, or by step if no epoch is given."""
         kind = "epoch" if "epoch" in metrics else "step"
         at = metrics.get("epoch", step)
         for name, value in metrics.items():
@@ -51,12 +51,12 @@ class HistoryLogger(Logger):
 
 
 def check_loggers(logger: Logger | Iterable[Logger] | bool | None) -> list[Logger]:
-    """The argument `logger` as a list.
+    """Convert the argument `logger` to a list.
 
     Raises
     ------
     ValueError
-        If it is something else than a logger of Lightning, several, None or False.
+        If it is not a logger of Lightning, several of them, None or False.
     """
     if logger is None or logger is False:
         return []

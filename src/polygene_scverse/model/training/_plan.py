@@ -1,4 +1,4 @@
-"""How the network is trained: optimiser, schedule, and what is logged."""
+"""Training plan: optimiser, learning rate schedule and logging."""
 
 from __future__ import annotations
 
@@ -19,29 +19,29 @@ from polygene_scverse.model.training._final_scores import score_name
 from polygene_scverse.module import PolygeneModule
 
 SUMS = "polygene_sums"
-"""Entry of a checkpoint."""
+"""Entry of a checkpoint with the sums of an incomplete epoch."""
 LEAST_WEIGHT = 0.1
-"""Share of the phenotypes' weight that a training begins with."""
+"""Share of the phenotypes' weight at the start of training."""
 
 
 class PolygeneTrainingPlan(TrainingPlan):
-    """AdamW with warm-up and decay; unlike its parent it logs accuracies instead of an evidence bound.
+    """AdamW with warm-up and decay; unlike its parent class it logs accuracies instead of an evidence lower bound.
 
     Parameters
     ----------
     module
         The network.
     lr
-        Highest learning rate.
+        Maximum learning rate.
     weight_decay
-        Weight decay of matrices; biases and normalisations have none.
+        Weight decay of matrices; biases and normalisation layers have none.
     warmup
-        Share of the steps in which the learning rate rises.
+        Share of the steps in which the learning rate increases.
     schedule
-        How it falls afterwards: ``"linear"`` or ``"cosine"``, to zero; ``"constant"`` keeps it.
+        Shape of the decay: ``"linear"`` or ``"cosine"``, to zero; ``"constant"`` for none.
     phenotype_rise
-        Share of the steps in which the weight of the phenotypes rises to that of the module's `LossConfig`, from a
-        tenth of it: genes, which are learned more slowly, come first.
+        Share of the steps in which the weight of the phenotypes increases from a tenth to the full weight in the
+        module's `LossConfig`, because genes are learned more slowly than phenotypes.
     """
 
     def __init__(
@@ -65,16 +65,16 @@ class PolygeneTrainingPlan(TrainingPlan):
         self._train_sums: Tensor | None = None
         metrics = _validation_metrics(module)
         self.score_names = list(metrics)
-        self.score_list = torch.nn.ModuleList(metrics.values())  # a ModuleDict refuses names with a dot
+        self.score_list = torch.nn.ModuleList(metrics.values())  # a ModuleDict does not accept names with a dot
 
     def configure_optimizers(self) -> dict[str, Any]:
-        """AdamW and the schedule, stepped with every batch."""
+        """AdamW and the schedule, which is updated after every batch."""
         trained = [p for p in self.module.parameters() if p.requires_grad]
         groups: list[dict[str, Any]] = [
             {"params": [p for p in trained if p.ndim > 1]},
             {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
         ]
-        fused = str(self.trainer.precision).startswith("32")  # Lightning cannot clip a fused one in mixed precision
+        fused = str(self.trainer.precision).startswith("32")  # Lightning cannot clip fused in mixed precision
         optimizer = torch.optim.AdamW(groups, lr=self.lr, weight_decay=self.weight_decay, fused=fused)
         n_steps = self._n_steps = max(1, int(self.trainer.estimated_stepping_batches))
         n_warmup = max(1, round(n_steps * self.warmup))
@@ -91,7 +91,7 @@ class PolygeneTrainingPlan(TrainingPlan):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def on_fit_start(self) -> None:
-        """Shares of the categories of the training cells, which decisions are weighed by."""
+        """Set the shares of the categories in the training cells, which weight the decisions."""
         counts = category_counts(self.trainer.datamodule.train.codes, self.module.n_categories)
         self._log_shares = [log_shares(c).to(self.device) for c in counts]
 
@@ -110,7 +110,7 @@ class PolygeneTrainingPlan(TrainingPlan):
     def _denominators(self, batch: Batch) -> Tensor | None:
         """Targets and known values of an average batch of the step, over all processes and accumulated batches.
 
-        Gradients are averaged over both. With these denominators the average is the gradient of the mean of the step.
+        Gradients are averaged over both. With these denominators the average is the gradient of the mean over the step.
         """
         counts = batch.get("denominators")
         if self.trainer.world_size == 1:
@@ -126,39 +126,39 @@ class PolygeneTrainingPlan(TrainingPlan):
         return output.loss
 
     def on_train_epoch_end(self) -> None:
-        """Mean losses of the epoch."""
+        """Log the mean losses of the epoch."""
         self._log_losses("train", "train_loss")
 
     @torch.no_grad()
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Losses and accuracies of a batch; every phenotype is hidden, targets are the same in each epoch."""
+        """Losses and accuracies of a batch, with all phenotypes hidden and the same targets in each epoch."""
         logits, output = self._loss(batch)
         self._add(batch, output)
         self._update_scores(batch, logits)
 
     def on_validation_epoch_start(self) -> None:
-        """Put the sums of the training cells aside."""
+        """Save the sums of the training cells while validation runs."""
         self._train_sums, self._sums = self._sums, None
 
     def on_validation_epoch_end(self) -> None:
-        """Mean losses and scores of the validation cells."""
+        """Log the mean losses and scores of the validation cells, and restore the sums of the training cells."""
         self._log_losses("validation", "validation_loss")
         for name, metric in self.val_scores.items():
             self.log(f"{name}_validation", metric)
         self._sums = self._train_sums
 
     def _add(self, batch: Batch, output: LossOutput) -> None:
-        """Add up losses and what they are divided by: a mean of the batches' means would not be the mean."""
+        """Accumulate losses and their denominators, as a mean of batch means is not the mean over cells."""
         sums = torch.stack([output.extra_metrics["loss_sums"], self.module.count_targets(batch).float()])  # (2, 1 + P)
         self._sums = sums if self._sums is None else self._sums + sums
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the sums of an epoch that is not over."""
+        """Save the sums of an incomplete epoch."""
         if self._sums is not None:
             checkpoint[SUMS] = self.trainer.strategy.reduce(self._sums.clone(), reduce_op="sum").cpu()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Go on with the sums; one process has them, for they are added over processes."""
+        """Restore the sums on rank 0 only, because they are summed over processes."""
         sums = checkpoint.get(SUMS)
         self._sums = None if sums is None else sums.to(self.device) * (self.trainer.global_rank == 0)
 
@@ -169,7 +169,7 @@ class PolygeneTrainingPlan(TrainingPlan):
         means = sums[0] / sums[1].clamp(min=1)
         gene, phenotype = means[0], means[1:].mean()
         loss = gene + self.module.loss_config.phenotype_weight * phenotype
-        several = self.trainer.world_size > 1  # all have the same values; Lightning wants to be told
+        several = self.trainer.world_size > 1  # all have the same values, but Lightning requires the flag
         self.log(total, loss, prog_bar=True, sync_dist=several)
         self.log(f"gene_loss_{mode}", gene, sync_dist=several)
         self.log(f"phenotype_loss_{mode}", phenotype, sync_dist=several)
@@ -181,7 +181,7 @@ class PolygeneTrainingPlan(TrainingPlan):
         return dict(zip(self.score_names, self.score_list, strict=True))
 
     def _update_scores(self, batch: Batch, logits: dict[str, Any]) -> None:
-        if not len(batch["phenotypes"]):  # a process may have no cell of the last batch
+        if not len(batch["phenotypes"]):  # a process may have no cells in the last batch
             return
         scores, shares = self.val_scores, self._log_shares
         for i, name in enumerate(self.module.layout.phenotype_names):
@@ -199,7 +199,7 @@ class PolygeneTrainingPlan(TrainingPlan):
 
 
 def _known_score(score: Tensor, *counts: Tensor | list[Tensor]) -> Tensor:
-    """A score over no known label is not a number, where torchmetrics says 0; `counts` are those of known labels."""
+    """Score, or NaN without known labels, where torchmetrics returns 0; `counts` are the counts of known labels."""
     return score if any(torch.as_tensor(count).any() for count in counts) else torch.full_like(score, torch.nan)
 
 
@@ -214,7 +214,7 @@ class _MacroF1(MulticlassF1Score):
 
 
 def _validation_metrics(module: PolygeneModule) -> dict[str, Metric]:
-    """Accuracy and macro-F1 per phenotype; NLL of gene bins, accuracy of all and of expressed ones from 1 up."""
+    """Accuracy and macro-F1 per phenotype; NLL and accuracy of gene bins, and accuracy of expressed genes' bins."""
     metrics: dict[str, Metric] = {}
     for slot in module.layout.phenotypes:
         n = len(slot.categories)

@@ -1,4 +1,4 @@
-"""The progress bar of a training."""
+"""Progress bar of training."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from lightning.pytorch.callbacks import RichProgressBar
 
 
 class ProgressBar(RichProgressBar):
-    """Lightning's, without the number of the run, which means nothing to the user of a model."""
+    """Lightning's progress bar without the version number of the run, which is not informative here."""
 
     def __init__(self) -> None:
         super().__init__(refresh_rate=10, leave=False)

@@ -1,4 +1,4 @@
-"""One training: Lightning is called, and called again with smaller batches if memory ran out."""
+"""A run of Lightning's trainer, repeated with smaller batches if memory runs out."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ from polygene_scverse.model.training._plan import PolygeneTrainingPlan
 from polygene_scverse.model.training._trainer import is_distributed, quiet_lightning
 from polygene_scverse.module import PolygeneModule
 
-OutOfMemoryError = getattr(torch, "OutOfMemoryError", torch.cuda.OutOfMemoryError)  # its name up to torch 2.4
+OutOfMemoryError = getattr(torch, "OutOfMemoryError", torch.cuda.OutOfMemoryError)  # the name up to torch 2.4
 TRAINER_ARGUMENTS = ("precision", "gradient_clip_val", "early_stopping")
-"""Arguments of the trainer that decide the weights."""
+"""Arguments of the trainer that affect the weights."""
 
 
 TRAINING = threading.RLock()
-"""Held by a training: dropout draws from torch's global state, which trainings in two threads would share."""
+"""Lock held during training: dropout draws from torch's global state, which two threads would otherwise share."""
 
 
 class TrainableModel(Protocol):
-    """What a training reads and writes of a model.
+    """Attributes of a model that a training run reads and writes.
 
-    scvi-tools' runner, which is given the model too, also writes ``trainer`` and calls ``to_device``.
+    The runner of scvi-tools, which receives the model as well, also writes ``trainer`` and calls ``to_device``.
     """
 
     module: PolygeneModule
@@ -56,9 +56,9 @@ class TrainableModel(Protocol):
 
 
 class Runner(Protocol):
-    """The seam to scvi-tools' ``TrainRunner``, which is made of a model, a plan, cells and arguments of the trainer.
+    """Interface of scvi-tools' ``TrainRunner``, created from a model, a plan, cells and trainer arguments.
 
-    When it is called it fits, and then writes history, row numbers and device to the model.
+    A call fits the model and then writes history, row numbers and device to it.
     """
 
     trainer: Trainer
@@ -67,7 +67,7 @@ class Runner(Protocol):
 
 
 class TrainingRun:
-    """One training of a model.
+    """A training run of a model.
 
     Parameters
     ----------
@@ -78,15 +78,15 @@ class TrainingRun:
     max_epochs
         Number of passes over the training cells.
     plan_kwargs
-        Of the training plan.
+        Arguments of the training plan.
     trainer_kwargs
-        Of the trainer, as `trainer_defaults` returns them.
+        Arguments of the trainer, as returned by `trainer_defaults`.
     checkpoints
-        Where checkpoints are saved, if anywhere.
+        Settings of checkpoints, None for no checkpoints.
     on_begin
-        Called when all was checked and the weights are about to change, again where training begins anew: what was
-        fitted to them is no longer valid from then on. An error in the very first step may still leave them as they
-        were, see `changed`.
+        Called after all checks, when the weights are about to change, and again if training restarts. What was fitted
+        to the weights is invalid from then on. An error in the very first step may still leave the weights unchanged,
+        see `changed`.
 
     Raises
     ------
@@ -117,7 +117,7 @@ class TrainingRun:
         self.weights: dict[str, torch.Tensor] = {}
 
     def __call__(self) -> None:
-        """Train; in the end, or after an error, the model is in evaluation mode. One training runs at a time."""
+        """Train. Leaves the model in evaluation mode, also after an error. Only one training runs at a time."""
         with TRAINING:
             self._run()
 
@@ -134,7 +134,7 @@ class TrainingRun:
             except OutOfMemoryError:
                 if not self._can_halve():
                     raise
-            gc.collect()  # the error held tensors
+            gc.collect()  # the error referred to tensors
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
             self._halve()
@@ -142,16 +142,16 @@ class TrainingRun:
 
     @property
     def n_steps(self) -> int:
-        """Steps behind the weights, those before an interruption included."""
+        """Number of steps behind the weights, including those before an interruption."""
         return 0 if self.runner is None else self.runner.trainer.global_step
 
     @property
     def changed(self) -> bool:
-        """Whether the model has other weights than before."""
+        """Whether the weights of the model have changed."""
         return self.done or self.n_steps > 0
 
     def _make_writer(self, checkpoints: Checkpoints) -> CheckpointWriter:
-        """Check the folder of checkpoints before anything is spent, and the one to resume from."""
+        """Check the checkpoint folder, and any checkpoint to resume from, before training starts."""
         module = self.model.module
         checkpoints.check_folder(sum(p.numel() * p.element_size() for p in module.parameters()))
         arguments = {"max_epochs": self.max_epochs, "plan_kwargs": dict(sorted(self.plan_kwargs.items()))}
@@ -168,7 +168,7 @@ class TrainingRun:
     def _fit(self) -> None:
         model, kwargs = self.model, dict(self.trainer_kwargs)
         model.history_ = self.history_before
-        # scvi-tools prolongs a history, imported weights have none
+        # scvi-tools extends an existing history, but imported weights have none
         model.is_trained_ = self.trained_before and self.history_before is not None
         self.splitter.start = (0, 0)
         plan = model._training_plan_cls(model.module, **self.plan_kwargs)
@@ -179,7 +179,7 @@ class TrainingRun:
             if folder is None and is_distributed(kwargs.get("strategy")):
                 folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="polygene_"))
             kwargs["logger"] = [HistoryLogger(folder), *kwargs["logger"]]
-            kwargs["callbacks"] = list(kwargs["callbacks"])  # scvi-tools appends to them
+            kwargs["callbacks"] = list(kwargs["callbacks"])  # a copy, as scvi-tools appends to the list
             self.runner = model._train_runner_cls(
                 model,
                 training_plan=plan,
@@ -191,18 +191,18 @@ class TrainingRun:
             )
             if self.writer is not None:
                 self.writer.attach(self.runner.trainer)
-            self.splitter.train_dataloader()  # it refuses sizes that cannot be
+            self.splitter.train_dataloader()  # raises an error for invalid sizes
             if self.on_begin is not None:
                 self.on_begin()
-            model.module.train()  # a trained model is in eval mode, and Lightning keeps the mode it finds
+            model.module.train()  # a trained model is in eval mode, which Lightning would not change
             self.runner()
         model.first_process = self.runner.trainer.is_global_zero
-        if self.runner.trainer.interrupted:  # Lightning before 2.5 swallows the interruption
+        if self.runner.trainer.interrupted:  # Lightning before 2.5 suppresses the interruption
             raise KeyboardInterrupt
 
     @contextmanager
     def _sane_after_errors(self) -> Iterator[None]:
-        """After an error the model can be used, and the error says in what state it is."""
+        """After an error, leave the model usable and add its state to the error."""
         model, on_main = self.model, threading.current_thread() is threading.main_thread()
         handler = signal.getsignal(signal.SIGINT)
         try:
@@ -213,7 +213,7 @@ class TrainingRun:
             if not self.n_steps:
                 model.history_ = self.history_before
             interrupted = isinstance(error, SystemExit) and isinstance(error.__context__, KeyboardInterrupt)
-            raised: BaseException = KeyboardInterrupt() if interrupted else error  # Lightning would end the process
+            raised: BaseException = KeyboardInterrupt() if interrupted else error  # Lightning would exit the process
             if not isinstance(error, OutOfMemoryError) or not self._can_halve():
                 raised.add_note(self._what_remains())
             if raised is error:
@@ -221,7 +221,7 @@ class TrainingRun:
             raise raised from None
         finally:
             if on_main and handler is not None:
-                signal.signal(signal.SIGINT, handler)  # Lightning turns it off after the first interruption
+                signal.signal(signal.SIGINT, handler)  # Lightning disables it after the first interruption
 
     def _what_remains(self) -> str:
         if self.runner is None or not self.n_steps:
@@ -245,7 +245,7 @@ class TrainingRun:
         return self.runner is not None and self.runner.trainer.world_size == 1 and self._largest_batch > 1
 
     def _halve(self) -> None:
-        """Twice as many batches make a step of as many cells. Begins at the last checkpoint, or anew."""
+        """Split each step into twice as many batches, and restart from the last checkpoint or from the beginning."""
         size = self._largest_batch
         self.batches_per_step *= 2
         resumes = self.writer is not None and self.writer.path.exists()

@@ -33,10 +33,10 @@ def read_shards(
     groups: Any,
     buffer_cells: int,
 ) -> TrainingCells:
-    """Training cells that stay in their files, and held-out cells in memory.
+    """Create training cells that stay in their files, and read held-out cells into memory.
 
-    One buffer of training cells decides bin edges and the usual length. Where a buffer holds every cell, all is as in
-    memory.
+    Bin edges and the usual length are computed from one buffer of training cells. If a buffer has all cells, the result
+    is the same as in memory.
 
     Parameters
     ----------
@@ -45,17 +45,17 @@ def read_shards(
     rows
         Numbers of the training and of the held-out cells.
     layout
-        Ids and positions.
+        Token ids and positions.
     columns
-        The obs column of each phenotype, and its categories.
+        Obs column of each phenotype, and its categories.
     scales
         Scale of each file.
     binning
-        How edges are cut, see `make_edges`.
+        How bin edges are computed, see `make_edges`.
     groups
-        Group of each cell, if they are known.
+        Group of each cell, if known.
     buffer_cells
-        Cells that are in memory and shuffled together.
+        Number of cells that are in memory and shuffled together.
     """
 
     def feed(at: NDArray[np.int64], edges: NDArray[np.float64]) -> ShardFeed:
@@ -80,7 +80,7 @@ def shard_registry(
     ordered: Ordered,
     missing: str | Sequence[str] | None = None,
 ) -> dict[str, Any]:
-    """What ``setup_anndata`` would have registered of all cells together.
+    """The registry that ``setup_anndata`` would make of all cells together.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""How Lightning's trainer is set up."""
+"""Setup of Lightning's trainer."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ NOT_FOR_USERS = (
     ".*isinstance.treespec, LeafSpec.*",
     "Checkpoint directory .* exists and is not empty",
 )
-"""Warnings of libraries that say nothing to the user of a model."""
+"""Library warnings that are not relevant to users of a model."""
 
 
 def is_distributed(strategy: Strategy | str | None) -> bool:
-    """Whether a strategy is for several processes."""
+    """Whether a strategy uses several processes."""
     return "ddp" in strategy if isinstance(strategy, str) else isinstance(strategy, DDPStrategy)
 
 
 def trainer_defaults(kwargs: Mapping[str, Any], validated: bool) -> dict[str, Any]:
-    """scvi-tools' Trainer with validation in each epoch, clipping, a rich progress bar, and nothing written to disk.
+    """scvi-tools' Trainer with validation in each epoch, gradient clipping, a rich progress bar, and no files written.
 
     Parameters
     ----------
     kwargs
-        Arguments of the user.
+        Arguments given by the user.
     validated
-        Whether there are validation cells; without them nothing can stop early.
+        Whether there are validation cells, which early stopping requires.
     """
     settings: dict[str, Any] = {
         "check_val_every_n_epoch": 1,
@@ -57,7 +57,7 @@ def trainer_defaults(kwargs: Mapping[str, Any], validated: bool) -> dict[str, An
     if not validated:
         settings |= {"early_stopping": False, "limit_val_batches": 0}
     if settings["early_stopping"] and is_distributed(settings.get("strategy")):
-        # scvi-tools turns it off there; our validation loss is that of all processes, so that they stop together
+        # scvi-tools disables it there; our validation loss is over all processes, so that they stop together
         names = ("monitor", "min_delta", "patience", "mode")
         callbacks.append(EarlyStopping(**{name: settings[f"early_stopping_{name}"] for name in names}))
     return settings | {"callbacks": callbacks, "logger": check_loggers(settings.get("logger"))}
@@ -65,7 +65,7 @@ def trainer_defaults(kwargs: Mapping[str, Any], validated: bool) -> dict[str, An
 
 @contextmanager
 def quiet_lightning() -> Iterator[None]:
-    """Lightning's remarks on devices and on "max_epochs reached" are not for the user of a model."""
+    """Suppress Lightning's messages about devices and "max_epochs reached"."""
     with quiet("lightning.pytorch.utilities.rank_zero", "lightning.pytorch"), warnings.catch_warnings():
         for message in NOT_FOR_USERS:
             warnings.filterwarnings("ignore", message=message)

@@ -1,4 +1,4 @@
-"""One training: its cells, its length, the call of Lightning, and what is fitted afterwards."""
+"""Training of a model: its cells, its length, the run of Lightning, and the fits that follow."""
 
 from __future__ import annotations
 
@@ -40,21 +40,21 @@ from polygene_scverse.model.training._trainer import trainer_defaults
 logger = logging.getLogger(__name__)
 
 SHARE_CELLS = 1024
-"""Training cells that tell what share of the counts each gene has."""
+"""Number of training cells from which the share of each gene in the counts is computed."""
 CELL_VISITS, GENE_VISITS = 50_000, 5_000_000
-"""Cells, and expressed genes of them, seen in a training of default length, counting repeats."""
+"""Number of cells, and of their expressed genes, seen in training of default length, including repeats."""
 MIN_EPOCHS, MAX_EPOCHS = 4, 20
 
 
 class Trainable(TrainableModel, Protocol):
-    """What of a model a training changes, beside what a run of it does."""
+    """Attributes of a model that training changes, in addition to those in `TrainableModel`."""
 
     fitted_: FittedState
 
 
 @dataclass(frozen=True)
 class TrainingCells:
-    """The cells of a training.
+    """Cells for training and validation.
 
     Parameters
     ----------
@@ -65,11 +65,11 @@ class TrainingCells:
     edges
         Lower edge of each expression bin.
     groups
-        Group of each cell of the data set, if they are known.
+        Group of each cell of the data set, if known.
     shares
-        Mean share of a cell's counts that each column has, by name.
+        Mean share of each column in the counts of a cell, by name.
     earlier
-        What is kept of the training cells of the model that is trained further, if some were drawn from it.
+        What a model that is trained further stores about its earlier training cells, if some were drawn from it.
     """
 
     train: CellTable | ShardFeed
@@ -98,13 +98,14 @@ def read_training_cells(
     rows
         Row numbers of the training and of the held-out cells.
     layout
-        Ids and positions.
+        Token ids and positions.
     columns
-        The obs column of each phenotype, and its categories.
+        Obs column of each phenotype, and its categories.
     binning
-        How the training cells decide bin edges, see `make_edges`; or, as an array, the edges of an earlier training.
+        How bin edges are computed from the training cells, see `make_edges`; or an array of edges of an earlier
+        training.
     groups
-        Group of each cell, if they are known.
+        Group of each cell, if known.
     """
     edges = binning if isinstance(binning, np.ndarray) else EVERY_VALUE
     source = AnnDataCells.of(expression, obs, rows[0], layout, columns, edges)
@@ -122,7 +123,7 @@ def read_training_cells(
 
 
 def default_max_epochs(lengths: NDArray[np.integer]) -> int:
-    """Epochs after which about `CELL_VISITS` cells or `GENE_VISITS` genes were seen, between 4 and 20.
+    """Epochs until about `CELL_VISITS` cells or `GENE_VISITS` genes are seen, between 4 and 20.
 
     Parameters
     ----------
@@ -146,7 +147,7 @@ def train_model(
     checkpoints: Checkpoints | Mapping[str, Any] | str | Path | None = None,
     **trainer_kwargs: Any,
 ) -> None:
-    """Train a model on some cells, then fit what follows from its weights; arguments as of `Polygene.train`."""
+    """Train a model on some cells, then fit what depends on its weights; arguments as in `Polygene.train`."""
     refuse_unknown(trainer_kwargs, plan_kwargs or {})
     train, state = cells.train, model.fitted_
     if (n_cut := int((train.lengths > rates.max_genes).sum())) > 0:
@@ -180,10 +181,10 @@ def train_model(
         if run.changed:
             state.mask, state.masking = LEAK_FREE, asdict(rates)
             model.history_ = without_final_scores(model.history_)
-        else:  # refused, or ended before the first step: all is as it was
+        else:  # refused, or ended before the first step: restore the previous state
             model.edges_ = edges_before
             vars(state).update(vars(before))
-            if run.weights:  # what was fitted in closed form as well
+            if run.weights:  # including what was fitted in closed form
                 model.module.load_state_dict(run.weights)
     engine, held_out = Engine(model.module), cells.validation
     scores = fit_after_training(engine, state, train, held_out, cells.groups, seed, cells.earlier)
@@ -191,7 +192,7 @@ def train_model(
 
 
 def warn_of_mask(state: FittedState) -> None:
-    """Say that what weights of the original know of genes must be learned anew."""
+    """Warn that the gene weights of an original checkpoint have to be relearned."""
     if state.mask == ORIGINAL_MASK:
         warn(
             "The weights are from the original, whose attention mask reveals whether a hidden gene is expressed. This "
