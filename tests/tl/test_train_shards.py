@@ -89,11 +89,15 @@ def test_what_the_groups_determine_is_said(simulated, small, write_files):
 
 def test_several_buffers_learn_as_well(simulated, small, write_files, monkeypatch):
     monkeypatch.setattr(_feed, "BLOCK_CELLS", 10)
-    paths, fit = write_files(simulated), {**small, "max_epochs": 4, "plan_kwargs": {"lr": 0.01}}
+    paths, fit = write_files(simulated), {**small, "max_epochs": 12, "plan_kwargs": {"lr": 0.01}}
     whole, parts = pgs.tl.train(paths, **fit), pgs.tl.train(paths, buffer_cells=50, **fit)
-    losses = [model.history_["train_loss"].iloc[[0, -1], 0].to_numpy(dtype=float) for model in (whole, parts)]
-    assert losses[1][1] < losses[1][0] - 0.15  # genes begin where the frequencies are
-    np.testing.assert_allclose(losses[1], losses[0], atol=0.15)
+    first, last = (
+        np.array([model.history_["train_loss"].iloc[at, 0] for model in (whole, parts)], dtype=float) for at in (0, -1)
+    )
+    np.testing.assert_allclose(first[1], first[0], atol=0.15)
+    assert (last < first - 2).all(), (first, last)  # by seed, 2.9 to 6.4 with one buffer, and 4.2 to 6.2 with several
+    genes = [float(model.history_["gene_loss_train"].iloc[-1, 0]) for model in (whole, parts)]
+    np.testing.assert_allclose(genes[1], genes[0], atol=0.1)
 
 
 def test_files_are_left_as_they_are(simulated, small, write_files):

@@ -292,7 +292,7 @@ class Polygene(SavingMixin, SetupMixin):
         Parameters
         ----------
         max_epochs
-            Number of passes over the training cells. By default, enough to process about 50,000 cells or 5 million
+            Number of passes over the training cells. By default, enough to process about 25,000 cells or 2.5 million
             expressed genes.
         batch_size
             Number of cells per batch, over all processes. If a GPU runs out of memory, it is halved and twice as many

@@ -116,7 +116,7 @@ def train(
     split
         Row numbers of the training and of the validation cells, instead of a random split.
     max_epochs
-        Number of passes over the training cells. By default, enough to process about 50,000 cells or 5 million
+        Number of passes over the training cells. By default, enough to process about 25,000 cells or 2.5 million
         expressed genes.
     seed
         Random seed for weights, split, order of cells and masks; the same seed gives the same model on the same

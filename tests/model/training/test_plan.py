@@ -72,16 +72,31 @@ def test_schedule_is_hugging_faces(schedule, expected):
 
 def test_matrices_decay_and_biases_do_not():
     seen = Rates()
-    plan = {"lr": 0.01, "weight_decay": 0.5}
+    plan = {"lr": 0.01, "weight_decay": 0.5, "decoder_factor": 3.0}
     model = trained(max_epochs=1, callbacks=[seen], plan_kwargs=plan)
-    assert [(g["initial_lr"], g["weight_decay"]) for g in seen.groups] == [(0.01, 0.5), (0.01, 0.0)]
-    assert [g["eps"] for g in seen.groups] == [1e-8, 1e-8]
+    rates = [(0.01, 0.5), (0.01, 0.0), (0.03, 0.5), (0.03, 0.0)]  # the gene decoder learns faster
+    np.testing.assert_allclose([(g["initial_lr"], g["weight_decay"]) for g in seen.groups], rates)
+    assert [g["eps"] for g in seen.groups] == [1e-8] * 4
     optimizer = model.trainer.optimizers[0]
     groups = [{id(p) for p in group["params"]} for group in optimizer.param_groups]
     for name, p in model.module.named_parameters():
-        assert id(p) in groups[0 if p.ndim > 1 else 1], name
+        assert id(p) in groups[2 * name.startswith("gene_decoder.") + (p.ndim <= 1)], name
     assert sum(map(len, groups)) == len(list(model.module.parameters()))
     assert isinstance(optimizer, torch.optim.AdamW)
+
+
+@pytest.mark.parametrize(("n_hidden", "lr"), [(64, 0.002), (768, 0.002 / 12), (16, 0.008)])
+def test_default_learning_rate_falls_with_the_width(n_hidden, lr, cells, model_of):
+    model = model_of(cells(60), n_hidden=n_hidden, n_layers=1, n_intermediate=8)
+    assert PolygeneTrainingPlan(model.module).lr == pytest.approx(lr)
+    assert PolygeneTrainingPlan(model.module, lr=0.5).lr == 0.5
+
+
+def test_without_a_gene_decoder_there_are_two_groups(cells, model_of):
+    seen = Rates()
+    model = model_of(cells(100), gene_decoder=False)
+    model.train(max_epochs=1, enable_progress_bar=False, callbacks=[seen], plan_kwargs={"lr": 0.01})
+    assert [g["initial_lr"] for g in seen.groups] == [0.01, 0.01]
 
 
 def test_unknown_schedule_is_refused():

@@ -20,6 +20,8 @@ from polygene_scverse.module import PolygeneModule
 
 SUMS = "polygene_sums"
 """Entry of a checkpoint with the sums of an incomplete epoch."""
+LR, LR_HIDDEN = 2e-3, 64
+"""Default learning rate, and the number of hidden units that it is for."""
 LEAST_WEIGHT = 0.1
 """Share of the phenotypes' weight at the start of training."""
 
@@ -32,7 +34,10 @@ class PolygeneTrainingPlan(TrainingPlan):
     module
         The network.
     lr
-        Maximum learning rate.
+        Maximum learning rate of the encoder and the heads. By default 0.002 with 64 hidden units, and inversely
+        proportional to their number, as suits Adam (Yang et al., NeurIPS 2021, arXiv:2203.03466).
+    decoder_factor
+        Factor on the learning rate of the gene decoder, whose weights start at zero.
     weight_decay
         Weight decay of matrices; biases and normalisation layers have none.
     warmup
@@ -48,18 +53,22 @@ class PolygeneTrainingPlan(TrainingPlan):
         self,
         module: PolygeneModule,
         *,
-        lr: float = 1e-3,
+        lr: float | None = None,
+        decoder_factor: float = 5.0,
         weight_decay: float = 0.01,
         warmup: float = 0.1,
         schedule: str = "linear",
-        phenotype_rise: float = 0.5,
+        phenotype_rise: float = 0.25,
     ) -> None:
         if schedule not in ("linear", "cosine", "constant"):
             raise ValueError(f"`schedule`: found {schedule!r}, but it must be 'linear', 'cosine' or 'constant'.")
         if not 0.0 <= phenotype_rise <= 1.0:
             raise ValueError(f"`phenotype_rise`: found {phenotype_rise}, but it is a share of the steps, from 0 to 1.")
+        if lr is None:
+            lr = LR * LR_HIDDEN / module.config.n_hidden
         super().__init__(module, lr=lr, weight_decay=weight_decay, eps=1e-8)
-        self.warmup, self.schedule, self.phenotype_rise = warmup, schedule, phenotype_rise
+        self.decoder_factor, self.warmup = decoder_factor, warmup
+        self.schedule, self.phenotype_rise = schedule, phenotype_rise
         self._n_steps = 1
         self._sums: Tensor | None = None
         self._train_sums: Tensor | None = None
@@ -69,11 +78,13 @@ class PolygeneTrainingPlan(TrainingPlan):
 
     def configure_optimizers(self) -> dict[str, Any]:
         """AdamW and the schedule, which is updated after every batch."""
-        trained = [p for p in self.module.parameters() if p.requires_grad]
-        groups: list[dict[str, Any]] = [
-            {"params": [p for p in trained if p.ndim > 1]},
-            {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
-        ]
+        groups: list[dict[str, Any]] = []
+        for of_decoder, lr in ((False, self.lr), (True, self.decoder_factor * self.lr)):
+            named = (item for item in self.module.named_parameters() if item[1].requires_grad)
+            part = [p for name, p in named if name.startswith("gene_decoder.") == of_decoder]
+            groups.append({"params": [p for p in part if p.ndim > 1], "lr": lr})
+            groups.append({"params": [p for p in part if p.ndim <= 1], "lr": lr, "weight_decay": 0.0})
+        groups = [group for group in groups if group["params"]]
         fused = str(self.trainer.precision).startswith("32")  # Lightning cannot clip fused in mixed precision
         optimizer = torch.optim.AdamW(groups, lr=self.lr, weight_decay=self.weight_decay, fused=fused)
         n_steps = self._n_steps = max(1, int(self.trainer.estimated_stepping_batches))

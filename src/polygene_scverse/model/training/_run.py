@@ -23,7 +23,7 @@ from polygene_scverse.model.training._checkpoint_writer import CheckpointWriter
 from polygene_scverse.model.training._checkpoints import Checkpoints
 from polygene_scverse.model.training._fingerprint import identity_of
 from polygene_scverse.model.training._loggers import HistoryLogger
-from polygene_scverse.model.training._plan import PolygeneTrainingPlan
+from polygene_scverse.model.training._plan import LR, LR_HIDDEN, PolygeneTrainingPlan
 from polygene_scverse.model.training._trainer import is_distributed, quiet_lightning
 from polygene_scverse.module import PolygeneModule
 
@@ -156,6 +156,7 @@ class TrainingRun:
         checkpoints.check_folder(sum(p.numel() * p.element_size() for p in module.parameters()))
         arguments = {"max_epochs": self.max_epochs, "plan_kwargs": dict(sorted(self.plan_kwargs.items()))}
         arguments |= {name: self.trainer_kwargs.get(name) for name in TRAINER_ARGUMENTS}
+        arguments["default learning rate"] = f"{LR} with {LR_HIDDEN} hidden units"
         identity = identity_of(module, self.splitter, self.model.edges_, arguments)
         if (state := checkpoints.read()) is not None:
             checkpoints.check_same(state, identity)

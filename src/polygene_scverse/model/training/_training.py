@@ -34,6 +34,7 @@ from polygene_scverse.model.training._arguments import refuse_unknown
 from polygene_scverse.model.training._checkpoints import Checkpoints
 from polygene_scverse.model.training._final_scores import with_final_scores, without_final_scores
 from polygene_scverse.model.training._gene_decoder import fit_gene_decoder
+from polygene_scverse.model.training._gene_embeddings import init_gene_embeddings
 from polygene_scverse.model.training._run import TrainableModel, TrainingRun
 from polygene_scverse.model.training._trainer import trainer_defaults
 
@@ -41,7 +42,7 @@ logger = logging.getLogger(__name__)
 
 SHARE_CELLS = 1024
 """Number of training cells from which the share of each gene in the counts is computed."""
-CELL_VISITS, GENE_VISITS = 50_000, 5_000_000
+CELL_VISITS, GENE_VISITS = 25_000, 2_500_000
 """Number of cells, and of their expressed genes, seen in training of default length, including repeats."""
 MIN_EPOCHS, MAX_EPOCHS = 4, 20
 
@@ -159,11 +160,13 @@ def train_model(
     warn_of_mask(state)
     counts = category_counts(train.codes, model.module.n_categories)
     pairs = category_pairs(train.codes, state.pairs)
-    before, edges_before = replace(state), model.edges_
+    before, edges_before, is_new = replace(state), model.edges_, not model.is_trained_
 
     def begin() -> None:
         state.invalidate(counts, pairs, cells.shares)
         fit_gene_decoder(model.module, train, seed)
+        if is_new:
+            init_gene_embeddings(model.module, train, seed)
 
     run = TrainingRun(
         model,
