@@ -123,8 +123,10 @@ def audit_rows(
                 try:
                     counts.append(run(adata, phenotype, all_swaps[i], seed=seed, **kwargs))
                 except ValueError as error:  # nothing can be learned in a fold with one category
-                    if "to tell" not in str(error):
+                    if "`split`: the training cells of fold" not in str(error):
                         raise
+            if not counts:
+                continue
             total = pd.DataFrame(counts).sum()
             rows.append(
                 {

@@ -16,11 +16,16 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import anndata as ad
+import numpy as np
 import pandas as pd
 from _splits import TASKS, Task
 from choices import folds
 from joint import fit, hidden_genes, phenotype_rows
 from rich.console import Console
+
+from polygene_scverse.model import Polygene
+from polygene_scverse.model.training._training import default_max_epochs
 
 EPOCHS = (1, 2, 3, 5, 8, 12, 20)
 SCORES = ("macro-F1 (>= 10)", "accuracy", "NLL", "ECE")
@@ -31,7 +36,8 @@ def row(task: Task, seed: int, settings: dict[str, Any]) -> dict[str, object]:
     train, test = next(folds(task))
     model, seconds, validation = fit(train, task.phenotypes, seed, settings)
     found: dict[str, object] = {"data": task.name, "settings": words(settings)}
-    found |= {"epochs": len(model.history_["train_loss"]), "seconds": seconds}
+    found |= {"epochs": len(model.history_["train_loss"]), "default epochs": default_epochs(model, train)}
+    found |= {"seconds": seconds}
     scores = pd.DataFrame(phenotype_rows(model, train, test, validation)).groupby("method")[list(SCORES)].mean()
     found |= {name: scores.loc["both paths", name] for name in SCORES}
     found |= {f"{name}, transformer alone": scores.loc["transformer alone", name] for name in (SCORES[0], "NLL")}
@@ -39,10 +45,38 @@ def row(task: Task, seed: int, settings: dict[str, Any]) -> dict[str, object]:
     return found | {"hidden genes: NLL": genes["nll"], "accuracy of expressed": genes["accuracy of expressed"]}
 
 
+def default_epochs(model: Polygene, train: ad.AnnData) -> int:
+    """Number of epochs that training of these cells has by default, with a tenth held out."""
+    lengths = model._cells(train, np.arange(train.n_obs)).read_all().lengths
+    return default_max_epochs(np.random.default_rng(0).permutation(lengths)[: int(0.9 * len(lengths))])
+
+
 def words(settings: dict[str, Any]) -> str:
     """Settings in a cell of a table."""
     flat = {**settings, **settings.get("plan_kwargs", {})}
     return ", ".join(f"{k}={v}" for k, v in flat.items() if k not in ("max_epochs", "plan_kwargs")) or "default"
+
+
+def draw(table: pd.DataFrame, path: Path) -> None:
+    """Plot negative log-likelihoods against the number of epochs; the default number is marked."""
+    import matplotlib.pyplot as plt
+
+    names = {
+        "NLL": "finished model",
+        "NLL, transformer alone": "transformer alone",
+        "hidden genes: NLL": "hidden genes",
+    }
+    figure, axes = plt.subplots(1, table["data"].nunique(), figsize=(9, 3.3), layout="constrained", squeeze=False)
+    for axis, (name, part) in zip(axes[0], table.groupby("data", sort=False), strict=True):
+        for (column, label), color in zip(names.items(), ("#0072B2", "#D55E00", "#009E73"), strict=True):
+            axis.plot(part["epochs"], part[column], "o-", color=color, markersize=3, label=label)
+        axis.axvline(part["default epochs"].iloc[0], color="0.6", linestyle=":", label="default")
+        axis.set(xscale="log", xlabel="epochs", title=name, xticks=part["epochs"], xticklabels=part["epochs"])
+        axis.minorticks_off()
+    axes[0, 0].set_ylabel("NLL of held-out donors (nats)")
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
 
 
 def main() -> None:
@@ -62,14 +96,15 @@ def main() -> None:
             for seed in range(arguments.seeds):
                 rows.append(row(task, seed, settings))
                 print(rows[-1], flush=True)
-    keys = ["data", "settings", "epochs"]
+    keys = ["data", "settings", "epochs", "default epochs"]
     table = pd.DataFrame(rows).groupby(keys, sort=False).mean(numeric_only=True).reset_index()
-    text = table.to_markdown(index=False, floatfmt=[""] * 3 + [".0f"] + [".3f"] * (table.shape[1] - 4))
+    text = table.to_markdown(index=False, floatfmt=[""] * 4 + [".0f"] + [".3f"] * (table.shape[1] - 5))
     console.print(text, markup=False, highlight=False)
     if arguments.write:
         command = " ".join(["python benchmarks/budget.py", *sys.argv[1:]])
         path = Path(__file__).parent / "results" / arguments.write
         path.write_text(f"Printed by `{command}`; means of {arguments.seeds} seed(s).\n\n{text}\n", encoding="utf-8")
+        draw(table, path.with_suffix(".png"))
 
 
 if __name__ == "__main__":

@@ -30,6 +30,22 @@ pgs.tl.rank_genes(blood, "bulk_labels", n_cells=3)
 sc.pl.rank_genes_groups_dotplot(blood, key="polygene_rank_genes", n_genes=3, dendrogram=False)
 
 # %% [markdown]
+# ## Genes behind the prediction of one cell
+#
+# Which genes decide how a dendritic cell is classified? `tl.explain_prediction` compares the predicted category of a
+# cell (`category`) with its closest competitor (`against`), and returns AnnData with the contribution of each gene to
+# the log-odds of the two. Dendritic cells are most easily mistaken for monocytes.
+
+# %%
+dendritic = blood.obs_names[blood.obs["bulk_labels"] == "Dendritic"][:3]
+why = pgs.tl.explain_prediction(blood, dendritic)
+why.obs
+
+# %%
+cell = dendritic[0]
+why.to_df().loc[cell].nlargest(8).to_frame("contribution to the log-odds")
+
+# %% [markdown]
 # ## The same gene in two contexts
 #
 # Each gene has a hidden state in each cell. `tl.gene_embeddings` averages these states over the cells of a type that
@@ -98,6 +114,7 @@ table.loc[cells.var_names[alone], ["n_contexts", "contexts", "score"]]
 #
 # - A high score means that this model uses the gene. If several genes carry the same information, it may use only one
 #   of them. To find markers, use Wilcoxon tests, which are more consistent between donors.
+# - The contributions to the prediction of one cell describe this model and this cell. They are not causes.
 # - A gene whose role differs is expressed in other kinds of cells. This does not mean that it has another function.
 # - If cells have different labels in another tissue, roles differ as well. The result depends on the labels.
 # - A gene that supports the disease in one cell type only may also do so in others with too few cells or donors.
