@@ -95,7 +95,7 @@ def test_a_refused_training_leaves_no_edges_behind(cells, model_of, trained):
 
 @pytest.mark.parametrize(
     ("n_cells", "n_expressed", "epochs"),
-    [(100, 5, 10), (100, 20, 5), (1, 1, 20), (10_000, 1, 4)],
+    [(100, 5, 10), (100, 20, 5), (1, 1, 12), (10_000, 1, 4)],
     ids=["by cells", "by genes", "at most", "at least"],
 )
 def test_default_epochs_by_hand(monkeypatch, n_cells, n_expressed, epochs):

@@ -44,7 +44,7 @@ SHARE_CELLS = 1024
 """Number of training cells from which the share of each gene in the counts is computed."""
 CELL_VISITS, GENE_VISITS = 25_000, 2_500_000
 """Number of cells, and of their expressed genes, seen in training of default length, including repeats."""
-MIN_EPOCHS, MAX_EPOCHS = 4, 20
+MIN_EPOCHS, MAX_EPOCHS = 4, 12
 
 
 class Trainable(TrainableModel, Protocol):
@@ -124,7 +124,7 @@ def read_training_cells(
 
 
 def default_max_epochs(lengths: NDArray[np.integer]) -> int:
-    """Epochs until about `CELL_VISITS` cells or `GENE_VISITS` genes are seen, between 4 and 20.
+    """Epochs until about `CELL_VISITS` cells or `GENE_VISITS` genes are seen, between 4 and 12.
 
     Parameters
     ----------
