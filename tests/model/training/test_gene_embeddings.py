@@ -66,7 +66,7 @@ def test_a_trained_network_keeps_its_embeddings(cells, model_of):
 
 
 def test_of_more_cells_a_draw_is_used(monkeypatch, cells, model_of):
-    monkeypatch.setattr(_gene_embeddings, "MAX_CELLS", 60)
+    monkeypatch.setattr(_gene_embeddings, "MAX_NUMBERS", 60 * 40)  # of 40 genes
     found = []
     for seed in (0, 0, 1):
         model = model_of(cells(200))

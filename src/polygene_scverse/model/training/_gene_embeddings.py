@@ -16,8 +16,8 @@ from polygene_scverse.fit._gene_scaler import GeneScaler, rescale
 from polygene_scverse.module import PolygeneModule
 from polygene_scverse.module._gene_decoder import GeneDecoder
 
-MAX_CELLS: Final = 10_000
-"""Maximum number of training cells to which the components are fitted."""
+MAX_NUMBERS: Final = 2**24
+"""Maximum size of the dense matrix of training cells to which the components are fitted: 134 MB."""
 DEVIATIONS: Final = 5.0
 """Standard deviation of the initial embeddings, in units of that of the other initial weights."""
 LARGEST: Final = 4.0
@@ -41,7 +41,7 @@ def init_gene_embeddings(module: PolygeneModule, train: CellSource, seed: int) -
         Random seed for the draw of cells and for the components.
     """
     layout, n_hidden = module.layout, module.config.n_hidden
-    parts = [_loadings(draw_cells(train, MAX_CELLS, seed), n_hidden // 2, seed)]
+    parts = [_loadings(draw_cells(train, MAX_NUMBERS // layout.n_genes, seed), n_hidden // 2, seed)]
     if module.gene_decoder is not None:
         parts.append(_effects(module.gene_decoder, n_hidden // 4))
     found = np.concatenate(parts, axis=1)  # (n_genes, n)
