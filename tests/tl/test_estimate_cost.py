@@ -28,7 +28,7 @@ def test_an_estimate_of_some_cells(cells):
 
 def test_default_epochs_are_those_of_the_training(cells):
     epochs = pgs.tl.estimate_cost(cells, validation_size=0.5, **QUICK).loc["training", "epochs"]
-    assert epochs == 20
+    assert epochs == 12
     assert epochs == default_max_epochs(np.diff(cells.X.indptr)[:150])
 
 
