@@ -16,15 +16,12 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-import anndata as ad
-import numpy as np
 import pandas as pd
 from _splits import TASKS, Task
 from choices import folds
 from joint import fit, hidden_genes, phenotype_rows
 from rich.console import Console
 
-from polygene_scverse.model import Polygene
 from polygene_scverse.model.training._training import default_max_epochs
 
 EPOCHS = (1, 2, 3, 5, 8, 12, 20)
@@ -36,19 +33,14 @@ def row(task: Task, seed: int, settings: dict[str, Any]) -> dict[str, object]:
     train, test = next(folds(task))
     model, seconds, validation = fit(train, task.phenotypes, seed, settings)
     found: dict[str, object] = {"data": task.name, "settings": words(settings)}
-    found |= {"epochs": len(model.history_["train_loss"]), "default epochs": default_epochs(model, train)}
+    lengths = model._cells(train, model.train_indices).read_all().lengths
+    found |= {"epochs": len(model.history_["train_loss"]), "default epochs": default_max_epochs(lengths)}
     found |= {"seconds": seconds}
     scores = pd.DataFrame(phenotype_rows(model, train, test, validation)).groupby("method")[list(SCORES)].mean()
     found |= {name: scores.loc["both paths", name] for name in SCORES}
     found |= {f"{name}, transformer alone": scores.loc["transformer alone", name] for name in (SCORES[0], "NLL")}
     genes = hidden_genes(model, test)[["nll", "accuracy of expressed"]].mean()
     return found | {"hidden genes: NLL": genes["nll"], "accuracy of expressed": genes["accuracy of expressed"]}
-
-
-def default_epochs(model: Polygene, train: ad.AnnData) -> int:
-    """Number of epochs that training of these cells has by default, with a tenth held out."""
-    lengths = model._cells(train, np.arange(train.n_obs)).read_all().lengths
-    return default_max_epochs(np.random.default_rng(0).permutation(lengths)[: int(0.9 * len(lengths))])
 
 
 def words(settings: dict[str, Any]) -> str:

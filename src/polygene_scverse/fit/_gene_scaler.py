@@ -26,6 +26,11 @@ def rescale(values: NDArray[np.floating]) -> NDArray[np.floating]:
     return rescaled
 
 
+def rescaled(x: sp.csr_matrix) -> sp.csr_matrix:
+    """As `rescale`, for a matrix; same shape."""
+    return sp.csr_matrix((rescale(x.data), x.indices, x.indptr), shape=x.shape)
+
+
 def capped(values: NDArray[np.floating], cap: NDArray[np.floating]) -> NDArray[np.float64]:
     """Rescaled and clipped expression; `cap` is the upper limit for the gene of each value, in the same shape."""
     found: NDArray[np.float64] = np.minimum(rescale(values.astype(np.float64)), cap)

@@ -27,7 +27,7 @@ from polygene_scverse.fit._discriminants import (
     VarianceSums,
 )
 from polygene_scverse.fit._earlier_cells import EarlierCells, KnownSums, known_sums
-from polygene_scverse.fit._gene_scaler import GeneScaler, rescale
+from polygene_scverse.fit._gene_scaler import GeneScaler, rescaled
 from polygene_scverse.fit._groups import GroupShift, fit_group_shift
 from polygene_scverse.fit._temperature import fit_temperature
 
@@ -110,7 +110,7 @@ def fit_linear_path(
         Seed of the folds.
     """
     x, measured = x[:, :MAX_CANDIDATES], measured[..., :MAX_CANDIDATES]
-    x = sp.csr_matrix((rescale(x.data), x.indices, x.indptr), shape=x.shape)
+    x = rescaled(x)
     scaler = GeneScaler.fit(x, measured)
 
     def cells(rows: NDArray[np.int64]) -> NDArray[np.float32]:

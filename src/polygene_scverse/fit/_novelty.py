@@ -18,7 +18,7 @@ from scipy.special import log_softmax
 from sklearn.covariance import LedoitWolf
 from sklearn.decomposition import PCA
 
-from polygene_scverse.fit._gene_scaler import GeneScaler, capped, rescale
+from polygene_scverse.fit._gene_scaler import GeneScaler, capped, rescaled
 
 Floats = NDArray[np.float32]
 N_PCS: Final = 20
@@ -171,7 +171,7 @@ def fit_space(
     n_pcs = min(N_PCS, x.shape[1] - 1, x.shape[0] // 3)
     if n_pcs < 1:
         return None
-    x = sp.csr_matrix((rescale(x.data), x.indices, x.indptr), shape=x.shape)
+    x = rescaled(x)
     scaler = GeneScaler.fit(x, measured)
     standardised = scaler.standardise(x, measured)  # (N, G)
     pca = PCA(n_pcs, svd_solver="randomized", random_state=0).fit(standardised)

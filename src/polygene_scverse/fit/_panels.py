@@ -17,7 +17,7 @@ from sklearn.isotonic import IsotonicRegression
 
 from polygene_scverse.fit._discriminants import Discriminants, ScatterSums, VarianceSums
 from polygene_scverse.fit._earlier_cells import EarlierCells, KnownSums, known_sums
-from polygene_scverse.fit._gene_scaler import GeneScaler, rescale
+from polygene_scverse.fit._gene_scaler import GeneScaler, rescaled
 
 MAX_GENES: Final = 2_000
 """Maximum number of genes with stored moments, the most informative about categories; their products take 4 MB."""
@@ -129,7 +129,7 @@ class PanelMoments:
         drawn, earlier
             As for `fit_linear_path`.
         """
-        x = sp.csr_matrix((rescale(x.data), x.indices, x.indptr), shape=x.shape)
+        x = rescaled(x)
         scaler = GeneScaler.fit(x, measured)
         n_cells, n_genes = x.shape
         sums = [VarianceSums(np.zeros(n_genes), np.zeros((n, n_genes)), np.zeros(n)) for n in n_categories]

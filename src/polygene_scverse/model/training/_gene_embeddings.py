@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import Final
 
 import numpy as np
-import scipy.sparse as sp
 import torch
 from numpy.typing import NDArray
 from sklearn.decomposition import PCA
 
 from polygene_scverse.data.feed._source import CellSource, draw_cells
 from polygene_scverse.data.feed._table import CellTable
-from polygene_scverse.fit._gene_scaler import GeneScaler, rescale
+from polygene_scverse.fit._gene_scaler import GeneScaler, rescaled
 from polygene_scverse.module import PolygeneModule
 from polygene_scverse.module._gene_decoder import GeneDecoder
 
@@ -29,7 +28,7 @@ def init_gene_embeddings(module: PolygeneModule, train: CellSource, seed: int) -
 
     Half of the hidden units start with the loadings of each gene on principal components of the training cells, and up
     to a quarter with the effects of categories on it. Genes that vary together then have similar embeddings from the
-    start, and the network needs less than half as many steps, see benchmarks/results/budget.md.
+    start, and the network needs half as many steps, see benchmarks/results/budget.md.
 
     Parameters
     ----------
@@ -60,7 +59,7 @@ def _loadings(table: CellTable, n_components: int, seed: int) -> NDArray[np.floa
     n = min(n_components, n_genes - 1, len(table) // 3)
     if n < 1 or not x.nnz:
         return np.empty((n_genes, 0))
-    x = sp.csr_matrix((rescale(x.data), x.indices, x.indptr), shape=x.shape)
+    x = rescaled(x)
     standardised = GeneScaler.fit(x, measured).standardise(x, measured)  # (n_cells, n_genes)
     pca = PCA(n, svd_solver="randomized", random_state=seed).fit(standardised)
     loadings: NDArray[np.float64] = pca.components_.T.astype(np.float64)
