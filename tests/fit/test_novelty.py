@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 from scipy.spatial.distance import mahalanobis
+from scipy.special import softmax
 from scipy.stats import entropy as entropy_of_scipy
 from scipy.stats import percentileofscore
 from sklearn.covariance import LedoitWolf
@@ -15,7 +16,8 @@ from polygene_scverse.fit._novelty import NOISE_FACTOR, entropy, fit_novelty, fi
 N_GENES = 60
 EVERY = np.ones(N_GENES, dtype=bool)
 MOST = np.arange(N_GENES) % 4 != 1
-NAMES = ["kind", "sex"]
+SIZES = {"kind": 4, "sex": 2}
+NAMES = list(SIZES)
 MEANS = np.random.default_rng(0).gamma(1.0, 2.0, (4, N_GENES))
 
 
@@ -64,11 +66,17 @@ def expected_positions(space, x, measured=EVERY):
 
 
 def expected_distances(space, x, name, measured=EVERY):
-    """scipy's Mahalanobis distance to each category; the nearest counts."""
+    """scipy's Mahalanobis distance to each category."""
     off = [np.linalg.inv(space.components[:, m] / space.noise[m] @ space.components[:, m].T) for m in (measured, EVERY)]
     inverse = np.linalg.inv(space.spreads[name] + NOISE_FACTOR * (off[0] - off[1]))
     positions = expected_positions(space, x, measured)
-    return np.array([min(mahalanobis(p, c, inverse) ** 2 for c in space.centres[name]) for p in positions])
+    return np.array([[mahalanobis(p, c, inverse) ** 2 for c in space.centres[name]] for p in positions])
+
+
+def expected_of(distances, logits, known):
+    """Distances averaged over the probabilities of the categories with enough cells, cell by cell."""
+    p = softmax(logits[:, known], axis=1)
+    return np.array([np.average(d, weights=w) for d, w in zip(distances[:, known], p, strict=True)])
 
 
 def test_components_as_scikit_learn(space):
@@ -86,7 +94,11 @@ def test_centres_and_spread_as_numpy_and_scikit_learn(space):
     for i, name in enumerate(NAMES):
         codes = CODES[:, i]
         means = np.stack([positions[codes == c].mean(0) for c in np.unique(codes)])
-        np.testing.assert_allclose(space.centres[name], means, atol=1e-3)
+        np.testing.assert_allclose(space.centres[name][: len(means)], means, atol=1e-3)
+        np.testing.assert_array_equal(space.known[name], np.arange(SIZES[name]) < len(means))
+        np.testing.assert_allclose(
+            space.centres[name][len(means) :], positions.mean(0)[None][: SIZES[name] - len(means)], atol=1e-3
+        )
         spread = LedoitWolf(assume_centered=True).fit(positions - means[codes]).covariance_
         np.testing.assert_allclose(space.spreads[name], spread, atol=1e-3 * np.abs(spread).max())
 
@@ -101,26 +113,42 @@ def test_distances_as_scipy(space, measured, name):
 def test_another_kind_is_far(space):
     other, _ = drawn(40, seed=2, kinds=(3,))
     x = np.concatenate([OTHERS, other])
-    found = space.distances(csr(x), EVERY, "kind")
+    distances = space.distances(csr(x), EVERY, "kind")
+    p = np.eye(4)[np.concatenate([OTHER_CODES[:, 0], np.full(40, 1)])]  # the other kind is taken for one of the known
+    found = space.expected(distances, p, "kind")
     assert roc_auc_score(np.arange(len(x)) >= len(OTHERS), found) > 0.95
 
 
-def test_cells_are_not_novel_for_want_of_genes(reference):
+def test_categories_with_too_few_cells_do_not_count(space):
+    """A cell that is predicted to be of such a category is compared with the others."""
+    distances = space.distances(csr(OTHERS), EVERY, "kind")
+    p = np.tile([0.0, 0.0, 0.0, 1.0], (len(OTHERS), 1))
+    np.testing.assert_allclose(space.expected(distances, p, "kind"), distances[:, :3].mean(1))
+    p = np.random.default_rng(0).dirichlet(np.ones(4), len(OTHERS))
+    expected = [np.average(d, weights=w) for d, w in zip(distances[:, :3], p[:, :3], strict=True)]
+    np.testing.assert_allclose(space.expected(distances, p, "kind"), expected, rtol=1e-3)
+
+
+def test_cells_are_not_novel_for_want_of_genes():
     """Without three quarters of the genes known kinds still look as the held-out cells did."""
     few = np.arange(N_GENES) % 4 == 0
-    cells, _ = drawn(400, seed=3)
+    cells, codes = drawn(400, seed=3)
     share = {}
+    known = fit_novelty(
+        csr(TRAIN), CODES, EVERY, csr(OTHERS), EVERY, LOGITS | {"kind": 20.0 * np.eye(4)[OTHER_CODES[:, 0]]}
+    )
     for name, measured in (("all", EVERY), ("few", few)):
-        distances = reference.space.distances(csr(cells * measured), measured, "kind")
-        share[name] = (percentile(distances, reference.distances["kind"]) > 0.9).mean()
+        distances = known.space.distances(csr(cells * measured), measured, "kind")
+        share[name] = (known.score("kind", 20.0 * np.eye(4)[codes[:, 0]], distances)[:, 0] > 0.9).mean()
     assert share["all"] == pytest.approx(0.1, abs=0.07)
     assert share["few"] < 0.2
 
 
 def test_the_reference_is_in_order(reference, space):
     for name, logits in LOGITS.items():
-        found = np.sort(space.distances(csr(OTHERS), EVERY, name))
-        np.testing.assert_allclose(reference.distances[name], found, rtol=1e-5)
+        known = space.known[name] > 0
+        found = np.sort(expected_of(space.distances(csr(OTHERS), EVERY, name), logits, known))
+        np.testing.assert_allclose(reference.distances[name], found, rtol=1e-4)
         np.testing.assert_allclose(reference.entropies[name], np.sort(entropy(logits)), rtol=1e-6)
 
 
@@ -139,7 +167,8 @@ def test_groups_are_compared_with_each_other():
     folds = []
     for group in range(3):
         rest, own = groups != group, groups == group
-        folds.append(fit_space(csr(TRAIN[rest]), CODES[rest], EVERY, NAMES).distances(csr(TRAIN[own]), EVERY, "kind"))
+        distances = fit_space(csr(TRAIN[rest]), CODES[rest], EVERY, SIZES).distances(csr(TRAIN[own]), EVERY, "kind")
+        folds.append([row[code] for row, code in zip(distances, CODES[own, 0], strict=True)])
     np.testing.assert_allclose(found.distances["kind"], np.sort(np.concatenate(folds)), rtol=1e-5)
     np.testing.assert_array_equal(found.space.components, fitted().space.components)
 
@@ -159,14 +188,22 @@ def test_cells_that_differ_in_what_is_measured(space):
     """Each is compared as among its like."""
     measured = np.where(np.arange(80)[:, None] % 2 == 0, EVERY, MOST)
     found = fit_novelty(csr(TRAIN), CODES, EVERY, csr(OTHERS * measured), measured, LOGITS)
-    parts = [space.distances(csr((OTHERS * m)[i::2]), m, "kind") for i, m in enumerate((EVERY, MOST))]
-    np.testing.assert_allclose(found.distances["kind"], np.sort(np.concatenate(parts)), rtol=1e-5)
+    known = space.known["kind"] > 0
+    parts = [
+        expected_of(space.distances(csr((OTHERS * m)[i::2]), m, "kind"), LOGITS["kind"][i::2], known)
+        for i, m in enumerate((EVERY, MOST))
+    ]
+    np.testing.assert_allclose(found.distances["kind"], np.sort(np.concatenate(parts)), rtol=1e-4)
 
 
 def test_unknown_categories_share_one_centre():
     codes = np.where(np.arange(2) == 0, -1, CODES)
-    space = fit_space(csr(TRAIN), codes, EVERY, NAMES)
-    np.testing.assert_allclose(space.centres["kind"], expected_positions(space, TRAIN).mean(0)[None], atol=1e-3)
+    space = fit_space(csr(TRAIN), codes, EVERY, SIZES)
+    positions = expected_positions(space, TRAIN)
+    np.testing.assert_allclose(space.centres["kind"], np.tile(positions.mean(0), (4, 1)), atol=1e-3)
+    assert not space.known["kind"].any()
+    spread = LedoitWolf().fit(positions).covariance_
+    np.testing.assert_allclose(space.spreads["kind"], spread, atol=1e-3 * np.abs(spread).max())
 
 
 @pytest.mark.parametrize("shape", [(2, N_GENES), (200, 1)], ids=["cells", "genes"])
@@ -189,6 +226,16 @@ def test_entropy_as_scipy():
 
 
 def test_percentile_as_scipy():
-    known, values = [1.0, 2.0, 2.0, 5.0], np.array([0.0, 2.0, 3.0, 9.0])
+    known, values = [1.0, 2.0, 2.0, 5.0], np.array([0.0, 2.0, 3.0, 5.0])
     expected = [(percentileofscore(known, v, "mean") / 100 * 4 + 0.5) / 5 for v in values]
     np.testing.assert_allclose(percentile(values, np.array(known)), expected)
+
+
+def test_values_above_all_others_are_ordered():
+    """They start at the largest share of the reference values and approach 1."""
+    known = np.array([1.0, 2.0, 2.0, 5.0])
+    found = percentile(np.array([5.0, 5.1, 10.0, 1e3, 1e6]), known)
+    assert (np.diff(found) > 0).all()
+    np.testing.assert_allclose(found[2], 1 - 0.1 * 5 / 10)
+    assert found[1] > 4.5 / 5 > found[0]
+    assert found[-1] < 1

@@ -34,7 +34,12 @@ def state():
         conformal={"kind": ConformalScores(RNG.integers(0, 3, 9).astype(np.int32), single(9))},
         novelty=NoveltyReference(
             Space(
-                *(single(5) for _ in range(3)), single(2, 5), single(5), {"kind": single(3, 2)}, {"kind": single(2, 2)}
+                *(single(5) for _ in range(3)),
+                single(2, 5),
+                single(5),
+                {"kind": single(3, 2)},
+                {"kind": single(2, 2)},
+                {"kind": single(3)},
             ),
             {"kind": single(9)},
             {"kind": single(9)},

@@ -19,7 +19,7 @@ from polygene_scverse.fit._novelty import MAX_CELLS, NoveltyReference, fit_novel
 def novelty(
     engine: Engine, state: FittedState, reference: NoveltyReference, source: CellSource, phenotype: str
 ) -> NDArray[np.float64]:
-    """Share of reference cells closer to a category, and share predicted more confidently; shape (n_cells, 2).
+    """Share of reference cells closer to their category, and share predicted more confidently; shape (n_cells, 2).
 
     Parameters
     ----------
@@ -32,7 +32,7 @@ def novelty(
     phenotype
         Phenotype whose categories and logits are used.
     """
-    distances = np.zeros(len(source))
+    distances = np.zeros((len(source), len(reference.space.known[phenotype])), dtype=np.float32)
 
     def observe(rows: NDArray[np.int64], table: CellTable) -> None:
         measured = np.atleast_2d(table.measured)

@@ -5,7 +5,7 @@ Shapes: N cells, G genes, K principal components, C categories of a phenotype.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -14,7 +14,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 from scipy.linalg import cholesky, solve_triangular
 from scipy.spatial.distance import cdist
-from scipy.special import log_softmax
+from scipy.special import log_softmax, softmax
 from sklearn.covariance import LedoitWolf
 from sklearn.decomposition import PCA
 
@@ -36,6 +36,8 @@ NOISE_FACTOR: Final = 2.0
 """Factor of the position error due to unmeasured genes, because the residuals of genes are not independent."""
 MIN_CELLS: Final = 5
 """Minimum number of cells of a category to compute its centre."""
+LEAST_PROBABILITY: Final = 1e-9
+"""Added to probabilities, for cells that are predicted to be of a category with too few training cells."""
 ROUNDING: Final = 1e-5
 """Relative difference up to which two values are considered equal."""
 
@@ -53,9 +55,12 @@ class Space:
     noise
         Residual variance of each gene; shape (G,).
     centres
-        For each phenotype, the mean position of each category with enough cells; shape (C, K).
+        For each phenotype, the mean position of each category; shape (C, K).
     spreads
         For each phenotype, the covariance of positions within categories; shape (K, K).
+    known
+        For each phenotype, 1 for categories with enough cells and 0 for others, whose centre is that of all cells;
+        shape (C,). All are 0 if none has enough.
     """
 
     cap: Floats
@@ -65,9 +70,10 @@ class Space:
     noise: Floats
     centres: dict[str, Floats]
     spreads: dict[str, Floats]
+    known: dict[str, Floats]
 
     def distances(self, x: sp.csr_matrix, measured: NDArray[np.bool_], phenotype: str) -> NDArray[np.float64]:
-        """Squared Mahalanobis distance of each cell to the nearest category; shape (N,).
+        """Squared Mahalanobis distance of each cell to each category; shape (N, C).
 
         If genes are unmeasured, the position of a cell is estimated from the others by generalised least squares, and
         the variance of its error is added to the spread, so that cells do not appear novel because genes are missing.
@@ -88,9 +94,27 @@ class Space:
         spread = spread + NOISE_FACTOR * (off - self.positions(x[:0], every)[1])
         whitening = solve_triangular(cholesky(spread, lower=True), np.eye(len(spread)), lower=True)
         centres = self.centres[phenotype].astype(np.float64)
-        squares = cdist(positions @ whitening.T, centres @ whitening.T, "sqeuclidean")  # (N, C)
-        nearest: NDArray[np.float64] = squares.min(axis=1)
-        return nearest
+        found: NDArray[np.float64] = cdist(positions @ whitening.T, centres @ whitening.T, "sqeuclidean")
+        return found
+
+    def expected(self, distances: NDArray[np.floating], p: NDArray[np.floating], phenotype: str) -> NDArray[np.float64]:
+        """Distance to each cell's category, averaged over the probabilities of the categories; shape (N,).
+
+        Categories with too few training cells do not count.
+
+        Parameters
+        ----------
+        distances
+            As returned by `distances`; shape (N, C).
+        p
+            Probabilities of the categories; shape (N, C).
+        phenotype
+            Phenotype whose categories are used.
+        """
+        known = self.known[phenotype].astype(np.float64)
+        weights = (p + LEAST_PROBABILITY) * (known if known.any() else 1.0)
+        found: NDArray[np.float64] = (distances * weights).sum(axis=1) / weights.sum(axis=1)
+        return found
 
     def positions(
         self, x: sp.csr_matrix, measured: NDArray[np.bool_]
@@ -115,8 +139,8 @@ class NoveltyReference:
     space
         Principal components and categories.
     distances
-        For each phenotype, squared distances to the nearest category of cells that were not used to fit the space:
-        held-out cells, or training cells compared with other groups; ascending.
+        For each phenotype, expected squared distances to the own category of cells that were not used to fit the
+        space: held-out cells, or training cells compared with other groups; ascending.
     entropies
         For each phenotype, the entropies of the held-out cells' probabilities, ascending.
     """
@@ -128,7 +152,7 @@ class NoveltyReference:
     def score(
         self, phenotype: str, logits: NDArray[np.floating], distances: NDArray[np.floating]
     ) -> NDArray[np.float64]:
-        """Share of reference cells that are closer to a category, and share that are predicted with lower entropy.
+        """Share of reference cells that are closer to their category, and share predicted with lower entropy.
 
         Parameters
         ----------
@@ -137,18 +161,19 @@ class NoveltyReference:
         logits
             Logits; shape (N, C).
         distances
-            As returned by `Space.distances`; shape (N,).
+            As returned by `Space.distances`; shape (N, C).
 
         Returns
         -------
         Shares; shape (N, 2).
         """
-        far = percentile(distances, self.distances[phenotype])
+        far = self.space.expected(distances, softmax(logits.astype(np.float64), axis=1), phenotype)
+        far = percentile(far, self.distances[phenotype])
         return np.stack([far, percentile(entropy(logits), self.entropies[phenotype])], axis=1)
 
 
 def fit_space(
-    x: sp.csr_matrix, codes: NDArray[np.integer], measured: NDArray[np.bool_], names: Sequence[str]
+    x: sp.csr_matrix, codes: NDArray[np.integer], measured: NDArray[np.bool_], sizes: Mapping[str, int]
 ) -> Space | None:
     """Fit principal components to cells, and compute the positions of the categories.
 
@@ -160,8 +185,8 @@ def fit_space(
         Category codes, -1 where unknown; shape (N, n_phenotypes).
     measured
         Whether each gene is measured; shape (G,), or (N, G) if it differs between cells.
-    names
-        Names of the phenotypes.
+    sizes
+        Number of categories of each phenotype.
 
     Returns
     -------
@@ -178,24 +203,28 @@ def fit_space(
     explained = (pca.singular_values_**2 / len(standardised)) @ pca.components_**2  # (G,)
     noise = np.maximum(standardised.var(axis=0) - explained, 0.0) + ADDED_NOISE
     cap, centre, deviation = (_single(a) for a in (scaler.cap, scaler.centre, scaler.deviation))
-    space = Space(cap, centre, deviation, _single(pca.components_), _single(noise), centres={}, spreads={})
+    space = Space(cap, centre, deviation, _single(pca.components_), _single(noise), {}, {}, {})
     weighted = (standardised @ (space.components / space.noise).T).astype(np.float64)
     positions = weighted @ space.positions(x[:0], np.ones(x.shape[1], dtype=np.bool_))[1]
-    for name, of_cells in zip(names, codes.T, strict=True):
-        space.centres[name], space.spreads[name] = _categories(positions, of_cells)
+    for (name, n), of_cells in zip(sizes.items(), codes.T, strict=True):
+        space.centres[name], space.spreads[name], space.known[name] = _categories(positions, of_cells, n)
     return space
 
 
-def _categories(positions: NDArray[np.float64], codes: NDArray[np.integer]) -> tuple[Floats, Floats]:
-    """Mean position of each category, and covariance within categories; a single centre if none has enough cells."""
-    counts = np.bincount(codes[codes >= 0], minlength=1)
-    kept = np.flatnonzero(counts >= MIN_CELLS)
-    if not len(kept):
-        codes, kept = np.zeros(len(positions), dtype=np.int64), np.zeros(1, dtype=np.int64)
-    centres = np.stack([positions[codes == code].mean(axis=0) for code in kept])  # (C, K)
-    within = np.concatenate([positions[codes == code] - c for code, c in zip(kept, centres, strict=True)])
+def _categories(
+    positions: NDArray[np.float64], codes: NDArray[np.integer], n_categories: int
+) -> tuple[Floats, Floats, Floats]:
+    """Mean position of each category, covariance within categories, and whether each has enough cells."""
+    known = np.bincount(codes[codes >= 0], minlength=n_categories) >= MIN_CELLS
+    centres = np.tile(positions.mean(axis=0), (n_categories, 1))  # (C, K)
+    for code in np.flatnonzero(known):
+        centres[code] = positions[codes == code].mean(axis=0)
+    within = positions - positions.mean(axis=0)
+    if known.any():
+        rows = np.isin(codes, np.flatnonzero(known))
+        within = positions[rows] - centres[codes[rows]]
     spread = LedoitWolf(assume_centered=True).fit(within).covariance_
-    return _single(centres), _single(spread + 1e-6 * np.eye(len(spread)))
+    return _single(centres), _single(spread + 1e-6 * np.eye(len(spread))), known.astype(np.float32)
 
 
 def fit_novelty(
@@ -230,17 +259,18 @@ def fit_novelty(
     -------
     None if there are too few cells or genes.
     """
-    names = list(logits)
-    space = fit_space(train, codes, measured, names)
+    sizes = {name: z.shape[1] for name, z in logits.items()}
+    space = fit_space(train, codes, measured, sizes)
     if space is None:
         return None
-    found: dict[str, list[NDArray[np.float64]]] = {name: [] for name in names}
+    found: dict[str, list[NDArray[np.float64]]] = {name: [] for name in sizes}
     if groups is not None and len(np.unique(groups)) > 1:
-        found = _between_groups(train, codes, measured, groups, names)
+        found = _between_groups(train, codes, measured, groups, sizes)
     distances = {}
-    for name in names:
+    for name, z in logits.items():
         if not found[name]:
-            found[name] = _by_kind(space, held_out, held_out_measured, name)
+            of_categories = _by_kind(space, held_out, held_out_measured, name)
+            found[name] = [space.expected(of_categories, softmax(z.astype(np.float64), axis=1), name)]
         distances[name] = _single(np.sort(np.concatenate(found[name])))
     return NoveltyReference(space, distances, {name: _single(np.sort(entropy(z))) for name, z in logits.items()})
 
@@ -250,34 +280,43 @@ def _between_groups(
     codes: NDArray[np.integer],
     measured: NDArray[np.bool_],
     groups: NDArray[np.integer],
-    names: Sequence[str],
+    sizes: Mapping[str, int],
 ) -> dict[str, list[NDArray[np.float64]]]:
-    """Distances of cells to the categories of other groups, if these contain the category of the cell."""
+    """Distances of cells to their category in other groups, if these contain it.
+
+    The category is known here, and predicted in other cells: if the probabilities are calibrated, distances to both
+    have the same mean.
+    """
     rows = np.sort(np.random.default_rng(0).permutation(x.shape[0])[:MAX_FOLD_CELLS])
     x, codes, measured = x[rows], codes[rows], measured if measured.ndim == 1 else measured[rows]
     numbers = np.unique(groups[rows], return_inverse=True)[1].reshape(-1)
     folds = numbers % min(MAX_FOLDS, int(numbers.max(initial=0)) + 1)
-    found: dict[str, list[NDArray[np.float64]]] = {name: [] for name in names}
+    found: dict[str, list[NDArray[np.float64]]] = {name: [] for name in sizes}
     for fold in np.unique(folds):
         rest, own = folds != fold, folds == fold
-        space = fit_space(x[rest], codes[rest], measured if measured.ndim == 1 else measured[rest], names)
+        space = fit_space(x[rest], codes[rest], measured if measured.ndim == 1 else measured[rest], sizes)
         if space is None:
             continue
-        for name, of_cells in zip(names, codes.T, strict=True):
+        for name, of_cells in zip(sizes, codes.T, strict=True):
             counts = np.bincount(of_cells[rest & (of_cells >= 0)], minlength=int(of_cells.max(initial=0)) + 1)
             cells = np.flatnonzero(own & (of_cells >= 0))
             cells = cells[counts[of_cells[cells]] >= MIN_CELLS]
             if len(cells):
-                found[name] += _by_kind(space, x[cells], measured if measured.ndim == 1 else measured[cells], name)
+                of_categories = _by_kind(space, x[cells], measured if measured.ndim == 1 else measured[cells], name)
+                found[name].append(of_categories[np.arange(len(cells)), of_cells[cells]])
     return found
 
 
-def _by_kind(space: Space, x: sp.csr_matrix, measured: NDArray[np.bool_], name: str) -> list[NDArray[np.float64]]:
-    """Distances of cells, computed together for cells with the same measured genes."""
+def _by_kind(space: Space, x: sp.csr_matrix, measured: NDArray[np.bool_], name: str) -> NDArray[np.float64]:
+    """Distances of cells to each category, computed together for cells with the same measured genes; shape (N, C)."""
     if measured.ndim == 1:
-        return [space.distances(x, measured, name)]
+        return space.distances(x, measured, name)
     kinds, of_cells = np.unique(measured, axis=0, return_inverse=True)
-    return [space.distances(x[of_cells.reshape(-1) == i], kind, name) for i, kind in enumerate(kinds)]
+    found = np.zeros((x.shape[0], len(space.centres[name])))
+    for i, kind in enumerate(kinds):
+        members = of_cells.reshape(-1) == i
+        found[members] = space.distances(x[members], kind, name)
+    return found
 
 
 def _capped(x: sp.csr_matrix, cap: NDArray[np.floating]) -> sp.csr_matrix:
@@ -295,13 +334,16 @@ def entropy(logits: NDArray[np.floating]) -> NDArray[np.float64]:
 def percentile(values: NDArray[np.floating], known: NDArray[np.floating]) -> NDArray[np.float64]:
     """Share of reference values that are lower; ties, and one added tie, are counted half.
 
-    Values that differ only by rounding errors are ties, so that results are the same on every machine.
+    Values that differ only by rounding errors are ties, so that results are the same on every machine. Values above all
+    reference values, which are not negative, are ordered among themselves: they approach 1 as they grow.
     """
     known = np.sort(np.asarray(known, dtype=np.float32))
     values = values.astype(np.float32)
     margin = ROUNDING * np.abs(values)
     lower, not_higher = np.searchsorted(known, values - margin), np.searchsorted(known, values + margin, side="right")
     found: NDArray[np.float64] = (0.5 * (lower + not_higher) + 0.5) / (len(known) + 1)
+    beyond = lower == len(known)
+    found[beyond] = 1.0 - 0.5 / (len(known) + 1) * (known[-1] / values[beyond])
     return found
 
 

@@ -136,7 +136,7 @@ class FittedState:
 
 def _novelty(plain: Mapping[str, Any] | None) -> NoveltyReference | None:
     """Read the novelty reference; None if there is none, or if a version with another reference saved it."""
-    if plain is None or "space" not in plain:
+    if plain is None or "known" not in plain.get("space", ()):
         return None
     arrays = {name: _arrays(value) for name, value in plain.items()}
     return NoveltyReference(**(arrays | {"space": Space(**arrays["space"])}))

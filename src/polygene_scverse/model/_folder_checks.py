@@ -151,10 +151,12 @@ def _novelty_fits(novelty: NoveltyReference, layout: TokenLayout) -> bool:
         return False
     n_pcs, n = space.components.shape
     of_genes = (space.cap, space.centre, space.deviation, space.noise)
-    by_name = (space.centres, space.spreads, novelty.distances, novelty.entropies)
+    by_name = (space.centres, space.spreads, space.known, novelty.distances, novelty.entropies)
     if n > layout.n_genes or any(a.shape != (n,) for a in of_genes) or any(set(d) != names for d in by_name):
         return False
-    shapes = [c.ndim == 2 and len(c) > 0 and c.shape[1] == n_pcs for c in space.centres.values()]
+    sizes = {slot.name: len(slot.ids) for slot in layout.phenotypes}
+    shapes = [c.shape == (sizes[name], n_pcs) for name, c in space.centres.items()]
+    shapes += [k.shape == (sizes[name],) and bool(np.isin(k, (0, 1)).all()) for name, k in space.known.items()]
     shapes += [s.shape == (n_pcs, n_pcs) for s in space.spreads.values()]
     shapes += [a.ndim == 1 for a in (*novelty.distances.values(), *novelty.entropies.values())]
     arrays = [*of_genes, space.components, *(a for d in by_name for a in d.values())]

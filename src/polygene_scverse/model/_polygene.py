@@ -931,12 +931,14 @@ class Polygene(SavingMixin, SetupMixin):
     ) -> pd.DataFrame:
         """Score how novel each cell is compared with the training cells.
 
-        The score is based on the Mahalanobis distance of a cell to the nearest category, in 20 principal components of
-        the standardised expression of the training cells, with one covariance for all categories that accounts for
-        unmeasured genes. It is ranked among cells of known categories: held-out cells or, if groups are known and none
-        was held out, training cells that are compared with the other groups. In benchmarks with left-out categories it
-        detected more than the entropy or the maximum of the probabilities and distances to single cells
-        (``docs/trust.md``). New types that are similar to a known type are not detected.
+        The score is based on the Mahalanobis distance of a cell to its category, averaged over the predicted
+        probabilities of the categories, in 20 principal components of the standardised expression of the training
+        cells, with one covariance for all categories that accounts for unmeasured genes. It is ranked among cells of
+        known categories: held-out cells or, if groups are known and none was held out, training cells that are compared
+        with the other groups. Cells that are farther than all of these are ordered among themselves, so the score
+        approaches 1 and has no ties there. In benchmarks with left-out categories it detected more than the entropy or
+        the maximum of the probabilities and distances to single cells (``docs/trust.md``). New types that are similar
+        to a known type are not detected.
 
         Parameters
         ----------
