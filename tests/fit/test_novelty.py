@@ -70,7 +70,9 @@ def expected_distances(space, x, name, measured=EVERY):
     off = [np.linalg.inv(space.components[:, m] / space.noise[m] @ space.components[:, m].T) for m in (measured, EVERY)]
     inverse = np.linalg.inv(space.spreads[name] + NOISE_FACTOR * (off[0] - off[1]))
     positions = expected_positions(space, x, measured)
-    return np.array([[mahalanobis(p, c, inverse) ** 2 for c in space.centres[name]] for p in positions])
+    found = np.array([[mahalanobis(p, c, inverse) ** 2 for c in space.centres[name]] for p in positions])
+    nearest = found[:, space.known[name] > 0].min(1, keepdims=True)
+    return measured.mean() * found + (1 - measured.mean()) * nearest
 
 
 def expected_of(distances, logits, known):

@@ -77,6 +77,8 @@ class Space:
 
         If genes are unmeasured, the position of a cell is estimated from the others by generalised least squares, and
         the variance of its error is added to the spread, so that cells do not appear novel because genes are missing.
+        Predictions are then less certain as well, so every category is moved towards the distance of the nearest one,
+        in proportion to the share of unmeasured genes.
 
         Parameters
         ----------
@@ -94,7 +96,10 @@ class Space:
         spread = spread + NOISE_FACTOR * (off - self.positions(x[:0], every)[1])
         whitening = solve_triangular(cholesky(spread, lower=True), np.eye(len(spread)), lower=True)
         centres = self.centres[phenotype].astype(np.float64)
-        found: NDArray[np.float64] = cdist(positions @ whitening.T, centres @ whitening.T, "sqeuclidean")
+        squares: NDArray[np.float64] = cdist(positions @ whitening.T, centres @ whitening.T, "sqeuclidean")
+        known = self.known[phenotype] > 0
+        nearest = squares[:, known if known.any() else slice(None)].min(axis=1, keepdims=True)
+        found: NDArray[np.float64] = nearest + float(measured[:n_genes].mean()) * (squares - nearest)
         return found
 
     def expected(self, distances: NDArray[np.floating], p: NDArray[np.floating], phenotype: str) -> NDArray[np.float64]:
