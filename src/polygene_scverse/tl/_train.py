@@ -229,7 +229,7 @@ def train(
 def _print_decisions(decisions: Decisions, groups: pd.Series | None) -> None:
     """Print the chosen settings as a table."""
     model, (training, held_out) = decisions.model, decisions.rows
-    console, table = Console(), Table("decided", "", title="Polygene", show_header=False)
+    console, table = Console(markup=False), Table("decided", "", title="Polygene", show_header=False)
     kind = "cells"
     if groups is not None:
         shared = groups.iloc[held_out].isin(groups.iloc[training]).any() or not len(held_out)

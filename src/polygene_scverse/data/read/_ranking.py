@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from polygene_scverse._constants import RANK, TARGET_SUM
 from polygene_scverse._threads import threads_kept
-from polygene_scverse._validate import shorten, warn
+from polygene_scverse._validate import check_names, check_whole, shorten, warn
 from polygene_scverse.data.read._expression import Expression
 
 FEWEST_CELLS = 3
@@ -55,8 +55,9 @@ def choose_genes(
     ValueError
         As for `genes_by_rank`.
     """
+    check_whole(n_genes, "n_genes", 1)
     if genes is not None:
-        genes = [str(gene) for gene in genes]
+        genes = [str(gene) for gene in check_names(genes, "genes")]
         if absent := [gene for gene in genes if gene not in expression.var_names]:
             raise KeyError(f"`genes`: {shorten(absent)} not among adata.var_names. Pass names that are.")
         return genes
