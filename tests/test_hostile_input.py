@@ -379,6 +379,7 @@ WRONG = {
     "n_genes": [lambda a, m, n=n: train(a, n_genes=n) for n in (0, -1, 2.5)],
     "validation_size": [lambda a, m: train(a, validation_size="0.1")],
     "group_key": [lambda a, m: train(a, group_key=["donor"])],
+    "save_to": [lambda a, m: train(a, save_to=__file__)],
     "missing": [lambda a, m: train(a, missing=3)],
     "model_kwargs": [lambda a, m: train(a, model_kwargs=[1])],
     "n_hidden": [lambda a, m: train(a, model_kwargs={"n_hidden": 0})],

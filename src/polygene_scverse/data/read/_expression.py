@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from polygene_scverse._validate import check_not_empty, check_unique_names, warn
 from polygene_scverse.data.read._gene_names import GeneNames, match_names, named_by
-from polygene_scverse.data.read._scale import Scale, detect_scale
+from polygene_scverse.data.read._scale import Scale, detect_scale, unlike_cells
 from polygene_scverse.data.read._source import BLOCK, by_row, read_rows, spread_rows
 from polygene_scverse.data.read._totals import Footing, genes_only
 
@@ -196,6 +196,10 @@ class Expression:
                 f"{self.where} contains log-normalised values of a subset of the genes, and the target sum of "
                 f"the normalisation is unknown. It is read as {found}. If this is wrong, pass the raw counts, or all "
                 "genes that were normalised."
+            )
+        if words := unlike_cells(self.sample):
+            warn(
+                f"{self.where} {words}. The model expects single cells, so results may be wrong. Pass measured counts."
             )
         return found
 

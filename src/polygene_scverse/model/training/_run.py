@@ -128,7 +128,7 @@ class TrainingRun:
             try:
                 with self._sane_after_errors():
                     self._fit()
-                self.done, self.weights = True, {}
+                self.done = True
                 return
             except OutOfMemoryError:
                 if not self._can_halve():
