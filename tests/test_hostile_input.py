@@ -149,6 +149,23 @@ def test_backed(verb, on_disk, model):
     VERBS[verb](on_disk("csr"), model)
 
 
+def test_a_file_without_x(tmp_path, model):
+    adata = cells(seed=1)
+    adata.layers["counts"], adata.X = adata.X, None
+    adata.write_h5ad(tmp_path / "layer.h5ad")
+    del adata.layers["counts"]
+    adata.write_h5ad(tmp_path / "nothing.h5ad")
+    of_layer = train(read_h5ad(tmp_path / "layer.h5ad", backed="r"), layer="counts")
+    backed, full = (read_h5ad(tmp_path / "layer.h5ad", backed=mode) for mode in ("r", None))
+    np.testing.assert_array_equal(proba(of_layer, backed), proba(of_layer, full))
+    for name, layers in (("layer", r"\['counts'\]"), ("nothing", r"\[\]")):
+        backed = read_h5ad(tmp_path / f"{name}.h5ad", backed="r")
+        with pytest.raises(ValueError, match=rf"`adata`: the model uses adata\.X, .* The layers are {layers}"):
+            proba(model, backed)
+        with pytest.raises(ValueError, match=r"`adata`: adata\.X is empty"):
+            train(backed)
+
+
 class Lazy:
     """An array that is computed when asked to, as dask's."""
 
