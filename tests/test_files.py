@@ -1,12 +1,14 @@
 """Files and folders take the place of others whole."""
 
+import errno
 import os
+import tempfile
 import time
 
 import pytest
 
 from polygene_scverse import _files
-from polygene_scverse._files import replace_file, replace_folder, write_text
+from polygene_scverse._files import check_destination, replace_file, replace_folder, write_text
 
 
 def names(folder):
@@ -82,3 +84,23 @@ def test_parts_that_were_left_long_ago_are_removed(tmp_path):
             os.utime(tmp_path / name, (time.time() - 2 * _files.STALE,) * 2)
     write_text(tmp_path / "a.csv", "new")
     assert names(tmp_path) == sorted([young, other, "a.csv"])
+
+
+def test_folders_that_cannot_be_written_to_are_found_before(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("x")
+    for folder in (tmp_path, tmp_path / "new", tmp_path / "new" / "deeper", str(tmp_path / "new")):
+        check_destination(folder, "save_to")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    for folder in (tmp_path / "file", tmp_path / "file" / "new"):
+        with pytest.raises(ValueError, match=r"`save_to`: .*file is a file\. Pass the name of a folder"):
+            check_destination(folder, "save_to")
+    for folder in (None, 3, b"x"):
+        with pytest.raises(TypeError, match="`save_to`: found"):
+            check_destination(folder, "save_to")
+
+    def refuse(**kwargs):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(tempfile, "mkdtemp", refuse)
+    with pytest.raises(ValueError, match=r"`save_to`: .* cannot be written to \(Read-only file system\)"):
+        check_destination(tmp_path, "save_to")

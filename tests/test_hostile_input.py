@@ -149,6 +149,23 @@ def test_backed(verb, on_disk, model):
     VERBS[verb](on_disk("csr"), model)
 
 
+def test_a_file_without_x(tmp_path, model):
+    adata = cells(seed=1)
+    adata.layers["counts"], adata.X = adata.X, None
+    adata.write_h5ad(tmp_path / "layer.h5ad")
+    del adata.layers["counts"]
+    adata.write_h5ad(tmp_path / "nothing.h5ad")
+    of_layer = train(read_h5ad(tmp_path / "layer.h5ad", backed="r"), layer="counts")
+    backed, full = (read_h5ad(tmp_path / "layer.h5ad", backed=mode) for mode in ("r", None))
+    np.testing.assert_array_equal(proba(of_layer, backed), proba(of_layer, full))
+    for name, layers in (("layer", r"\['counts'\]"), ("nothing", r"\[\]")):
+        backed = read_h5ad(tmp_path / f"{name}.h5ad", backed="r")
+        with pytest.raises(ValueError, match=rf"`adata`: the model uses adata\.X, .* The layers are {layers}"):
+            proba(model, backed)
+        with pytest.raises(ValueError, match=r"`adata`: adata\.X is empty"):
+            train(backed)
+
+
 class Lazy:
     """An array that is computed when asked to, as dask's."""
 
@@ -297,3 +314,151 @@ def test_column_deleted_after_set_up():
     del adata.obs["sex"]
     with pytest.raises(KeyError, match=r"`adata`: \['cell_type', 'sex'\].*Put it back"):
         model.train(max_epochs=1)
+
+
+# arguments
+
+
+def given_lists(model):
+    pgs.tl.generate({"cell_type": ["a", "b"]}, n_obs=2, model=model)
+
+
+WRONG = {
+    "phenotypes": [
+        lambda a, m: pgs.tl.predict_phenotype(a, model=m, phenotypes=3),
+        lambda a, m: pgs.tl.predict_phenotype(a, model=m, phenotypes={"cell_type": 1}),
+        lambda a, m: pgs.tl.predict_phenotype(a, model=m, phenotypes=[]),
+        lambda a, m: pgs.tl.fill_phenotype(a, model=m, phenotypes=[]),
+        lambda a, m: train(a, phenotypes=3),
+        lambda a, m: train(a, phenotypes={"cell_type": 1}),
+    ],
+    "given": [
+        lambda a, m: pgs.tl.predict_phenotype(a, model=m, given={"cell_type": "cell_type_0"}),
+        lambda a, m: pgs.tl.predict_phenotype(a, model=m, given=3),
+        lambda a, m: pgs.tl.fill_phenotype(a, model=m, given={"cell_type": "cell_type_0"}),
+        lambda a, m: given_lists(m),
+    ],
+    "balance": [
+        lambda a, m: pgs.tl.predict_phenotype(a, model=m, balance="a"),
+        lambda a, m: pgs.tl.predict_phenotype(a, model=m, balance=None),
+    ],
+    "coverage": [lambda a, m: pgs.tl.predict_phenotype(a, model=m, coverage="0.9")],
+    "min_confidence": [lambda a, m: pgs.tl.predict_phenotype(a, model=m, min_confidence="0.5")],
+    "batch_size": [
+        lambda a, m: pgs.tl.predict_phenotype(a, model=m, batch_size="8"),
+        lambda a, m: pgs.tl.predict_phenotype(a, model=m, batch_size=2.5),
+        lambda a, m: train(a, batch_size="8"),
+    ],
+    "model": [
+        lambda a, m: pgs.tl.predict_phenotype(a, model=""),
+        lambda a, m: pgs.tl.predict_phenotype(a, model="no_such_folder"),
+    ],
+    "n_neighbors": [lambda a, m, n=n: pgs.tl.embed(a, model=m, n_neighbors=n) for n in (0, 1, 2.5)],
+    "seed": [
+        lambda a, m: pgs.tl.embed(a, model=m, seed=-1),
+        lambda a, m: pgs.tl.counterfactual(a, {"cell_type": "cell_type_0"}, model=m, keep=0.5, seed=-1),
+        lambda a, m: pgs.tl.generate({}, n_obs=2, model=m, seed=-1),
+        lambda a, m: pgs.tl.rank_genes(a, model=m, seed=-1),
+        lambda a, m: pgs.pp.prepare(a, seed=-1),
+        *(lambda a, m, seed=seed: train(a, seed=seed) for seed in (-1, 1.5, "a", 2**40)),
+        lambda a, m: pgs.tl.evaluate(a, phenotypes="cell_type", seed=-1),
+        lambda a, m: pgs.tl.audit(a, phenotypes="cell_type", seed=-1),
+    ],
+    "keep": [
+        lambda a, m: pgs.tl.counterfactual(a, {"cell_type": "cell_type_0"}, model=m, keep="1"),
+        lambda a, m: pgs.tl.impute(a, model=m, keep="1"),
+    ],
+    "genes": [lambda a, m: pgs.tl.impute(a, model=m, genes=3)],
+    "responses": [lambda a, m: pgs.tl.perturb(a, ["gene_24"], model=m, n_null=2, responses=["zz"])],
+    "n_null": [
+        lambda a, m: pgs.tl.perturb(a, ["gene_24"], model=m, n_null=2.5),
+        lambda a, m: pgs.tl.evaluate(a, phenotypes="cell_type", n_null=-1),
+    ],
+    "n_bootstrap": [lambda a, m: pgs.tl.evaluate(a, phenotypes="cell_type", n_bootstrap=-1)],
+    "train_kwargs": [
+        lambda a, m: pgs.tl.evaluate(a, phenotypes="cell_type", train_kwargs=[1]),
+        lambda a, m: pgs.tl.audit(a, phenotypes="cell_type", train_kwargs=[1]),
+    ],
+    "n_obs": [lambda a, m: pgs.tl.generate({}, n_obs=2.5, model=m)],
+    "depth": [lambda a, m, d=d: pgs.tl.generate({}, n_obs=2, depth=d, model=m) for d in (np.inf, 1e30, "a")],
+    "cells": [lambda a, m: pgs.tl.explain_prediction(a, [], model=m)],
+    "contexts": [lambda a, m: pgs.tl.biomarkers(a, "cell_type", contexts="zz", model=m)],
+    "n_permutations": [lambda a, m: pgs.tl.biomarkers(a, "cell_type", contexts="sex", model=m, n_permutations=-1)],
+    "masking": [lambda a, m: pgs.tl.score_tokens(a, model=m, masking=3)],
+    "split": [
+        *(
+            lambda a, m, split=split: train(a, split=split)
+            for split in (5, "a", [0, 1, 2], ([0, 1], [1000]), (["cell_0"], ["cell_1"]), ([-1], [199]))
+        ),
+        lambda a, m: pgs.tl.evaluate(a, phenotypes="cell_type", split="a"),
+    ],
+    "max_epochs": [lambda a, m, n=n: train(a, max_epochs=n) for n in (1.5, "1")],
+    "n_genes": [lambda a, m, n=n: train(a, n_genes=n) for n in (0, -1, 2.5)],
+    "validation_size": [lambda a, m: train(a, validation_size="0.1")],
+    "group_key": [lambda a, m: train(a, group_key=["donor"])],
+    "save_to": [lambda a, m: train(a, save_to=__file__)],
+    "missing": [lambda a, m: train(a, missing=3)],
+    "model_kwargs": [lambda a, m: train(a, model_kwargs=[1])],
+    "n_hidden": [lambda a, m: train(a, model_kwargs={"n_hidden": 0})],
+    "dropout": [lambda a, m: train(a, model_kwargs={"dropout": 2})],
+    "width": [lambda a, m: train(a, model_kwargs={"width": 2})],
+    "adata": [lambda a, m: m.predict_phenotype(a.to_df())],
+    "indices": [lambda a, m: m.predict_phenotype(a, indices=[1000])],
+}
+
+
+@pytest.mark.parametrize("argument", WRONG)
+def test_values_that_an_argument_cannot_have(argument, model):
+    for call in WRONG[argument]:
+        adata = cells(seed=1)
+        before = adata.obs.copy()
+        with pytest.raises((ValueError, TypeError, KeyError, FileNotFoundError)) as error:
+            call(adata, model)
+        assert str(error.value.args[0]).startswith(f"`{argument}`:")
+        pd.testing.assert_frame_equal(adata.obs, before)
+        assert not {"polygene", "X_polygene"} & {*adata.uns, *adata.obsm, *adata.layers}
+
+
+def test_a_split_may_be_masks():
+    first = np.arange(200) < 150
+    masks, rows = (
+        train(cells(), split=split) for split in ((first, ~first), (np.flatnonzero(first), np.flatnonzero(~first)))
+    )
+    np.testing.assert_array_equal(masks.validation_indices, rows.validation_indices)
+    np.testing.assert_array_equal(proba(masks, cells(seed=1)), proba(rows, cells(seed=1)))
+
+
+def test_renamed_cells_with_tables_of_the_old_names(model):
+    adata = cells(seed=1)
+    adata.obsm["scores"] = pd.DataFrame({"x": np.zeros(200)}, index=adata.obs_names)
+    adata.obs.reset_index(drop=True, inplace=True)
+    columns = list(adata.obs)
+    with pytest.raises(ValueError, match=r"`adata`: the tables in adata\.obsm belong to other cells"):
+        pgs.tl.predict_phenotype(adata, model=model)
+    assert list(adata.obs) == columns
+
+
+# labels
+
+
+@pytest.mark.parametrize("known", [["a", "b"], ["a", "b", "a"], ["a", "a", "a", "b", "b"]])
+def test_few_cells_with_a_label(known):
+    adata = cells()
+    adata.obs["p"] = [*known, *[None] * (200 - len(known))]
+    found = train(adata, phenotypes=["p"]).predict_phenotype(adata)["p"]
+    assert list(found) == ["a", "b"]
+    assert np.isfinite(found.to_numpy()).all()
+
+
+def test_labels_that_look_like_markup(capsys):
+    adata = cells()
+    adata.obs["[p]"] = ["[red]a", "[/]", "b[/b]", "[bold]c[/bold]"] * 50
+    model = train(adata, phenotypes=["[p]"], group_key="donor", verbose=True)
+    said = capsys.readouterr().out.replace("\n", "")
+    assert all(text in said for text in ("[p]", "[red]a", "'[/]'"))
+    pgs.model.Polygene.setup_anndata(adata, phenotype_keys=["[p]"])
+    pgs.model.Polygene(adata).view_anndata_setup()
+    repr(model)
+    said = capsys.readouterr().out
+    assert "[red]a" in said
+    assert "phenotypes ['[p]']" in said

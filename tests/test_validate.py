@@ -4,6 +4,7 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
+from mudata import MuData
 
 from polygene_scverse import _validate as v
 from polygene_scverse.data.read._phenotypes import warn_of_words
@@ -119,7 +120,7 @@ def test_choice():
         v.check_choice("max", ("mean", "cls"), "pooling")
 
 
-@pytest.mark.parametrize("value", [-0.1, 1.1, np.nan])
+@pytest.mark.parametrize("value", [-0.1, 1.1, np.nan, "0.5", None])
 def test_fraction(value):
     with pytest.raises(ValueError, match=r"`rate`: found .*, but it is a share\. Pass a number from 0 to 1"):
         v.check_fraction(value, "rate")
@@ -151,3 +152,64 @@ def test_a_warning_points_at_the_line_of_the_user():
     with pytest.warns(UserWarning, match="'NA'") as seen:
         warn_of_words({"cell_type": labels})
     assert [w.filename for w in seen] == [__file__]
+
+
+def test_whole_numbers():
+    assert v.check_whole(np.int64(3), "n", 1, 3) == 3
+    assert type(v.check_whole(np.int64(3), "n")) is int
+    for value in (0, 4, 1.5, 2.0, "2", None, np.nan):
+        with pytest.raises(ValueError, match=r"`n`: found .*, but it must be from 1 to 3\. Pass a whole number"):
+            v.check_whole(value, "n", 1, 3)
+    with pytest.raises(ValueError, match="`n`: found -1, but it must be at least 0"):
+        v.check_whole(-1, "n")
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32, 0.5, "a", None])
+def test_seeds_that_a_library_cannot_use(seed):
+    with pytest.raises(ValueError, match=r"`seed`: found .*, but it must be from 0 to 4294967295"):
+        v.check_seed(seed)
+
+
+def test_names():
+    assert v.check_names("sex", "given") == ["sex"]
+    assert v.check_names(pd.Index(["a", "b"]), "given") == ["a", "b"]
+    assert v.check_names((), "given") == []
+    for names, words in (({"sex": "male"}, "dict"), (3, "int"), (None, "NoneType")):
+        with pytest.raises(TypeError, match=f"`given`: found {words} .*, but names are needed"):
+            v.check_names(names, "given")
+
+
+def test_rows():
+    for rows in ([0, 2, -1], np.array([0, 2, 4]), np.array([True, False, True, False, True])):
+        np.testing.assert_array_equal(v.check_rows(rows, 5, "split"), [0, 2, 4])
+    assert v.check_rows([], 5, "split").dtype == np.int64
+    for rows in ([5], [-6], [0.5], ["cell"], 3, [[0], [1]], [True, False]):
+        with pytest.raises(
+            ValueError, match=r"`split`: found .*, but numbers of rows from 0 to 4, or a mask of 5 cells"
+        ):
+            v.check_rows(rows, 5, "split")
+
+
+def test_arguments_that_are_passed_on():
+    assert v.check_kwargs(None, "train_kwargs") == {}
+    assert v.check_kwargs({"lr": 1}, "train_kwargs") == {"lr": 1}
+    with pytest.raises(TypeError, match="`train_kwargs`: found list, but a mapping of names to values is needed"):
+        v.check_kwargs([1], "train_kwargs")
+
+
+def test_tables_of_other_cells(simulated):
+    simulated.obsm["scores"] = pd.DataFrame({"x": np.zeros(simulated.n_obs)}, index=simulated.obs_names)
+    simulated.obs.reset_index(drop=True, inplace=True)
+    with pytest.raises(
+        ValueError, match=r"`adata`: the tables in adata\.obsm belong to other cells than adata\.obs_names"
+    ):
+        v.check_writable(simulated)
+
+
+def test_mudata_where_anndata_is_needed(simulated):
+    with pytest.raises(
+        TypeError, match=r"`adata`: found MuData, but AnnData is needed\. Pass one modality, such as mdata"
+    ):
+        v.check_writable(MuData({"rna": simulated}))
+    with pytest.raises(TypeError, match=r"`adata`: found DataFrame, but AnnData is needed\.$"):
+        v.check_writable(simulated.obs)

@@ -12,6 +12,7 @@ import os
 import secrets
 import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -92,6 +93,37 @@ def replace_folder(path: str | Path, own: Collection[str] | None = None) -> Iter
         sync(path.parent)
     finally:
         remove(part)  # after success, this is the old content
+
+
+def check_destination(folder: str | Path, argument: str) -> None:
+    """Check, before a long computation, that a folder can be written to, or be made if it does not exist.
+
+    Parameters
+    ----------
+    folder
+        The folder; it is not made, and nothing is left in it.
+    argument
+        Name of the argument, for the error.
+
+    Raises
+    ------
+    ValueError
+        If it is a file, or cannot be written to.
+    TypeError
+        If it is not a path.
+    """
+    if not isinstance(folder, (str, os.PathLike)):
+        raise TypeError(f"`{argument}`: found {type(folder).__name__}. Pass the name of a folder.")
+    path = Path(os.path.realpath(folder))
+    there = next(parent for parent in (path, *path.parents) if parent.exists())
+    if not there.is_dir():
+        raise ValueError(f"`{argument}`: {there} is a file. Pass the name of a folder.")
+    try:
+        os.rmdir(tempfile.mkdtemp(prefix=".", suffix=PART, dir=there))
+    except OSError as error:
+        raise ValueError(
+            f"`{argument}`: {there} cannot be written to ({error.strerror}). Pass another folder."
+        ) from error
 
 
 def write_text(path: str | Path, text: str) -> None:

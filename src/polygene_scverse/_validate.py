@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
@@ -57,8 +58,8 @@ def label_of(value: Any, missing: Collection[str] = MISSING_WORDS) -> str | None
     return None if not text or text.lower() in missing else text
 
 
-def check_labels(obs: pd.DataFrame, key: str, argument: str) -> pd.Series:
-    """Column of obs, which must be unique and contain labels.
+def check_labels(obs: pd.DataFrame, key: str, argument: str, table: str = "adata.obs") -> pd.Series:
+    """Column of obs, or of the table called `table`, which must be unique and contain labels.
 
     Raises
     ------
@@ -68,7 +69,7 @@ def check_labels(obs: pd.DataFrame, key: str, argument: str) -> pd.Series:
     column: Any = obs[key]
     if isinstance(column, pd.DataFrame):
         raise ValueError(
-            f"`{argument}`: adata.obs has {column.shape[1]} columns called {key!r}, but one is needed. Rename or drop "
+            f"`{argument}`: {table} has {column.shape[1]} columns called {key!r}, but one is needed. Rename or drop "
             "the others."
         )
     try:
@@ -76,7 +77,7 @@ def check_labels(obs: pd.DataFrame, key: str, argument: str) -> pd.Series:
     except TypeError as error:  # lists, arrays, sets
         kinds = sorted({type(value).__name__ for value in column if not _is_hashable(value)})
         raise ValueError(
-            f"`{argument}`: adata.obs[{key!r}] holds values of the type {' or '.join(kinds)}, but labels are needed. "
+            f"`{argument}`: {table}[{key!r}] holds values of the type {' or '.join(kinds)}, but labels are needed. "
             "Make them text, or pass another column."
         ) from error
     return column
@@ -91,12 +92,32 @@ def _is_hashable(value: object) -> bool:
 
 
 def check_writable(adata: AnnData) -> None:
-    """Reject a slice of a backed file before anything is computed, because results cannot be written to it."""
+    """Reject, before anything is computed, data to which results cannot be written.
+
+    Raises
+    ------
+    TypeError
+        If it is not AnnData.
+    ValueError
+        If it is a slice of a backed file, or if ``obsm`` has tables of other cells, for example because
+        ``adata.obs.reset_index(inplace=True)`` renamed the cells.
+    """
+    if not isinstance(adata, AnnData):
+        remedy = " Pass one modality, such as mdata['rna']." if hasattr(adata, "n_mod") else ""
+        raise TypeError(f"`adata`: found {type(adata).__name__}, but AnnData is needed.{remedy}")
     if adata.is_view and adata.isbacked:
         raise ValueError(
             "`adata`: found a slice of a backed file, into which no results can be written. Pass the slice in memory, "
             "adata = adata[rows].to_memory(), or the whole file."
         )
+    try:
+        adata.obsm  # noqa: B018 - checked by anndata when it is looked at
+    except ValueError as error:
+        raise ValueError(
+            f"`adata`: the tables in adata.obsm belong to other cells than adata.obs_names, e.g. "
+            f"{shorten(adata.obs_names, 3)}, so nothing can be written there. Give the cells their names back, as in "
+            "adata.obs_names = names."
+        ) from error
 
 
 def colors_of_labels(column: pd.Series, colors: Sequence[str]) -> dict[str, str]:
@@ -133,7 +154,7 @@ def check_columns(
     keys: Sequence[str], obs: pd.DataFrame, argument: str, candidates: Callable[[pd.DataFrame], Sequence[str]]
 ) -> None:
     """Reject names that are not obs columns with labels; `candidates` finds columns to suggest in the error."""
-    absent = [key for key in keys if key not in obs.columns]
+    absent = [key for key in keys if not _is_hashable(key) or key not in obs.columns]
     if absent:
         raise KeyError(
             f"`{argument}`: {shorten(absent)} are not columns of adata.obs. Columns that look like "
@@ -270,9 +291,74 @@ def check_choice(value: object, choices: Sequence[object], argument: str) -> Non
 
 
 def check_fraction(value: float, argument: str) -> None:
-    """Reject a number outside of 0 … 1."""
-    if not 0 <= value <= 1:
-        raise ValueError(f"`{argument}`: found {value}, but it is a share. Pass a number from 0 to 1.")
+    """Reject what is not a number from 0 to 1."""
+    if not (isinstance(value, Real) and 0 <= value <= 1):
+        raise ValueError(f"`{argument}`: found {value!r}, but it is a share. Pass a number from 0 to 1.")
+
+
+def check_whole(value: Any, argument: str, least: int = 0, most: int | None = None) -> int:
+    """Return a whole number in a range as an int; reject anything else.
+
+    Parameters
+    ----------
+    value
+        The number.
+    argument
+        Its name, for the error.
+    least, most
+        The range, both ends included; None for no upper end.
+    """
+    if not (isinstance(value, Integral) and least <= int(value) and (most is None or int(value) <= most)):
+        limits = f"at least {least}" if most is None else f"from {least} to {most}"
+        raise ValueError(f"`{argument}`: found {value!r}, but it must be {limits}. Pass a whole number.")
+    return int(value)
+
+
+def check_seed(seed: Any) -> int:
+    """Return a random seed as an int; reject what numpy, torch and scikit-learn cannot all use."""
+    return check_whole(seed, "seed", 0, 2**32 - 1)
+
+
+def check_names(names: Any, argument: str) -> list[Any]:
+    """Names that are passed as one or as several; reject mappings, whose values would be ignored."""
+    if isinstance(names, str):
+        return [names]
+    if isinstance(names, Mapping) or not isinstance(names, Iterable):
+        raise TypeError(
+            f"`{argument}`: found {type(names).__name__} {shorten([names])}, but names are needed. Pass one or a list."
+        )
+    return list(names)
+
+
+def check_kwargs(kwargs: Any, argument: str) -> dict[str, Any]:
+    """Arguments that are passed on, as a dict; reject what is not a mapping."""
+    if kwargs is not None and not isinstance(kwargs, Mapping):
+        raise TypeError(f"`{argument}`: found {type(kwargs).__name__}, but a mapping of names to values is needed.")
+    return dict(kwargs or {})
+
+
+def check_rows(rows: Any, n_obs: int, argument: str) -> NDArray[np.int64]:
+    """Row numbers from row numbers, where negative ones count from the end, or from a mask with an entry per cell.
+
+    Parameters
+    ----------
+    rows
+        The row numbers, or the mask.
+    n_obs
+        Number of cells.
+    argument
+        Name of the argument, for the error.
+    """
+    found = np.asarray(rows)
+    if found.dtype == bool and found.shape == (n_obs,):
+        return np.flatnonzero(found)
+    whole = np.issubdtype(found.dtype, np.integer) or not found.size
+    if found.ndim != 1 or not whole or (found.size and (found.min() < -n_obs or found.max() >= n_obs)):
+        raise ValueError(
+            f"`{argument}`: found {shorten(np.ravel(found), 3)}, but numbers of rows from 0 to {n_obs - 1}, or a mask "
+            f"of {n_obs} cells, are needed. Pass one of them."
+        )
+    return np.where(found < 0, found + n_obs, found).astype(np.int64)
 
 
 def check_finite(values: NDArray[np.floating], where: str, remedy: str = "") -> None:

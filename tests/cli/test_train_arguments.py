@@ -181,8 +181,13 @@ def test_devices(monkeypatch, device, expected):
 
 @pytest.mark.parametrize(
     ("available", "device", "match"),
-    [(True, "cuda:x", "--device: found 'cuda:x'"), (False, "cuda", "torch sees no such device here")],
-    ids=["no number", "no card"],
+    [
+        (True, "cuda:x", "--device: found 'cuda:x'"),
+        (False, "cuda", "torch sees no such device here"),
+        (True, "tpu", "--device: found 'tpu', but it must be auto, cpu, cuda, cuda:1 or mps"),
+        (True, "cuda:", "--device: found 'cuda:'"),
+    ],
+    ids=["no number", "no card", "another device", "empty number"],
 )
 def test_devices_that_are_not(monkeypatch, available, device, match):
     monkeypatch.setattr("torch.cuda.is_available", lambda: available)

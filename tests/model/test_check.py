@@ -85,3 +85,12 @@ def test_data_that_cannot_be_read_are_told_apart(model, named):
     assert list(found.index) == TEN
     assert found["scale"].startswith("cannot be used: ")
     assert "negative" in found["scale"]
+
+
+def test_no_gene_in_common(model, named):
+    query = named[:50].copy()
+    query.var_names = [f"other{i}" for i in range(query.n_vars)]
+    found = pgs.tl.check(query, model=model)
+    assert list(found.index) == TEN
+    assert found["genes matched"].startswith("0 of the model's 40 genes")
+    assert found["expected accuracy"] == "none, because no gene of the model is in these data"

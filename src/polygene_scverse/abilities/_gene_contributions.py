@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from polygene_scverse._layout import PAD
+from polygene_scverse._validate import check_whole
 from polygene_scverse.abilities._predict import category_log_shares, linear_share
 from polygene_scverse.data.feed._source import CellSource
 from polygene_scverse.data.feed._table import CellTable
@@ -157,8 +158,7 @@ def linear_weights(engine: Engine, slot: int) -> NDArray[np.float64]:
 
 def check_n_cells(n_cells: int) -> None:
     """Check that at least one cell is drawn."""
-    if n_cells < 1:
-        raise ValueError(f"`n_cells`: found {n_cells}, but it must be at least 1. Pass 10.")
+    check_whole(n_cells, "n_cells", 1)
 
 
 def draw(codes: NDArray[np.int64], n_cells: int, seed: int) -> NDArray[np.int64]:

@@ -26,6 +26,8 @@ BLOCK: Final = 1024
 """Cells that are generated together, with the same order of genes."""
 MAX_ENTRIES: Final = 250_000_000
 """Maximum number of expressed genes in all generated cells: about four gigabytes."""
+LARGEST_DEPTH: Final = 10**9
+"""Maximum total counts of a generated cell."""
 ORDER, BIN, COUNT, DEPTH, KIND, FACTOR = range(110, 116)
 """Random streams of the draws."""
 

@@ -124,6 +124,8 @@ def device_of(device: str | None) -> dict[str, Any]:
     import torch
 
     name, _, number = device.partition(":")
+    if name not in ("auto", "cpu", "cuda", "gpu", "mps") or not (number.isdigit() or device == name):
+        raise UserError(f"--device: found {device!r}, but it must be auto, cpu, cuda, cuda:1 or mps. Pass one of them.")
     if name in ("cuda", "gpu") and not torch.cuda.is_available():
         raise UserError(f"--device: found {device!r}, but torch sees no such device here. Pass auto or cpu.")
     if number and not number.isdigit():

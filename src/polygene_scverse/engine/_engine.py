@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from polygene_scverse._validate import check_whole
 from polygene_scverse.data.feed._source import CellSource
 from polygene_scverse.data.feed._table import CellTable
 from polygene_scverse.engine._query import Query
@@ -145,8 +146,7 @@ def cut_batches(lengths: NDArray[np.int64], batch_size: int, tokens: int) -> lis
     batch_size, tokens
         Maximum numbers of cells, and of tokens including padding, in a batch.
     """
-    if batch_size < 1:
-        raise ValueError(f"`batch_size`: found {batch_size}, but it must be at least 1.")
+    check_whole(batch_size, "batch_size", 1)
     order = np.argsort(-lengths, kind="stable")
     found, start = [], 0
     while start < len(order):

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.model_selection import KFold, StratifiedGroupKFold
 
 from polygene_scverse._constants import RANK, UNS
-from polygene_scverse._validate import check_choice, check_columns, check_not_empty, shorten
+from polygene_scverse._validate import check_choice, check_columns, check_names, check_not_empty, shorten
 from polygene_scverse.data.read._phenotypes import (
     candidates,
     categories_of,
@@ -22,7 +22,7 @@ from polygene_scverse.data.read._phenotypes import (
     missing_words,
     resolve_phenotypes,
 )
-from polygene_scverse.data.read._split import check_split
+from polygene_scverse.data.read._split import check_sides, check_split
 from polygene_scverse.model import Polygene
 from polygene_scverse.model._recipe import train_on_cells
 
@@ -142,7 +142,7 @@ def resolve_model_columns(
     if phenotypes is None:
         names = [name for name, column in model.columns.items() if column in adata.obs]
     else:
-        names = [phenotypes] if isinstance(phenotypes, str) else list(phenotypes)
+        names = check_names(phenotypes, "phenotypes")
     for name in names:
         check_choice(name, model.layout.phenotype_names, "phenotypes")
         check_columns([model.columns[name]], adata.obs, "phenotypes", candidates)
@@ -183,7 +183,7 @@ def make_folds(
     if isinstance(split, (int, np.integer)):
         folds = _draw_folds(groups, int(split), group_key, labels, seed)
     else:
-        train_rows, test_rows = (np.sort(np.asarray(side, dtype=np.int64)) for side in split)
+        train_rows, test_rows = check_sides(split, len(obs))
         check_split(train_rows, test_rows, None if group_key is None else obs[group_key])
         folds = [(train_rows, test_rows)]
     for i, (rows, _) in enumerate(folds):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,8 @@ from polygene_scverse._constants import BALANCE
 
 def check_balance(balance: float) -> None:
     """Check that `balance` is between 0 and 1."""
-    if not 0.0 <= balance <= 1.0:
-        raise ValueError(f"`balance`: found {balance}, but it must be between 0 (most probable) and 1 (balanced).")
+    if not (isinstance(balance, Real) and 0.0 <= balance <= 1.0):
+        raise ValueError(f"`balance`: found {balance!r}, but it must be between 0 (most probable) and 1 (balanced).")
 
 
 def choose_category(logits: Any, log_shares: Any, balance: float = BALANCE, temperature: float = 1.0) -> Any:

@@ -281,10 +281,12 @@ def _discriminants(sums: ScatterSums) -> Discriminants:
     """Discriminants from sums that are not exact, with the smallest ridge penalty that makes them computable.
 
     Because of half precision, and of cells of unknown category in the products, the covariance within categories may
-    not be positive definite, in particular if the cells of a category hardly differ.
+    not be positive definite, in particular if few cells have a category, or if those of a category hardly differ. A
+    ridge as large as the variance between categories is always sufficient.
     """
     variance = max(float(np.trace(sums.scatter)) / max(len(sums.scatter), 1), 1e-8)
-    for ridge in (0.0, *RIDGES):
+    between = float((sums.sums**2 / np.maximum(sums.counts, 1.0)[:, None]).sum())
+    for ridge in (0.0, *RIDGES, 1.0 + between / variance):
         scatter = sums.scatter + ridge * variance * np.eye(len(sums.scatter))
         try:
             return replace(sums, scatter=scatter).discriminants()

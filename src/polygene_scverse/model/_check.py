@@ -36,11 +36,13 @@ def check(
             found |= {"scale": f"cannot be used: {error}", "totals": "–", "silent cells": "–"}
     found |= _labels(model, data)
     measured = np.isin(model.genes, expression.var_names)
-    accuracy = expected_accuracy(Engine(model.module), model.fitted_, measured)
+    accuracy = expected_accuracy(Engine(model.module), model.fitted_, measured) if measured.any() else {}
     found["expected accuracy"] = (
         ", ".join(f"{name} {value:.2f}" for name, value in accuracy.items()) + _held_out(model)
         if accuracy
         else "not known, because no cells were held out in training"
+        if measured.any()
+        else "none, because no gene of the model is in these data"
     )
     return found
 

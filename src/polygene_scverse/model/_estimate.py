@@ -11,7 +11,7 @@ import pandas as pd
 from anndata import AnnData
 
 from polygene_scverse._constants import RANK
-from polygene_scverse._validate import check_fraction
+from polygene_scverse._validate import check_fraction, check_kwargs
 from polygene_scverse.data.read._expression import Expression
 from polygene_scverse.data.read._phenotypes import resolve_phenotypes
 from polygene_scverse.data.read._source import BLOCK
@@ -51,7 +51,7 @@ def estimate(
     names = resolve_phenotypes(adata.obs, phenotypes)
     sample = _sample(adata, names, max(SAMPLE, per_step * (n_steps + WARM_UP)), layer, use_raw)
     Polygene.setup_anndata(sample, phenotype_keys=names, **setup)
-    model = Polygene(sample, n_genes=n_genes, **(model_kwargs or {}))
+    model = Polygene(sample, n_genes=n_genes, **check_kwargs(model_kwargs, "model_kwargs"))
     model.deregister_manager(sample)  # otherwise scvi-tools' registry of managers keeps it in memory
     cost = measure_cost(model, n_steps, **arguments)
     return _extrapolate(cost, adata.n_obs, round(adata.n_obs * share), per_step, max_epochs)

@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -21,6 +22,7 @@ import scipy.sparse as sp
 from anndata import AnnData
 from mudata import MuData
 from numpy.typing import NDArray
+from rich.markup import escape
 from scvi.train import TrainRunner
 
 from polygene_scverse._compat import field_state, forget_manager, setup_args
@@ -36,7 +38,19 @@ from polygene_scverse._constants import (
 )
 from polygene_scverse._layout import TokenLayout
 from polygene_scverse._quiet import quiet
-from polygene_scverse._validate import check_choice, check_columns, check_fraction, label_of, shorten, warn
+from polygene_scverse._validate import (
+    check_choice,
+    check_columns,
+    check_fraction,
+    check_labels,
+    check_names,
+    check_rows,
+    check_seed,
+    check_whole,
+    label_of,
+    shorten,
+    warn,
+)
 from polygene_scverse.abilities._biomarkers import ContextMarkers, biomarkers
 from polygene_scverse.abilities._calibrate import calibrate
 from polygene_scverse.abilities._embed import POOLINGS, embed
@@ -46,8 +60,8 @@ from polygene_scverse.abilities._explain_prediction import Explanation, explain_
 from polygene_scverse.abilities._gene_contributions import GeneContributions, check_n_cells, gene_contributions
 from polygene_scverse.abilities._gene_roles import gene_roles
 from polygene_scverse.abilities._gene_states import GeneStates, find_contexts, find_pairs, gene_states
+from polygene_scverse.abilities._generate import LARGEST_DEPTH, draw_depths, draw_phenotypes, generate, generate_counts
 from polygene_scverse.abilities._generate import check_size as check_entries
-from polygene_scverse.abilities._generate import draw_depths, draw_phenotypes, generate, generate_counts
 from polygene_scverse.abilities._joint import check_size, joint, seen_together
 from polygene_scverse.abilities._novelty import novelty
 from polygene_scverse.abilities._panel import expected_accuracy, for_panel
@@ -193,7 +207,7 @@ class Polygene(SavingMixin, SetupMixin):
         self.fitted_, self.added_ = FittedState(), {}
         self._model_summary_string = (
             f"Polygene with {self.layout.n_genes} genes in {self.layout.n_bins} bins, phenotypes "
-            f"{shorten(self.layout.phenotype_names)}, {self.module.config}"
+            f"{escape(shorten(self.layout.phenotype_names))}, {self.module.config}"
         )
         self.init_params_ = self._get_init_params(locals())
 
@@ -1086,10 +1100,9 @@ class Polygene(SavingMixin, SetupMixin):
         KeyError
             If `groupby` or `group_key` is not an obs column.
         """
-        if min_cells < 1 or n_permutations < 1:
-            raise ValueError(
-                f"`min_cells`, `n_permutations`: found {min_cells} and {n_permutations}. Pass 1 or more of each."
-            )
+        check_whole(min_cells, "min_cells", 1)
+        check_whole(n_permutations, "n_permutations", 1)
+        check_seed(seed)
         data = self._data(adata)
         rows = self._rows(data, None)
         contexts, groups, codes = self._contexts(data, groupby, group_key, rows)
@@ -1165,6 +1178,7 @@ class Polygene(SavingMixin, SetupMixin):
         """
         check_choice(phenotype, self.layout.phenotype_names, "phenotype")
         check_n_cells(n_cells)
+        check_seed(seed)
         data = self._data(adata)
         obs, known = self._anndata(data).obs, self.categories[phenotype]
         check_columns([groupby], obs, "groupby", candidates)
@@ -1295,8 +1309,12 @@ class Polygene(SavingMixin, SetupMixin):
         """
         check_choice(phenotype, self.layout.phenotype_names, "phenotype")
         check_n_cells(n_cells)
+        check_whole(min_cells, "min_cells", 1)
+        check_whole(n_permutations, "n_permutations", 1)
+        check_seed(seed)
         data = self._data(adata)
         obs, rows = self._anndata(data).obs, self._rows(data, None)
+        check_columns([contexts], obs, "contexts", candidates)
         levels, of_context = find_contexts(self._anndata(data), contexts, rows)
         check_columns([groupby, *([] if group_key is None else [group_key])], obs, "groupby", candidates)
         codes = encode(obs[groupby], self.categories[phenotype])[0]
@@ -1380,6 +1398,7 @@ class Polygene(SavingMixin, SetupMixin):
             If a phenotype in `given` is not an obs column.
         """
         check_balance(balance)
+        check_seed(seed)
         trained, query = self.fitted_.masking, self._query(given)
         validation = replace(resolve_rates(trained), gene_dropout=0.0, hide_all=1.0) if masking is None else None
         if hidden_share is not None:
@@ -1453,6 +1472,7 @@ class Polygene(SavingMixin, SetupMixin):
         """
         self._check_gene_decoder()
         check_fraction(keep, "keep")
+        check_seed(seed)
         slots = self._gene_slots(genes)
         pairs = [tuple(self._setting(name, category) for name, category in s.items()) for s in settings]
         query = self._query(given)
@@ -1586,10 +1606,15 @@ class Polygene(SavingMixin, SetupMixin):
         """
         self._check_if_trained(warn=False, message="The model is not trained. Call train() first.")
         self._check_gene_decoder()
-        if (n_rounds is not None and n_rounds < 1) or not temperature > 0 or (depth is not None and not depth >= 1):
+        check_seed(seed)
+        if n_rounds is not None and not (isinstance(n_rounds, Integral) and int(n_rounds) >= 1):
+            raise ValueError(f"`n_rounds`: found {n_rounds!r}, but at least one round is needed. Pass a whole number.")
+        if not (isinstance(temperature, Real) and 0 < temperature < np.inf):
+            raise ValueError(f"`temperature`: found {temperature!r}, but a temperature above 0 is needed. Pass 1.0.")
+        if depth is not None and not (isinstance(depth, Real) and 1 <= depth <= LARGEST_DEPTH):
             raise ValueError(
-                f"`n_rounds`, `temperature`, `depth`: found {n_rounds}, {temperature} and {depth}, but at least one "
-                "round, a temperature above 0 and a depth of at least 1 are needed."
+                f"`depth`: found {depth!r}, but a depth of at least 1 and at most {LARGEST_DEPTH:,} is needed. Pass "
+                "the total counts that each cell should have."
             )
         engine, names = Engine(self.module, batch_size), self.layout.phenotype_names
         if not len(given):
@@ -1598,6 +1623,7 @@ class Polygene(SavingMixin, SetupMixin):
         wanted = np.full((len(given), len(names)), -1, dtype=np.int64)
         for name in given.columns:
             check_choice(str(name), names, "given")
+            check_labels(given, name, "given", "given")
             positions, values = pd.factorize(given[name])
             known = [-1 if label_of(v, ()) is None else self._code(str(name), v, "given") for v in values]
             wanted[:, names.index(str(name))] = np.array([*known, -1])[positions]
@@ -1667,14 +1693,14 @@ class Polygene(SavingMixin, SetupMixin):
         """
         self._check_gene_decoder()
         check_choice(kind, ["knockout", "overexpress"], "kind")
-        if n_null < 0:
-            raise ValueError(f"`n_null`: found {n_null}, but it must not be negative. Pass 0 or more.")
+        check_whole(n_null, "n_null")
+        check_seed(seed)
         if isinstance(genes, str) or not len(genes):
             raise ValueError(f"`genes`: found {genes!r}, but a list of genes is needed. Pass some of model.genes.")
         wanted = [tuple(self._gene_slots([g] if isinstance(g, str) else list(g)).tolist()) for g in genes]
         if len(set(map(frozenset, wanted))) < len(wanted):
             raise ValueError(f"`genes`: found {shorten(genes)}, of which some occur twice. Pass each once.")
-        asked = None if responses is None else self._gene_slots(responses)
+        asked = None if responses is None else self._gene_slots(responses, "responses")
         cells = draw_cells(self._cells(adata), MOST_CELLS, seed)
         measured = cells.measured_in(np.arange(len(cells)))
         own = np.unique(np.concatenate([np.array(w) for w in wanted]))
@@ -1812,8 +1838,8 @@ class Polygene(SavingMixin, SetupMixin):
         ValueError
             If `coverage` is not between 0 and 1, or if the columns of a table are not the categories of the phenotype.
         """
-        if not 0.0 < coverage < 1.0:
-            raise ValueError(f"`coverage`: found {coverage}, but it must be above 0 and below 1, such as 0.9.")
+        if not (isinstance(coverage, Real) and 0.0 < coverage < 1.0):
+            raise ValueError(f"`coverage`: found {coverage!r}, but it must be above 0 and below 1, such as 0.9.")
         sets = {}
         for name, table in probabilities.items():
             categories = self._check_categories(name, table)
@@ -1930,6 +1956,8 @@ class Polygene(SavingMixin, SetupMixin):
 
     def _anndata(self, data: AnnData | MuData) -> AnnData:
         """The AnnData to read: for a MuData, the registered modality."""
+        if not isinstance(data, (AnnData, MuData)):
+            raise TypeError(f"`adata`: found {type(data).__name__}, but AnnData or MuData is needed.")
         return data.mod[setup_args(self.registry).get("mod", "rna")] if isinstance(data, MuData) else data
 
     def _expression(self, data: AnnData) -> Expression:
@@ -2002,7 +2030,7 @@ class Polygene(SavingMixin, SetupMixin):
             raise ValueError(
                 "`indices`: found none, but at least one cell is needed. Pass row numbers, or None for all."
             )
-        return rows[np.asarray(indices)]
+        return check_rows(indices, len(rows), "indices")
 
     def _cells(
         self,
@@ -2053,7 +2081,11 @@ class Polygene(SavingMixin, SetupMixin):
     def _names(self, names: str | Sequence[str] | None, argument: str) -> list[str]:
         if names is None:
             return list(self.layout.phenotype_names)
-        names = [names] if isinstance(names, str) else list(names)
+        names = check_names(names, argument)
+        if not names and argument != "given":
+            raise ValueError(
+                f"`{argument}`: found an empty list, but at least one is needed. Pass some, or None for all."
+            )
         for name in names:
             check_choice(name, self.layout.phenotype_names, argument)
         return names
@@ -2066,14 +2098,14 @@ class Polygene(SavingMixin, SetupMixin):
                 "original, so it cannot predict expression. Train a model with the default gene_decoder=True."
             )
 
-    def _gene_slots(self, genes: Sequence[str] | None) -> NDArray[np.int64]:
+    def _gene_slots(self, genes: Sequence[str] | None, argument: str = "genes") -> NDArray[np.int64]:
         """Slots of some genes of the model, each given once."""
-        names = self.genes if genes is None else [str(gene) for gene in genes]
+        names = self.genes if genes is None else [str(gene) for gene in check_names(genes, argument)]
         found = pd.Index(self.genes).get_indexer(pd.Index(names))
         if not len(names) or (found < 0).any() or len(set(names)) != len(names):
             absent = [name for name, at in zip(names, found, strict=True) if at < 0]
             raise ValueError(
-                f"`genes`: found {shorten(names, 3)}, of which {shorten(absent, 3)} are not among the "
+                f"`{argument}`: found {shorten(names, 3)}, of which {shorten(absent, 3)} are not among the "
                 f"{len(self.genes)} genes of the model. Pass some of model.genes, each once, or None for all."
             )
         return found.astype(np.int64)
@@ -2100,14 +2132,14 @@ class Polygene(SavingMixin, SetupMixin):
         return Query(shown=tuple(i for i, name in enumerate(self.layout.phenotype_names) if name in names))
 
     def _joint_names(self, phenotypes: Sequence[str], given: str | Sequence[str] | None) -> list[str]:
-        names = [phenotypes] if isinstance(phenotypes, str) else list(phenotypes)
+        names = check_names(phenotypes, "phenotypes")
         if len(names) < 2:
             raise ValueError(
                 f"`phenotypes`: found {names}, but a joint prediction needs at least two. Pass several, or call "
                 "predict_phenotype."
             )
         names = self._names(names, "phenotypes")
-        shown = [given] if isinstance(given, str) else list(given or [])
+        shown = [] if given is None else check_names(given, "given")
         if len(set(names)) != len(names) or set(names) & set(shown):
             raise ValueError(
                 f"`phenotypes`: found {names} with given={shown}, but a phenotype cannot be repeated, or predicted "

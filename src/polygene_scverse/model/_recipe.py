@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from polygene_scverse._compat import setup_args
 from polygene_scverse._constants import N_GENES, RANK
-from polygene_scverse._validate import shorten, warn
+from polygene_scverse._validate import check_kwargs, check_names, shorten, warn
 from polygene_scverse.abilities._rehearse import earlier_cells, missing_kinds, rehearsal_cells
 from polygene_scverse.data.feed._rates import resolve_rates
 from polygene_scverse.data.feed._table import CellTable
@@ -125,7 +125,7 @@ def train_on_cells(
         Polygene.setup_mudata(adata, mod=mod or "rna", **setup)
     else:
         Polygene.setup_anndata(adata, **setup)
-    model = Polygene(adata, genes=genes, seed=seed, **(model_kwargs or {}))
+    model = Polygene(adata, genes=genes, seed=seed, **check_kwargs(model_kwargs, "model_kwargs"))
     model.deregister_manager(adata)  # otherwise scvi-tools' registry of managers keeps adata in memory
     if tell is not None:
         codes = model.encode(data.obs.iloc[rows[0]])
@@ -251,7 +251,7 @@ def _with_labels_of(
     model: Polygene, obs: pd.DataFrame, phenotypes: str | Sequence[str] | None
 ) -> tuple[Polygene, list[str]]:
     """A copy of the model with the additional categories and phenotypes of some cells, and the obs columns it reads."""
-    names = [phenotypes] if isinstance(phenotypes, str) else list(phenotypes or ())
+    names = [] if phenotypes is None else check_names(phenotypes, "phenotypes")
     new = [name for name in names if name not in [*model._columns, *model.added_]]
     if new:
         resolve_phenotypes(obs, new)
@@ -350,7 +350,7 @@ def train_on_files(
         held_out = np.sort(np.random.default_rng(0).choice(held_out, MAX_HELD_OUT, replace=False))
     genes, scales = survey(shards, rows[0], n_genes)
     registry = shard_registry(Polygene, shards, names, ordered, missing)
-    model = Polygene(None, registry, genes=genes, **{"seed": seed, **(model_kwargs or {})})
+    model = Polygene(None, registry, genes=genes, **{"seed": seed, **check_kwargs(model_kwargs, "model_kwargs")})
     if tell is not None:
         tell(Decisions(model, rows, model.encode(shards.obs.iloc[rows[0]]), scales[0], shards.where, shards.n_vars))
     cells = read_shards(

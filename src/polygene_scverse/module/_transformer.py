@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
+from numbers import Integral, Real
 from typing import Any, Final, cast
 
 import torch
@@ -52,6 +53,11 @@ class TransformerConfig:
     init_std: float = 0.02
 
     def __post_init__(self) -> None:
+        for name, least in (("n_hidden", 1), ("n_layers", 0), ("n_heads", 1), ("n_intermediate", 1)):
+            if not (isinstance(value := getattr(self, name), Integral) and int(value) >= least):
+                raise ValueError(f"`{name}`: found {value!r}, but it must be at least {least}. Pass a whole number.")
+        if not (isinstance(self.dropout, Real) and 0 <= self.dropout <= 1):
+            raise ValueError(f"`dropout`: found {self.dropout!r}, but it is a share. Pass a number from 0 to 1.")
         if self.n_hidden % self.n_heads:
             raise ValueError(
                 f"`n_heads`: {self.n_heads} does not divide n_hidden={self.n_hidden}. Pass a divisor of it."
@@ -80,6 +86,9 @@ def resolve_config(size: str, **changes: Any) -> TransformerConfig:
     """
     if size not in PRESETS:
         raise ValueError(f"`size`: found {size!r}, but it must be one of {list(PRESETS)}. Pass one of them.")
+    known = [field.name for field in fields(TransformerConfig)]
+    if unknown := [name for name in changes if name not in known]:
+        raise TypeError(f"`{unknown[0]}`: unknown argument. There are {known}. Leave it out.")
     return replace(PRESETS[size], **changes)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from anndata import AnnData
 
 from polygene_scverse._constants import RANK
-from polygene_scverse._validate import check_columns, check_notes, check_writable, write_notes
+from polygene_scverse._validate import check_columns, check_notes, check_seed, check_writable, write_notes
 from polygene_scverse.data.read._expression import Expression
 from polygene_scverse.data.read._phenotypes import candidates
 from polygene_scverse.data.read._ranking import rank_genes
@@ -49,6 +49,7 @@ def prepare(
     """
     check_writable(adata)
     check_notes(adata, "prepare")
+    check_seed(seed)
     expression = Expression.of(adata, layer, use_raw)
     if len(expression.var_names) != adata.n_vars:
         raise ValueError(

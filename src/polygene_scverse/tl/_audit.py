@@ -11,7 +11,15 @@ from anndata import AnnData
 from rich.console import Console
 
 from polygene_scverse._constants import audit_key
-from polygene_scverse._validate import check_choice, check_free, check_notes, check_writable, write_notes
+from polygene_scverse._validate import (
+    check_choice,
+    check_free,
+    check_kwargs,
+    check_notes,
+    check_seed,
+    check_writable,
+    write_notes,
+)
 from polygene_scverse.evaluation._audit import describe_audit, model_evidence, out_of_fold_evidence, sample_table
 from polygene_scverse.evaluation._folds import Labels, Training, resolve_columns
 from polygene_scverse.model import Polygene
@@ -88,14 +96,14 @@ def audit(
     """
     check_writable(adata)
     check_notes(adata, "audit")
+    check_seed(seed)
+    given = check_kwargs(train_kwargs, "train_kwargs")
     group_key = sample_key if group_key is None else group_key
     names = resolve_columns(adata, phenotypes, sample_key=sample_key, group_key=group_key)
     check_free(adata, "audit", map(audit_key, names), names)
     if model is None:
-        labels = {
-            name: Labels.from_column(adata.obs[name], missing=(train_kwargs or {}).get("missing")) for name in names
-        }
-        kwargs = {"max_epochs": max_epochs, "validation_size": 0, **(train_kwargs or {})}
+        labels = {name: Labels.from_column(adata.obs[name], missing=given.get("missing")) for name in names}
+        kwargs = {"max_epochs": max_epochs, "validation_size": 0, **given}
         evidence = out_of_fold_evidence(adata, labels, n_folds, Training(group_key, seed, kwargs))
     else:
         trained = find(adata, model)

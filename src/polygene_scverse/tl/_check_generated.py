@@ -9,7 +9,7 @@ import pandas as pd
 from anndata import AnnData
 
 from polygene_scverse._constants import CHECK_GENERATED
-from polygene_scverse._validate import check_notes, check_writable, shorten, write_notes
+from polygene_scverse._validate import check_names, check_notes, check_seed, check_writable, shorten, write_notes
 from polygene_scverse.evaluation._check_generated import compare
 from polygene_scverse.evaluation._generated_cells import read_sets
 
@@ -99,7 +99,8 @@ def check_generated(
     """
     check_writable(adata)
     check_notes(adata, CHECK_GENERATED)
-    columns = [groupby] if isinstance(groupby, str) else [str(name) for name in groupby]
+    check_seed(seed)
+    columns = [str(name) for name in check_names(groupby, "groupby")]
     sets = read_sets(adata, reference, training, columns, n_genes=n_genes, max_cells=max_cells, layer=layer, seed=seed)
     if sets.left_out:
         warnings.warn(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Mapping, Sequence
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from anndata import AnnData
 from mudata import MuData
 
 from polygene_scverse._constants import COUNTERFACTUAL, KEEP, OBSERVED, UNCHANGED, UNS, note_key
+from polygene_scverse._validate import check_names
 from polygene_scverse.model import Polygene
 from polygene_scverse.tl._models import anndata_of, find, gene_names
 
@@ -96,9 +98,11 @@ def counterfactual(
             f"`phenotypes`: found {phenotypes!r}, but a phenotype and its category are needed. Pass a mapping such as "
             f"{{{trained.layout.phenotype_names[0]!r}: {next(iter(trained.categories.values()))[0]!r}}}."
         )
-    if not 0.0 <= keep < 1.0:
-        raise ValueError(f"`keep`: found {keep}, but it must be at least 0 and below 1. Pass a number from 0 to 0.95.")
-    chosen = trained.genes if genes is None else [str(gene) for gene in genes]
+    if not (isinstance(keep, Real) and 0.0 <= keep < 1.0):
+        raise ValueError(
+            f"`keep`: found {keep!r}, but it must be at least 0 and below 1. Pass a number from 0 to 0.95."
+        )
+    chosen = trained.genes if genes is None else [str(gene) for gene in check_names(genes, "genes")]
     logger.info(
         "Expected expression: 2 x %d cells x %d genes, %.2f GB.", data.n_obs, len(chosen),
         8e-9 * data.n_obs * len(chosen),

@@ -11,7 +11,7 @@ from mudata import MuData
 
 from polygene_scverse._constants import EMBEDDING, EMBEDDING_UMAP, PACKAGE
 from polygene_scverse._threads import threads_kept
-from polygene_scverse._validate import check_key_added, warn
+from polygene_scverse._validate import check_key_added, check_seed, check_whole, warn
 from polygene_scverse.model import Polygene
 from polygene_scverse.tl._models import anndata_of, find
 
@@ -82,6 +82,8 @@ def embed(
     >>> pgs.pl.umap(adata, color="cell_type")
     """
     check_key_added(key_added)
+    check_whole(n_neighbors, "n_neighbors", 2)
+    check_seed(seed)
     data = anndata_of(adata, mod)
     trained = find(adata, model)
     embedding = trained.get_latent_representation(

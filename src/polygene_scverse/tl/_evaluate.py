@@ -11,7 +11,7 @@ from anndata import AnnData
 from rich.console import Console
 
 from polygene_scverse._constants import BALANCE
-from polygene_scverse._validate import check_notes, check_writable, write_notes
+from polygene_scverse._validate import check_kwargs, check_notes, check_seed, check_whole, check_writable, write_notes
 from polygene_scverse.evaluation._baselines import choose_baselines
 from polygene_scverse.evaluation._evaluate import Evaluation, evaluate_folds, evaluate_model
 from polygene_scverse.evaluation._folds import Split, Training, resolve_columns
@@ -102,6 +102,9 @@ def evaluate(
     """
     check_writable(adata)
     check_notes(adata, "evaluate")
+    check_whole(n_bootstrap, "n_bootstrap")
+    check_whole(n_null, "n_null")
+    check_seed(seed)
     if model is not None:
         unused = {"split": split != 5, "baselines": baselines is not None, "n_null": n_null != 0}
         unused |= {"train_kwargs": train_kwargs is not None}
@@ -113,7 +116,7 @@ def evaluate(
         found = evaluate_model(adata, find(adata, model), phenotypes, group_key, n_bootstrap, seed)
         return _write(adata, found, {"group_key": group_key or "", "n_bootstrap": n_bootstrap, "seed": seed})
     names, chosen = resolve_columns(adata, phenotypes, group_key=group_key), choose_baselines(baselines)
-    training = Training(group_key, seed, dict(train_kwargs or {}))
+    training = Training(group_key, seed, check_kwargs(train_kwargs, "train_kwargs"))
     result = evaluate_folds(adata, names, split, training, chosen, n_bootstrap, n_null)
     arguments = {"group_key": group_key or "", "n_bootstrap": n_bootstrap, "n_null": n_null, "seed": seed}
     return _write(adata, result, arguments)

@@ -11,7 +11,7 @@ from anndata import AnnData
 from mudata import MuData
 
 from polygene_scverse._constants import EXPLAIN_PREDICTION, UNS
-from polygene_scverse._validate import shorten
+from polygene_scverse._validate import check_names, shorten
 from polygene_scverse.model import Polygene
 from polygene_scverse.tl._models import anndata_of, find, genes_in_var
 
@@ -114,7 +114,9 @@ def _rows(data: AnnData, cells: str | Sequence[str] | None) -> np.ndarray | None
     """Row numbers of cells by name; None for all cells."""
     if cells is None:
         return None
-    names = pd.Index([cells] if isinstance(cells, str) else list(cells))
+    names = pd.Index(check_names(cells, "cells"))
+    if not len(names):
+        raise ValueError("`cells`: found none, but at least one is needed. Pass names of cells, or None for all.")
     if absent := sorted(set(names) - set(data.obs_names)):
         raise KeyError(f"`cells`: {shorten(absent)} not among adata.obs_names. Pass names of cells, or None for all.")
     if not data.obs_names.is_unique:

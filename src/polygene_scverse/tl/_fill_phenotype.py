@@ -12,7 +12,15 @@ from anndata import AnnData
 from mudata import MuData
 
 from polygene_scverse._constants import BALANCE, filled_key, filled_probability_key, note_key
-from polygene_scverse._validate import check_choice, check_free, check_notes, notes_of, shorten, write_notes
+from polygene_scverse._validate import (
+    check_choice,
+    check_free,
+    check_names,
+    check_notes,
+    notes_of,
+    shorten,
+    write_notes,
+)
 from polygene_scverse.get._lookup import recorded_labels
 from polygene_scverse.model import Polygene
 from polygene_scverse.tl._models import anndata_of, find
@@ -78,11 +86,11 @@ def fill_phenotype(
     data = anndata_of(adata, mod)
     check_notes(data, "fill")
     trained = find(adata, model)
-    names = (
-        [phenotypes] if isinstance(phenotypes, str) else list(trained.categories if phenotypes is None else phenotypes)
-    )
-    evidence = [given] if isinstance(given, str) else [n for n in trained.categories if n in data.obs]
-    evidence = evidence if given is None or isinstance(given, str) else list(given)
+    names = list(trained.categories) if phenotypes is None else check_names(phenotypes, "phenotypes")
+    if not names:
+        raise ValueError("`phenotypes`: found an empty list, but at least one is needed. Pass some, or None for all.")
+    recorded = [name for name in trained.categories if name in data.obs]
+    evidence = recorded if given is None else check_names(given, "given")
     for argument, wanted in (("phenotypes", names), ("given", evidence)):
         for name in wanted:
             check_choice(name, list(trained.categories), argument)

@@ -12,7 +12,7 @@ from anndata import AnnData
 from mudata import MuData
 
 from polygene_scverse._constants import GENE_EMBEDDINGS, UNS
-from polygene_scverse._validate import shorten
+from polygene_scverse._validate import check_names, check_whole, shorten
 from polygene_scverse.model import GeneStates, Polygene
 from polygene_scverse.tl._models import anndata_of, find
 
@@ -93,13 +93,12 @@ def gene_embeddings(
     >>> sc.tl.umap(states)
     >>> sc.pl.umap(states, color="context")
     """
-    if min_cells < 1:
-        raise ValueError(f"`min_cells`: found {min_cells}, but it must be at least 1. Pass 1 or more.")
+    check_whole(min_cells, "min_cells", 1)
     data = anndata_of(adata, mod)
     trained = find(adata, model)
     wanted = np.ones(len(trained.genes), dtype=bool)
     if genes is not None:
-        if absent := sorted(set(genes) - set(trained.genes)):
+        if absent := sorted(set(check_names(genes, "genes")) - set(trained.genes)):
             raise KeyError(f"`genes`: {shorten(absent)} are not genes of the model. Pass some of model.genes.")
         wanted = np.isin(trained.genes, list(genes))
     found = trained.get_gene_states(

@@ -12,7 +12,16 @@ from anndata import AnnData
 from mudata import MuData
 
 from polygene_scverse._constants import GENE_INTERACTIONS, gene_cells_key, gene_states_key
-from polygene_scverse._validate import check_choice, check_key_added, check_notes, shorten, warn, write_notes
+from polygene_scverse._validate import (
+    check_choice,
+    check_key_added,
+    check_names,
+    check_notes,
+    check_whole,
+    shorten,
+    warn,
+    write_notes,
+)
 from polygene_scverse.metrics._gene_interactions import Metric, gene_covariance
 from polygene_scverse.model import GeneStates, Polygene
 from polygene_scverse.tl._models import anndata_of, find, gene_names, genes_in_var
@@ -97,13 +106,12 @@ def gene_interactions(
     >>> pgs.pl.gene_interactions(adata, context="B cell")
     """
     check_choice(metric, ("cosine", "mahalanobis"), "metric")
-    if min_cells < 1:
-        raise ValueError(f"`min_cells`: found {min_cells}, but it must be at least 1. Pass 1 or more.")
+    check_whole(min_cells, "min_cells", 1)
     check_key_added(key_added, GENE_INTERACTIONS)
     data = anndata_of(adata, mod)
     check_notes(data, key_added, like=GENE_INTERACTIONS)
     trained = find(adata, model)
-    if genes is not None and (absent := sorted(set(genes) - set(trained.genes))):
+    if genes is not None and (absent := sorted(set(check_names(genes, "genes")) - set(trained.genes))):
         raise KeyError(f"`genes`: {shorten(absent)} are not genes of the model. Pass some of model.genes.")
     found = trained.get_gene_states(
         data, groupby=groupby, given=given, gene_symbols=gene_symbols, gene_ids=gene_ids, batch_size=batch_size

@@ -10,6 +10,7 @@ import pandas as pd
 from anndata import AnnData
 
 from polygene_scverse._constants import GENERATE, UNS
+from polygene_scverse._validate import check_whole
 from polygene_scverse.model import Polygene
 from polygene_scverse.tl._models import find
 
@@ -117,8 +118,7 @@ def _table(given: Mapping[str, Any] | pd.DataFrame, n_obs: int | None, model: Po
         raise TypeError(
             f"`given`: found {type(given).__name__}. Pass a mapping of phenotypes to categories, or a table."
         )
-    if n_obs is None or n_obs < 1:
-        raise ValueError(f"`n_obs`: found {n_obs}, but it must be at least 1. Pass 1 or more.")
-    model.check_n_obs(n_obs)
-    index = pd.RangeIndex(n_obs).map(lambda i: f"generated{i}")
-    return pd.DataFrame({name: [category] * n_obs for name, category in given.items()}, index=index)
+    n = check_whole(n_obs, "n_obs", 1)
+    model.check_n_obs(n)
+    index = pd.RangeIndex(n).map(lambda i: f"generated{i}")
+    return pd.DataFrame({name: [category] * n for name, category in given.items()}, index=index)

@@ -12,7 +12,7 @@ from anndata import AnnData
 from mudata import MuData
 
 from polygene_scverse._constants import JOINT, JOINT_ENDS, note_key
-from polygene_scverse._validate import check_free, check_key_added, check_notes, notes_of, write_notes
+from polygene_scverse._validate import check_free, check_key_added, check_names, check_notes, notes_of, write_notes
 from polygene_scverse.model import Polygene
 from polygene_scverse.tl._models import anndata_of, find
 
@@ -85,7 +85,7 @@ def joint_phenotype(
     check_notes(data, "joint")
     trained = find(adata, model)
     check_free(data, "joint_phenotype", [f"{key_added}{end}" for end in JOINT_ENDS], trained.categories)
-    names = list(phenotypes) if not isinstance(phenotypes, str) else [phenotypes]
+    names = check_names(phenotypes, "phenotypes")
     impossible = ~trained.seen_together(names).ravel()
     block = max(1, MOST_VALUES // len(impossible))
     best, probability, mass = [], [], []

@@ -44,7 +44,7 @@ def find(data: AnnData | MuData, model: Polygene | str | Path | None) -> Polygen
     if isinstance(model, Polygene):
         return model
     if isinstance(model, (str, Path)):
-        return Polygene.load(model, adata=False)
+        return _loaded(model)
     if model is not None:
         raise TypeError(f"`model`: found {type(model).__name__}. Pass a Polygene model or the folder it was saved to.")
     known = _TRAINED.get(id(data))
@@ -57,6 +57,19 @@ def find(data: AnnData | MuData, model: Polygene | str | Path | None) -> Polygen
         "`model`: none was passed, none was trained on this object in this session, and no folder is recorded in it. "
         "Call pgs.tl.train(adata) first, or pass model= with a model or the folder it was saved to."
     )
+
+
+def _loaded(folder: str | Path) -> Polygene:
+    """The model in a folder; errors call it `model`, the argument of the caller."""
+    if str(folder) == "":
+        raise ValueError("`model`: found '', but a folder is needed. Pass the folder that the model was saved to.")
+    try:
+        return Polygene.load(folder, adata=False)
+    except (FileNotFoundError, ValueError) as error:
+        text = str(error)
+        if not text.startswith("`dir_path`:"):
+            raise
+        raise type(error)(text.replace("`dir_path`", "`model`", 1)) from error
 
 
 def gene_names(

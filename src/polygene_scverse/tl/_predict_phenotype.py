@@ -23,6 +23,7 @@ from polygene_scverse._constants import (
 from polygene_scverse._validate import (
     check_fraction,
     check_free,
+    check_names,
     check_notes,
     colors_of_labels,
     notes_of,
@@ -113,7 +114,7 @@ def predict_phenotype(
     trained = find(adata, model)
     if min_confidence is not None:
         check_fraction(min_confidence, "min_confidence")
-    names = [phenotypes] if isinstance(phenotypes, str) else list(phenotypes or trained.categories)
+    names = list(trained.categories) if phenotypes is None else check_names(phenotypes, "phenotypes")
     keys = [key(name) for name in names for key in (prediction_key, confidence_key, expected_key)]
     check_free(data, "predict_phenotype", keys, trained.categories)
     tables = trained.predict_phenotype(

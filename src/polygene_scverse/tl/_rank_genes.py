@@ -13,7 +13,7 @@ from mudata import MuData
 from numpy.typing import NDArray
 
 from polygene_scverse._constants import PACKAGE, RANK_GENES, prediction_key
-from polygene_scverse._validate import check_plain_name, shorten
+from polygene_scverse._validate import check_plain_name, check_whole, shorten
 from polygene_scverse.model import GeneContributions, Polygene
 from polygene_scverse.tl._models import anndata_of, find, genes_in_var
 
@@ -99,8 +99,8 @@ def rank_genes(
     check_plain_name(key_added, "key_added")
     data = anndata_of(adata, mod)
     _check_entry(data, key_added)
-    if n_genes is not None and n_genes < 1:
-        raise ValueError(f"`n_genes`: found {n_genes}, but it must be at least 1. Pass 1 or more, or None.")
+    if n_genes is not None:
+        check_whole(n_genes, "n_genes", 1)
     trained = find(adata, model)
     name = trained.reference_phenotype if phenotype is None else phenotype
     column = _groupby(data, trained, name) if groupby is None else groupby

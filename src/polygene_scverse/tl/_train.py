@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from polygene_scverse._constants import N_GENES, note_key
+from polygene_scverse._files import check_destination
 from polygene_scverse._validate import check_notes, shorten, write_notes
 from polygene_scverse.model import Polygene
 from polygene_scverse.model._recipe import (
@@ -169,6 +170,8 @@ def train(
             _print_decisions(decisions, None if group_key is None else obs[group_key])
 
     seed = resolve_seed(seed)
+    if save_to is not None:
+        check_destination(save_to, "save_to")
     old = None if model is None else find(AnnData(), model)
     fixed = {"ordered": ordered, "missing": missing, "model_kwargs": model_kwargs}
     if old is not None and (given := [name for name, value in fixed.items() if value is not None]):
@@ -229,7 +232,7 @@ def train(
 def _print_decisions(decisions: Decisions, groups: pd.Series | None) -> None:
     """Print the chosen settings as a table."""
     model, (training, held_out) = decisions.model, decisions.rows
-    console, table = Console(), Table("decided", "", title="Polygene", show_header=False)
+    console, table = Console(markup=False), Table("decided", "", title="Polygene", show_header=False)
     kind = "cells"
     if groups is not None:
         shared = groups.iloc[held_out].isin(groups.iloc[training]).any() or not len(held_out)

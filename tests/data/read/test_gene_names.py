@@ -26,6 +26,7 @@ def test_the_table_is_what_it_says():
     assert "MIT License" in (TABLE.parent / "LICENSE.txt").read_text()
 
 
+UNUSUAL = ["HLA_DRA", "MT_CO1", "NKX2_1", "GRCh38_CD3D", "AL928768_3"]
 CASES = {
     "names": (SYMBOLS, SYMBOLS, "name"),
     "symbols of ids": (IDS, SYMBOLS, "Ensembl id and symbol"),
@@ -34,6 +35,9 @@ CASES = {
     "versions, the other way": (IDS, [f"{name}.{i}" for i, name in enumerate(IDS)], "version or case"),
     "versions and symbols": ([f"{name}.12" for name in IDS], SYMBOLS, "Ensembl id and symbol"),
     "case": ([name.lower() for name in SYMBOLS], SYMBOLS, "version or case"),
+    "dashes of Seurat": ([name.replace("_", "-") for name in UNUSUAL], UNUSUAL, "version or case"),
+    "dots of R": ([n.replace("_", ".") for n in UNUSUAL], [n.replace("_", "-") for n in UNUSUAL], "version or case"),
+    "spaces": ([f"{name} " for name in SYMBOLS], SYMBOLS, "version or case"),
     "case and ids": ([name.lower() for name in SYMBOLS], IDS, "Ensembl id and symbol"),
     "mouse": (list(MOUSE), list(MOUSE.values()), "Ensembl id and symbol"),
     "mouse, back": (list(MOUSE.values()), list(MOUSE), "Ensembl id and symbol"),

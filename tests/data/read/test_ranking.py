@@ -148,3 +148,10 @@ def test_genes_of_equal_rank_stand_as_in_the_data():
 def test_ranks_that_give_no_order(ranks, message):
     with pytest.raises(ValueError, match=message):
         genes_by_rank(pd.Series(ranks, index=["a", "b"]), 3)
+
+
+@pytest.mark.parametrize("x", [np.ones((50, 8)), np.tile(np.arange(8.0), (50, 1))], ids=["ones", "one cell, repeated"])
+def test_genes_that_do_not_vary_cannot_be_ranked(x):
+    expression = Expression.of(AnnData(sp.csr_matrix(x)))
+    with pytest.raises(ValueError, match=r"`adata`: every gene of adata\.X has the same expression in all cells"):
+        rank_genes(expression, np.arange(50))

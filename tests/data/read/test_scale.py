@@ -12,7 +12,7 @@ import scipy.sparse as sp
 
 import polygene_scverse as pgs
 from polygene_scverse.data.read._expression import Expression
-from polygene_scverse.data.read._scale import OURS, Scale, detect_scale
+from polygene_scverse.data.read._scale import OURS, Scale, detect_scale, unlike_cells
 
 
 def cells(seed=0, **kwargs):
@@ -66,6 +66,13 @@ def with_values(adata, change):
     q = adata.copy()
     q.X = sp.csr_matrix(q.X).astype(np.float32)
     q.X.data = change(q.X.data).astype(np.float32)
+    return q
+
+
+def by_gene(adata, of):
+    q = adata.copy()
+    x = q.X.toarray()
+    q.X = sp.csr_matrix(x / np.maximum(of(x, axis=0), 1e-9))
     return q
 
 
@@ -160,13 +167,29 @@ def test_samples_normalised_one_by_one(model, new, right):
         (lambda q: with_values(logged(q), np.log1p), r"logarithms of logarithms, .* Undo one"),
         (lambda q: with_values(logged(q)[:, ::3].copy(), np.log1p), r"logarithms of logarithms, .* Undo one"),
         (lambda q: with_values(q, np.arcsinh), r"inverse hyperbolic sines"),
+        (lambda q: with_values(q, lambda v: np.sqrt(v) + np.sqrt(v + 1) - 1), r"Freeman-Tukey .* Undo it"),
+        (lambda q: with_values(logged(q), lambda v: v / v.max()), r"cannot be determined"),
+        (lambda q: by_gene(logged(q), np.max), r"cannot be determined"),
         (lambda q: scaled(logged(q)), r"negative values"),
         (lambda q: sc.pp.scale(logged(q), zero_center=False, copy=True), r"cannot be determined.*round them"),
         (lambda q: ad.concat([q[:100], logged(q)[100:]]), r"100 rows|32 contain counts and 32 logarithms"),
         (lambda q: with_values(q, np.zeros_like), r"has no value above 0"),
         (lambda q: with_values(q, lambda v: np.where(v > 5, np.nan, v)), r"are NaN"),
     ],
-    ids=["sqrt", "twice", "twice, cut", "asinh", "z", "scaled", "mixed", "zero", "nan"],
+    ids=[
+        "sqrt",
+        "twice",
+        "twice, cut",
+        "asinh",
+        "Freeman-Tukey",
+        "of the largest",
+        "of the largest of a gene",
+        "z",
+        "scaled",
+        "mixed",
+        "zero",
+        "nan",
+    ],
 )
 def test_refused_with_the_right_remedy(model, new, change, message):
     q = change(new)
@@ -403,3 +426,21 @@ def test_detect_scale_of_nothing_but_ones():
     totals = np.asarray(x.sum(1)).ravel()
     x.data = np.log1p(x.data * (1e4 / np.repeat(totals, np.diff(x.indptr)))).astype(np.float32)
     assert detect_scale(x).is_ours
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda x: (x > 0).astype(np.float32), "has no other values than 0 and 1, as binarised data have"),
+        (lambda x: x + 1, "has hardly any zeros, as imputed or denoised data"),
+        (lambda x: x @ x.T @ x / 1e4 + 0.1, "has hardly any zeros, as imputed or denoised data"),
+    ],
+    ids=["binary", "pseudocount", "smoothed"],
+)
+def test_values_unlike_those_of_cells_are_said(change, words):
+    wide = cells(seed=1, n_obs=200, n_vars=300)
+    assert not unlike_cells(wide.X)
+    wide.X = change(wide.X.toarray())
+    with pytest.warns(UserWarning, match=rf"adata\.X {words}.* Pass measured counts"):
+        assert Expression.of(wide).scale.kind == "counts"
+    assert not unlike_cells(sp.csr_matrix(wide.X[:2, :30]))

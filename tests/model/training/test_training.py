@@ -353,3 +353,20 @@ def test_cells_with_nothing_expressed_train(cells, trained):
     model = trained(adata, batch_size=3)
     assert np.isfinite(model.history_["train_loss"].to_numpy(dtype=float)).all()
     assert np.isfinite(model.predict_phenotype()["sex"].to_numpy()).all()
+
+
+def test_a_training_that_diverges_leaves_the_model_as_it_was(cells, model_of, trained):
+    adata, model = cells(), trained()
+    before, fitted, history = weights(model), dict(vars(model.fitted_)), model.history_
+    with pytest.raises(
+        ValueError, match=r"`plan_kwargs`: the training diverged: weights became NaN.* lower learning rate"
+    ):
+        model.train(**QUIET, plan_kwargs={"lr": 1e30})
+    assert same(weights(model), before)
+    assert vars(model.fitted_) == fitted
+    assert model.history_ is history
+    assert model.is_trained_
+    fresh = model_of(adata)
+    with pytest.raises(ValueError, match="the training diverged"):
+        fresh.train(**QUIET, plan_kwargs={"lr": 1e30})
+    assert not fresh.is_trained_

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from polygene_scverse._layout import TokenLayout
+from polygene_scverse._validate import check_whole
 from polygene_scverse.data.feed._batch import make_batch
 from polygene_scverse.data.feed._masking import MaskingRates, draw_mixed
 from polygene_scverse.data.feed._steps import StepLoader, split_step
@@ -114,8 +115,7 @@ class LengthSampler(Sampler[BatchKey]):
         n_ranks: int = 1,
         parts: int = 1,
     ) -> None:
-        if batch_size < 1:
-            raise ValueError(f"`batch_size`: found {batch_size}, but it must be at least 1.")
+        check_whole(batch_size, "batch_size", 1)
         self.lengths, self.batch_size, self.shuffle, self.seed = lengths, batch_size, shuffle, seed
         self.rank, self.n_ranks, self.parts, self.epoch, self.first = rank, n_ranks, parts, 0, 0
 

@@ -32,6 +32,11 @@ def resolve_rates(masking: MaskingRates | Mapping[str, Any] | str | None) -> Mas
     if isinstance(masking, str):
         check_choice(masking, ("original",), "masking")
         return ORIGINAL_RATES
+    if masking is not None and not isinstance(masking, Mapping):
+        raise TypeError(
+            f"`masking`: found {type(masking).__name__}. Pass a mapping of rates, such as {{'expressed': 0.15}}, "
+            "'original', or None."
+        )
     values = dict(masking or {})
     for name in values:
         check_choice(name, tuple(MaskingRates.__dataclass_fields__), "masking")

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from polygene_scverse._validate import check_not_empty, check_unique_names, warn
 from polygene_scverse.data.read._gene_names import GeneNames, match_names, named_by
-from polygene_scverse.data.read._scale import Scale, detect_scale
+from polygene_scverse.data.read._scale import Scale, detect_scale, unlike_cells
 from polygene_scverse.data.read._source import BLOCK, by_row, read_rows, spread_rows
 from polygene_scverse.data.read._totals import Footing, genes_only
 
@@ -98,7 +98,7 @@ class Expression:
                 f"`layer`: {layer!r} is not one of the layers {list(adata.layers)}. Pass one of them, or None."
             )
         source = adata.raw if use_raw else adata
-        x = adata.layers[layer] if layer is not None else source.X
+        x = adata.layers[layer] if layer is not None else x_of(source)
         if x is None:
             raise ValueError(
                 f"`adata`: adata.X is empty. Pass layer= with one of {list(adata.layers)}, or use_raw=True."
@@ -131,7 +131,7 @@ class Expression:
             If ``X`` is empty too, or as for `of`.
         """
         absent = (use_raw and adata.raw is None) or (layer is not None and layer not in adata.layers)
-        if adata.X is None and (absent or (layer is None and not use_raw)):
+        if x_of(adata) is None and (absent or (layer is None and not use_raw)):
             place = place_name(layer, use_raw)
             raise ValueError(
                 f"`adata`: the model uses {place}, but neither it nor adata.X exists. The layers are "
@@ -196,6 +196,10 @@ class Expression:
                 f"{self.where} contains log-normalised values of a subset of the genes, and the target sum of "
                 f"the normalisation is unknown. It is read as {found}. If this is wrong, pass the raw counts, or all "
                 "genes that were normalised."
+            )
+        if words := unlike_cells(self.sample):
+            warn(
+                f"{self.where} {words}. The model expects single cells, so results may be wrong. Pass measured counts."
             )
         return found
 
@@ -306,8 +310,8 @@ class Expression:
         }
         if adata.raw is not None:
             places[place_name(None, True)] = ("use_raw=True", adata.raw.X)
-        if adata.X is not None:
-            places[place_name(None, False)] = ("layer=None, use_raw=False (adata.X)", adata.X)
+        if (x := x_of(adata)) is not None:
+            places[place_name(None, False)] = ("layer=None, use_raw=False (adata.X)", x)
         for where, (argument, x) in places.items():
             if where == self.where or not self._is_usable(x):
                 continue
@@ -336,6 +340,14 @@ def _raw_names(adata: AnnData) -> pd.Index:
     unique = make_index_unique(names)
     made = unique.difference(names)
     return unique if len(made.intersection(adata.var_names)) else names
+
+
+def x_of(data: Any) -> Any:
+    """``X`` of AnnData or of its ``raw``; None if there is none, which a backed file reports with an error."""
+    try:
+        return data.X
+    except KeyError:
+        return None
 
 
 def place_name(layer: str | None, use_raw: bool) -> str:

@@ -13,6 +13,7 @@ import rich.table
 from anndata import AnnData
 from mudata import MuData
 from numpy.typing import NDArray
+from rich.markup import escape
 from scvi.data.fields import BaseAnnDataField
 
 from polygene_scverse._constants import PHENOTYPE_FIELD, X_FIELD
@@ -148,7 +149,7 @@ class PhenotypeField(BaseAnnDataField):
     def view_state_registry(self, state_registry: dict) -> rich.table.Table:
         table = rich.table.Table("phenotype", "categories", title="phenotypes")
         for name, categories in state_registry["categories"].items():
-            table.add_row(name, shorten(categories))
+            table.add_row(escape(str(name)), escape(shorten(categories)))
         return table
 
 

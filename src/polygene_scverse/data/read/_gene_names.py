@@ -269,9 +269,10 @@ def _upper_table(species: str) -> Mapping[str, tuple[str, ...]]:
 
 
 def spelling(name: str) -> str:
-    """Name in upper case; ids without their version."""
+    """Name in upper case and with dashes, as R writes dots and Seurat dashes; ids without their version."""
+    name = name.strip()
     match = ENSEMBL.fullmatch(name)
-    return (match[1] if match else name).upper()
+    return (match[1] if match else name.replace(".", "-").replace("_", "-")).upper()
 
 
 def id_of(name: str) -> str | None:

@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from polygene_scverse._constants import DOUBTFUL_WORDS, MISSING_WORDS, PACKAGE, PHENOTYPE_ALIASES, UNKNOWN
-from polygene_scverse._validate import check_columns, check_labels, label_of, shorten, warn
+from polygene_scverse._validate import check_columns, check_labels, check_names, label_of, shorten, warn
 from polygene_scverse.data.read._ordered import number_of
 from polygene_scverse.data.read._source import spread_rows
 
@@ -30,7 +30,7 @@ def missing_words(missing: str | Sequence[str] | None) -> frozenset[str]:
     """
     if missing is None:
         return MISSING_WORDS
-    named = [missing] if isinstance(missing, str) else list(missing)
+    named = check_names(missing, "missing")
     return MISSING_WORDS | {str(word).strip().lower() for word in named} if named else frozenset()
 
 
@@ -222,7 +222,7 @@ def resolve_phenotypes(obs: pd.DataFrame, phenotypes: str | Sequence[str] | None
                 "them."
             )
         return found
-    keys = [phenotypes] if isinstance(phenotypes, str) else list(phenotypes)
+    keys = check_names(phenotypes, "phenotypes")
     if not keys:
         raise ValueError("`phenotypes`: found an empty list, but at least one is needed. Pass obs columns, or None.")
     check_columns(keys, obs, "phenotypes", candidates)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from polygene_scverse._constants import RANK, TARGET_SUM
 from polygene_scverse._threads import threads_kept
-from polygene_scverse._validate import shorten, warn
+from polygene_scverse._validate import check_names, check_whole, shorten, warn
 from polygene_scverse.data.read._expression import Expression
 
 FEWEST_CELLS = 3
@@ -55,8 +55,9 @@ def choose_genes(
     ValueError
         As for `genes_by_rank`.
     """
+    check_whole(n_genes, "n_genes", 1)
     if genes is not None:
-        genes = [str(gene) for gene in genes]
+        genes = [str(gene) for gene in check_names(genes, "genes")]
         if absent := [gene for gene in genes if gene not in expression.var_names]:
             raise KeyError(f"`genes`: {shorten(absent)} not among adata.var_names. Pass names that are.")
         return genes
@@ -107,11 +108,22 @@ def rank_genes(
             keys, batch_key = ["highly_variable_nbatches", *keys], "batch"
     n_cells = np.bincount(data.X.indices, minlength=len(var_names))
     expressed = data[:, n_cells > 0].copy()
+    if not _any_varies(expressed.X):
+        raise ValueError(
+            f"`adata`: every gene of {expression.where} has the same expression in all cells, so there is nothing to "
+            "learn. Check how it was computed."
+        )
     n_top_genes = max(1, expressed.n_vars // 5)
     with threads_kept():
         sc.pp.highly_variable_genes(expressed, n_top_genes=n_top_genes, batch_key=batch_key)
     order = expressed.var[keys].fillna(-np.inf).sort_values(keys, ascending=False, kind="stable").index
     return pd.Series(np.arange(len(order), dtype=float), index=order).reindex(var_names).rename(RANK)
+
+
+def _any_varies(x: sp.csr_matrix) -> bool:
+    """Whether any column differs between rows by more than rounding errors."""
+    low, high = (np.asarray(of(axis=0).todense(), dtype=np.float64) for of in (x.min, x.max))
+    return x.shape[0] < 2 or bool((high - low > 1e-5 * high).any())
 
 
 def _without_small_batches(data: AnnData) -> AnnData:

@@ -38,6 +38,12 @@ LARGEST_RESIDUE: Final = 0.05
 """Mean distance from the nearest integer up to which values count as multiples; 0.25 is expected by chance."""
 MIXED: Final = 0.05
 """Share of rows with a second scale from which on mixed scales are an error."""
+MOST_ONES: Final = 1000
+"""Number of values from which on counts are not all 1 by chance."""
+MANY_GENES, NO_ZEROS = 200, 0.99
+"""Number of genes of which no cell expresses all, and share of values above 0 that counts as all."""
+LARGEST_SHARE: Final = 1.0
+"""Largest value of genes that were scaled to 0 … 1; logarithms of normalised counts exceed it."""
 LARGEST_LOG: Final = 20.0
 """Exceeds log2 of a million, so no logarithm of expression is larger."""
 
@@ -277,6 +283,10 @@ REFUSED: Final[Mapping[str, tuple[Inverse, str]]] = {
         lambda v: np.expm1(np.expm1(v)),
         "Undo one of them, as in adata.X.data = np.expm1(adata.X.data)",
     ),
+    "Freeman-Tukey transformed counts, sqrt(x) + sqrt(x + 1) - 1": (
+        lambda v: (((v + 1) - 1 / (v + 1)) / 2) ** 2,
+        "Undo it, as in y = adata.X.data + 1; adata.X.data = ((y - 1 / y) / 2) ** 2",
+    ),
     "inverse hyperbolic sines": (np.sinh, "Undo it, as in adata.X.data = np.sinh(adata.X.data)"),
 }
 """Transformations that are detected but not supported, each with its inverse and the advice for the error."""
@@ -348,7 +358,7 @@ def detect_scale(
         total = float(evidence[base or math.e].sums[0])
         if _rounded(total) != total:
             return Scale("log", base or math.e, _rounded(total))
-    if noted is not None and not _of_unit_variance(x):
+    if noted is not None and x.data.max() > LARGEST_SHARE and not _of_unit_variance(x):
         return Scale("log", base or math.e, TARGET_SUM, complete=False, told=False)
     raise ValueError(
         f"`adata`: the scale of {where} cannot be determined. The values are not integers, and they are not "
@@ -356,6 +366,21 @@ def detect_scale(
         "them, as in adata.X.data = np.round(adata.X.data). Otherwise use the raw counts, or normalise and "
         f"log1p-transform them without scaling, correction or imputation afterwards{remedy}."
     )
+
+
+def unlike_cells(x: sp.csr_matrix) -> str:
+    """Describe values that have a scale, but are not those of single cells; empty if there is nothing to report.
+
+    Parameters
+    ----------
+    x
+        Rows spread over a data set, with all columns and without stored zeros; shape (n_rows, n_vars).
+    """
+    if x.nnz >= MOST_ONES and x.data.max() == 1 and x.data.min() == 1:
+        return "has no other values than 0 and 1, as binarised data have, so the level of expression is lost"
+    if x.shape[1] >= MANY_GENES and x.shape[0] >= FEWEST_VALUES and x.nnz >= NO_ZEROS * x.shape[0] * x.shape[1]:
+        return "has hardly any zeros, as imputed or denoised data and sums over many cells have"
+    return ""
 
 
 def _noted_base(noted: Mapping[str, Any] | None) -> float | None:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from polygene_scverse._validate import check_columns, check_fraction, shorten, warn
+from polygene_scverse._validate import check_columns, check_fraction, check_rows, shorten, warn
 from polygene_scverse.data.read._phenotypes import candidates
 
 Rows = Sequence[int] | NDArray[np.int64]
@@ -142,6 +142,18 @@ def check_split(train: NDArray[np.integer], validation: NDArray[np.integer], gro
             )
 
 
+def check_sides(split: Any, n_obs: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Ascending row numbers, each once, of both sides of a given split."""
+    sides = list(split) if isinstance(split, (Sequence, np.ndarray)) and not isinstance(split, str) else []
+    if len(sides) != 2:
+        raise ValueError(
+            f"`split`: found {shorten([split])}, but two sets of cells are needed. Pass row numbers of the training "
+            "cells, and of the others."
+        )
+    train, validation = (np.unique(check_rows(side, n_obs, "split")) for side in sides)
+    return train, validation
+
+
 def resolve_split(
     data: Any,
     group_key: str | None,
@@ -178,7 +190,7 @@ def resolve_split(
     labels = {name: data.obs[name] for name in phenotypes if name in data.obs}
     if split is None:
         return split_cells(data.n_obs, validation_size=validation_size, groups=groups, seed=seed, labels=labels)
-    train, validation = (np.sort(np.asarray(side, dtype=np.int64)) for side in split)
+    train, validation = check_sides(split, data.n_obs)
     check_split(train, validation, groups)
     lost = lost_categories({name: pd.factorize(column) for name, column in labels.items()}, train).items()
     warn_lost({name: found for name, found in lost if set(found) & _labels_in(labels[name], validation)})

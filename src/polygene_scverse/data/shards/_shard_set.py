@@ -16,7 +16,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from polygene_scverse._constants import PHENOTYPE_ALIASES
-from polygene_scverse._validate import check_labels, shorten, warn
+from polygene_scverse._validate import check_labels, check_names, shorten, warn
 from polygene_scverse.data.read._phenotypes import candidates, resolve_phenotypes
 from polygene_scverse.data.read._tokens import Cells, Tokenizer
 from polygene_scverse.data.shards._files import Paths, ShardFile, expand_paths, open_shard
@@ -73,7 +73,7 @@ class ShardSet:
         """
         files: list[ShardFile] = []
         tables: list[pd.DataFrame] = []
-        wanted = [phenotypes] if isinstance(phenotypes, str) else phenotypes
+        wanted = None if phenotypes is None else check_names(phenotypes, "phenotypes")
         for path in expand_paths(paths):
             file, obs = open_shard(path, layer, use_raw)
             same = next((f.var_names for f in files if f.var_names.equals(file.var_names)), file.var_names)

@@ -11,7 +11,7 @@ import scvi
 from lightning.pytorch import Trainer as LightningTrainer
 from scvi.train import Trainer
 
-from polygene_scverse._validate import check_fraction
+from polygene_scverse._validate import check_fraction, check_seed
 from polygene_scverse.data.read._split import Split
 from polygene_scverse.model.training._plan import PolygeneTrainingPlan
 
@@ -32,7 +32,7 @@ REMEDIES: Final = {
 def resolve_seed(seed: int | None) -> int:
     """Return the seed that was passed, else that of ``scvi.settings``, else 0."""
     if seed is not None:
-        return int(seed)
+        return check_seed(seed)
     return 0 if scvi.settings.seed is None else int(scvi.settings.seed)
 
 

@@ -17,7 +17,7 @@ from lightning.pytorch import Trainer
 from numpy.typing import NDArray
 
 from polygene_scverse._compat import history_from_plain, seeded
-from polygene_scverse._validate import warn
+from polygene_scverse._validate import check_whole, warn
 from polygene_scverse.data.feed._loader import CellSplitter
 from polygene_scverse.model.training._checkpoint_writer import CheckpointWriter
 from polygene_scverse.model.training._checkpoints import Checkpoints
@@ -105,8 +105,7 @@ class TrainingRun:
         checkpoints: Checkpoints | None = None,
         on_begin: Callable[[], None] | None = None,
     ) -> None:
-        if max_epochs < 0:
-            raise ValueError(f"`max_epochs`: found {max_epochs}, but it must be at least 0. Pass the number of epochs.")
+        check_whole(max_epochs, "max_epochs")
         self.model, self.splitter, self.max_epochs, self.on_begin = model, splitter, max_epochs, on_begin
         self.plan_kwargs, self.trainer_kwargs, self.checkpoints = dict(plan_kwargs), dict(trainer_kwargs), checkpoints
         self.batches_per_step = int(self.trainer_kwargs.pop("accumulate_grad_batches", 1))
@@ -129,7 +128,7 @@ class TrainingRun:
             try:
                 with self._sane_after_errors():
                     self._fit()
-                self.done, self.weights = True, {}
+                self.done = True
                 return
             except OutOfMemoryError:
                 if not self._can_halve():

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
+import torch
 from numpy.typing import NDArray
 
 from polygene_scverse._layout import TokenLayout
@@ -35,6 +36,7 @@ from polygene_scverse.model.training._checkpoints import Checkpoints
 from polygene_scverse.model.training._final_scores import with_final_scores, without_final_scores
 from polygene_scverse.model.training._gene_decoder import fit_gene_decoder
 from polygene_scverse.model.training._gene_embeddings import init_gene_embeddings
+from polygene_scverse.model.training._plan import LR
 from polygene_scverse.model.training._run import TrainableModel, TrainingRun
 from polygene_scverse.model.training._trainer import trainer_defaults
 
@@ -178,17 +180,25 @@ def train_model(
         on_begin=begin,
     )
     model.edges_ = cells.edges
+    diverged = False
     try:
         run()
+        diverged = not all(bool(torch.isfinite(w).all()) for w in model.module.parameters())
     finally:
-        if run.changed:
+        if run.changed and not diverged:
             state.mask, state.masking = LEAK_FREE, asdict(rates)
             model.history_ = without_final_scores(model.history_)
-        else:  # refused, or ended before the first step: restore the previous state
+        else:  # refused, diverged, or ended before the first step: restore the previous state
             model.edges_ = edges_before
             vars(state).update(vars(before))
             if run.weights:  # including what was fitted in closed form
                 model.module.load_state_dict(run.weights)
+    if diverged:
+        model.is_trained_, model.history_ = run.trained_before, run.history_before
+        raise ValueError(
+            "`plan_kwargs`: the training diverged: weights became NaN or infinite. The model is as it was before. Pass "
+            f"a lower learning rate, such as plan_kwargs={{'lr': {LR}}}, which is the default for small networks."
+        )
     engine, held_out = Engine(model.module), cells.validation
     scores = fit_after_training(engine, state, train, held_out, cells.groups, seed, cells.earlier)
     model.history_ = with_final_scores(model.history_, scores)
