@@ -57,7 +57,7 @@ def test_without_enough_groups_no_null_is_given(trained):
     ("arguments", "error", "match"),
     [
         ({"phenotype": "age"}, ValueError, "`phenotype`: found 'age'"),
-        ({"contexts": "organ"}, KeyError, r"`groupby`: \['organ'\] are not columns"),
+        ({"contexts": "organ"}, KeyError, r"`contexts`: \['organ'\] are not columns"),
         ({"contexts": "sex"}, ValueError, r"`contexts`: no level of adata.obs\['sex'\] has cells of two categories"),
         ({"group_key": "mouse"}, KeyError, r"\['mouse'\] are not columns"),
     ],

@@ -47,5 +47,5 @@ def test_unknown_cells_are_refused(trained):
     cells, _ = trained
     with pytest.raises(KeyError, match=r"`cells`: \['nobody'\] not among adata.obs_names"):
         pgs.tl.explain_prediction(cells, ["nobody"])
-    with pytest.raises(ValueError, match="`indices`: found none"):
+    with pytest.raises(ValueError, match="`cells`: found none"):
         pgs.tl.explain_prediction(cells, [])

@@ -98,7 +98,7 @@ def test_a_model_of_the_contexts_alone_is_said_to_tell_little(trained, small):
         ({"groupby": "organ"}, KeyError, r"`groupby`: \['organ'\] are not columns"),
         ({"group_key": "mouse"}, KeyError, r"`group_key`: \['mouse'\] are not columns"),
         ({"groupby": "one"}, ValueError, "`groupby`: .* has only one context, 'a'"),
-        ({"min_cells": 0}, ValueError, "`min_cells`, `n_permutations`: found 0 and 100"),
+        ({"min_cells": 0}, ValueError, "`min_cells`: found 0, but it must be at least 1"),
         ({"min_cells": 10**6}, ValueError, "`min_cells`: no gene is expressed in 1000000 cells of two contexts"),
     ],
 )
