@@ -129,7 +129,7 @@ def test_the_input_is_not_overwritten(polygene, shards, model_folder, command):
     ("flags", "match"),
     [
         (["nix.h5ad", "-m", "m", "-o", "a.h5ad"], "no file matches 'nix.h5ad'"),
-        (["-m", "m", "-o", "a.h5ad"], "no data: pass h5ad files"),
+        (["-m", "m", "-o", "a.h5ad"], "DATA: no files were passed. Pass h5ad files"),
         (["a.h5ad"], "--model and --output are required"),
     ],
     ids=["file", "no file", "nothing"],

@@ -110,7 +110,8 @@ class MatchedFilesSettings(FilesSettings):
 class EvaluateSettings(ModelSettings):
     """Hide tokens of cells, predict them, and score the predictions.
 
-    Writes scores.csv and, for genes and each phenotype, a confusion matrix as a table and as a figure.
+    Writes scores.csv and, for genes and each phenotype, a confusion matrix as a table and as a figure. For
+    cross-validation against baselines, use `pgs.tl.evaluate` in Python.
     """
 
     output: Path | None = option("Folder to write to.", "-o", "--output_dir")

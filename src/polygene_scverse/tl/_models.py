@@ -38,12 +38,16 @@ def find(data: AnnData | MuData, model: Polygene | str | Path | None) -> Polygen
     ------
     ValueError
         If no model is known.
+    FileNotFoundError
+        If there is no such folder.
     TypeError
         If `model` has another type.
     """
     if isinstance(model, Polygene):
         return model
     if isinstance(model, (str, Path)):
+        if not Path(model).is_dir():
+            raise FileNotFoundError(f"`model`: there is no folder {model}. Pass the folder that a model was saved to.")
         return Polygene.load(model, adata=False)
     if model is not None:
         raise TypeError(f"`model`: found {type(model).__name__}. Pass a Polygene model or the folder it was saved to.")
