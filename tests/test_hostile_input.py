@@ -92,7 +92,7 @@ def test_the_error_names_the_argument(argument, call, model):
     for key, words in (("clones", "holds values of the type list"), ("x", "has 2 columns called 'x'")):
         with pytest.raises(ValueError, match=f"`{argument}`: adata.obs.*{words}"):
             call(doubled(with_objects(cells())), model, key)
-    with pytest.raises(KeyError, match=f"`{argument}`: .*look like phenotypes: .*cell_type"):
+    with pytest.raises(KeyError, match=f"`{argument}`: .*Columns that (look like phenotypes|have labels): .*cell_type"):
         call(doubled(with_objects(cells())), model, "celltype")
 
 

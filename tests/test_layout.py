@@ -96,8 +96,8 @@ def test_round_trip_through_plain_containers():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"genes": ("a", "b", "a")}, "`genes`: a gene is named twice"),
-        ({"phenotypes": LAYOUT.phenotypes[:1] * 2}, "`phenotypes`: a phenotype is named twice"),
+        ({"genes": ("a", "b", "a")}, r"`genes`: \['a'\] named more than once"),
+        ({"phenotypes": LAYOUT.phenotypes[:1] * 2}, r"`phenotypes`: \['\w+'\] named more than once"),
         ({"n_bins": 1}, "`n_bins`: found 1, but at least 2 bins are needed"),
     ],
     ids=["gene twice", "phenotype twice", "one bin"],

@@ -84,7 +84,7 @@ def test_names_that_repeat():
 
 def test_columns(simulated):
     v.check_columns(["sex"], simulated.obs, "group_key", list)
-    with pytest.raises(KeyError, match=r"`group_key`: \['x'\] are not columns .* look like phenotypes: \['sex'\]"):
+    with pytest.raises(KeyError, match=r"`group_key`: \['x'\] are not columns .* have labels: \['sex'\]"):
         v.check_columns(["sex", "x"], simulated.obs, "group_key", lambda obs: ["sex"])
 
 
@@ -122,7 +122,7 @@ def test_choice():
 
 @pytest.mark.parametrize("value", [-0.1, 1.1, np.nan, "0.5", None])
 def test_fraction(value):
-    with pytest.raises(ValueError, match=r"`rate`: found .*, but it is a share\. Pass a number from 0 to 1"):
+    with pytest.raises(ValueError, match=r"`rate`: found .*, but it must be a fraction\. Pass a number from 0 to 1"):
         v.check_fraction(value, "rate")
 
 

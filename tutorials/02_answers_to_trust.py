@@ -54,7 +54,7 @@ pgs.tl.predict_phenotype(held_out, model=model, min_confidence=0.6)
 # ## Cell types that are not in the training data
 #
 # This model is trained without monocytes, and then predicts all cells. The novelty of a cell is the fraction of
-# held-out training cells that are less novel.
+# the cells held out in training that are less novel.
 
 # %%
 known = adata[adata.obs["bulk_labels"] != "CD14+ Monocyte"].copy()

@@ -51,7 +51,7 @@ for name, answer in pgs.tl.check(panel, model=model, gene_symbols="symbol_of_gen
 
 # %%
 with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # says again what `check` said
+    warnings.simplefilter("ignore")  # repeats what `check` printed
     pgs.tl.predict_phenotype(panel, model=model, gene_symbols="symbol_of_gene")
 
 

@@ -8,6 +8,7 @@ is one of the phenotype's categories, or its "no value" token.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -78,9 +79,9 @@ class TokenLayout:
 
     def __post_init__(self) -> None:
         if len(set(self.genes)) != len(self.genes):
-            raise ValueError("`genes`: a gene is named twice. Name each gene once.")
+            raise ValueError(f"`genes`: {_twice(self.genes)} named more than once. Name each gene once.")
         if len(set(self.phenotype_names)) != len(self.phenotypes):
-            raise ValueError("`phenotypes`: a phenotype is named twice. Name each phenotype once.")
+            raise ValueError(f"`phenotypes`: {_twice(self.phenotype_names)} named more than once. Name each once.")
         if self.n_bins < 2:
             raise ValueError(f"`n_bins`: found {self.n_bins}, but at least 2 bins are needed. Pass 2 for binary.")
 
@@ -256,3 +257,8 @@ class TokenLayout:
             for s in plain["phenotypes"]
         )
         return cls(slots, tuple(plain["genes"]), plain["n_bins"], plain["first_bin_id"], tuple(plain["vocabulary"]))
+
+
+def _twice(names: Sequence[str]) -> list[str]:
+    """Up to three names that occur more than once."""
+    return [name for name, n in Counter(names).items() if n > 1][:3]

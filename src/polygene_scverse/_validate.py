@@ -156,9 +156,10 @@ def check_columns(
     """Reject names that are not obs columns with labels; `candidates` finds columns to suggest in the error."""
     absent = [key for key in keys if not _is_hashable(key) or key not in obs.columns]
     if absent:
+        kind = "look like phenotypes" if argument in ("phenotypes", "given") else "have labels"
         raise KeyError(
-            f"`{argument}`: {shorten(absent)} are not columns of adata.obs. Columns that look like "
-            f"phenotypes: {shorten(candidates(obs))}. Pass some of them."
+            f"`{argument}`: {shorten(absent)} are not columns of adata.obs. Columns that {kind}: "
+            f"{shorten(candidates(obs), 12)}. Pass some of them."
         )
     for key in keys:
         check_labels(obs, key, argument)
@@ -293,7 +294,7 @@ def check_choice(value: object, choices: Sequence[object], argument: str) -> Non
 def check_fraction(value: float, argument: str) -> None:
     """Reject what is not a number from 0 to 1."""
     if not (isinstance(value, Real) and 0 <= value <= 1):
-        raise ValueError(f"`{argument}`: found {value!r}, but it is a share. Pass a number from 0 to 1.")
+        raise ValueError(f"`{argument}`: found {value!r}, but it must be a fraction. Pass a number from 0 to 1.")
 
 
 def check_whole(value: Any, argument: str, least: int = 0, most: int | None = None) -> int:

@@ -60,8 +60,8 @@ def test_held_out_cells_without_groups(cells, trained):
     model = trained(cells(200), validation_size=0.5)
     entry = model.calibration_["sex"]
     assert (entry["n_groups"], entry["group_key"], entry["n_cells"]) == (0, "", 100)
-    assert entry["words"].startswith("calibration error (ECE) ")
-    assert "% on 100 held-out cells (" in entry["words"]
+    assert entry["words"].startswith("confidence and accuracy differ by ")
+    assert "(ECE) in 100 held-out cells (" in entry["words"]
     assert "may be larger for new donors if cells of the same donors were used in training" in entry["words"]
 
 

@@ -36,8 +36,8 @@ def test_the_model_itself_is_not_changed(model, cells):
     words = unmeasured_words(model, cells[:, :20].copy())
     expected = model.expected_accuracy(cells[:, :20].copy())
     assert (
-        f"accuracy of {expected['cell_type']:.2f} of cell_type and {expected['sex']:.2f} of sex is to be expected"
-        in words
+        f"expected accuracy on cells like those held out in training is {expected['cell_type']:.2f} for cell_type and "
+        f"{expected['sex']:.2f} for sex." in words
     )
     assert (model.module.linear.weights == weights).all()
     assert model.fitted_.linear_share == shares

@@ -305,7 +305,7 @@ def test_nll_is_that_of_the_training(own):
 @pytest.mark.parametrize(
     ("arguments", "match"),
     [
-        ({"hidden_share": 1.5}, "`hidden_share`: found 1.5, but it is a share. Pass a number from 0 to 1"),
+        ({"hidden_share": 1.5}, "`hidden_share`: found 1.5, but it must be a fraction. Pass a number from 0 to 1"),
         ({"hidden_share": -0.1}, "`hidden_share`: found -0.1"),
         ({"given": "age"}, r"`given`: found 'age', but it must be one of \['cell_type', 'sex'\]"),
     ],

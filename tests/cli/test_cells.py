@@ -35,7 +35,7 @@ def test_files_by_pattern(shards):
 @pytest.mark.parametrize(
     ("patterns", "error", "match"),
     [
-        ([], UserError, "no data: pass h5ad files"),
+        ([], UserError, "DATA: no files were passed. Pass h5ad files"),
         (["gs://bucket/a.h5ad"], UserError, "gs://bucket/a.h5ad is a remote address"),
         (["nix_{0..1}.h5ad"], FileNotFoundError, "no file matches 'nix_0.h5ad'"),
     ],

@@ -1,5 +1,7 @@
 """`polygene predict` and `polygene embed`: the files hold what the verbs write."""
 
+import warnings
+
 import anndata as ad
 import numpy as np
 import pandas as pd
@@ -48,6 +50,53 @@ def test_evidence_and_balance(polygene, shards, model_folder, tmp_path):
     np.testing.assert_allclose(table["polygene_sex_confidence"], adata.obs["polygene_sex_confidence"], rtol=1e-5)
 
 
+@pytest.mark.filterwarnings("default:.*coverage")
+def test_sets_and_unassigned_cells(polygene, shards, model_folder, tmp_path):
+    adata = ad.read_h5ad(shards / "s_1.h5ad")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        pgs.tl.predict_phenotype(adata, model=model_folder, phenotypes="sex", coverage=0.8, min_confidence=0.7)
+    common = [shards / "s_1.h5ad", "--model", model_folder, "--phenotypes", "sex", "--coverage", "0.8"]
+    common += ["--min-confidence", "0.7"]
+    polygene("predict", *common, "-o", tmp_path / "a.csv")
+    polygene("predict", *common, "-o", tmp_path / "a.h5ad")
+    table = pd.read_csv(tmp_path / "a.csv", index_col="cell", keep_default_na=False)
+    assert list(table) == ["polygene_sex", "polygene_sex_confidence", "polygene_sex_set"]
+    assert list(table["polygene_sex"]) == list(adata.obs["polygene_sex"])
+    sets = pgs.get.prediction_sets(adata, "sex")
+    assert list(table["polygene_sex_set"]) == ["; ".join(found) for found in sets["categories"]]
+    pd.testing.assert_frame_equal(pgs.get.prediction_sets(ad.read_h5ad(tmp_path / "a.h5ad"), "sex"), sets)
+
+
+@pytest.mark.filterwarnings("default:Genes of these data were matched")
+@pytest.mark.parametrize(
+    ("command", "flags"),
+    [
+        ("predict", []),
+        ("embed", ["--no-umap"]),
+        ("novelty", []),
+        ("fill", []),
+        ("impute", []),
+        ("counterfactual", ["--set", "sex=sex_1"]),
+    ],
+)
+def test_genes_are_matched_by_a_column(polygene, shards, model_folder, command, flags, tmp_path):
+    renamed = ad.read_h5ad(shards / "s_1.h5ad")
+    renamed.var["symbol"] = renamed.var_names
+    renamed.var_names = [f"row{i}" for i in range(renamed.n_vars)]
+    renamed.write_h5ad(tmp_path / "renamed.h5ad")
+    common = ["--model", model_folder, *flags]
+    polygene(command, tmp_path / "renamed.h5ad", *common, "--gene-symbols", "symbol", "-o", tmp_path / "a.h5ad")
+    polygene(command, shards / "s_1.h5ad", *common, "-o", tmp_path / "b.h5ad")
+    one, other = (ad.read_h5ad(tmp_path / f"{name}.h5ad") for name in "ab")
+    pd.testing.assert_frame_equal(one.obs, other.obs)
+    for key in other.obsm:
+        np.testing.assert_array_equal(one.obsm[key], other.obsm[key])
+    np.testing.assert_array_equal(
+        *(part.X if isinstance(part.X, np.ndarray) else part.X.toarray() for part in (one, other))
+    )
+
+
 def test_embedding(polygene, shards, model_folder, tmp_path):
     adata = ad.read_h5ad(shards / "s_1.h5ad")
     pgs.tl.embed(adata, model=model_folder, pooling="genes", umap=False)
@@ -80,7 +129,7 @@ def test_the_input_is_not_overwritten(polygene, shards, model_folder, command):
     ("flags", "match"),
     [
         (["nix.h5ad", "-m", "m", "-o", "a.h5ad"], "no file matches 'nix.h5ad'"),
-        (["-m", "m", "-o", "a.h5ad"], "no data: pass h5ad files"),
+        (["-m", "m", "-o", "a.h5ad"], "DATA: no files were passed. Pass h5ad files"),
         (["a.h5ad"], "--model and --output are required"),
     ],
     ids=["file", "no file", "nothing"],

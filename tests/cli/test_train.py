@@ -126,7 +126,7 @@ def test_the_vocabulary_of_the_original(polygene, theirs, tmp_path):
 
 
 MISTAKES = {
-    "no cells": (["-o", "m"], "no data: pass h5ad files"),
+    "no cells": (["-o", "m"], "DATA: no files were passed. Pass h5ad files"),
     "no output": (["{shards}/s_0.h5ad"], "--output is required"),
     "no column": (
         ["{shards}/s_0.h5ad", "-o", "m", "--phenotypes", "celltype"],

@@ -101,7 +101,7 @@ def test_h5ad_round_trip(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"missing": 1.5}, "`missing`: found 1.5, but it is a share"),
+        ({"missing": 1.5}, "`missing`: found 1.5, but it must be a fraction"),
         ({"phenotypes": {"sex": 1}}, r"`phenotypes`: \['sex'\] have fewer than 2 categories"),
         ({"n_obs": 5}, "`n_obs`: found 5 cells, but 6 categories or donors"),
         ({"n_vars": 8}, "`n_vars`: 4 markers are not enough for 5 categories"),

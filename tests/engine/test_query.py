@@ -362,7 +362,7 @@ def test_no_share_tells_the_bin_of_a_hidden_gene(table, share):
 
 
 def test_a_share_that_cannot_be():
-    with pytest.raises(ValueError, match=r"`share`: found 1\.5, but it is a share"):
+    with pytest.raises(ValueError, match=r"`share`: found 1\.5, but it must be a fraction"):
         RandomHiding(MaskingRates(), share=1.5)
 
 

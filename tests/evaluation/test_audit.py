@@ -65,10 +65,10 @@ def test_the_middle_between_samples():
 def test_sentences_without_samples():
     empty = sample_table({}, {}, pd.DataFrame(), None)
     assert list(empty.columns) == list(COLUMNS)
-    assert describe_audit(empty, None) == ["Cells only: pass sample_key= to judge samples."]
-    assert describe_audit(empty, "sample") == [
-        "No phenotype is constant within 'sample', so cells are assessed, but not samples."
-    ]
+    (sentence,) = describe_audit(empty, None)
+    assert sentence.startswith("No samples were assessed, because sample_key= was not passed")
+    (sentence,) = describe_audit(empty, "sample")
+    assert sentence.startswith("No samples were assessed, because no phenotype is constant within 'sample'. The prob")
 
 
 def test_samples_are_judged_by_what_is_constant_within_them():

@@ -24,7 +24,11 @@ def sentences(*tables, n_groups=6, group_key="donor", constant=(), unseen=()):
 
 
 def test_a_baseline_that_wins_is_named_with_its_figures():
-    _, line = sentences(method_rows("trees", 0.8, macro_f1="worse"), method_rows("kNN", 0.6, "better"))
+    _, scores, line = sentences(method_rows("trees", 0.8, macro_f1="worse"), method_rows("kNN", 0.6, "better"))
+    assert scores == (
+        "sex: accuracy 0.700 [0.500, 0.600], best baseline 0.800 (trees); "
+        "macro-F1 0.700 [0.500, 0.600], best baseline 0.800 (trees)."
+    )
     assert line == (
         "sex: trees is significantly better than the model in macro-F1 "
         "(0.800, the model 0.700, difference -0.100 [-0.200, 0.200])."
@@ -32,24 +36,25 @@ def test_a_baseline_that_wins_is_named_with_its_figures():
 
 
 def test_a_baseline_that_wins_everywhere():
-    _, line = sentences(method_rows("trees", 0.8, "worse"))
+    *_, line = sentences(method_rows("trees", 0.8, "worse"))
     assert line.endswith("It is better in macro-F1, accuracy and ECE at once.")
     assert "NLL" in line
     assert line.count("macro-F1 (") == 1
 
 
 def test_large_categories_are_named_where_all_are_not_lost():
-    _, line = sentences(method_rows("trees", 0.8, macro_f1_10="worse"))
+    *_, line = sentences(method_rows("trees", 0.8, macro_f1_10="worse"))
     assert "better than the model in macro-F1 over categories with 10 or more test cells (0.800" in line
 
 
 def test_no_baseline_wins():
-    _, line = sentences(method_rows("trees", 0.7))
+    *_, line = sentences(method_rows("trees", 0.7))
     assert line == "sex: no baseline is significantly better than the model in any score."
 
 
 def test_no_baselines():
-    assert len(sentences()) == 1
+    _, scores = sentences()
+    assert scores == "sex: accuracy 0.700 [0.500, 0.600]; macro-F1 0.700 [0.500, 0.600]."
 
 
 @pytest.mark.parametrize(

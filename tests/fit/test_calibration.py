@@ -36,38 +36,40 @@ def fitted(n=400, groups=None, cells="held-out"):
 
 def test_words_of_one_new_group():
     assert DONOR.words == (
-        "calibration error (ECE) 5.0 % on 70 held-out cells of one new group of 'donor' (10.0 % before calibration); "
-        "a single group is little evidence about others (temperature 1.50)"
+        "confidence and accuracy differ by 5.0 percentage points on average (ECE) in 70 held-out cells of one new group "
+        "of 'donor' (10.0 before calibration with temperature 1.50); a single group is little evidence about others"
     )
 
 
 def test_words_of_several_groups_and_of_none():
     assert replace(DONOR, n_groups=2).words.endswith(
-        "ECE) 5.0 % on 70 held-out cells of 2 new groups of 'donor' (10.0 % before calibration) (temperature 1.50)"
+        "(ECE) in 70 held-out cells of 2 new groups of 'donor' (10.0 before calibration with temperature 1.50)"
     )
     alone = replace(DONOR, group_key="", n_groups=0, cells="given").words
-    assert alone.startswith("calibration error (ECE) 5.0 % on 70 given cells (10.0 % before")
-    assert "; it may be larger for new donors if cells of the same donors were used in training" in alone
+    assert alone.startswith(
+        "confidence and accuracy differ by 5.0 percentage points on average (ECE) in 70 given cells (10.0 before"
+    )
+    assert "; the difference may be larger for new donors if cells of the same donors were used in training" in alone
 
 
 @pytest.mark.parametrize(
     ("n", "limits"),
     [
-        (1, "1.30, the default, because a single group does not show how much groups differ ("),
-        (3, "1.30, estimated by predicting the training groups from each other, which is uncertain with 3 groups ("),
-        (8, "1.30, estimated by predicting the training groups from each other ("),
+        (1, "1.30, the default, because a single group does not show how much groups differ"),
+        (3, "1.30, estimated by predicting the training groups from each other, which is uncertain with 3 groups"),
+        (8, "1.30, estimated by predicting the training groups from each other"),
     ],
 )
 def test_words_where_every_group_is_in_training(n, limits):
     words = replace(DONOR, n_groups=0, n_training_groups=n, factor=1.3).words
-    assert f"on 70 held-out cells of {f'{n} groups' if n > 1 else 'one group'} of 'donor' in training (" in words
-    assert f"; for new groups, probabilities were flattened by a factor of {limits}temperature 1.50)" in words
+    assert f"in 70 held-out cells of {f'{n} groups' if n > 1 else 'one group'} of 'donor' in training (" in words
+    assert words.endswith(f"; for new groups, probabilities were flattened by a factor of {limits}")
 
 
 def test_words_say_when_calibration_made_it_worse():
     words = replace(DONOR, ece_before=0.05, ece_after=0.1).words
-    assert words.startswith("calibration error (ECE) 10.0 % on 70")
-    assert "(5.0 % before calibration, which made it worse)" in words
+    assert words.startswith("confidence and accuracy differ by 10.0 percentage points on average (ECE) in 70")
+    assert "(5.0 before calibration with temperature 1.50, which made it worse)" in words
 
 
 def test_words_where_nothing_was_fitted():

@@ -147,7 +147,7 @@ def test_few_groups_promise_nothing_and_say_how_far_off_they_are():
         found = scores.thresholds("cell_type", ["a", "b"], 0.9, False)
     assert found[0] == group_threshold(of_true, groups, 0.9)
     held = (of_true[20:] >= found[0]).mean()
-    assert f"contained the true category of {held:.2f} to 1.00 of its cells" in str(w[0].message)
+    assert f"contained the true category in {100 * held:.0f} to 100 % of its cells" in str(w[0].message)
 
 
 def test_enough_groups_do_not_warn():

@@ -31,7 +31,7 @@ def test_ten_answers(model, named):
     before = query.copy()
     found = pgs.tl.check(query, model=model)
     assert list(found.index) == TEN
-    assert found["genes matched"] == f"40 of the model's 40 genes ({query.n_vars:,} by name)"
+    assert found["genes matched"] == "40 of the model's 40 genes, by name"
     assert found["unmeasured"] == "0 genes of the model"
     assert found["extra"].startswith(f"{query.n_vars - 40:,} genes that the model does not use: ")
     assert "counts" in found["scale"]
@@ -66,7 +66,7 @@ def test_what_is_wrong_is_said(model, named):
     query.obs["cell_type"] = "hitherto unknown"
     del query.obs["sex"]
     found = pgs.tl.check(query, model=model)
-    assert found["genes matched"] == "30 of the model's 40 genes (30 by Ensembl id and symbol)"
+    assert found["genes matched"] == "30 of the model's 40 genes, by Ensembl id and symbol"
     assert found["unmeasured"].startswith("10 genes of the model: ")
     assert "cell_type (known in 0 cells), sex (not recorded)" in found["phenotypes"]
     assert found["unknown categories"] == "cell_type: ['hitherto unknown']"

@@ -87,7 +87,7 @@ def test_a_grown_layout_holds_the_old_one():
     words = [[layout.vocabulary[i] for i in row] for row in layout.encode_phenotypes(codes)]
     assert words == [["[type=a]", "[sex=m]", "[no_tissue]"], ["[type=c]", "[sex=x]", "[tissue=skin]"]]
     assert TokenLayout.from_dict(layout.to_dict()) == layout
-    with pytest.raises(ValueError, match="named twice"):
+    with pytest.raises(ValueError, match="named more than once"):
         OLD.grown({}, ["g0"])
 
 

@@ -97,7 +97,7 @@ def test_the_linear_path_may_be_left_out(kit):
     for share in (none, kit.share):
         assert all(map(torch.equal, with_path.predict(*arrays, none), without.predict(*arrays, share)))
         assert torch.equal(with_path.decision_states(*arrays, none), without.decision_states(*arrays, share))
-    with pytest.raises(ValueError, match="`linear_path`: the module was made without one"):
+    with pytest.raises(ValueError, match="`linear_path`: the model has none"):
         without.linear_logits(arrays[1], *arrays[3:])
 
 

@@ -88,9 +88,9 @@ def test_too_few_groups_are_said(result):
 
 
 def test_what_is_not_there(result):
-    with pytest.raises(KeyError, match=r"`genes`: \['NOPE'\] not among the genes of the result"):
+    with pytest.raises(KeyError, match=r"`genes`: \['NOPE'\] are not in the result"):
         pgs.pl.counterfactual(result, genes=["NOPE"], show=False)
-    with pytest.raises(KeyError, match=r"`levels`: \['c'\] not among those with cells to change"):
+    with pytest.raises(KeyError, match=r"`levels`: \['c'\] are not among those with cells to change"):
         pgs.pl.counterfactual(result, "kind", levels="c", show=False)
     with pytest.raises(ValueError, match=r"no observed difference to compare with.* recorded as {'stim': 'yes'}"):
         pgs.pl.counterfactual(result[result.obs["stim"] == "no"].copy(), show=False)

@@ -141,7 +141,7 @@ def test_one_context_need_not_be_named(compared):
     ("arguments", "error", "match"),
     [
         ({}, ValueError, "`context`: there are 2"),
-        ({"context": "T", "genes": ["X"]}, KeyError, r"`genes`: \['X'\] not among adata.var_names"),
+        ({"context": "T", "genes": ["X"]}, KeyError, r"`genes`: \['X'\] are not in adata.var_names"),
         ({"context": "B", "genes": ["gene3"]}, ValueError, "`genes`: none of these has a state in 'B'"),
     ],
     ids=["several contexts", "gene", "no state"],

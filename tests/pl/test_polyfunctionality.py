@@ -42,7 +42,7 @@ def test_named_genes_and_no_null(moved):
     ax = pl.polyfunctionality(moved, ["g7"], show=False)
     assert [text.get_text() for text in ax.texts] == ["g7"]
     assert ax.get_title() == "tissue\nno null: too few groups"
-    with pytest.raises(KeyError, match=r"`genes`: \['XIST'\] not among"):
+    with pytest.raises(KeyError, match=r"`genes`: \['XIST'\] are not among"):
         pl.polyfunctionality(moved, ["XIST"], show=False)
 
 

@@ -45,7 +45,7 @@ def test_a_category_may_be_asked_for_and_a_cell_named_alone(trained):
 
 def test_unknown_cells_are_refused(trained):
     cells, _ = trained
-    with pytest.raises(KeyError, match=r"`cells`: \['nobody'\] not among adata.obs_names"):
+    with pytest.raises(KeyError, match=r"`cells`: \['nobody'\] are not in adata.obs_names"):
         pgs.tl.explain_prediction(cells, ["nobody"])
     with pytest.raises(ValueError, match="`cells`: found none"):
         pgs.tl.explain_prediction(cells, [])

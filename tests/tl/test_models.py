@@ -47,6 +47,11 @@ def test_something_else_is_no_model(cells):
         pgs.tl.predict_phenotype(cells, model=3)
 
 
+def test_a_folder_that_does_not_exist(cells):
+    with pytest.raises(FileNotFoundError, match="`model`: there is no folder nowhere"):
+        pgs.tl.predict_phenotype(cells, model="nowhere")
+
+
 def test_something_else_is_no_data():
     with pytest.raises(TypeError, match=r"`adata`: found list, but AnnData or MuData is needed"):
         pgs.tl.predict_phenotype([1, 2])

@@ -126,5 +126,5 @@ def test_what_it_was_calibrated_on_is_noted(trained):
 
 
 def test_refuses_a_confidence_out_of_range(trained):
-    with pytest.raises(ValueError, match="`min_confidence`: found 50, but it is a share"):
+    with pytest.raises(ValueError, match="`min_confidence`: found 50, but it must be a fraction"):
         pgs.tl.predict_phenotype(trained[0], min_confidence=50)

@@ -44,7 +44,7 @@ def test_final_scores_are_said_and_noted(cells, small, capsys):
     history = pgs.get.history(cells)
     for name in names:
         accuracy, f1 = (model.history_[f"{name}_{score}_final"].iloc[0, 0] for score in ("accuracy", "macro_f1"))
-        expected = f"{name}: the finished model has accuracy {accuracy:.3f} and macro-F1 {f1:.3f} on the held-out cells"
+        expected = f"{name}: accuracy {accuracy:.3f} and macro-F1 {f1:.3f} on the held-out cells"
         assert expected in said
         assert history[f"{name}_accuracy_final"].isna().tolist() == [True, False]
         assert history[f"{name}_accuracy_final"].iloc[-1] == accuracy

@@ -149,7 +149,7 @@ def linear_weights(engine: Engine, slot: int) -> NDArray[np.float64]:
     """Weights of the linear path for the categories of a phenotype; shape (G, C)."""
     module = engine.module
     if module.linear is None:
-        raise ValueError("`linear_path`: the module was made without one.")
+        raise ValueError("`linear_path`: the model has none. Create it with linear_path=True, the default.")
     found: NDArray[np.float64] = (
         torch.split(module.linear.weights, module.n_categories, dim=1)[slot].double().cpu().numpy()
     )

@@ -39,7 +39,7 @@ def find_files(*patterns: Sequence[str] | None) -> list[Path]:
 
     found = [pattern.removeprefix("file://") for several in patterns for pattern in several or []]
     if not found:
-        raise UserError("no data: pass h5ad files or zarr stores. See --help.")
+        raise UserError("DATA: no files were passed. Pass h5ad files or zarr stores. See --help.")
     if remote := [pattern for pattern in found if "://" in pattern]:
         raise UserError(f"{remote[0]} is a remote address. Download it first, and pass the file.")
     return expand_paths(found)

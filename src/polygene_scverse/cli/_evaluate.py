@@ -35,7 +35,8 @@ def evaluate(s: EvaluateSettings) -> None:
     for flag, found in (("--phenotypes", names), ("--given", split_list(s.given))):
         if unknown := [name for name in found or [] if name not in model.layout.phenotype_names]:
             raise UserError(
-                f"{flag}: {unknown} are not phenotypes of the model, which has {list(model.layout.phenotype_names)}."
+                f"{flag}: {unknown} are not phenotypes of the model, which has {list(model.layout.phenotype_names)}. "
+                "Pass some of these."
             )
     check_folder(output, overwrite=bool(s.overwrite))
     if model.mask_ == ORIGINAL_MASK:

@@ -14,6 +14,7 @@ from polygene_scverse.cli._settings import (
     EmbedSettings,
     FilesSettings,
     FillSettings,
+    MatchedFilesSettings,
     NoveltySettings,
     PredictSettings,
     needed,
@@ -28,18 +29,31 @@ if TYPE_CHECKING:
 
 TABLES = {".csv": ",", ".tsv": "\t"}
 
+SEPARATOR = "; "
+"""Separator of the categories of a prediction set in a table."""
+
+
+def gene_columns(s: MatchedFilesSettings) -> dict[str, str | None]:
+    """Columns of var to match genes by."""
+    return {"gene_symbols": s.gene_symbols, "gene_ids": s.gene_ids}
+
 
 def predict(s: PredictSettings) -> None:
     """Predict the phenotypes of cells."""
 
     def run(adata: AnnData, model: Polygene) -> pd.DataFrame:
-        from polygene_scverse import tl
-        from polygene_scverse._constants import confidence_key, prediction_key
+        from polygene_scverse import get, tl
+        from polygene_scverse._constants import confidence_key, prediction_key, set_key
 
         names = split_list(s.phenotypes) or list(model.layout.phenotype_names)
-        arguments = without_none({"balance": s.balance, "given": split_list(s.given), "batch_size": s.batch_size})
-        tl.predict_phenotype(adata, model=model, phenotypes=names, **arguments)
-        return adata.obs[[key(name) for name in names for key in (prediction_key, confidence_key)]]
+        arguments: dict[str, Any] = {"balance": s.balance, "given": split_list(s.given), "batch_size": s.batch_size}
+        arguments |= {"coverage": s.coverage, "by_category": s.by_category, "min_confidence": s.min_confidence}
+        tl.predict_phenotype(adata, model=model, phenotypes=names, **without_none(arguments | gene_columns(s)))
+        table = adata.obs[[key(name) for name in names for key in (prediction_key, confidence_key)]]
+        if s.coverage is None:
+            return table
+        sets = {name: get.prediction_sets(adata, name)["categories"].map(SEPARATOR.join) for name in names}
+        return table.assign(**{set_key(name): found for name, found in sets.items()})
 
     _each_file(s, run)
 
@@ -53,8 +67,9 @@ def embed(s: EmbedSettings) -> None:
         from polygene_scverse import tl
         from polygene_scverse._constants import EMBEDDING, EMBEDDING_UMAP
 
-        arguments = {"pooling": s.pooling, "umap": s.umap, "n_neighbors": s.n_neighbors, "seed": s.seed}
-        tl.embed(adata, model=model, **without_none({**arguments, "batch_size": s.batch_size}))
+        arguments: dict[str, Any] = {"pooling": s.pooling, "umap": s.umap, "n_neighbors": s.n_neighbors, "seed": s.seed}
+        arguments |= {"batch_size": s.batch_size, **gene_columns(s)}
+        tl.embed(adata, model=model, **without_none(arguments))
         parts = {"dim": adata.obsm[EMBEDDING]}
         if s.umap is not False and EMBEDDING_UMAP in adata.obsm:
             parts["umap"] = adata.obsm[EMBEDDING_UMAP]
@@ -71,7 +86,8 @@ def novelty(s: NoveltySettings) -> None:
         from polygene_scverse import tl
         from polygene_scverse._constants import NOVELTY
 
-        tl.novelty(adata, model=model, **without_none({"phenotype": s.phenotype, "batch_size": s.batch_size}))
+        arguments: dict[str, Any] = {"phenotype": s.phenotype, "batch_size": s.batch_size, **gene_columns(s)}
+        tl.novelty(adata, model=model, **without_none(arguments))
         return adata.obs[[NOVELTY]]
 
     _each_file(s, run)
@@ -84,8 +100,12 @@ def fill(s: FillSettings) -> None:
         from polygene_scverse import tl
 
         before = set(adata.obs)
-        arguments = {"phenotypes": split_list(s.phenotypes), "balance": s.balance, "batch_size": s.batch_size}
-        tl.fill_phenotype(adata, model=model, **without_none(arguments))
+        arguments: dict[str, Any] = {
+            "phenotypes": split_list(s.phenotypes),
+            "balance": s.balance,
+            "batch_size": s.batch_size,
+        }
+        tl.fill_phenotype(adata, model=model, **without_none(arguments | gene_columns(s)))
         return adata.obs[[column for column in adata.obs if column not in before]]
 
     _each_file(s, run)

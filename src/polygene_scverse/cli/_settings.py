@@ -99,10 +99,19 @@ class FilesSettings(ModelSettings):
 
 
 @dataclass(frozen=True)
+class MatchedFilesSettings(FilesSettings):
+    """Settings of commands that match genes by a column of var."""
+
+    gene_symbols: str | None = option("Column of var with gene symbols.")
+    gene_ids: str | None = option("Column of var with Ensembl ids.")
+
+
+@dataclass(frozen=True)
 class EvaluateSettings(ModelSettings):
     """Hide tokens of cells, predict them, and score the predictions.
 
-    Writes scores.csv and, for genes and each phenotype, a confusion matrix as a table and as a figure.
+    Writes scores.csv and, for genes and each phenotype, a confusion matrix as a table and as a figure. For
+    cross-validation against baselines, use `pgs.tl.evaluate` in Python.
     """
 
     output: Path | None = option("Folder to write to.", "-o", "--output_dir")
@@ -123,7 +132,7 @@ class EvaluateSettings(ModelSettings):
 
 
 @dataclass(frozen=True)
-class PredictSettings(FilesSettings):
+class PredictSettings(MatchedFilesSettings):
     """Predict phenotypes of cells.
 
     The output is a copy of the input with predictions, or a table (.csv, .tsv) of the predictions alone.
@@ -132,6 +141,9 @@ class PredictSettings(FilesSettings):
     phenotypes: list[str] | None = option("Phenotypes to predict; by default all.", "--sequence_types")
     given: list[str] | None = option("Recorded phenotypes to show as evidence.")
     balance: float | None = option("0 for the most probable category, 1 for balanced.")
+    coverage: float | None = option("Coverage of prediction sets, such as 0.9; by default no sets are computed.")
+    by_category: bool | None = option("Coverage within each category instead of over all cells.")
+    min_confidence: float | None = option("Label cells with a lower confidence as unassigned.")
 
 
 @dataclass(frozen=True)
@@ -143,7 +155,7 @@ class CheckSettings(ModelSettings):
 
 
 @dataclass(frozen=True)
-class EmbedSettings(FilesSettings):
+class EmbedSettings(MatchedFilesSettings):
     """Embed cells.
 
     The output is a copy of the input with the embedding, or a table (.csv, .tsv) of the embedding alone.
@@ -156,7 +168,7 @@ class EmbedSettings(FilesSettings):
 
 
 @dataclass(frozen=True)
-class NoveltySettings(FilesSettings):
+class NoveltySettings(MatchedFilesSettings):
     """Score how unlike the training cells each cell is.
 
     The output is a copy of the input with the score, or a table (.csv, .tsv) of the score alone.
@@ -166,7 +178,7 @@ class NoveltySettings(FilesSettings):
 
 
 @dataclass(frozen=True)
-class FillSettings(FilesSettings):
+class FillSettings(MatchedFilesSettings):
     """Predict the missing values of recorded phenotypes.
 
     The output is a copy of the input with the filled columns, or a table (.csv, .tsv) of these columns alone.
@@ -177,7 +189,7 @@ class FillSettings(FilesSettings):
 
 
 @dataclass(frozen=True)
-class ImputeSettings(FilesSettings):
+class ImputeSettings(MatchedFilesSettings):
     """Denoise measured genes and impute unmeasured ones.
 
     The output has only the requested genes, as the mean of log1p of counts per 10,000, dense. Its size is printed
@@ -192,7 +204,7 @@ class ImputeSettings(FilesSettings):
 
 
 @dataclass(frozen=True)
-class CounterfactualSettings(FilesSettings):
+class CounterfactualSettings(MatchedFilesSettings):
     """Predict expression of the same cells with a phenotype set to another category.
 
     This is an association learned from observational data, not the outcome of an experiment. The output has the

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -12,7 +12,7 @@ from polygene_scverse._files import replace_file
 from polygene_scverse.cli._cells import find_files, plan_outputs, read_cells, split_list, write_new
 from polygene_scverse.cli._errors import UserError
 from polygene_scverse.cli._models import read_model
-from polygene_scverse.cli._predict import TABLES
+from polygene_scverse.cli._predict import TABLES, gene_columns
 from polygene_scverse.cli._settings import (
     CounterfactualSettings,
     FilesSettings,
@@ -47,10 +47,11 @@ def impute(s: ImputeSettings) -> None:
         genes = split_list(s.only) or model.genes
         typer.echo(f"{adata.n_obs:,} cells x {len(genes):,} genes: {4e-9 * adata.n_obs * len(genes):.2f} GB", err=True)
         said = {"given": split_list(s.given), "keep": s.keep, "log": s.log, "seed": s.seed, "batch_size": s.batch_size}
-        absent = tl.impute(adata, model=model, genes=genes, **without_none(said))
+        columns = without_none(gene_columns(s))
+        absent = tl.impute(adata, model=model, genes=genes, **columns, **without_none(said))
         tables = [] if absent is None else [absent.to_df()]
         if IMPUTED in adata.layers:
-            own = gene_names(adata, model)
+            own = gene_names(adata, model, **columns)
             layer = pd.DataFrame(adata.layers[IMPUTED], index=adata.obs_names, columns=own)
             tables.append(layer.loc[:, own.isin(genes)])
         x = pd.concat(tables, axis=1)[genes]
@@ -67,7 +68,8 @@ def counterfactual(s: CounterfactualSettings) -> None:
     def run(adata: AnnData, model: Polygene) -> AnnData:
         from polygene_scverse import tl
 
-        said = {"genes": split_list(s.only), "keep": s.keep, "seed": s.seed, "batch_size": s.batch_size}
+        said: dict[str, Any] = {"genes": split_list(s.only), "keep": s.keep, "seed": s.seed}
+        said |= {"batch_size": s.batch_size, **gene_columns(s)}
         return tl.counterfactual(adata, phenotypes, model=model, **without_none(said))
 
     def table(result: AnnData) -> pd.DataFrame:

@@ -63,7 +63,7 @@ class Engine:
         """
         own = self.module.linear
         if own is None:
-            raise ValueError("`linear_path`: the module was made without one.")
+            raise ValueError("`linear_path`: the model has none. Create it with linear_path=True, the default.")
         other = copy.deepcopy(own)
         other.load(weights, bias, own.cap.numpy(force=True), own.centre.numpy(force=True))
         module = copy.copy(self.module)

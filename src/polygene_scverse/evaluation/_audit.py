@@ -164,12 +164,19 @@ def category_offset(ratios: Floats, recorded: Codes, sample: int, other: int) ->
     return float(np.median(same) + np.median(others)) / 2
 
 
+CELLS_ONLY = (
+    "The probability of the recorded category of each cell is in obs['polygene_audit_<phenotype>'], where low values "
+    "contradict the record; pgs.get.audit(adata, phenotype=...) returns the most contradicted cells first."
+)
+"""Where to find the result if only single cells are assessed."""
+
+
 def describe_audit(table: pd.DataFrame, sample_key: str | None) -> list[str]:
     """Describe the flagged samples in sentences."""
     if sample_key is None:
-        return ["Cells only: pass sample_key= to judge samples."]
+        return [f"No samples were assessed, because sample_key= was not passed. {CELLS_ONLY}"]
     if table.empty:
-        return [f"No phenotype is constant within {sample_key!r}, so cells are assessed, but not samples."]
+        return [f"No samples were assessed, because no phenotype is constant within {sample_key!r}. {CELLS_ONLY}"]
     sentences = []
     for name, rows in table.groupby("phenotype", sort=False):
         flagged = rows[rows["flagged"]]

@@ -75,7 +75,7 @@ def read_sets(
     if n_genes < 2 or max_cells < 2 * MIN_CELLS:
         raise ValueError(
             f"`n_genes`, `max_cells`: found {n_genes} and {max_cells}, but at least 2 genes and {2 * MIN_CELLS} cells "
-            "are needed. Pass such numbers."
+            "are needed. Pass larger numbers."
         )
     data = {"adata": adata, "reference": reference} | ({} if training is None else {"training": training})
     for name, part in data.items():

@@ -45,7 +45,9 @@ def inner_folds(x: NDArray[np.float32], labels: Codes, groups: Codes | None, n_f
     if n_groups >= 3:
         return list(GroupKFold(min(n_folds, n_groups)).split(x, labels, groups))
     rarest = int(np.unique(labels, return_counts=True)[1].min())
-    return list(StratifiedKFold(min(n_folds, max(2, rarest))).split(x, labels))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The least populated class")  # a category of one cell
+        return list(StratifiedKFold(min(n_folds, max(2, rarest))).split(x, labels))
 
 
 def pipelines(n: int, seed: int) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from polygene_scverse.evaluation._bootstrap import MIN_GROUPS
 from polygene_scverse.evaluation._folds import Labels
 from polygene_scverse.evaluation._null import NULL
 from polygene_scverse.evaluation._predictions import MODEL, Predictions
+from polygene_scverse.evaluation._scikit_learn import MAJORITY
 
 SCORE_NAMES = {
     "accuracy": "accuracy",
@@ -53,6 +54,7 @@ def describe_evaluation(
     sentences = [_describe_test(next(iter(predictions.values())), groups, group_key)]
     for name, label in labels.items():
         rows = table[table["phenotype"] == name]
+        sentences += _describe_scores(name, rows[~rows["method"].isin([NULL, MAJORITY])])
         sentences += _describe_baselines(name, rows[rows["method"] != NULL])
         tested = predictions[name]
         if n_unseen := int(((label.codes[tested.rows] >= 0) & (tested.codes < 0)).sum()):
@@ -116,6 +118,19 @@ def _unit(n_groups: int) -> str:
     return (
         "groups" if n_groups >= MIN_GROUPS else f"cells within groups, because there are fewer than {MIN_GROUPS} groups"
     )
+
+
+def _describe_scores(phenotype: str, table: pd.DataFrame) -> list[str]:
+    """Describe accuracy and macro-F1 of the model with intervals, and the best baseline in each."""
+    texts = []
+    for score in ("accuracy", "macro_f1"):
+        rows = table[table["score"] == score].set_index("method")
+        if MODEL not in rows.index or rows["value"].isna().all():
+            continue
+        own, others = rows.loc[MODEL], rows.drop(index=MODEL)["value"].dropna()
+        best = "" if others.empty else f", best baseline {others.max():.3f} ({others.idxmax()})"
+        texts.append(f"{SCORE_NAMES[score]} {own['value']:.3f} [{own['low']:.3f}, {own['high']:.3f}]{best}")
+    return [f"{phenotype}: {'; '.join(texts)}."] if texts else []
 
 
 def _describe_baselines(phenotype: str, table: pd.DataFrame) -> list[str]:

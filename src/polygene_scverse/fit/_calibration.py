@@ -63,13 +63,12 @@ class Calibration:
     @property
     def words(self) -> str:
         """Summarise the calibration in a sentence."""
-        end = f" (temperature {self.temperature:.2f})"
         if not self.fitted:
             found = (
                 f"probabilities are not calibrated, because {self.n_cells} {self.cells} cells have a known category "
                 f"and {MIN_CELLS} are needed; call Polygene.calibrate with other labelled cells"
             )
-            return found + (f"; {self._spread}" if self.factor != 1.0 else "") + end
+            return found + (f"; {self._spread}" if self.factor != 1.0 else "")
         where, limits = f"{self.n_cells} {self.cells} cells", ""
         if self.n_groups:
             where += f" of {_many(self.n_groups, self.group_key, 'new ')}"
@@ -78,10 +77,13 @@ class Calibration:
             where += f" of {_many(self.n_training_groups, self.group_key)} in training"
             limits = f"; {self._spread}"
         else:
-            limits = "; it may be larger for new donors if cells of the same donors were used in training"
-        change = f"{100 * self.ece_before:.1f} % before calibration"
+            limits = "; the difference may be larger for new donors if cells of the same donors were used in training"
+        change = f"{100 * self.ece_before:.1f} before calibration with temperature {self.temperature:.2f}"
         change += "" if self.ece_after <= self.ece_before else ", which made it worse"
-        return f"calibration error (ECE) {100 * self.ece_after:.1f} % on {where} ({change}){limits}{end}"
+        return (
+            f"confidence and accuracy differ by {100 * self.ece_after:.1f} percentage points on average (ECE) in "
+            f"{where} ({change}){limits}"
+        )
 
     @property
     def _spread(self) -> str:

@@ -116,7 +116,7 @@ class ConformalScores:
         warn(
             f"`coverage`: {coverage:g} is not guaranteed for {phenotype!r} in cells of new groups (donors): this needs "
             f"{n_needed} training groups, but there are {len(names)}. When each group was predicted from the others, "
-            f"sets contained the true category of {min(held):.2f} to {max(held):.2f} of its cells."
+            f"sets contained the true category in {100 * min(held):.0f} to {100 * max(held):.0f} % of its cells."
         )
 
 

@@ -62,7 +62,7 @@ def gene_interactions(
     number = [str(name) for name in note["contexts"]].index(context)
     names = adata.var_names if genes is None else pd.Index(list(dict.fromkeys(map(str, genes))))
     if len(absent := names.difference(adata.var_names)):
-        raise KeyError(f"`genes`: {shorten(absent)} not among adata.var_names. Pass names that are.")
+        raise KeyError(f"`genes`: {shorten(absent)} are not in adata.var_names. Pass only names that are.")
     states = np.asarray(adata.varm[gene_states_key(key)])[adata.var_names.get_indexer(names), number]
     known = ~np.isnan(states[:, 0])
     if not known.any():

@@ -40,7 +40,10 @@ def confusion_scores(matrices: Sequence[ArrayLike], *, classes: Sequence[int] | 
     blocks = [np.asarray(matrix, dtype=np.float64) for matrix in matrices]
     for block in blocks:
         if block.ndim != 2 or block.shape[0] != block.shape[1]:
-            raise ValueError(f"`matrices`: found the shape {block.shape}, but rows and columns are the same classes.")
+            raise ValueError(
+                f"`matrices`: found the shape {block.shape}, but a confusion matrix is square. "
+                "Pass counts with the same classes in rows and columns."
+            )
     right, true, predicted = (
         np.concatenate([np.zeros(0), *parts])
         for parts in ([b.diagonal() for b in blocks], [b.sum(1) for b in blocks], [b.sum(0) for b in blocks])

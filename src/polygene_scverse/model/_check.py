@@ -64,7 +64,11 @@ def _genes(model: Polygene, expression: Expression, n_matched: int) -> dict[str,
     unmeasured = [gene for gene in model.genes if gene not in names]
     extra = [str(name) for name in names.difference(model.genes)]
     ways = (
-        "" if match is None or not match.how else f" ({', '.join(f'{n:,} by {way}' for way, n in match.how.items())})"
+        ""
+        if match is None or not match.how
+        else f", by {next(iter(match.how))}"
+        if len(match.how) == 1
+        else f" ({', '.join(f'{n:,} columns by {way}' for way, n in match.how.items())})"
     )
     doubtful = "" if match is None or not match.ambiguous else f"; ambiguous: {shorten(match.ambiguous, 3)}"
     species = "" if match is None or not match.of_species else f"; {match.of_species}"
@@ -92,7 +96,7 @@ def _values(model: Polygene, expression: Expression, columns: np.ndarray) -> dic
     return {
         "scale": str(scale),
         "totals": words,
-        "silent cells": f"{silent:,} cells express no gene of the model",
+        "silent cells": f"{silent:,} cells express no gene of the model" if silent else "none",
     }
 
 

@@ -2,7 +2,7 @@
 
 Public methods check arguments and delegate to plain functions of `abilities`; loops over cells are in `engine`. This
 module may import `abilities`, `engine`, `fit`, `module`, `data` and its own package, but not `tl`, `get` or `pl`: see
-"Rooms" in `docs/design.md`, enforced by `tests/test_layers.py`.
+"Modules" in `docs/design.md`, enforced by `tests/test_layers.py`.
 """
 
 from __future__ import annotations
@@ -1243,7 +1243,7 @@ class Polygene(SavingMixin, SetupMixin):
             check_choice(category, known, "category")
         if len(known) < 2:
             raise ValueError(
-                f"`phenotype`: {name!r} has one category, {known[0]!r}, so nothing speaks for or against it. Pass a "
+                f"`phenotype`: {name!r} has one category, {known[0]!r}, so there is no other to compare with. Pass a "
                 "phenotype of two or more."
             )
         cells = self._cells(adata, indices, names={"gene_symbols": gene_symbols, "gene_ids": gene_ids})
@@ -2066,9 +2066,9 @@ class Polygene(SavingMixin, SetupMixin):
         if measured.mean() >= KNOWN_SHARE:
             return ""
         found = expected_accuracy(Engine(self.module), self.fitted_, measured)
-        values = [f"{value:.2f} of {name}" for name, value in found.items()]
+        values = [f"{value:.2f} for {name}" for name, value in found.items()]
         listed = " and ".join([", ".join(values[:-1]), values[-1]] if len(values) > 1 else values)
-        return f"an accuracy of {listed} is to be expected of cells like those held out in training." if values else ""
+        return f"the expected accuracy on cells like those held out in training is {listed}." if values else ""
 
     def _for(self, cells: AnnDataCells, batch_size: int) -> tuple[Engine, FittedState]:
         """The network for cells with these measured genes, and the state fitted to it."""

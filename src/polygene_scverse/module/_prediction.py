@@ -110,7 +110,7 @@ class PredictionMixin:
     def linear_logits(self, positions: Tensor, values: Tensor, measured: Tensor) -> list[Tensor]:
         """Logits of the linear path; P times (B, categories)."""
         if self.linear is None:
-            raise ValueError("`linear_path`: the module was made without one.")
+            raise ValueError("`linear_path`: the model has none. Create it with linear_path=True, the default.")
         s = self.layout.n_special
         genes = (positions[:, s : s + values.shape[1]] - self.layout.first_gene_position).clamp(min=0)  # (B, K - s)
         logits = self.linear(genes, values, measured)  # (B, C)
@@ -178,7 +178,7 @@ class PredictionMixin:
             If the module has no gene decoder.
         """
         if self.gene_decoder is None:
-            raise ValueError("`gene_decoder`: the module was made without one.")
+            raise ValueError("`gene_decoder`: the model has none. Create it with gene_decoder=True, the default.")
         outputs = self.inference(tokens, positions, key_mask, shown_share)
         found, context = self.generative(**outputs), outputs["gene_context"]
         weights = self.gene_decoder.weights_of(context, [z.softmax(-1) for z in found["phenotype_logits"]])

@@ -57,7 +57,9 @@ class TransformerConfig:
             if not (isinstance(value := getattr(self, name), Integral) and int(value) >= least):
                 raise ValueError(f"`{name}`: found {value!r}, but it must be at least {least}. Pass a whole number.")
         if not (isinstance(self.dropout, Real) and 0 <= self.dropout <= 1):
-            raise ValueError(f"`dropout`: found {self.dropout!r}, but it is a share. Pass a number from 0 to 1.")
+            raise ValueError(
+                f"`dropout`: found {self.dropout!r}, but it must be a fraction. Pass a number from 0 to 1."
+            )
         if self.n_hidden % self.n_heads:
             raise ValueError(
                 f"`n_heads`: {self.n_heads} does not divide n_hidden={self.n_hidden}. Pass a divisor of it."

@@ -39,7 +39,7 @@ def check_generated(
     Parameters
     ----------
     adata
-        Generated cells that :func:`~polygene_scverse.tl.check_generated` was called.
+        Generated cells on which :func:`~polygene_scverse.tl.check_generated` was called.
     metrics
         Metrics to draw; by default all that have values.
     show

@@ -79,14 +79,14 @@ def counterfactual(
     >>> pgs.pl.counterfactual(result, groupby="cell_type", group_key="donor")
     """
     if not isinstance(genes, int) and (absent := [gene for gene in genes if gene not in adata.var_names]):
-        raise KeyError(f"`genes`: {shorten(absent)} not among the genes of the result. Pass some of adata.var_names.")
+        raise KeyError(f"`genes`: {shorten(absent)} are not in the result. Pass some of adata.var_names.")
     table = get_counterfactual(adata, groupby=groupby, group_key=group_key)
     if levels is not None:
         wanted = [levels] if isinstance(levels, str) else [str(level) for level in levels]
         if absent := [level for level in wanted if level not in set(table["level"])]:
             raise KeyError(
-                f"`levels`: {shorten(absent)} not among those with cells to change, {shorten(table['level'].unique())}."
-                " Pass some of them."
+                f"`levels`: {shorten(absent)} are not among those with cells to change, "
+                f"{shorten(table['level'].unique())}. Pass some of them."
             )
         table = table[table["level"].isin(wanted)]
     table = table[table["observed"].notna()]

@@ -118,7 +118,7 @@ def _chosen(
     else:
         absent = [gene for gene in genes if gene not in adata.var_names]
         if absent:
-            raise KeyError(f"`genes`: {shorten(absent)} not among adata.var_names. Pass names that are.")
+            raise KeyError(f"`genes`: {shorten(absent)} are not in adata.var_names. Pass only names that are.")
         names = pd.Index([gene for gene in dict.fromkeys(genes) if gene in matrix.index])
     if not len(names):
         raise ValueError(f"`genes`: none of these has a state in {context!r}. Pass others, or None for all that do.")

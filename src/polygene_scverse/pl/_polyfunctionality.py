@@ -62,7 +62,10 @@ def polyfunctionality(
     table, note = get_polyfunctionality(adata), adata.uns[UNS][POLYFUNCTIONALITY]
     named = list(table["gene"][:genes]) if isinstance(genes, int) else list(genes)
     if absent := [gene for gene in named if gene not in set(table["gene"])]:
-        raise KeyError(f"`genes`: {shorten(absent)} not among the genes that have a result. Pass others.")
+        raise KeyError(
+            f"`genes`: {shorten(absent)} are not among the genes that have a result. Pass genes of "
+            "pgs.get.polyfunctionality(adata)."
+        )
     ax = plt.subplots(figsize=(5.5, 4.2), layout="constrained")[1] if ax is None else ax
     found = table["fdr"] < fdr
     for part, color, size in ((~found, OTHER, 8), (found, FOUND, 14)):

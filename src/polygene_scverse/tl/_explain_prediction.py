@@ -118,7 +118,7 @@ def _rows(data: AnnData, cells: str | Sequence[str] | None) -> np.ndarray | None
     if not len(names):
         raise ValueError("`cells`: found none, but at least one is needed. Pass names of cells, or None for all.")
     if absent := sorted(set(names) - set(data.obs_names)):
-        raise KeyError(f"`cells`: {shorten(absent)} not among adata.obs_names. Pass names of cells, or None for all.")
+        raise KeyError(f"`cells`: {shorten(absent)} are not in adata.obs_names. Pass names of cells, or None for all.")
     if not data.obs_names.is_unique:
         return np.flatnonzero(data.obs_names.isin(names))
     rows: np.ndarray = data.obs_names.get_indexer(names)

@@ -38,6 +38,8 @@ def find(data: AnnData | MuData, model: Polygene | str | Path | None) -> Polygen
     ------
     ValueError
         If no model is known.
+    FileNotFoundError
+        If there is no such folder.
     TypeError
         If `model` has another type.
     """

@@ -254,7 +254,7 @@ def test_asking_in_no_cells():
 @pytest.mark.parametrize(
     ("rates", "message"),
     [
-        ({name: 1.5}, f"`{name}`: found 1.5, but it is a share")
+        ({name: 1.5}, f"`{name}`: found 1.5, but it must be a fraction")
         for name in ("expressed", "gene_dropout", "any_share", "hide_all")
     ]
     + [({"hide_each": -1}, "`hide_each`: found -1"), ({"not_expressed": 2}, "`not_expressed`: found 2")]

@@ -105,7 +105,7 @@ def test_genes_of_a_model_are_those_given_or_those_of_the_ranks_or_ranked_on_som
     assert choose_genes(expression, rows, 2, ranks=ranks) == ["gene59", "gene58"]
     assert choose_genes(expression, rows, 9) == genes_by_rank(rank_genes(expression, rows), 9)
     assert choose_genes(expression, rows, 9) != genes_by_rank(rank_genes(expression, all_rows(simulated)), 9)
-    with pytest.raises(KeyError, match=r"`genes`: \['x'\] not among adata\.var_names"):
+    with pytest.raises(KeyError, match=r"`genes`: \['x'\] are not in adata\.var_names"):
         choose_genes(expression, rows, 2, genes=["x", "gene3"])
 
 

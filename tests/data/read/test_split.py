@@ -82,7 +82,7 @@ def test_a_draw_leaves_no_group_out_for_good():
     ("arguments", "message"),
     [
         ({"validation_size": 1.0}, r"`validation_size`: 1\.0 of 4 cells leaves none to train on"),
-        ({"validation_size": 1.5}, r"`validation_size`: found 1\.5, but it is a share"),
+        ({"validation_size": 1.5}, r"`validation_size`: found 1\.5, but it must be a fraction"),
     ],
     ids=["nothing to train on", "no share"],
 )

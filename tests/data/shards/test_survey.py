@@ -154,7 +154,7 @@ def test_values_that_cannot_be(value, match, genes, simulated, write_files):
 def test_given_genes_are_kept(simulated, write_files):
     shards = ShardSet.open(write_files(simulated), "sex")
     assert survey(shards, EVERY, 20, ["gene7", "gene3"]) == (["gene7", "gene3"], [COUNTS] * 3)
-    with pytest.raises(KeyError, match=r"`genes`: \['x'\] not among the genes of the files"):
+    with pytest.raises(KeyError, match=r"`genes`: \['x'\] are not among the genes of the files"):
         survey(shards, EVERY, 20, ["x", "gene3"])
 
 

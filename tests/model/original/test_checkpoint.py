@@ -185,7 +185,7 @@ def test_a_layer_may_be_named(theirs, labelled):
         ({"columns": {"organ": "tissue"}}, "`columns`: found 'organ', but it must be one of"),
         ({"columns": {"age": "sex"}}, "`columns`: two phenotypes have the same obs column"),
         ({"genes": ["g1", "g2"]}, r"`genes`: found 2, \['g1', 'g2'\], but the checkpoint has 29 genes"),
-        ({"genes": ["g1"] * 29}, "`genes`: a gene is named twice"),
+        ({"genes": ["g1"] * 29}, r"`genes`: \['g1'\] named more than once"),
     ],
     ids=["bins", "threshold", "phenotype", "column", "few genes", "genes twice"],
 )

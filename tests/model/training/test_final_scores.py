@@ -66,8 +66,8 @@ def test_a_sentence_for_each_phenotype():
     scores = {"a": {"accuracy": 0.75, "macro_f1": 0.5}, "b": {"accuracy": 1.0, "macro_f1": 1.0}}
     scores["c"] = {"accuracy": np.nan, "macro_f1": np.nan}
     assert final_sentences(with_final_scores(curves, scores), ["a", "b", "c", "d"]) == [
-        "a: the finished model has accuracy 0.750 and macro-F1 0.500 on the held-out cells (the transformer alone 0.250 "
+        "a: accuracy 0.750 and macro-F1 0.500 on the held-out cells (the transformer alone, without the linear path: 0.250 "
         "and 0.250).",
-        "b: the finished model has accuracy 1.000 and macro-F1 1.000 on the held-out cells.",
+        "b: accuracy 1.000 and macro-F1 1.000 on the held-out cells.",
         "c: not scored, because no held-out cell has a known category.",
     ]

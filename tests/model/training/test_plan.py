@@ -130,7 +130,9 @@ def test_genes_come_first(rise, weights, monkeypatch):
 
 
 def test_the_rise_is_a_share():
-    with pytest.raises(ValueError, match="`phenotype_rise`: found 3, but it is a share of the steps, from 0 to 1"):
+    with pytest.raises(
+        ValueError, match="`phenotype_rise`: found 3, but it must be a fraction of the steps, from 0 to 1"
+    ):
         trained(plan_kwargs={"phenotype_rise": 3})
 
 

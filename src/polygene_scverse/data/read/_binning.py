@@ -45,7 +45,7 @@ def make_edges(binning: str | Sequence[float], n_bins: int, values: NDArray[np.f
         if edges.shape != (n_bins,) or edges[0] != 0 or not np.all(np.diff(edges) > 0):
             raise ValueError(
                 f"`binning`: found the edges {edges.tolist()}, but n_bins={n_bins} lower edges are needed that begin "
-                "with 0 and ascend."
+                "with 0 and ascend. Pass such edges, or another n_bins."
             )
         return edges
     check_choice(binning, ("quantile", "original"), "binning")

@@ -79,7 +79,9 @@ def resolve_ordered(
     """
     given = dict(ordered) if isinstance(ordered, Mapping) else dict.fromkeys(_names(ordered, categories, obs))
     if absent := [name for name in given if name not in categories]:
-        raise ValueError(f"`ordered`: {absent} are not phenotypes of the model, which has {list(categories)}.")
+        raise ValueError(
+            f"`ordered`: {absent} are not phenotypes of the model, which has {list(categories)}. Pass some of these."
+        )
     return {name: _resolve(name, list(categories[name]), places, obs) for name, places in given.items()}
 
 

@@ -195,11 +195,13 @@ def looks_like_phenotype(column: pd.Series, most: int = 200) -> bool:
 
 
 def candidates(obs: pd.DataFrame) -> list[str]:
-    """Columns that look like phenotypes in a sample of the cells, for messages; not those that this package wrote."""
+    """Columns that look like phenotypes in a sample of the cells, numbers last; not those that this package wrote."""
     rows = spread_rows(len(obs), LOOKED_AT)
     some = obs.iloc[rows].loc[:, ~obs.columns.duplicated(keep=False)]
     own = f"{PACKAGE}_"
-    return [str(n) for n in some.columns if not str(n).startswith(own) and looks_like_phenotype(some[n])]
+    found = [n for n in some.columns if not str(n).startswith(own) and looks_like_phenotype(some[n])]
+    numeric = [pd.api.types.is_numeric_dtype(some[n].dtype) for n in found]  # may be counts: last
+    return [str(n) for last in (False, True) for n, is_last in zip(found, numeric, strict=True) if is_last is last]
 
 
 def resolve_phenotypes(obs: pd.DataFrame, phenotypes: str | Sequence[str] | None) -> list[str]:
@@ -218,8 +220,8 @@ def resolve_phenotypes(obs: pd.DataFrame, phenotypes: str | Sequence[str] | None
             usual = [name for names in PHENOTYPE_ALIASES.values() for name in names]
             raise ValueError(
                 f"`phenotypes`: found None, but no column of adata.obs has a common name ({shorten(usual, 6)}) and "
-                f"two or more categories. Columns that look like phenotypes: {shorten(candidates(obs))}. Pass some of "
-                "them."
+                f"two or more categories. Columns that look like phenotypes: {shorten(candidates(obs), 12)}. Pass "
+                "some of them."
             )
         return found
     keys = check_names(phenotypes, "phenotypes")

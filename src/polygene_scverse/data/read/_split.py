@@ -74,7 +74,7 @@ def split_cells(
     train, validation = np.flatnonzero(~held_out), np.flatnonzero(held_out)
     if not len(train):
         raise ValueError(
-            f"`validation_size`: {validation_size} of {n_obs} cells leaves none to train on. Pass a smaller share."
+            f"`validation_size`: {validation_size} of {n_obs} cells leaves none to train on. Pass a smaller fraction."
         )
     return train, validation
 

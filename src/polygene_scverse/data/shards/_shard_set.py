@@ -160,8 +160,8 @@ def _warn_left_out(keys: Sequence[str], tables: Sequence[pd.DataFrame]) -> None:
     usual = [[name for name in names if name in found] for names in PHENOTYPE_ALIASES.values()]
     if left_out := [name for names in usual if not set(names) & set(keys) for name in names]:
         warn(
-            f"{shorten(left_out)} are not columns of obs in every file, and are not learned. Give it to all "
-            "files, with missing values where it is not known."
+            f"{shorten(left_out)} are not columns of obs in every file, and are not learned. Add them to all "
+            "files to learn them, with missing values where they are not known."
         )
 
 

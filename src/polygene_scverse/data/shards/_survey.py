@@ -51,7 +51,7 @@ def survey(
         If one of `genes` is not in any file.
     """
     if genes is not None and (absent := [gene for gene in genes if gene not in shards.var_names]):
-        raise KeyError(f"`genes`: {shorten(absent)} not among the genes of the files. Pass names that are.")
+        raise KeyError(f"`genes`: {shorten(absent)} are not among the genes of the files. Pass only genes that are.")
     ranks = common_ranks(shards.files) if genes is None else None
     wanted = genes is None and ranks is None
     moments = DispersionSums(len(shards.var_names)) if wanted else None

@@ -73,9 +73,10 @@ def final_sentences(history: Mapping[str, pd.DataFrame] | None, phenotypes: list
         if pd.isna(final).any():
             sentences.append(f"{phenotype}: not scored, because no held-out cell has a known category.")
             continue
-        sentence = f"{phenotype}: the finished model has accuracy {final[0]:.3f} and macro-F1 {final[1]:.3f} on the "
+        sentence = f"{phenotype}: accuracy {final[0]:.3f} and macro-F1 {final[1]:.3f} on the held-out cells"
         curves = [name + "_validation" for name in names]
         alone = [tables[name].to_numpy(dtype=float)[-1, 0] for name in curves if name in tables and len(tables[name])]
-        comparison = "" if len(alone) < 2 else f" (the transformer alone {alone[0]:.3f} and {alone[1]:.3f})"
-        sentences.append(f"{sentence}held-out cells{comparison}.")
+        without = "the transformer alone, without the linear path"
+        comparison = "" if len(alone) < 2 else f" ({without}: {alone[0]:.3f} and {alone[1]:.3f})"
+        sentences.append(f"{sentence}{comparison}.")
     return sentences

@@ -63,7 +63,9 @@ class PolygeneTrainingPlan(TrainingPlan):
         if schedule not in ("linear", "cosine", "constant"):
             raise ValueError(f"`schedule`: found {schedule!r}, but it must be 'linear', 'cosine' or 'constant'.")
         if not 0.0 <= phenotype_rise <= 1.0:
-            raise ValueError(f"`phenotype_rise`: found {phenotype_rise}, but it is a share of the steps, from 0 to 1.")
+            raise ValueError(
+                f"`phenotype_rise`: found {phenotype_rise}, but it must be a fraction of the steps, from 0 to 1."
+            )
         if lr is None:
             lr = LR * LR_HIDDEN / module.config.n_hidden
         super().__init__(module, lr=lr, weight_decay=weight_decay, eps=1e-8)
