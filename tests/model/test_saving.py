@@ -193,7 +193,7 @@ def test_a_folder_is_not_overwritten_unasked(model, folder):
 
 
 def test_an_absent_folder_is_refused(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"`dir_path`: there is no model\.json in"):
+    with pytest.raises(FileNotFoundError, match=r"`dir_path`: there is no folder"):
         Polygene.load(tmp_path / "nothing")
 
 

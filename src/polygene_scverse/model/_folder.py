@@ -385,7 +385,8 @@ def _refuse_absent(folder: Path, path: Path, prefix: str) -> None:
     names = sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else []
     others = [name.removesuffix(MANIFEST) for name in names if name.endswith(MANIFEST)]
     hint = f" There are models with the prefixes {shorten(others)}: pass prefix=." if others else ""
-    raise FileNotFoundError(f"`dir_path`: there is no {path.name} in {folder}.{hint} Pass a folder written by save().")
+    absent = f"{path.name} in {folder}" if folder.is_dir() else f"folder {folder}"
+    raise FileNotFoundError(f"`dir_path`: there is no {absent}.{hint} Pass a folder written by save().")
 
 
 def _read(path: Path, most: int) -> bytes:
