@@ -1352,6 +1352,8 @@ class Polygene(SavingMixin, SetupMixin):
         hidden_share: float | None = None,
         balance: float = BALANCE,
         seed: int = 0,
+        gene_symbols: str | None = None,
+        gene_ids: str | None = None,
         batch_size: int = 64,
     ) -> TokenCounts:
         """Hide tokens, predict them, and count true against predicted tokens.
@@ -1382,6 +1384,8 @@ class Polygene(SavingMixin, SetupMixin):
             How a category is chosen from the probabilities of the transformer, as in `decide`.
         seed
             Random seed for the choice of hidden tokens, which does not depend on the batch.
+        gene_symbols, gene_ids
+            As in `predict_phenotype`.
         batch_size
             Number of cells per step.
 
@@ -1406,7 +1410,7 @@ class Polygene(SavingMixin, SetupMixin):
         return count_hidden_tokens(
             Engine(self.module, batch_size),
             self.fitted_,
-            self._cells(adata, indices, query),
+            self._cells(adata, indices, query, names={"gene_symbols": gene_symbols, "gene_ids": gene_ids}),
             RandomHiding(validation or resolve_rates(masking), seed, query.shown, hidden_share),
             balance=balance,
             originals_mask=self.fitted_.mask == ORIGINAL_MASK,
@@ -1659,6 +1663,8 @@ class Polygene(SavingMixin, SetupMixin):
         responses: Sequence[str] | None = None,
         n_null: int = 200,
         seed: int = 0,
+        gene_symbols: str | None = None,
+        gene_ids: str | None = None,
         batch_size: int = 64,
     ) -> dict[str, Any]:
         """Predict the effect of perturbing genes, see :func:`~polygene_scverse.tl.perturb`.
@@ -1677,6 +1683,8 @@ class Polygene(SavingMixin, SetupMixin):
             Number of random genes of similar expression.
         seed
             Seed of the random draws.
+        gene_symbols, gene_ids
+            As in `predict_phenotype`.
         batch_size
             Number of cells per step.
 
@@ -1701,7 +1709,8 @@ class Polygene(SavingMixin, SetupMixin):
         if len(set(map(frozenset, wanted))) < len(wanted):
             raise ValueError(f"`genes`: found {shorten(genes)}, of which some occur twice. Pass each once.")
         asked = None if responses is None else self._gene_slots(responses, "responses")
-        cells = draw_cells(self._cells(adata), MOST_CELLS, seed)
+        names = {"gene_symbols": gene_symbols, "gene_ids": gene_ids}
+        cells = draw_cells(self._cells(adata, names=names), MOST_CELLS, seed)
         measured = cells.measured_in(np.arange(len(cells)))
         own = np.unique(np.concatenate([np.array(w) for w in wanted]))
         if absent := [self.genes[g] for g in own if not measured[g]]:

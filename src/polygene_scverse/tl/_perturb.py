@@ -24,6 +24,8 @@ def perturb(
     n_null: int = 200,
     seed: int = 0,
     model: Polygene | str | Path | None = None,
+    gene_symbols: str | None = None,
+    gene_ids: str | None = None,
     mod: str = "rna",
     batch_size: int = 64,
 ) -> AnnData:
@@ -44,7 +46,7 @@ def perturb(
         Cells; not changed. Genes are matched by name. If there are more than 2,000 cells, 2,000 are drawn at random. To
         study one cell type, pass only its cells.
     genes
-        Genes to perturb, one at a time. Use a tuple to perturb several genes together.
+        Genes of the model to perturb, one at a time. Use a tuple to perturb several genes together.
     kind
         ``"knockout"`` sets the expression of the gene to zero, which changes only cells that express it.
         ``"overexpress"`` sets it to the mean expression of its highest bin in the training cells.
@@ -57,6 +59,8 @@ def perturb(
         Random seed for the choice of random genes and of cells.
     model
         A model, or the folder it was saved to. By default the one last trained on `adata`.
+    gene_symbols, gene_ids
+        Columns of ``var`` with gene symbols or Ensembl ids, as in :func:`~polygene_scverse.tl.predict_phenotype`.
     mod
         Modality to use, for MuData.
     batch_size
@@ -85,7 +89,15 @@ def perturb(
     """
     data, trained = anndata_of(adata, mod), find(adata, model)
     found = trained.perturb(
-        data, genes, kind=kind, responses=responses, n_null=n_null, seed=seed, batch_size=batch_size
+        data,
+        genes,
+        kind=kind,
+        responses=responses,
+        n_null=n_null,
+        seed=seed,
+        gene_symbols=gene_symbols,
+        gene_ids=gene_ids,
+        batch_size=batch_size,
     )
     names = list(found["names"])
     obs = pd.DataFrame(
