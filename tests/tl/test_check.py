@@ -13,7 +13,7 @@ def test_answers_are_those_of_the_model(simulated, small):
     query.var_names = [f"x{i}" for i in range(query.n_vars)]
     found = pgs.tl.check(query, model=model, gene_symbols="probe")
     assert dict(found) == check(model, query, gene_symbols="probe")
-    assert "60 by var['probe']" in found["genes matched"]
+    assert found["genes matched"] == "40 of the model's 40 genes, by var['probe']"
     assert dict(pgs.tl.check(simulated)) == check(model, simulated)
     with pytest.raises(KeyError, match=r"`gene_ids`: 'no' is not a column of adata\.var"):
         pgs.tl.check(query, model=model, gene_ids="no")

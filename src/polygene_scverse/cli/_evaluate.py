@@ -53,8 +53,8 @@ def evaluate(s: EvaluateSettings) -> None:
         logger.log_metrics(_flat(scores), step=0)
         logger.finalize("success")
     typer.echo(
-        "Scores of hidden tokens: some of a cell's genes and all phenotypes are hidden, as in training. What polygene "
-        "predict says of whole cells is scored by pgs.tl.evaluate(adata, model=...)."
+        "Scores of hidden tokens: some of a cell's genes and all phenotypes are hidden, as in training. To score "
+        "the predictions of polygene predict, call pgs.tl.evaluate(adata, model=...) in Python."
     )
     typer.echo(scores.to_string(index=False, float_format="{:.4f}".format))
     typer.echo(f"Scores and confusion matrices are in {output}.")

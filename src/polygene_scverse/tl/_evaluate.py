@@ -82,10 +82,10 @@ def evaluate(
 
     Categories are chosen with the default ``balance`` of `predict_phenotype`; ECE and NLL are computed from the
     probabilities. Cells whose category is not among the training cells are left out, and their number is printed.
-    Prints which baselines are significantly better. Writes ``uns["polygene"]["evaluate"]``: this table, ``by_group``
-    (the same for each test group), ``words`` (the printed messages), ``folds`` (test fold of each cell, -1 for none;
-    n_obs) and the arguments. Read it with :func:`~polygene_scverse.get.evaluation`, draw it with
-    :func:`~polygene_scverse.pl.evaluation`.
+    Prints accuracy and macro-F1 of the model and of the best baseline, and which baselines are significantly better.
+    Writes ``uns["polygene"]["evaluate"]``: this table, ``by_group`` (the same for each test group), ``words`` (the
+    printed messages), ``folds`` (test fold of each cell, -1 for none; n_obs) and the arguments. Read it with
+    :func:`~polygene_scverse.get.evaluation`, draw it with :func:`~polygene_scverse.pl.evaluation`.
 
     Raises
     ------
