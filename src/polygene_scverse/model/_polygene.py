@@ -724,7 +724,7 @@ class Polygene(SavingMixin, SetupMixin):
         adata: AnnData | MuData | None = None,
         *,
         phenotypes: str | Sequence[str] | None = None,
-        indices: Sequence[int] | None = None,
+        indices: Sequence[int] | NDArray[np.int64] | None = None,
         given: str | Sequence[str] | None = None,
         gene_symbols: str | None = None,
         gene_ids: str | None = None,
@@ -803,7 +803,7 @@ class Polygene(SavingMixin, SetupMixin):
         adata: AnnData | MuData | None = None,
         *,
         pooling: str = "decision",
-        indices: Sequence[int] | None = None,
+        indices: Sequence[int] | NDArray[np.int64] | None = None,
         given: str | Sequence[str] | None = None,
         gene_symbols: str | None = None,
         gene_ids: str | None = None,
@@ -924,7 +924,7 @@ class Polygene(SavingMixin, SetupMixin):
         adata: AnnData | MuData | None = None,
         *,
         phenotype: str | None = None,
-        indices: Sequence[int] | None = None,
+        indices: Sequence[int] | NDArray[np.int64] | None = None,
         gene_symbols: str | None = None,
         gene_ids: str | None = None,
         batch_size: int = 64,
@@ -987,7 +987,7 @@ class Polygene(SavingMixin, SetupMixin):
         *,
         groupby: str | None = None,
         group_key: str | None = None,
-        indices: Sequence[int] | None = None,
+        indices: Sequence[int] | NDArray[np.int64] | None = None,
         given: str | Sequence[str] | None = None,
         gene_symbols: str | None = None,
         gene_ids: str | None = None,
@@ -1041,6 +1041,7 @@ class Polygene(SavingMixin, SetupMixin):
         *,
         groupby: str,
         group_key: str | None = None,
+        indices: Sequence[int] | NDArray[np.int64] | None = None,
         min_cells: int = 10,
         n_permutations: int = 100,
         seed: int = 0,
@@ -1061,6 +1062,8 @@ class Polygene(SavingMixin, SetupMixin):
         group_key
             Obs column of groups (donors, samples). Cells without a context or group are left out. By default all cells
             are one group.
+        indices
+            Row numbers; all by default.
         min_cells
             Minimum number of cells of a context and group that express a gene.
         n_permutations
@@ -1089,7 +1092,7 @@ class Polygene(SavingMixin, SetupMixin):
                 f"`min_cells`, `n_permutations`: found {min_cells} and {n_permutations}. Pass 1 or more of each."
             )
         data = self._data(adata)
-        rows = self._rows(data, None)
+        rows = self._rows(data, indices)
         contexts, groups, codes = self._contexts(data, groupby, group_key, rows)
         if len(set(contexts)) < 2:
             raise ValueError(
@@ -1243,6 +1246,7 @@ class Polygene(SavingMixin, SetupMixin):
         contexts: str,
         groupby: str,
         group_key: str | None = None,
+        indices: Sequence[int] | NDArray[np.int64] | None = None,
         n_cells: int = 5,
         min_cells: int = 5,
         n_permutations: int = 100,
@@ -1267,6 +1271,8 @@ class Polygene(SavingMixin, SetupMixin):
             Obs column with the category of each cell.
         group_key
             Obs column of groups (donors, samples).
+        indices
+            Row numbers; all by default.
         n_cells
             As in `gene_contributions`, in each context.
         min_cells
@@ -1294,13 +1300,14 @@ class Polygene(SavingMixin, SetupMixin):
         check_choice(phenotype, self.layout.phenotype_names, "phenotype")
         check_n_cells(n_cells)
         data = self._data(adata)
-        obs, rows = self._anndata(data).obs, self._rows(data, None)
-        levels, of_context = find_contexts(self._anndata(data), contexts, rows)
-        check_columns([groupby, *([] if group_key is None else [group_key])], obs, "groupby", candidates)
-        codes = encode(obs[groupby], self.categories[phenotype])[0]
+        obs, rows = self._anndata(data).obs, self._rows(data, indices)
+        levels, of_context = find_contexts(self._anndata(data), contexts, rows, "contexts")
+        check_columns([groupby], obs, "groupby", candidates)
+        codes = encode(obs[groupby].iloc[rows], self.categories[phenotype])[0]
         groups = np.full(len(rows), -1)
         if group_key is not None:
-            groups = encode(obs[group_key], ordered_labels(obs[group_key]))[0]
+            check_columns([group_key], obs, "group_key", candidates)
+            groups = encode(obs[group_key].iloc[rows], ordered_labels(obs[group_key]))[0]
         kept = (of_context >= 0) & (codes >= 0)
         usable = [i for i in range(len(levels)) if len(np.unique(codes[kept & (of_context == i)])) > 1]
         if not usable:
@@ -1326,12 +1333,14 @@ class Polygene(SavingMixin, SetupMixin):
         self,
         adata: AnnData | MuData | None = None,
         *,
-        indices: Sequence[int] | None = None,
+        indices: Sequence[int] | NDArray[np.int64] | None = None,
         masking: MaskingRates | Mapping[str, Any] | str | None = None,
         given: str | Sequence[str] | None = None,
         hidden_share: float | None = None,
         balance: float = BALANCE,
         seed: int = 0,
+        gene_symbols: str | None = None,
+        gene_ids: str | None = None,
         batch_size: int = 64,
     ) -> TokenCounts:
         """Hide tokens, predict them, and count true against predicted tokens.
@@ -1362,6 +1371,8 @@ class Polygene(SavingMixin, SetupMixin):
             How a category is chosen from the probabilities of the transformer, as in `decide`.
         seed
             Random seed for the choice of hidden tokens, which does not depend on the batch.
+        gene_symbols, gene_ids
+            As in `predict_phenotype`.
         batch_size
             Number of cells per step.
 
@@ -1385,7 +1396,7 @@ class Polygene(SavingMixin, SetupMixin):
         return count_hidden_tokens(
             Engine(self.module, batch_size),
             self.fitted_,
-            self._cells(adata, indices, query),
+            self._cells(adata, indices, query, names={"gene_symbols": gene_symbols, "gene_ids": gene_ids}),
             RandomHiding(validation or resolve_rates(masking), seed, query.shown, hidden_share),
             balance=balance,
             originals_mask=self.fitted_.mask == ORIGINAL_MASK,
@@ -1466,10 +1477,10 @@ class Polygene(SavingMixin, SetupMixin):
         adata: AnnData | MuData | None = None,
         *,
         genes: Sequence[str] | None = None,
+        indices: Sequence[int] | NDArray[np.int64] | None = None,
         log: bool = True,
         gene_symbols: str | None = None,
         gene_ids: str | None = None,
-        indices: Sequence[int] | NDArray[np.int64] | None = None,
     ) -> NDArray[np.float32] | None:
         """Denoise the expression of measured genes with factors fitted to the training cells.
 
@@ -1479,12 +1490,12 @@ class Polygene(SavingMixin, SetupMixin):
             Cells; by default those the model was set up with. Genes are matched by name.
         genes
             Genes of the model; by default all, in the order of ``genes``.
+        indices
+            Row numbers; all by default.
         log
             Whether to return the mean of log1p of counts per 10,000, instead of counts per 10,000.
         gene_symbols, gene_ids
             As in `predict_phenotype`.
-        indices
-            Row numbers; all by default.
 
         Returns
         -------
@@ -1512,9 +1523,9 @@ class Polygene(SavingMixin, SetupMixin):
         adata: AnnData | MuData | None = None,
         *,
         genes: Sequence[str] | None = None,
+        indices: Sequence[int] | NDArray[np.int64] | None = None,
         gene_symbols: str | None = None,
         gene_ids: str | None = None,
-        indices: Sequence[int] | NDArray[np.int64] | None = None,
     ) -> sp.csr_matrix:
         """Return the expression of cells for the genes of the model, in its scale.
 
@@ -1524,10 +1535,10 @@ class Polygene(SavingMixin, SetupMixin):
             Cells; by default those the model was set up with. Genes are matched by name.
         genes
             Genes of the model; by default all, in the order of ``genes``.
-        gene_symbols, gene_ids
-            As in `predict_phenotype`.
         indices
             Row numbers; all by default.
+        gene_symbols, gene_ids
+            As in `predict_phenotype`.
 
         Returns
         -------
@@ -1629,8 +1640,11 @@ class Polygene(SavingMixin, SetupMixin):
         *,
         kind: str = "knockout",
         responses: Sequence[str] | None = None,
+        indices: Sequence[int] | NDArray[np.int64] | None = None,
         n_null: int = 200,
         seed: int = 0,
+        gene_symbols: str | None = None,
+        gene_ids: str | None = None,
         batch_size: int = 64,
     ) -> dict[str, Any]:
         """Predict the effect of perturbing genes, see :func:`~polygene_scverse.tl.perturb`.
@@ -1638,17 +1652,21 @@ class Polygene(SavingMixin, SetupMixin):
         Parameters
         ----------
         adata
-            Cells; by default those the model was set up with.
+            Cells; by default those the model was set up with. Genes are matched by name.
         genes
             Genes to perturb, or tuples of them.
         kind
             ``"knockout"`` or ``"overexpress"``.
         responses
             Genes whose expression is predicted.
+        indices
+            Row numbers; all by default.
         n_null
             Number of random genes of similar expression.
         seed
             Seed of the random draws.
+        gene_symbols, gene_ids
+            As in `predict_phenotype`.
         batch_size
             Number of cells per step.
 
@@ -1673,7 +1691,8 @@ class Polygene(SavingMixin, SetupMixin):
         if len(set(map(frozenset, wanted))) < len(wanted):
             raise ValueError(f"`genes`: found {shorten(genes)}, of which some occur twice. Pass each once.")
         asked = None if responses is None else self._gene_slots(responses)
-        cells = draw_cells(self._cells(adata), MOST_CELLS, seed)
+        names = {"gene_symbols": gene_symbols, "gene_ids": gene_ids}
+        cells = draw_cells(self._cells(adata, indices, names=names), MOST_CELLS, seed)
         measured = cells.measured_in(np.arange(len(cells)))
         own = np.unique(np.concatenate([np.array(w) for w in wanted]))
         if absent := [self.genes[g] for g in own if not measured[g]]:
@@ -1847,8 +1866,10 @@ class Polygene(SavingMixin, SetupMixin):
         adata: AnnData | MuData | None = None,
         *,
         phenotypes: str | Sequence[str] | None = None,
-        indices: Sequence[int] | None = None,
+        indices: Sequence[int] | NDArray[np.int64] | None = None,
         group_key: str | None = None,
+        gene_symbols: str | None = None,
+        gene_ids: str | None = None,
         batch_size: int = 64,
     ) -> pd.DataFrame:
         """Calibrate probabilities and prediction sets on labelled cells that were not used in training.
@@ -1865,6 +1886,8 @@ class Polygene(SavingMixin, SetupMixin):
             Row numbers; all by default.
         group_key
             Obs column of groups (donors, samples) that were not in training; it is only recorded.
+        gene_symbols, gene_ids
+            As in `predict_phenotype`.
         batch_size
             Number of cells per step.
 
@@ -1887,7 +1910,7 @@ class Polygene(SavingMixin, SetupMixin):
         obs = self._anndata(data).obs
         if group_key is not None:
             check_columns([group_key], obs, "group_key", candidates)
-        cells = self._cells(data, indices)
+        cells = self._cells(data, indices, names={"gene_symbols": gene_symbols, "gene_ids": gene_ids})
         self._warn_of_training_cells(data, cells.ids)
         warn_unseen(encode_all(obs.iloc[cells.ids], self._columns, self._missing)[1])
         codes = dict(zip(self.categories, cells.codes.T, strict=True))
