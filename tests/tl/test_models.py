@@ -74,6 +74,10 @@ VERBS_OF_GENES = {
     "polyfunctionality": lambda c, **k: pgs.tl.polyfunctionality(c, "sex", **k),
     "gene_embeddings": lambda c, **k: pgs.tl.gene_embeddings(c, groupby="sex", **k),
     "gene_interactions": lambda c, **k: pgs.tl.gene_interactions(c, groupby="sex", **k),
+    "perturb": lambda c, **k: pgs.tl.perturb(c, ["gene1"], n_null=2, **k),
+    "score_tokens": lambda c, **k: pgs.tl.score_tokens(c, **k),
+    "evaluate": lambda c, **k: pgs.tl.evaluate(c, phenotypes="sex", n_bootstrap=2, **k),
+    "audit": lambda c, **k: pgs.tl.audit(c, phenotypes="sex", **k),
 }
 
 
@@ -87,6 +91,12 @@ def result_of(verb, cells, returned):
         table = cells.uns["polygene"][verb]["table"]
         keys = ["gene"] + (["category", "context"] if verb == "biomarkers" else [])
         return table.set_index(keys)["score" if verb == "biomarkers" else "shift"].sort_index()
+    if verb in ("score_tokens", "evaluate"):
+        return returned.select_dtypes("number").fillna(1.0)
+    if verb == "audit":
+        return cells.obs["polygene_audit_sex"].dropna()
+    if verb == "perturb":
+        return returned.to_df().fillna(1.0)
     if verb == "explain_prediction":
         return returned.to_df().rename(columns=names).sort_index(axis=1)
     if verb == "gene_embeddings":

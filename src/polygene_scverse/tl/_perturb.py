@@ -22,9 +22,11 @@ def perturb(
     kind: str = "knockout",
     responses: Sequence[str] | None = None,
     n_null: int = 200,
-    seed: int = 0,
     model: Polygene | str | Path | None = None,
+    gene_symbols: str | None = None,
+    gene_ids: str | None = None,
     mod: str = "rna",
+    seed: int = 0,
     batch_size: int = 64,
 ) -> AnnData:
     """Predict how phenotypes, embedding and other genes change when a gene is silenced or overexpressed.
@@ -53,12 +55,15 @@ def perturb(
         perturbed nor among the random genes.
     n_null
         Number of random genes; 0 for none.
-    seed
-        Random seed for the choice of random genes and of cells.
     model
         A model, or the folder it was saved to. By default the one last trained on `adata`.
+    gene_symbols, gene_ids
+        Columns of ``var`` with gene symbols or Ensembl ids, to be used before ``var_names``, see
+        :meth:`~polygene_scverse.model.Polygene.gene_names`.
     mod
         Modality to use, for MuData.
+    seed
+        Random seed for the choice of random genes and of cells.
     batch_size
         Number of cells per step.
 
@@ -85,7 +90,15 @@ def perturb(
     """
     data, trained = anndata_of(adata, mod), find(adata, model)
     found = trained.perturb(
-        data, genes, kind=kind, responses=responses, n_null=n_null, seed=seed, batch_size=batch_size
+        data,
+        genes,
+        kind=kind,
+        responses=responses,
+        n_null=n_null,
+        seed=seed,
+        gene_symbols=gene_symbols,
+        gene_ids=gene_ids,
+        batch_size=batch_size,
     )
     names = list(found["names"])
     obs = pd.DataFrame(

@@ -29,6 +29,8 @@ def score_tokens(
     balance: float = BALANCE,
     key_added: str = TOKENS,
     model: Polygene | str | Path | None = None,
+    gene_symbols: str | None = None,
+    gene_ids: str | None = None,
     mod: str = "rna",
     seed: int = 0,
     batch_size: int = 64,
@@ -69,6 +71,9 @@ def score_tokens(
         Key of ``uns["polygene"]`` to write to.
     model
         A model, or the folder it was saved to. By default the one last trained on `adata`.
+    gene_symbols, gene_ids
+        Columns of ``var`` with gene symbols or Ensembl ids, to be used before ``var_names``, see
+        :meth:`~polygene_scverse.model.Polygene.gene_names`.
     mod
         Modality to use, for MuData.
     seed
@@ -123,6 +128,8 @@ def score_tokens(
         hidden_share=hidden_share,
         balance=balance,
         seed=seed,
+        gene_symbols=gene_symbols,
+        gene_ids=gene_ids,
         batch_size=batch_size,
     )
     scores = score_table(counts)
