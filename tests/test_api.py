@@ -102,6 +102,44 @@ def test_at_most_one_more_comes_by_position(name):
     assert inspect.Parameter.POSITIONAL_ONLY not in kinds
 
 
+COMMON = {"model": None, "gene_symbols": None, "gene_ids": None, "mod": "rna", "seed": 0, "batch_size": 64}
+"""Last arguments of functions that take query cells, in this order, with their defaults."""
+OF_QUERY = {
+    name: parameters(function)
+    for name, function in FUNCTIONS.items()
+    if name.startswith("tl.") and {"adata", "batch_size"} <= set(parameters(function))
+}
+OF_CELLS = {
+    name: parameters(function)
+    for name, function in METHODS.items()
+    if {"adata", "batch_size"} <= set(parameters(function))
+}
+
+
+@pytest.mark.parametrize("name", OF_QUERY)
+def test_functions_of_query_cells_end_with_the_same_arguments(name):
+    found = OF_QUERY[name]
+    names = [key for key in COMMON if key in found]
+    assert list(found)[-len(names) :] == names
+    assert set(COMMON) - set(names) <= {"seed"}
+    assert {key: found[key].default for key in names} == {key: COMMON[key] for key in names}
+    assert all(found[key].kind == inspect.Parameter.KEYWORD_ONLY for key in names)
+
+
+@pytest.mark.parametrize("name", OF_CELLS)
+def test_methods_of_cells_end_with_the_same_arguments(name):
+    found = OF_CELLS[name]
+    assert list(found)[-3:] == ["gene_symbols", "gene_ids", "batch_size"]
+    assert {"adata", "indices"} <= set(found)
+    for key, default in {"adata": None, "indices": None, "seed": 0, "given": None, "batch_size": 64}.items():
+        assert key not in found or found[key].default == default
+
+
+def test_both_lists_are_of_many():
+    assert len(OF_QUERY) > 14
+    assert len(OF_CELLS) > 11
+
+
 @each_documented
 def test_every_parameter_is_documented(name):
     documented = documented_parameters(DOCUMENTED[name])

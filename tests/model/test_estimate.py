@@ -145,6 +145,7 @@ def test_a_sample_has_cells_for_the_steps(kwargs, n_cells, simulated, monkeypatc
 
 def test_arguments_that_cost_nothing_do_not_reach_the_training(simulated, measured):
     passed_over = {"group_key": "donor", "checkpoints": "run", "save_to": "model", "split": None, "verbose": True}
+    passed_over |= {"gene_symbols": "symbol", "gene_ids": None}
     table = estimate_of(simulated, **passed_over, mod="rna", seed=3, validation_size=0.5)
     assert measured[0][2] == {"seed": 3}
     expected = _extrapolate(Cost(2.0, 0.01, 0.1, np.array([10, 30]), 5_000, 1_000), 300, 150, 16, 3)

@@ -96,3 +96,20 @@ def test_a_model_remembers_what_it_calls_genes_by(simulated, small):
     imputed = pgs.tl.impute(renamed, model=model, gene_symbols="mine")
     assert imputed is None
     assert np.isfinite(renamed.layers["imputed"]).all()
+
+
+@pytest.mark.filterwarnings("ignore:`adata`")
+def test_calibration_and_rows_with_names_in_a_column(model, cells):
+    rows = np.arange(0, cells.n_obs, 2)
+    other = cells.copy()
+    other.var["odd"] = cells.var_names
+    other.var_names = [f"probe{i}" for i in range(cells.n_vars)]
+    with pytest.warns(UserWarning, match=rf"{cells.n_vars} by var\['odd'\]"):
+        found = model.calibrate(other, indices=rows, gene_symbols="odd")
+    pd.testing.assert_frame_equal(found, model.calibrate(cells[rows].copy()))
+    arguments = {"genes": [cells.var_names[0]], "n_null": 2}
+    with pytest.warns(UserWarning, match=rf"{cells.n_vars} by var\['odd'\]"):
+        found = model.perturb(other, indices=rows, gene_symbols="odd", **arguments)
+    expected = model.perturb(cells, indices=rows, **arguments)
+    np.testing.assert_array_equal(found["expression"], expected["expression"])
+    assert found["n_cells"][0] == (cells.X[rows, 0] > 0).sum()

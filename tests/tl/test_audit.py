@@ -1,7 +1,10 @@
+import warnings
+
 import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
+from mudata import MuData
 
 import polygene_scverse as pgs
 
@@ -124,3 +127,39 @@ def test_a_phenotype_that_the_model_does_not_have(trained):
     cells.obs["disease"] = np.resize(["flu", "healthy"], cells.n_obs)
     with pytest.raises(ValueError, match="`phenotypes`: found 'disease', but it must be one of"):
         pgs.tl.audit(cells, phenotypes="disease", model=model)
+
+
+@pytest.mark.parametrize(
+    "argument",
+    [
+        {"group_key": "donor"},
+        {"n_folds": 3},
+        {"max_epochs": 1},
+        {"layer": "counts"},
+        {"use_raw": True},
+        {"train_kwargs": {"n_genes": 20}},
+    ],
+)
+def test_refused_beside_a_model(argument, trained):
+    cells, model = trained
+    (name,) = argument
+    with pytest.raises(ValueError, match=rf"`model`: found together with \['{name}'\], which have no effect"):
+        pgs.tl.audit(cells, phenotypes="sex", model=model, **argument)
+
+
+def test_a_modality_whose_genes_are_named_by_a_column(cells, small):
+    """Models of folds learn and find the same genes as under their own names, from a layer as from X."""
+    cells.var["symbol"] = cells.var_names
+    other = cells.copy()
+    other.var_names = [f"id{i}" for i in range(other.n_vars)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        data = MuData({"gex": other})
+    data["gex"].layers["counts"] = other.X.copy()
+    data["gex"].X = -other.X
+    arguments = {"phenotypes": "sex", "n_folds": 2, "train_kwargs": small | {"max_epochs": 1}}
+    pgs.tl.audit(cells, **arguments)
+    pgs.tl.audit(data, mod="gex", layer="counts", gene_symbols="symbol", **arguments)
+    found, expected = (part.obs["polygene_audit_sex"] for part in (data["gex"], cells))
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    assert "audit" in data["gex"].uns["polygene"]

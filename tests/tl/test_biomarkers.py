@@ -59,7 +59,7 @@ def test_without_enough_groups_no_null_is_given(trained):
         ({"phenotype": "age"}, ValueError, "`phenotype`: found 'age'"),
         ({"contexts": "organ"}, KeyError, r"`contexts`: \['organ'\] are not columns"),
         ({"contexts": "sex"}, ValueError, r"`contexts`: no level of adata.obs\['sex'\] has cells of two categories"),
-        ({"group_key": "mouse"}, KeyError, r"\['mouse'\] are not columns"),
+        ({"group_key": "mouse"}, KeyError, r"`group_key`: \['mouse'\] are not columns"),
     ],
 )
 def test_what_cannot_be_asked_is_refused(arguments, error, match, trained):
@@ -67,3 +67,36 @@ def test_what_cannot_be_asked_is_refused(arguments, error, match, trained):
     with pytest.raises(error, match=match):
         pgs.tl.biomarkers(cells, **{"phenotype": "sex", "contexts": "cell_type", **arguments})
     assert "biomarkers" not in cells.uns["polygene"]
+
+
+def test_the_phenotype_besides_the_contexts_is_the_default(trained):
+    cells, _ = trained
+    pgs.tl.biomarkers(cells, contexts="cell_type", n_cells=1)
+    assert cells.uns["polygene"]["biomarkers"]["phenotype"] == "sex"
+    found = pgs.get.biomarkers(cells)
+    pgs.tl.biomarkers(cells, "sex", contexts="cell_type", n_cells=1)
+    pd.testing.assert_frame_equal(found, pgs.get.biomarkers(cells))
+    with pytest.raises(
+        ValueError, match=r"`phenotype`: the model has 2 besides 'donor', .*cell_type.*Pass one of them"
+    ):
+        pgs.tl.biomarkers(cells, contexts="donor")
+
+
+def test_the_phenotype_must_be_recorded(trained):
+    cells, model = trained
+    del cells.obs["sex"]
+    with pytest.raises(KeyError, match=r"`phenotype`: 'sex' is not a column of adata\.obs"):
+        pgs.tl.biomarkers(cells, "sex", contexts="cell_type", model=model)
+
+
+@pytest.mark.filterwarnings("ignore:`group_key`")
+def test_the_model_takes_rows(trained):
+    cells, model = trained
+    rows = np.arange(0, cells.n_obs, 2)
+    arguments = {"phenotype": "sex", "contexts": "cell_type", "groupby": "sex", "group_key": "donor", "n_cells": 1}
+    found = model.biomarkers(cells, indices=rows, **arguments)
+    expected = model.biomarkers(cells[rows].copy(), **arguments)
+    assert list(found) == list(expected)
+    for level, part in found.items():
+        np.testing.assert_allclose(part.contributions.scores, expected[level].contributions.scores, atol=1e-5)
+        np.testing.assert_array_equal(part.n_groups, expected[level].n_groups)

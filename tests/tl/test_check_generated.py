@@ -82,3 +82,14 @@ def test_nothing_is_written_where_it_fails(parts):
     generated.uns["polygene"]["check_generated"] = "mine"
     with pytest.raises(ValueError, match="was not written by the function"):
         pgs.tl.check_generated(generated, reference, groupby="cell_type")
+
+
+def test_raw_of_the_real_cells(parts):
+    generated, reference, training = parts
+    arguments = {"groupby": "cell_type", "n_genes": 30, "max_cells": 200}
+    table = pgs.tl.check_generated(generated, reference, training=training, **arguments)
+    for part in (reference, training):
+        part.raw = part.copy()
+        part.X = part.X * 0
+    found = pgs.tl.check_generated(generated, reference, training=training, use_raw=True, **arguments)
+    pd.testing.assert_frame_equal(found, table)

@@ -62,3 +62,12 @@ def test_the_recorded_label_does_not_leak(trained):
 def test_an_unknown_pooling(trained):
     with pytest.raises(ValueError, match=r"`pooling`: found 'max', but it must be one of"):
         pgs.tl.embed(trained[0], pooling="max")
+
+
+def test_given_phenotypes_are_shown(trained):
+    cells, model = trained
+    pgs.tl.embed(cells, umap=False, given="sex")
+    np.testing.assert_array_equal(cells.obsm["X_polygene"], model.get_latent_representation(given="sex"))
+    assert np.abs(cells.obsm["X_polygene"] - model.get_latent_representation()).max() > 1e-3
+    with pytest.raises(ValueError, match="`given`: found 'age'"):
+        pgs.tl.embed(cells, given="age")

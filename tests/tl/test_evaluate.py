@@ -1,7 +1,10 @@
+import warnings
+
 import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
+from mudata import MuData
 from sklearn.metrics import accuracy_score, f1_score, log_loss
 
 import polygene_scverse as pgs
@@ -149,6 +152,7 @@ MODEL_ERRORS = {
         ValueError,
         r"\['baselines', 'n_null', 'train_kwargs'\], which have no effect",
     ),
+    "layer": ({"layer": "counts", "use_raw": True}, ValueError, r"`model`: found together with \['layer', 'use_raw'\]"),
     "phenotype": ({"phenotypes": "age"}, ValueError, "`phenotypes`: found 'age', but it must be one of"),
     "group": ({"group_key": "batch"}, KeyError, r"`group_key`: \['batch'\] are not columns"),
 }
@@ -184,7 +188,11 @@ def test_bad_arguments(cells, arguments, error, match):
         pgs.tl.evaluate(cells, **arguments)
 
 
-@pytest.mark.parametrize("where", [{"layer": "counts"}, {"use_raw": True}], ids=["layer", "raw"])
+@pytest.mark.parametrize(
+    "where",
+    [{"layer": "counts"}, {"use_raw": True}, {"train_kwargs": {"layer": "counts"}}],
+    ids=["layer", "raw", "layer of training"],
+)
 def test_expression_elsewhere(cells, small, where):
     """X cannot be used; the figures are those of the counts."""
     donor = cells.obs["donor"].cat.codes.to_numpy()
@@ -195,5 +203,18 @@ def test_expression_elsewhere(cells, small, where):
     expected = pgs.tl.evaluate(cells, train_kwargs=fast, **arguments)
     cells.layers["counts"], cells.raw = cells.X, cells.copy()
     cells.X = -cells.X
-    table = pgs.tl.evaluate(cells, train_kwargs=fast | where, **arguments)
+    where = where | {"train_kwargs": fast | where.get("train_kwargs", {})}
+    table = pgs.tl.evaluate(cells, **where, **arguments)
     pd.testing.assert_frame_equal(table, expected)
+
+
+def test_one_modality_of_mudata(trained):
+    cells, model = trained
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        data = MuData({"gex": cells.copy()})
+    found = pgs.tl.evaluate(data, model=model, mod="gex", phenotypes="sex", n_bootstrap=5)
+    pd.testing.assert_frame_equal(found, pgs.tl.evaluate(cells, model=model, phenotypes="sex", n_bootstrap=5))
+    pd.testing.assert_frame_equal(pgs.get.evaluation(data["gex"]), found)
+    with pytest.raises(KeyError, match=r"`mod`: 'rna' is not one of the modalities \['gex'\]"):
+        pgs.tl.evaluate(data, model=model)

@@ -108,3 +108,12 @@ def test_what_cannot_be_asked_is_refused(arguments, error, match, trained):
     with pytest.raises(error, match=match):
         pgs.tl.polyfunctionality(cells, **{"groupby": "sex", "group_key": "donor", **arguments})
     assert "polyfunctionality" not in cells.uns["polygene"]
+
+
+def test_the_model_takes_rows(trained):
+    cells, model = trained
+    rows, arguments = np.arange(0, cells.n_obs, 2), {"groupby": "sex", "min_cells": 2}
+    found = model.polyfunctionality(cells, indices=rows, **arguments)
+    expected = model.polyfunctionality(cells[rows].copy(), **arguments)
+    assert np.isfinite(expected.shift).any()
+    np.testing.assert_allclose(found.shift, expected.shift, atol=1e-5)

@@ -116,7 +116,9 @@ class Sums:
         return means.to(dtype).reshape(*self.shape, -1).numpy(), self.counts.reshape(self.shape).numpy()
 
 
-def find_contexts(adata: AnnData, groupby: str | None, rows: NDArray[np.int64]) -> tuple[list[str], NDArray[np.int64]]:
+def find_contexts(
+    adata: AnnData, groupby: str | None, rows: NDArray[np.int64], argument: str = "groupby"
+) -> tuple[list[str], NDArray[np.int64]]:
     """Contexts that occur among the given cells, and the code of each cell, -1 where the value is missing.
 
     Parameters
@@ -127,19 +129,21 @@ def find_contexts(adata: AnnData, groupby: str | None, rows: NDArray[np.int64]) 
         Obs column, or None for one context.
     rows
         Row numbers of the cells; shape (n,).
+    argument
+        Name of `groupby` in errors.
     """
     if groupby is None:
         return [ALL], np.zeros(len(rows), dtype=np.int64)
-    check_columns([groupby], adata.obs, "groupby", candidates)
+    check_columns([groupby], adata.obs, argument, candidates)
     column = adata.obs[groupby].iloc[rows]
     contexts = ordered_labels(column)
     if not contexts:
         raise ValueError(
-            f"`groupby`: all {len(rows)} values of adata.obs[{groupby!r}] are missing. Pass another column."
+            f"`{argument}`: all {len(rows)} values of adata.obs[{groupby!r}] are missing. Pass another column."
         )
     if len(contexts) > MAX_CONTEXTS:
         raise ValueError(
-            f"`groupby`: adata.obs[{groupby!r}] has {len(contexts)} different values, {shorten(contexts, 3)}, as "
+            f"`{argument}`: adata.obs[{groupby!r}] has {len(contexts)} different values, {shorten(contexts, 3)}, as "
             f"measurements and identifiers have, but at most {MAX_CONTEXTS} contexts can be told apart. Cut it into "
             "classes with pd.cut, or pass another column."
         )

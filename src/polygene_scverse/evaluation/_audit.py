@@ -67,10 +67,12 @@ def out_of_fold_evidence(
     return evidence
 
 
-def model_evidence(model: Polygene, adata: AnnData, labels: Mapping[str, Labels]) -> dict[str, Evidence]:
+def model_evidence(
+    model: Polygene, adata: AnnData, labels: Mapping[str, Labels], **gene_names: Any
+) -> dict[str, Evidence]:
     """Compute the evidence for each phenotype with a model that was trained on other cells."""
     evidence = {}
-    for name, table in model.predict_phenotype(adata, phenotypes=list(labels)).items():
+    for name, table in model.predict_phenotype(adata, phenotypes=list(labels), **gene_names).items():
         tables = (table, table.clip(lower=MIN_PROBABILITY).apply(np.log) - model.log_shares[name])
         evidence[name] = Evidence(*(fill_columns(values, labels[name].categories) for values in tables))
     return evidence

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -76,6 +77,7 @@ def evaluate_model(
     group_key: str | None,
     n_bootstrap: int,
     seed: int,
+    **gene_names: Any,
 ) -> Evaluation:
     """Score the predictions of a trained model, compared with the shares of categories in its training.
 
@@ -89,11 +91,13 @@ def evaluate_model(
         Names of its phenotypes; by default those whose columns are in ``obs``.
     group_key, n_bootstrap, seed
         As for :func:`~polygene_scverse.tl.evaluate`.
+    **gene_names
+        ``gene_symbols`` and ``gene_ids`` of :meth:`~polygene_scverse.model.Polygene.predict_phenotype`.
     """
     names = resolve_model_columns(adata, model, phenotypes, group_key)
     labels = {n: Labels.from_column(adata.obs[model.columns[n]], model.categories[n]) for n in names}
     recorded = {n: Labels.from_column(adata.obs[model.columns[n]]) for n in names}
-    groups, predictions = group_codes(adata.obs, group_key), predict_with(model, adata, labels)
+    groups, predictions = group_codes(adata.obs, group_key), predict_with(model, adata, labels, **gene_names)
     strata = np.zeros_like(groups) if group_key is None else groups
     rows = [row for name in labels for row in score_rows(name, predictions[name], strata, n_bootstrap, seed)]
     by_group = [] if group_key is None else group_rows(predictions, groups, adata.obs[group_key])

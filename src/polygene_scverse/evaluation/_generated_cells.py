@@ -70,6 +70,7 @@ def read_sets(
     max_cells: int,
     layer: str | None,
     seed: int,
+    use_raw: bool = False,
 ) -> GeneratedSets:
     """Check, draw and read the cells; see :func:`~polygene_scverse.tl.check_generated` for arguments and errors."""
     if n_genes < 2 or max_cells < 2 * MIN_CELLS:
@@ -104,8 +105,8 @@ def read_sets(
     drawn = dict(zip(("adata", "reference"), draw_alike([of["adata"], of["reference"]], chosen, max_cells, random),
                      strict=True))  # fmt: skip
     (drawn["real"],) = draw_alike([of["real"]], chosen, MOST_REAL * max_cells, random)
-    places = {"adata": layer_of_generated(adata), "reference": layer, "real": layer}
-    expressions = {name: Expression.of(data[source[name]], places[name]) for name in source}
+    places = {"adata": (layer_of_generated(adata), False)} | dict.fromkeys(("reference", "real"), (layer, use_raw))
+    expressions = {name: Expression.of(data[source[name]], *places[name]) for name in source}
     names = expressions["adata"].var_names
     expressions = {
         name: e if name == "adata" else e.matched(list(names.astype(str))) for name, e in expressions.items()

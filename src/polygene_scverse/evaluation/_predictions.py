@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -121,7 +122,9 @@ def predict_folds(
     return predictions
 
 
-def predict_with(model: Polygene, adata: AnnData, labels: Mapping[str, Labels]) -> dict[str, Predictions]:
+def predict_with(
+    model: Polygene, adata: AnnData, labels: Mapping[str, Labels], **gene_names: Any
+) -> dict[str, Predictions]:
     """Predict cells with a trained model, and with the shares of categories among its training cells.
 
     Parameters
@@ -132,12 +135,14 @@ def predict_with(model: Polygene, adata: AnnData, labels: Mapping[str, Labels]) 
         The cells.
     labels
         Labels of each phenotype to predict, with the model's categories.
+    **gene_names
+        ``gene_symbols`` and ``gene_ids`` of :meth:`~polygene_scverse.model.Polygene.predict_phenotype`.
 
     Returns
     -------
     Predictions by phenotype; without those from shares if the model does not store the counts of its categories.
     """
-    tables = model.predict_phenotype(adata, phenotypes=list(labels))
+    tables = model.predict_phenotype(adata, phenotypes=list(labels), **gene_names)
     decided, rows, found = model.decide(tables), np.arange(adata.n_obs), {}
     counts = dict(zip(model.layout.phenotype_names, model.fitted_.category_counts, strict=False))
     for name, label in labels.items():

@@ -9,7 +9,7 @@ from polygene_scverse._constants import audit_key
 from polygene_scverse._validate import check_choice, notes_of
 
 
-def audit(adata: AnnData, *, phenotype: str | None = None) -> pd.DataFrame:
+def audit(adata: AnnData, phenotype: str | None = None) -> pd.DataFrame:
     """Return how well the expression of samples or cells fits their recorded phenotypes.
 
     Parameters
@@ -35,7 +35,7 @@ def audit(adata: AnnData, *, phenotype: str | None = None) -> pd.DataFrame:
     Examples
     --------
     >>> pgs.get.audit(adata).query("flagged and reliable")
-    >>> pgs.get.audit(adata, phenotype="cell_type").head()
+    >>> pgs.get.audit(adata, "cell_type").head()
     """
     stored = notes_of(adata).get("audit")
     if stored is None:

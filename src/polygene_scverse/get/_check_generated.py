@@ -9,7 +9,7 @@ from polygene_scverse._constants import CHECK_GENERATED, UNS
 from polygene_scverse._validate import check_choice, notes_of
 
 
-def check_generated(adata: AnnData, *, level: str | None = None) -> pd.DataFrame:
+def check_generated(adata: AnnData, level: str | None = None) -> pd.DataFrame:
     """Return the metrics of generated cells and of baselines.
 
     Parameters
@@ -34,7 +34,7 @@ def check_generated(adata: AnnData, *, level: str | None = None) -> pd.DataFrame
 
     Examples
     --------
-    >>> pgs.get.check_generated(cells, level="all").set_index("metric")[["generated", "Gaussian copula"]]
+    >>> pgs.get.check_generated(cells, "all").set_index("metric")[["generated", "Gaussian copula"]]
     """
     note = notes_of(adata).get(CHECK_GENERATED)
     if note is None:

@@ -24,8 +24,8 @@ MIN_PERMUTATIONS: Final = 100
 
 def counterfactual(
     adata: AnnData,
-    *,
     groupby: str | None = None,
+    *,
     group_key: str | None = None,
     n_permutations: int = 1_000,
     seed: int = 0,

@@ -24,7 +24,7 @@ SAMPLE = 1024
 """Minimum number of cells in the sample."""
 READINGS = 1
 """How many times cells are read before training."""
-PASSED_OVER = ("checkpoints", "group_key", "mod", "save_to", "split", "verbose")
+PASSED_OVER = ("checkpoints", "gene_ids", "gene_symbols", "group_key", "mod", "save_to", "split", "verbose")
 """Arguments of `train` with negligible cost."""
 
 

@@ -738,7 +738,7 @@ class Polygene(SavingMixin, SetupMixin):
         adata: AnnData | MuData | None = None,
         *,
         phenotypes: str | Sequence[str] | None = None,
-        indices: Sequence[int] | None = None,
+        indices: Sequence[int] | NDArray[np.int64] | None = None,
         given: str | Sequence[str] | None = None,
         gene_symbols: str | None = None,
         gene_ids: str | None = None,
@@ -817,7 +817,7 @@ class Polygene(SavingMixin, SetupMixin):
         adata: AnnData | MuData | None = None,
         *,
         pooling: str = "decision",
-        indices: Sequence[int] | None = None,
+        indices: Sequence[int] | NDArray[np.int64] | None = None,
         given: str | Sequence[str] | None = None,
         gene_symbols: str | None = None,
         gene_ids: str | None = None,
@@ -938,7 +938,7 @@ class Polygene(SavingMixin, SetupMixin):
         adata: AnnData | MuData | None = None,
         *,
         phenotype: str | None = None,
-        indices: Sequence[int] | None = None,
+        indices: Sequence[int] | NDArray[np.int64] | None = None,
         gene_symbols: str | None = None,
         gene_ids: str | None = None,
         batch_size: int = 64,
@@ -1003,7 +1003,7 @@ class Polygene(SavingMixin, SetupMixin):
         *,
         groupby: str | None = None,
         group_key: str | None = None,
-        indices: Sequence[int] | None = None,
+        indices: Sequence[int] | NDArray[np.int64] | None = None,
         given: str | Sequence[str] | None = None,
         gene_symbols: str | None = None,
         gene_ids: str | None = None,
@@ -1057,6 +1057,7 @@ class Polygene(SavingMixin, SetupMixin):
         *,
         groupby: str,
         group_key: str | None = None,
+        indices: Sequence[int] | NDArray[np.int64] | None = None,
         min_cells: int = 10,
         n_permutations: int = 100,
         seed: int = 0,
@@ -1077,6 +1078,8 @@ class Polygene(SavingMixin, SetupMixin):
         group_key
             Obs column of groups (donors, samples). Cells without a context or group are left out. By default all cells
             are one group.
+        indices
+            Row numbers; all by default.
         min_cells
             Minimum number of cells of a context and group that express a gene.
         n_permutations
@@ -1104,7 +1107,7 @@ class Polygene(SavingMixin, SetupMixin):
         check_whole(n_permutations, "n_permutations", 1)
         check_seed(seed)
         data = self._data(adata)
-        rows = self._rows(data, None)
+        rows = self._rows(data, indices)
         contexts, groups, codes = self._contexts(data, groupby, group_key, rows)
         if len(set(contexts)) < 2:
             raise ValueError(
@@ -1259,6 +1262,7 @@ class Polygene(SavingMixin, SetupMixin):
         contexts: str,
         groupby: str,
         group_key: str | None = None,
+        indices: Sequence[int] | NDArray[np.int64] | None = None,
         n_cells: int = 5,
         min_cells: int = 5,
         n_permutations: int = 100,
@@ -1283,6 +1287,8 @@ class Polygene(SavingMixin, SetupMixin):
             Obs column with the category of each cell.
         group_key
             Obs column of groups (donors, samples).
+        indices
+            Row numbers; all by default.
         n_cells
             As in `gene_contributions`, in each context.
         min_cells
@@ -1313,14 +1319,15 @@ class Polygene(SavingMixin, SetupMixin):
         check_whole(n_permutations, "n_permutations", 1)
         check_seed(seed)
         data = self._data(adata)
-        obs, rows = self._anndata(data).obs, self._rows(data, None)
+        obs, rows = self._anndata(data).obs, self._rows(data, indices)
         check_columns([contexts], obs, "contexts", candidates)
-        levels, of_context = find_contexts(self._anndata(data), contexts, rows)
-        check_columns([groupby, *([] if group_key is None else [group_key])], obs, "groupby", candidates)
-        codes = encode(obs[groupby], self.categories[phenotype])[0]
+        levels, of_context = find_contexts(self._anndata(data), contexts, rows, "contexts")
+        check_columns([groupby], obs, "groupby", candidates)
+        codes = encode(obs[groupby].iloc[rows], self.categories[phenotype])[0]
         groups = np.full(len(rows), -1)
         if group_key is not None:
-            groups = encode(obs[group_key], ordered_labels(obs[group_key]))[0]
+            check_columns([group_key], obs, "group_key", candidates)
+            groups = encode(obs[group_key].iloc[rows], ordered_labels(obs[group_key]))[0]
         kept = (of_context >= 0) & (codes >= 0)
         usable = [i for i in range(len(levels)) if len(np.unique(codes[kept & (of_context == i)])) > 1]
         if not usable:
@@ -1346,7 +1353,7 @@ class Polygene(SavingMixin, SetupMixin):
         self,
         adata: AnnData | MuData | None = None,
         *,
-        indices: Sequence[int] | None = None,
+        indices: Sequence[int] | NDArray[np.int64] | None = None,
         masking: MaskingRates | Mapping[str, Any] | str | None = None,
         given: str | Sequence[str] | None = None,
         hidden_share: float | None = None,
@@ -1492,10 +1499,10 @@ class Polygene(SavingMixin, SetupMixin):
         adata: AnnData | MuData | None = None,
         *,
         genes: Sequence[str] | None = None,
+        indices: Sequence[int] | NDArray[np.int64] | None = None,
         log: bool = True,
         gene_symbols: str | None = None,
         gene_ids: str | None = None,
-        indices: Sequence[int] | NDArray[np.int64] | None = None,
     ) -> NDArray[np.float32] | None:
         """Denoise the expression of measured genes with factors fitted to the training cells.
 
@@ -1505,12 +1512,12 @@ class Polygene(SavingMixin, SetupMixin):
             Cells; by default those the model was set up with. Genes are matched by name.
         genes
             Genes of the model; by default all, in the order of ``genes``.
+        indices
+            Row numbers; all by default.
         log
             Whether to return the mean of log1p of counts per 10,000, instead of counts per 10,000.
         gene_symbols, gene_ids
             As in `predict_phenotype`.
-        indices
-            Row numbers; all by default.
 
         Returns
         -------
@@ -1538,9 +1545,9 @@ class Polygene(SavingMixin, SetupMixin):
         adata: AnnData | MuData | None = None,
         *,
         genes: Sequence[str] | None = None,
+        indices: Sequence[int] | NDArray[np.int64] | None = None,
         gene_symbols: str | None = None,
         gene_ids: str | None = None,
-        indices: Sequence[int] | NDArray[np.int64] | None = None,
     ) -> sp.csr_matrix:
         """Return the expression of cells for the genes of the model, in its scale.
 
@@ -1550,10 +1557,10 @@ class Polygene(SavingMixin, SetupMixin):
             Cells; by default those the model was set up with. Genes are matched by name.
         genes
             Genes of the model; by default all, in the order of ``genes``.
-        gene_symbols, gene_ids
-            As in `predict_phenotype`.
         indices
             Row numbers; all by default.
+        gene_symbols, gene_ids
+            As in `predict_phenotype`.
 
         Returns
         -------
@@ -1661,6 +1668,7 @@ class Polygene(SavingMixin, SetupMixin):
         *,
         kind: str = "knockout",
         responses: Sequence[str] | None = None,
+        indices: Sequence[int] | NDArray[np.int64] | None = None,
         n_null: int = 200,
         seed: int = 0,
         gene_symbols: str | None = None,
@@ -1672,13 +1680,15 @@ class Polygene(SavingMixin, SetupMixin):
         Parameters
         ----------
         adata
-            Cells; by default those the model was set up with.
+            Cells; by default those the model was set up with. Genes are matched by name.
         genes
             Genes to perturb, or tuples of them.
         kind
             ``"knockout"`` or ``"overexpress"``.
         responses
             Genes whose expression is predicted.
+        indices
+            Row numbers; all by default.
         n_null
             Number of random genes of similar expression.
         seed
@@ -1710,7 +1720,7 @@ class Polygene(SavingMixin, SetupMixin):
             raise ValueError(f"`genes`: found {shorten(genes)}, of which some occur twice. Pass each once.")
         asked = None if responses is None else self._gene_slots(responses, "responses")
         names = {"gene_symbols": gene_symbols, "gene_ids": gene_ids}
-        cells = draw_cells(self._cells(adata, names=names), MOST_CELLS, seed)
+        cells = draw_cells(self._cells(adata, indices, names=names), MOST_CELLS, seed)
         measured = cells.measured_in(np.arange(len(cells)))
         own = np.unique(np.concatenate([np.array(w) for w in wanted]))
         if absent := [self.genes[g] for g in own if not measured[g]]:
@@ -1884,8 +1894,10 @@ class Polygene(SavingMixin, SetupMixin):
         adata: AnnData | MuData | None = None,
         *,
         phenotypes: str | Sequence[str] | None = None,
-        indices: Sequence[int] | None = None,
+        indices: Sequence[int] | NDArray[np.int64] | None = None,
         group_key: str | None = None,
+        gene_symbols: str | None = None,
+        gene_ids: str | None = None,
         batch_size: int = 64,
     ) -> pd.DataFrame:
         """Calibrate probabilities and prediction sets on labelled cells that were not used in training.
@@ -1902,6 +1914,8 @@ class Polygene(SavingMixin, SetupMixin):
             Row numbers; all by default.
         group_key
             Obs column of groups (donors, samples) that were not in training; it is only recorded.
+        gene_symbols, gene_ids
+            As in `predict_phenotype`.
         batch_size
             Number of cells per step.
 
@@ -1924,7 +1938,7 @@ class Polygene(SavingMixin, SetupMixin):
         obs = self._anndata(data).obs
         if group_key is not None:
             check_columns([group_key], obs, "group_key", candidates)
-        cells = self._cells(data, indices)
+        cells = self._cells(data, indices, names={"gene_symbols": gene_symbols, "gene_ids": gene_ids})
         self._warn_of_training_cells(data, cells.ids)
         warn_unseen(encode_all(obs.iloc[cells.ids], self._columns, self._missing)[1])
         codes = dict(zip(self.categories, cells.codes.T, strict=True))

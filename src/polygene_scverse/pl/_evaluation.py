@@ -33,8 +33,8 @@ COLORS = {"model": PETROFF_10[0], "worse": PETROFF_10[2], "other": "#555555", "g
 
 def evaluation(
     adata: AnnData,
-    *,
     phenotypes: str | Sequence[str] | None = None,
+    *,
     scores: str | Sequence[str] = ("macro_f1", "accuracy", "ece", "nll"),
     by_group: bool = True,
     show: bool | None = None,
@@ -76,7 +76,7 @@ def evaluation(
 
     Examples
     --------
-    >>> pgs.pl.evaluation(adata, phenotypes="cell_type")
+    >>> pgs.pl.evaluation(adata, "cell_type")
     """
     table = get_evaluation(adata)
     found = list(dict.fromkeys(table["phenotype"]))

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 from anndata import AnnData
+from mudata import MuData
 from rich.console import Console
 
 from polygene_scverse._constants import audit_key
@@ -23,19 +24,24 @@ from polygene_scverse._validate import (
 from polygene_scverse.evaluation._audit import describe_audit, model_evidence, out_of_fold_evidence, sample_table
 from polygene_scverse.evaluation._folds import Labels, Training, resolve_columns
 from polygene_scverse.model import Polygene
-from polygene_scverse.tl._models import find
+from polygene_scverse.tl._models import anndata_of, check_unused, find
 
 
 def audit(
-    adata: AnnData,
+    adata: AnnData | MuData,
     *,
     sample_key: str | None = None,
     group_key: str | None = None,
     phenotypes: str | Sequence[str] | None = None,
     n_folds: int = 4,
     max_epochs: int | None = None,
-    seed: int = 0,
     model: Polygene | str | Path | None = None,
+    layer: str | None = None,
+    use_raw: bool = False,
+    gene_symbols: str | None = None,
+    gene_ids: str | None = None,
+    mod: str = "rna",
+    seed: int = 0,
     train_kwargs: Mapping[str, Any] | None = None,
 ) -> pd.DataFrame:
     """Find recorded phenotypes that the expression contradicts, such as swapped samples or a wrong sex.
@@ -59,12 +65,20 @@ def audit(
         Number of folds; one model is trained for each.
     max_epochs
         Number of passes over the training cells. Fewer are faster, but find fewer errors.
+    model
+        A model trained on other cells, or the folder it was saved to, to use instead of training. `group_key`,
+        `n_folds`, `max_epochs`, `layer`, `use_raw` and `train_kwargs` cannot be used then.
+    layer, use_raw
+        Source of expression, as in :func:`~polygene_scverse.tl.train`. A trained model reads it where it was trained.
+    gene_symbols, gene_ids
+        Columns of ``var`` with the gene names to use instead of ``var_names``, see :func:`~polygene_scverse.tl.train`;
+        with `model`, to be used before ``var_names``.
+    mod
+        Modality to use, for MuData.
     seed
         Random seed for folds and trainings.
-    model
-        A model trained on other cells, or the folder it was saved to, to use instead of training.
     train_kwargs
-        Passed to :func:`~polygene_scverse.tl.train`, e.g. ``layer``, ``gene_symbols``.
+        Passed to :func:`~polygene_scverse.tl.train`, e.g. ``n_genes``, ``model_kwargs``.
 
     Returns
     -------
@@ -84,38 +98,49 @@ def audit(
     Raises
     ------
     KeyError
-        If a column does not exist.
+        If a column or modality does not exist.
     ValueError
-        If there are fewer groups than folds, if training cells have only one category, or if the model does not have a
-        phenotype.
+        If there are fewer groups than folds, if training cells have only one category, if the model does not have a
+        phenotype, or if an argument is passed that has no effect together with `model`.
 
     Examples
     --------
     >>> table = pgs.tl.audit(adata, sample_key="sample", group_key="donor", phenotypes=["sex", "disease"])
     >>> table[table["flagged"] & table["reliable"]]
     """
-    check_writable(adata)
-    check_notes(adata, "audit")
+    data, gene_names = anndata_of(adata, mod), {"gene_symbols": gene_symbols, "gene_ids": gene_ids}
+    check_writable(data)
+    check_notes(data, "audit")
     check_seed(seed)
     given = check_kwargs(train_kwargs, "train_kwargs")
+    if model is not None:
+        check_unused(
+            group_key=group_key,
+            n_folds=n_folds != 4,
+            max_epochs=max_epochs,
+            layer=layer,
+            use_raw=use_raw,
+            train_kwargs=train_kwargs,
+        )
     group_key = sample_key if group_key is None else group_key
-    names = resolve_columns(adata, phenotypes, sample_key=sample_key, group_key=group_key)
-    check_free(adata, "audit", map(audit_key, names), names)
+    names = resolve_columns(data, phenotypes, sample_key=sample_key, group_key=group_key)
+    check_free(data, "audit", map(audit_key, names), names)
     if model is None:
-        labels = {name: Labels.from_column(adata.obs[name], missing=given.get("missing")) for name in names}
-        kwargs = {"max_epochs": max_epochs, "validation_size": 0, **given}
-        evidence = out_of_fold_evidence(adata, labels, n_folds, Training(group_key, seed, kwargs))
+        labels = {name: Labels.from_column(data.obs[name], missing=given.get("missing")) for name in names}
+        kwargs = {"max_epochs": max_epochs, "validation_size": 0, "layer": layer, "use_raw": use_raw}
+        kwargs |= {**gene_names, **given}
+        evidence = out_of_fold_evidence(data, labels, n_folds, Training(group_key, seed, kwargs))
     else:
         trained = find(adata, model)
         for name in names:
             check_choice(name, trained.layout.phenotype_names, "phenotypes")
-        labels = {name: Labels.from_column(adata.obs[name], trained.categories[name]) for name in names}
-        evidence = model_evidence(trained, adata, labels)
-    table = sample_table(labels, evidence, adata.obs, sample_key)
+        labels = {name: Labels.from_column(data.obs[name], trained.categories[name]) for name in names}
+        evidence = model_evidence(trained, data, labels, **gene_names)
+    table = sample_table(labels, evidence, data.obs, sample_key)
     sentences = describe_audit(table, sample_key)
     for name, label in labels.items():
-        adata.obs[audit_key(name)] = label.recorded_values(evidence[name].probabilities)
+        data.obs[audit_key(name)] = label.recorded_values(evidence[name].probabilities)
     stored = {"table": table, "words": sentences, "phenotypes": names, "sample_key": sample_key or ""}
-    write_notes(adata, audit=stored)
+    write_notes(data, audit=stored)
     Console(soft_wrap=True, highlight=False).print("\n".join(sentences), markup=False)
     return table.copy()

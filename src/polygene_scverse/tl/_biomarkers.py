@@ -18,7 +18,7 @@ from polygene_scverse.tl._models import anndata_of, find
 
 def biomarkers(
     adata: AnnData | MuData,
-    phenotype: str,
+    phenotype: str | None = None,
     *,
     contexts: str,
     group_key: str | None = None,
@@ -45,7 +45,7 @@ def biomarkers(
     adata
         Cells. Genes are matched by name.
     phenotype
-        A phenotype of the model, recorded in `adata`.
+        A phenotype of the model, recorded in `adata`. By default the only one, if there is one besides `contexts`.
     contexts
         Obs column of contexts, such as ``"tissue"`` or ``"cell_type"``. Contexts with fewer than two categories of the
         phenotype are excluded.
@@ -79,8 +79,8 @@ def biomarkers(
     Raises
     ------
     ValueError
-        If no model is found, if the model does not have the phenotype, if no context has two of its categories, if no
-        gene matches, or if expression has the wrong scale.
+        If no model is found, if the model does not have the phenotype, if it has several and none is passed, if no
+        context has two of its categories, if no gene matches, or if expression has the wrong scale.
     KeyError
         If a column does not exist.
 
@@ -96,12 +96,12 @@ def biomarkers(
     """
     data, trained = anndata_of(adata, mod), find(adata, model)
     check_notes(data, BIOMARKERS)
-    check_choice(phenotype, list(trained.columns), "phenotype")
+    name = _phenotype(trained, data, phenotype, contexts)
     found = trained.biomarkers(
         data,
-        phenotype=phenotype,
+        phenotype=name,
         contexts=contexts,
-        groupby=trained.columns[phenotype],
+        groupby=trained.columns[name],
         group_key=group_key,
         n_cells=n_cells,
         min_cells=min_cells,
@@ -119,8 +119,26 @@ def biomarkers(
         )
     table = pd.concat([_rows(level, part) for level, part in found.items()], ignore_index=True)
     table.index = table.index.astype(str)
-    note = {"phenotype": phenotype, "contexts": contexts, "group_key": group_key or "", "seed": seed}
+    note = {"phenotype": name, "contexts": contexts, "group_key": group_key or "", "seed": seed}
     write_notes(data, **{BIOMARKERS: {"table": table, **note}})
+
+
+def _phenotype(trained: Polygene, data: AnnData, phenotype: str | None, contexts: str) -> str:
+    """The requested phenotype, or the only one besides the contexts; it must be recorded."""
+    if phenotype is None:
+        names = [name for name, column in trained.columns.items() if column != contexts]
+        if len(names) != 1:
+            raise ValueError(
+                f"`phenotype`: the model has {len(names)} besides {contexts!r}, {shorten(names)}. Pass one of them."
+            )
+        (phenotype,) = names
+    check_choice(phenotype, list(trained.columns), "phenotype")
+    if (column := trained.columns[phenotype]) not in data.obs:
+        raise KeyError(
+            f"`phenotype`: {column!r} is not a column of adata.obs, but the categories must be recorded. Pass a "
+            "phenotype that is."
+        )
+    return phenotype
 
 
 def _rows(level: str, part: ContextMarkers) -> pd.DataFrame:

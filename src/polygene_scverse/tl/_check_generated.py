@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from typing import Any
 
 import pandas as pd
 from anndata import AnnData
@@ -23,6 +24,7 @@ def check_generated(
     n_genes: int = 500,
     max_cells: int = 2_000,
     layer: str | None = None,
+    use_raw: bool = False,
     seed: int = 0,
 ) -> pd.DataFrame:
     """Compare generated cells with held-out real cells, with baselines.
@@ -52,6 +54,8 @@ def check_generated(
         Maximum number of cells on each side; if there are more, they are subsampled.
     layer
         Layer of `reference` and `training` to use instead of ``X``, with counts or log-normalised values.
+    use_raw
+        Whether to use ``raw`` of `reference` and `training` instead of ``X``.
     seed
         Random seed for subsampling, baselines and the random forest.
 
@@ -101,7 +105,8 @@ def check_generated(
     check_notes(adata, CHECK_GENERATED)
     check_seed(seed)
     columns = [str(name) for name in check_names(groupby, "groupby")]
-    sets = read_sets(adata, reference, training, columns, n_genes=n_genes, max_cells=max_cells, layer=layer, seed=seed)
+    arguments: dict[str, Any] = {"n_genes": n_genes, "max_cells": max_cells, "layer": layer, "use_raw": use_raw}
+    sets = read_sets(adata, reference, training, columns, **arguments, seed=seed)
     if sets.left_out:
         warnings.warn(
             f"`groupby`: {shorten(sets.left_out)} are left out, because they have fewer than {sets.needed} cells on "

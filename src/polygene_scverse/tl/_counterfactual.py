@@ -28,11 +28,11 @@ def counterfactual(
     *,
     genes: Sequence[str] | None = None,
     keep: float = KEEP,
-    seed: int = 0,
     model: Polygene | str | Path | None = None,
     gene_symbols: str | None = None,
     gene_ids: str | None = None,
     mod: str = "rna",
+    seed: int = 0,
     batch_size: int = 64,
 ) -> AnnData:
     """Predict the expression of the same cells with a phenotype set to another category.
@@ -58,8 +58,6 @@ def counterfactual(
         same phenotypes get the same prediction; this is fast, and closest to the observed change in new donors in our
         benchmarks (``benchmarks/results/what_if.md``). With larger values the prediction depends on the other genes of
         each cell, and takes ``1 / (1 - keep)`` passes through the network, rounded up, instead of one.
-    seed
-        Random seed for which genes are predicted together.
     model
         A model, or the folder it was saved to. By default the one last trained on `adata`.
     gene_symbols, gene_ids
@@ -67,6 +65,8 @@ def counterfactual(
         :meth:`~polygene_scverse.model.Polygene.gene_names`.
     mod
         Modality to use, for MuData.
+    seed
+        Random seed for which genes are predicted together.
     batch_size
         Number of cells per step; reduced if many genes are predicted at once.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ def embed(
     adata: AnnData | MuData,
     *,
     pooling: str = "decision",
+    given: str | Sequence[str] | None = None,
     umap: bool = True,
     n_neighbors: int = 15,
     key_added: str = EMBEDDING,
@@ -35,7 +37,8 @@ def embed(
 ) -> None:
     """Embed cells and compute a UMAP of the embedding.
 
-    Recorded phenotypes are not shown to the model, so the embedding of a cell does not depend on its own labels.
+    By default recorded phenotypes are not shown to the model, so the embedding of a cell does not depend on its own
+    labels.
 
     Parameters
     ----------
@@ -45,6 +48,8 @@ def embed(
         Which states to use: ``"decision"``, the mean over phenotypes of the states that they are predicted from;
         ``"phenotypes"``, the mean of the phenotype tokens before the prediction head; ``"genes"``, the mean over
         expressed genes; ``"cls"``, the CLS token; or the name of a phenotype, for its token alone.
+    given
+        Phenotypes whose recorded values are shown to the model, such as a batch; by default none.
     umap
         Whether to compute neighbours and a UMAP of the embedding with scanpy.
     n_neighbors
@@ -74,7 +79,10 @@ def embed(
     Raises
     ------
     ValueError
-        If no model is found, if `pooling` is unknown, if no gene matches, or if expression has the wrong scale.
+        If no model is found, if `pooling` is unknown, if the model does not have a phenotype, if no gene matches, or if
+        expression has the wrong scale.
+    KeyError
+        If a phenotype in `given` is not an obs column.
 
     Examples
     --------
@@ -87,7 +95,7 @@ def embed(
     data = anndata_of(adata, mod)
     trained = find(adata, model)
     embedding = trained.get_latent_representation(
-        data, pooling=pooling, gene_symbols=gene_symbols, gene_ids=gene_ids, batch_size=batch_size
+        data, pooling=pooling, given=given, gene_symbols=gene_symbols, gene_ids=gene_ids, batch_size=batch_size
     )
     drawn = _umap(embedding, key_added, n_neighbors, seed) if umap and data.n_obs >= FEWEST else None
     key_of_umap = EMBEDDING_UMAP if key_added == EMBEDDING else f"{key_added}_umap"

@@ -7,20 +7,23 @@ from typing import Any
 
 import pandas as pd
 from anndata import AnnData
+from mudata import MuData
 from rich.console import Console
 from rich.table import Table
 
 from polygene_scverse._constants import N_GENES
 from polygene_scverse.model._estimate import estimate
+from polygene_scverse.tl._models import anndata_of
 
 
 def estimate_cost(
-    adata: AnnData,
+    adata: AnnData | MuData,
     *,
     phenotypes: str | Sequence[str] | None = None,
     n_genes: int = N_GENES,
     layer: str | None = None,
     use_raw: bool = False,
+    mod: str = "rna",
     max_epochs: int | None = None,
     n_steps: int = 20,
     verbose: bool = True,
@@ -34,8 +37,8 @@ def estimate_cost(
     Parameters
     ----------
     adata
-        Annotated data matrix, in memory or backed; it is not changed. For MuData, pass one modality.
-    phenotypes, n_genes, layer, use_raw, max_epochs
+        Annotated data matrix, in memory or backed; it is not changed.
+    phenotypes, n_genes, layer, use_raw, mod, max_epochs
         As for :func:`train`.
     n_steps
         Number of steps to time.
@@ -66,8 +69,8 @@ def estimate_cost(
     >>> pgs.tl.estimate_cost(adata, model_kwargs={"size": "2432"})
     """
     table = estimate(
-        adata, phenotypes=phenotypes, n_genes=n_genes, layer=layer, use_raw=use_raw, max_epochs=max_epochs,
-        n_steps=n_steps, model_kwargs=model_kwargs, train_kwargs=train_kwargs,
+        anndata_of(adata, mod), phenotypes=phenotypes, n_genes=n_genes, layer=layer, use_raw=use_raw,
+        max_epochs=max_epochs, n_steps=n_steps, model_kwargs=model_kwargs, train_kwargs=train_kwargs,
     )  # fmt: skip
     if verbose:
         _print_costs(table)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 from anndata import AnnData
+from mudata import MuData
 from rich.console import Console
 
 from polygene_scverse._constants import BALANCE
@@ -16,11 +17,11 @@ from polygene_scverse.evaluation._baselines import choose_baselines
 from polygene_scverse.evaluation._evaluate import Evaluation, evaluate_folds, evaluate_model
 from polygene_scverse.evaluation._folds import Split, Training, resolve_columns
 from polygene_scverse.model import Polygene
-from polygene_scverse.tl._models import find
+from polygene_scverse.tl._models import anndata_of, check_unused, find
 
 
 def evaluate(
-    adata: AnnData,
+    adata: AnnData | MuData,
     *,
     group_key: str | None = None,
     phenotypes: str | Sequence[str] | None = None,
@@ -28,8 +29,13 @@ def evaluate(
     baselines: str | Sequence[str] | None = None,
     n_bootstrap: int = 1000,
     n_null: int = 0,
-    seed: int = 0,
     model: Polygene | str | Path | None = None,
+    layer: str | None = None,
+    use_raw: bool = False,
+    gene_symbols: str | None = None,
+    gene_ids: str | None = None,
+    mod: str = "rna",
+    seed: int = 0,
     train_kwargs: Mapping[str, Any] | None = None,
 ) -> pd.DataFrame:
     """Score the model and baselines by cross-validation over groups (donors, samples).
@@ -60,16 +66,22 @@ def evaluate(
     n_null
         Number of trainings with labels permuted between groups, for phenotypes that are constant within groups. This
         gives the score of a model that can only recognise donors.
-    seed
-        Random seed for folds, trainings, bootstrap and permutations.
     model
         A trained model, or the folder it was saved to. Its predictions for these cells are scored and nothing is
         trained; the only baseline is the category frequencies of its training data. `phenotypes` are then phenotypes of
-        the model, by default those that are in obs, and `split`, `baselines`, `n_null` and `train_kwargs` cannot be
-        used. To score hidden tokens, see :func:`~polygene_scverse.tl.score_tokens`.
+        the model, by default those that are in obs, and `split`, `baselines`, `n_null`, `layer`, `use_raw` and
+        `train_kwargs` cannot be used. To score hidden tokens, see :func:`~polygene_scverse.tl.score_tokens`.
+    layer, use_raw
+        Source of expression, as in :func:`~polygene_scverse.tl.train`. A trained model reads it where it was trained.
+    gene_symbols, gene_ids
+        Columns of ``var`` with the gene names to use instead of ``var_names``, see :func:`~polygene_scverse.tl.train`;
+        with `model`, to be used before ``var_names``.
+    mod
+        Modality to use, for MuData.
+    seed
+        Random seed for folds, trainings, bootstrap and permutations.
     train_kwargs
-        Passed to :func:`~polygene_scverse.tl.train`, e.g. ``layer``, ``gene_symbols``, ``n_genes``, ``max_epochs``,
-        ``model_kwargs``.
+        Passed to :func:`~polygene_scverse.tl.train`, e.g. ``n_genes``, ``max_epochs``, ``model_kwargs``.
 
     Returns
     -------
@@ -90,7 +102,7 @@ def evaluate(
     Raises
     ------
     KeyError
-        If a column does not exist.
+        If a column or modality does not exist.
     ValueError
         If a baseline is unknown or cannot run, if there are fewer groups than folds, if a side of the split is empty or
         a group is on both sides, if training cells have only one category, or if an argument is passed that has no
@@ -100,26 +112,29 @@ def evaluate(
     --------
     >>> table = pgs.tl.evaluate(adata, group_key="donor", phenotypes=["cell_type", "disease"], n_null=5)
     """
-    check_writable(adata)
-    check_notes(adata, "evaluate")
+    data, names = anndata_of(adata, mod), {"gene_symbols": gene_symbols, "gene_ids": gene_ids}
+    check_writable(data)
+    check_notes(data, "evaluate")
     check_whole(n_bootstrap, "n_bootstrap")
     check_whole(n_null, "n_null")
     check_seed(seed)
     if model is not None:
-        unused = {"split": split != 5, "baselines": baselines is not None, "n_null": n_null != 0}
-        unused |= {"train_kwargs": train_kwargs is not None}
-        if given := [name for name, is_given in unused.items() if is_given]:
-            raise ValueError(
-                f"`model`: found together with {given}, which have no effect because nothing is trained. Leave them "
-                "out, or leave out model= for cross-validation."
-            )
-        found = evaluate_model(adata, find(adata, model), phenotypes, group_key, n_bootstrap, seed)
-        return _write(adata, found, {"group_key": group_key or "", "n_bootstrap": n_bootstrap, "seed": seed})
-    names, chosen = resolve_columns(adata, phenotypes, group_key=group_key), choose_baselines(baselines)
-    training = Training(group_key, seed, check_kwargs(train_kwargs, "train_kwargs"))
-    result = evaluate_folds(adata, names, split, training, chosen, n_bootstrap, n_null)
+        check_unused(
+            split=split != 5,
+            baselines=baselines,
+            n_null=n_null,
+            layer=layer,
+            use_raw=use_raw,
+            train_kwargs=train_kwargs,
+        )
+        found = evaluate_model(data, find(adata, model), phenotypes, group_key, n_bootstrap, seed, **names)
+        return _write(data, found, {"group_key": group_key or "", "n_bootstrap": n_bootstrap, "seed": seed})
+    columns, chosen = resolve_columns(data, phenotypes, group_key=group_key), choose_baselines(baselines)
+    given = check_kwargs(train_kwargs, "train_kwargs")
+    training = Training(group_key, seed, {"layer": layer, "use_raw": use_raw, **names, **given})
+    result = evaluate_folds(data, columns, split, training, chosen, n_bootstrap, n_null)
     arguments = {"group_key": group_key or "", "n_bootstrap": n_bootstrap, "n_null": n_null, "seed": seed}
-    return _write(adata, result, arguments)
+    return _write(data, result, arguments)
 
 
 def _write(adata: AnnData, result: Evaluation, arguments: dict[str, Any]) -> pd.DataFrame:

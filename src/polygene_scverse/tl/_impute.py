@@ -30,11 +30,11 @@ def impute(
     given: str | Sequence[str] | None = None,
     keep: float | None = None,
     log: bool = True,
-    seed: int = 0,
     model: Polygene | str | Path | None = None,
     gene_symbols: str | None = None,
     gene_ids: str | None = None,
     mod: str = "rna",
+    seed: int = 0,
     batch_size: int = 64,
 ) -> AnnData | None:
     """Denoise measured genes and impute unmeasured ones.
@@ -66,8 +66,6 @@ def impute(
     log
         Whether to return the mean of log1p of counts per 10,000. False returns the mean of counts per 10,000; multiply
         by the total of a cell / 10,000 to get counts.
-    seed
-        Random seed for which genes are predicted together.
     model
         A model, or the folder it was saved to. By default the one last trained on `adata`.
     gene_symbols, gene_ids
@@ -75,6 +73,8 @@ def impute(
         :meth:`~polygene_scverse.model.Polygene.gene_names`.
     mod
         Modality to use, for MuData.
+    seed
+        Random seed for which genes are predicted together.
     batch_size
         Number of cells per step; reduced if many genes are predicted at once.
 

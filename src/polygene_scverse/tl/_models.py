@@ -5,6 +5,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -72,6 +73,21 @@ def _loaded(folder: str | Path) -> Polygene:
         if not text.startswith("`dir_path`:"):
             raise
         raise type(error)(text.replace("`dir_path`", "`model`", 1)) from error
+
+
+def check_unused(**values: Any) -> None:
+    """Reject arguments of a cross-validation together with a trained model; `values` are false where not given.
+
+    Raises
+    ------
+    ValueError
+        If one is given.
+    """
+    if given := [name for name, value in values.items() if value is not None and value is not False and value != 0]:
+        raise ValueError(
+            f"`model`: found together with {given}, which have no effect because nothing is trained. Leave them "
+            "out, or leave out model= for cross-validation."
+        )
 
 
 def gene_names(

@@ -22,11 +22,11 @@ def perturb(
     kind: str = "knockout",
     responses: Sequence[str] | None = None,
     n_null: int = 200,
-    seed: int = 0,
     model: Polygene | str | Path | None = None,
     gene_symbols: str | None = None,
     gene_ids: str | None = None,
     mod: str = "rna",
+    seed: int = 0,
     batch_size: int = 64,
 ) -> AnnData:
     """Predict how phenotypes, embedding and other genes change when a gene is silenced or overexpressed.
@@ -55,14 +55,15 @@ def perturb(
         perturbed nor among the random genes.
     n_null
         Number of random genes; 0 for none.
-    seed
-        Random seed for the choice of random genes and of cells.
     model
         A model, or the folder it was saved to. By default the one last trained on `adata`.
     gene_symbols, gene_ids
-        Columns of ``var`` with gene symbols or Ensembl ids, as in :func:`~polygene_scverse.tl.predict_phenotype`.
+        Columns of ``var`` with gene symbols or Ensembl ids, to be used before ``var_names``, see
+        :meth:`~polygene_scverse.model.Polygene.gene_names`.
     mod
         Modality to use, for MuData.
+    seed
+        Random seed for the choice of random genes and of cells.
     batch_size
         Number of cells per step.
 

@@ -72,7 +72,8 @@ def score_tokens(
     model
         A model, or the folder it was saved to. By default the one last trained on `adata`.
     gene_symbols, gene_ids
-        Columns of ``var`` with gene symbols or Ensembl ids, as in :func:`~polygene_scverse.tl.predict_phenotype`.
+        Columns of ``var`` with gene symbols or Ensembl ids, to be used before ``var_names``, see
+        :meth:`~polygene_scverse.model.Polygene.gene_names`.
     mod
         Modality to use, for MuData.
     seed
