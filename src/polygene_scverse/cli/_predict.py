@@ -33,13 +33,18 @@ def predict(s: PredictSettings) -> None:
     """Predict the phenotypes of cells."""
 
     def run(adata: AnnData, model: Polygene) -> pd.DataFrame:
-        from polygene_scverse import tl
-        from polygene_scverse._constants import confidence_key, prediction_key
+        from polygene_scverse import get, tl
+        from polygene_scverse._constants import confidence_key, prediction_key, set_key
 
         names = split_list(s.phenotypes) or list(model.layout.phenotype_names)
-        arguments = without_none({"balance": s.balance, "given": split_list(s.given), "batch_size": s.batch_size})
-        tl.predict_phenotype(adata, model=model, phenotypes=names, **arguments)
-        return adata.obs[[key(name) for name in names for key in (prediction_key, confidence_key)]]
+        arguments = {name: getattr(s, name) for name in ("balance", "coverage", "by_category", "min_confidence")}
+        arguments |= {"given": split_list(s.given), "batch_size": s.batch_size, **s.gene_names}
+        tl.predict_phenotype(adata, model=model, phenotypes=names, **without_none(arguments))
+        table = adata.obs[[key(name) for name in names for key in (prediction_key, confidence_key)]]
+        if s.coverage is None:
+            return table
+        sets = {name: get.prediction_sets(adata, name)["categories"].map("; ".join) for name in names}
+        return table.assign(**{set_key(name): of_cells for name, of_cells in sets.items()})
 
     _each_file(s, run)
 
@@ -53,8 +58,9 @@ def embed(s: EmbedSettings) -> None:
         from polygene_scverse import tl
         from polygene_scverse._constants import EMBEDDING, EMBEDDING_UMAP
 
-        arguments = {"pooling": s.pooling, "umap": s.umap, "n_neighbors": s.n_neighbors, "seed": s.seed}
-        tl.embed(adata, model=model, **without_none({**arguments, "batch_size": s.batch_size}))
+        arguments: dict[str, Any] = {"pooling": s.pooling, "umap": s.umap, "n_neighbors": s.n_neighbors, "seed": s.seed}
+        arguments |= {"given": split_list(s.given), "batch_size": s.batch_size, **s.gene_names}
+        tl.embed(adata, model=model, **without_none(arguments))
         parts = {"dim": adata.obsm[EMBEDDING]}
         if s.umap is not False and EMBEDDING_UMAP in adata.obsm:
             parts["umap"] = adata.obsm[EMBEDDING_UMAP]
@@ -71,7 +77,8 @@ def novelty(s: NoveltySettings) -> None:
         from polygene_scverse import tl
         from polygene_scverse._constants import NOVELTY
 
-        tl.novelty(adata, model=model, **without_none({"phenotype": s.phenotype, "batch_size": s.batch_size}))
+        arguments = {"phenotype": s.phenotype, "batch_size": s.batch_size, **s.gene_names}
+        tl.novelty(adata, model=model, **without_none(arguments))
         return adata.obs[[NOVELTY]]
 
     _each_file(s, run)
@@ -84,7 +91,8 @@ def fill(s: FillSettings) -> None:
         from polygene_scverse import tl
 
         before = set(adata.obs)
-        arguments = {"phenotypes": split_list(s.phenotypes), "balance": s.balance, "batch_size": s.batch_size}
+        arguments = {"phenotypes": split_list(s.phenotypes), "given": split_list(s.given), "balance": s.balance}
+        arguments |= {"batch_size": s.batch_size, **s.gene_names}
         tl.fill_phenotype(adata, model=model, **without_none(arguments))
         return adata.obs[[column for column in adata.obs if column not in before]]
 
