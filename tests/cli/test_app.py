@@ -104,6 +104,24 @@ assert not heavy, heavy
 """
 
 
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["predict", "--balance", "2"], "--balance: found 2.0, but it must be from 0 to 1."),
+        (["perturb", "--kind", "crispr"], "--kind: found 'crispr', but it must be one of knockout, overexpress."),
+        (["train", "--batch-size", "0"], "--batch-size: found 0, but it must be at least 1."),
+        (["train", "--model", "no/folder"], "--model: no/folder has no saved model"),
+        (["audit"], "--output is required. See --help."),
+        (["generate"], "--model, --n-obs and --output are required. See --help."),
+        (["counterfactual"], "--set is required. See --help."),
+    ],
+)
+def test_bad_options_are_refused_before_anything_heavy_is_imported(args, words):
+    result = subprocess.run([sys.executable, "-c", BAD, *args], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert f"Error: {words}" in result.stderr
+
+
 @pytest.mark.parametrize("command", ["evaluate", "check", "predict", "embed"])
 def test_a_bad_model_is_refused_before_anything_heavy_is_imported(command, tmp_path):
     args = [command, "cells.h5ad", "--model", str(tmp_path), *(() if command == "check" else ("-o", "out"))]

@@ -1,5 +1,6 @@
 """`polygene audit`: the table of the verb, in a file."""
 
+import anndata as ad
 import pandas as pd
 
 import polygene_scverse as pgs
@@ -18,3 +19,13 @@ def test_audit(polygene, shards, tmp_path, monkeypatch):
     expected = {"sample_key": "donor", "n_folds": 2, "phenotypes": ["sex", "cell_type"], "n_obs": 50}
     assert seen == expected
     assert list(pd.read_csv(tmp_path / "a.csv")) == ["phenotype", "recorded"]
+
+
+def test_a_model_of_other_cells(polygene, shards, model_folder, tmp_path):
+    path, table = shards / "s_1.h5ad", tmp_path / "a.csv"
+    flags = ["--sample-key", "donor", "--phenotypes", "sex", "--model", model_folder, "-o", table]
+    polygene("audit", path, *flags)
+    expected = pgs.tl.audit(ad.read_h5ad(path), sample_key="donor", phenotypes=["sex"], model=model_folder)
+    assert len(pd.read_csv(table)) == len(expected)
+    said = polygene("audit", path, *flags, "--overwrite", "--n-folds", "3", code=2).said
+    assert "Error: --model: found together with ['n_folds'], which have no effect" in said

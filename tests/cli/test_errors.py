@@ -6,7 +6,7 @@ import pytest
 import typer
 
 from polygene_scverse._validate import check_choice, check_columns
-from polygene_scverse.cli._errors import UserError, exits, is_of_user, text_of
+from polygene_scverse.cli._errors import UserError, exits, is_of_user, text_of, with_options
 from polygene_scverse.datasets import simulate
 
 
@@ -107,3 +107,35 @@ def test_an_argument_is_called_by_its_option(capsys):
         with pytest.raises(typer.Exit), exits(options={"group_key": "--group-key"}):
             raise UserError(text)
         assert capsys.readouterr().err == f"Error: {said}\n"
+
+
+OPTIONS = {"layer": "--layer", "use_raw": "--use-raw", "n_obs": "--n-obs", "genes": "--only", "folder": "FOLDER"}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("`genes`: found 3", "--only: found 3"),
+        ("`n_obs`, `depth`: found 3", "--n-obs, `depth`: found 3"),
+        ("`adata`: X is empty. Pass layer= with one of ['a'], or use_raw=True.",
+         "DATA: X is empty. Pass --layer with one of ['a'], or --use-raw."),
+        ("Pass use_raw=False, or set adata.raw.", "Pass --no-use-raw, or set adata.raw."),
+        ("Call pgs.tl.train(adata, layer=...) or pass layer='a'.", "Call pgs.tl.train(adata, layer=...) or pass layer='a'."),
+        ("`dir_path`: no model", "--output: no model"),
+        ("`folder`: no model. Pass folder=.", "FOLDER: no model. Pass folder=."),
+        ("Only words: `genes`", "Only words: `genes`"),
+    ],
+)  # fmt: skip
+def test_errors_name_options(text, expected):
+    assert with_options(text, OPTIONS) == expected
+
+
+def test_the_folder_of_a_model_is_the_option_that_names_it():
+    assert with_options("`dir_path`: no model", {"model": "--model"}) == "--model: no model"
+
+
+@pytest.mark.filterwarnings("default:`n_obs`")
+def test_warnings_name_options(capsys):
+    with exits(options=OPTIONS):
+        warnings.warn("`n_obs`: few. Pass use_raw=True.", UserWarning, stacklevel=1)
+    assert capsys.readouterr().err == "Warning: --n-obs: few. Pass --use-raw.\n"

@@ -104,7 +104,7 @@ def test_a_checkpoint_of_the_original(polygene, theirs, tmp_path):
         (["--hidden-share", "2"], "--hidden-share: found 2.0"),
         (["--masking", "theirs"], "--masking: found 'theirs'"),
         (["--masking", "theirs", "--mask-genes", "0.1"], "--masking: found 'theirs'"),
-        (["--mask-genes", "2"], "`expressed`: found 2.0"),
+        (["--mask-genes", "2"], "--mask-genes: found 2.0, but it must be from 0 to 1."),
         (["--logger", "mlflow"], "--logger: found 'mlflow'"),
     ],
     ids=["phenotype", "given", "share", "masking", "masking with a rate", "rate", "logger"],

@@ -15,6 +15,9 @@ class Settings:
     lr: float | None = option("Rate.", "--learning_rate")
     names: list[str] | None = option("Names.", "-n", "--their_names")
     linear: bool | None = option("Flag.")
+    share: float | None = option("Share.", "--their_share", low=0, high=1)
+    kind: str | None = option("Kind.", choices=("one", "two"))
+    n_cells: int | None = option("Number.", low=1)
 
 
 @pytest.fixture
@@ -86,9 +89,39 @@ def test_names_in_a_file():
     assert keys["lr"] == keys["learning_rate"] == "lr"
     assert keys["names"] == keys["their_names"] == "names"
     assert (keys["linear"], keys["paths"]) == ("linear", "paths")
-    assert set(keys) == {"paths", "lr", "learning_rate", "names", "their_names", "linear"}
+    others = {"share", "their_share", "kind", "n_cells", "n-cells"}
+    assert set(keys) == {"paths", "lr", "learning_rate", "names", "their_names", "linear"} | others
 
 
 def test_merged():
     values = {"lr": 1.0, "lr__0": 2.0, "names": ["x"], "names__0": [], "linear": None, "paths": []}
     assert merged(values) == {"lr": 2.0, "names": ["x"], "linear": None, "paths": None}
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["--share", "2"], "--share: found 2.0, but it must be from 0 to 1."),
+        (["--their_share", "-0.1"], "--share: found -0.1, but it must be from 0 to 1."),
+        (["--share", "nan"], "--share: found nan, but it must be from 0 to 1."),
+        (["--n-cells", "0"], "--n-cells: found 0, but it must be at least 1."),
+        (["--kind", "three"], "--kind: found 'three', but it must be one of one, two."),
+    ],
+)
+def test_values_are_checked_before_the_command_runs(run, args, words):
+    seen, result = run(*args)
+    assert seen is None
+    assert result.exit_code == 2
+    assert words in result.output
+
+
+def test_limits_are_allowed(run):
+    expected = Settings(share=1.0, kind="two", n_cells=1)
+    assert run("--share", "1", "--kind", "two", "--n-cells", "1")[0] == expected
+
+
+def test_values_of_a_file_are_checked(run, tmp_path):
+    (tmp_path / "run.json").write_text('{"share": 3}')
+    seen, result = run("--config", str(tmp_path / "run.json"))
+    assert seen is None
+    assert "--share: found 3.0" in result.output

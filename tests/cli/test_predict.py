@@ -139,3 +139,33 @@ def test_what_cannot_be(polygene, flags, match, tmp_path, monkeypatch):
     (tmp_path / "m" / "model.json").touch()  # looks like a model; that it is none is found after the files are
     monkeypatch.chdir(tmp_path)
     assert match in polygene("predict", *flags, code=2).said
+
+
+@pytest.mark.filterwarnings("default:Genes of these data were matched")
+def test_sets_confidence_and_names_of_genes(polygene, shards, model_folder, tmp_path):
+    adata = ad.read_h5ad(shards / "s_1.h5ad")
+    pgs.tl.predict_phenotype(adata, model=model_folder, phenotypes="sex", coverage=0.8, min_confidence=0.7)
+    other = ad.read_h5ad(shards / "s_1.h5ad")
+    other.var["symbol"], other.var_names = other.var_names, [f"id{i}" for i in range(other.n_vars)]
+    other.write_h5ad(tmp_path / "cells.h5ad")
+    flags = ["--model", model_folder, "--phenotypes", "sex", "--coverage", "0.8", "--min-confidence", "0.7"]
+    flags += ["--gene-symbols", "symbol"]
+    polygene("predict", tmp_path / "cells.h5ad", *flags, "-o", tmp_path / "a.h5ad")
+    polygene("predict", tmp_path / "cells.h5ad", *flags, "-o", tmp_path / "a.csv")
+    found = ad.read_h5ad(tmp_path / "a.h5ad")
+    pd.testing.assert_frame_equal(pgs.get.prediction_sets(found, "sex"), pgs.get.prediction_sets(adata, "sex"))
+    assert list(found.obs["polygene_sex"]) == list(adata.obs["polygene_sex"])
+    assert "unassigned" in set(found.obs["polygene_sex"])
+    table = pd.read_csv(tmp_path / "a.csv", index_col="cell", keep_default_na=False)
+    assert list(table) == ["polygene_sex", "polygene_sex_confidence", "polygene_sex_set"]
+    assert list(table["polygene_sex_set"]) == [
+        "; ".join(names) for names in pgs.get.prediction_sets(adata, "sex")["categories"]
+    ]
+
+
+def test_embedding_with_evidence(polygene, shards, model_folder, tmp_path):
+    adata = ad.read_h5ad(shards / "s_1.h5ad")
+    pgs.tl.embed(adata, model=model_folder, given="sex", umap=False)
+    flags = ["--model", model_folder, "--given", "sex", "--no-umap"]
+    polygene("embed", shards / "s_1.h5ad", *flags, "-o", tmp_path / "a.h5ad")
+    np.testing.assert_array_equal(ad.read_h5ad(tmp_path / "a.h5ad").obsm["X_polygene"], adata.obsm["X_polygene"])

@@ -207,3 +207,18 @@ def test_what_is_stopped_says_so_and_leaves_a_checkpoint(shards, small, tmp_path
     assert process.returncode == code, said
     assert checkpoint.is_file()
     assert "Traceback" not in said
+
+
+def test_a_model_is_trained_further(polygene, shards, model_folder, tmp_path):
+    path = tmp_path / "cells.h5ad"
+    cells = ad.read_h5ad(shards / "s_1.h5ad")
+    cells.obs["sex"] = cells.obs["sex"].astype(object).where(cells.obs["donor"] != "donor_0", "other")
+    cells.write_h5ad(path)
+    flags = ["--max-epochs", "1", "--quiet", "--model", model_folder]
+    polygene("train", path, *flags, "-o", tmp_path / "model")
+    found = pgs.model.Polygene.load(tmp_path / "model", adata=False)
+    old = pgs.model.Polygene.load(model_folder, adata=False)
+    assert found.genes[: len(old.genes)] == old.genes
+    assert list(found.categories) == list(old.categories)
+    said = polygene("train", path, *flags, "--n-bins", "5", "-o", tmp_path / "other", code=2).said
+    assert "found together with --model, which determines it" in said

@@ -56,7 +56,7 @@ def test_counterfactual_cells_and_table(polygene, shards, model_folder, cells, t
     said = polygene(
         "counterfactual", *common, "-o", tmp_path / "a.tsv", "--groupby", "cell_type", "--group-key", "donor"
     ).said
-    assert "Warning: `group_key`: too few groups for a test" in said
+    assert "Warning: --group-key: too few groups for a test" in said
     with pytest.warns(UserWarning, match="too few groups"):
         table = pgs.get.counterfactual(result, groupby="cell_type", group_key="donor")
     written = pd.read_csv(tmp_path / "a.tsv", sep="\t")
@@ -131,3 +131,17 @@ def test_what_cannot_be_leaves_nothing_behind(polygene, shards, model_folder, tm
     places = {"shards": shards, "model": model_folder, "out": tmp_path / "out.h5ad"}
     assert match in polygene(*(flag.format(**places) for flag in flags), code=2).said
     assert not list(tmp_path.iterdir())
+
+
+def test_evidence_and_responses(polygene, shards, model_folder, cells, tmp_path):
+    path, genes = shards / "s_1.h5ad", pgs.model.Polygene.load(model_folder, adata=False).genes
+    pgs.tl.fill_phenotype(cells, model=model_folder, phenotypes="sex", given=[])
+    polygene("fill", path, "-m", model_folder, "--phenotypes", "sex", "--given", "cell_type", "-o", tmp_path / "a.h5ad")
+    assert list(ad.read_h5ad(tmp_path / "a.h5ad").uns["polygene"]["fill"]["sex"]) == ["cell_type"]
+    common = ["--perturb", genes[0], "--responses", ",".join(genes[3:5]), "--n-null", "2", "-m", model_folder]
+    polygene("perturb", path, *common, "-o", tmp_path / "b.h5ad")
+    assert list(ad.read_h5ad(tmp_path / "b.h5ad").var_names) == genes[3:5]
+    said = polygene("perturb", path, "--perturb", "nope", "-m", model_folder, "-o", tmp_path / "c.h5ad", code=2).said
+    assert "Error: --perturb: found ['nope']" in said
+    said = polygene("impute", path, "--only", "nope", "-m", model_folder, "-o", tmp_path / "c.h5ad", code=2).said
+    assert "Error: --only: found ['nope']" in said

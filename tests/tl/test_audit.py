@@ -113,7 +113,7 @@ def test_scores_are_mean_log_likelihood_ratios(trained):
     [
         ({"sample_key": "batch"}, KeyError, r"`sample_key`: \['batch'\]"),
         ({"group_key": "batch"}, KeyError, r"`group_key`: \['batch'\]"),
-        ({"group_key": "donor", "n_folds": 9}, ValueError, "`split`: found 9 folds for 6 groups of 'donor'"),
+        ({"group_key": "donor", "n_folds": 9}, ValueError, "`n_folds`: found 9 folds for 6 groups of 'donor'"),
     ],
     ids=["sample", "group", "folds"],
 )

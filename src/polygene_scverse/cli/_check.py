@@ -11,13 +11,13 @@ from polygene_scverse.cli._settings import CheckSettings
 
 def check(s: CheckSettings) -> None:
     """Print for each file, in ten lines, how well it fits a model."""
-    from polygene_scverse import tl
-
     files = find_files(s.paths, s.data)
     model = read_model(s, files)
+    from polygene_scverse import tl
+
     for path in files:
         if len(files) > 1:
             typer.echo(f"{path}:")
-        found = tl.check(read_cells(path, backed=True), model=model, gene_symbols=s.gene_symbols, gene_ids=s.gene_ids)
+        found = tl.check(read_cells(path, backed=True), model=model, **s.gene_names)
         for name, words in found.items():
             typer.echo(f"{f'{name}:':<20}{words}")

@@ -7,6 +7,7 @@ import traceback
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ def exits(*, debug: bool = False, options: Mapping[str, str] | None = None) -> I
         With the exit code.
     """
     with warnings.catch_warnings():
-        warnings.showwarning = _say_warning
+        warnings.showwarning = partial(_say_warning, options or {})
         try:
             yield
         except typer.Exit:
@@ -75,9 +76,22 @@ def text_of(error: BaseException) -> str:
 
 
 def with_options(text: str, options: Mapping[str, str]) -> str:
-    """Replace the argument name at the start of a Python error with the name of the option."""
-    names = {"adata": "DATA", **options}
-    return re.sub(r"^`(\w+)`:", lambda found: f"{names.get(found[1], found[0][:-1])}:", text)
+    """Replace the arguments in a Python error with the names of options: those at its start, and ``name=`` in its text.
+
+    Calls such as ``pgs.tl.train(adata, group_key=...)`` stay as they are.
+    """
+    names = {"adata": "DATA", "dir_path": options.get("model", "--output"), **options}
+    head, _, rest = text.partition(":")
+    if re.fullmatch(r"`\w+`(, `\w+`)*", head):
+        text = re.sub(r"`(\w+)`", lambda found: names.get(found[1], found[0]), head) + f":{rest}"
+
+    def flag(found: re.Match[str]) -> str:
+        name = names.get(found[1] or "", "")
+        if not name.startswith("--"):
+            return found[0]
+        return f"--no-{name[2:]}" if found[2] == "False" else name
+
+    return re.sub(r"\([^()]*\)|\b(\w+)=(True|False|)(?=[ ,.]|$)", flag, text)
 
 
 def _say(text: str, error: BaseException) -> None:
@@ -86,5 +100,7 @@ def _say(text: str, error: BaseException) -> None:
         typer.echo(line, err=True)
 
 
-def _say_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
-    typer.echo(f"Warning: {message}", err=True)
+def _say_warning(
+    options: Mapping[str, str], message: Warning | str, category: type[Warning], *_: Any, **__: Any
+) -> None:
+    typer.echo(f"Warning: {with_options(str(message), options)}", err=True)

@@ -46,7 +46,7 @@ def evaluate(s: EvaluateSettings) -> None:
         )
     said_of_cells = {"balance": s.balance, "seed": s.seed, "batch_size": s.batch_size}
     shown = {"given": split_list(s.given), "hidden_share": s.hidden_share}
-    counts = score_files(model, files, masking=masking, **said_of_cells, **shown)
+    counts = score_files(model, files, masking=masking, **said_of_cells, **shown, **s.gene_names)
     scores = write_scores(counts, model.mask_, output, figures=s.figures is not False, phenotypes=names)
     if s.logger is not None:
         logger = make_logger(s.logger, s.log_dir or output / "logs", s.project or "polygene")

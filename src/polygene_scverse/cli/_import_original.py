@@ -13,6 +13,7 @@ def import_original(s: ImportSettings) -> None:
     """Read a checkpoint and save it as a model."""
     folder, output = needed(s, "folder", "output")
     columns = dict(_pair(text) for text in split_list(s.columns) or [])
+    check_folder(output, overwrite=bool(s.overwrite))
     from polygene_scverse.model import Polygene
 
     model = Polygene.from_original(
@@ -25,7 +26,6 @@ def import_original(s: ImportSettings) -> None:
         layer=s.layer,
         use_raw=bool(s.use_raw),
     )
-    check_folder(output, overwrite=bool(s.overwrite))
     model.save(output, overwrite=True)
     typer.echo(f"{len(model.genes):,} genes in {model.layout.n_bins} bins; the model is in {output}.")
 

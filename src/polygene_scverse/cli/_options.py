@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final, Protocol, TypeVar, get_args, get_origi
 import typer
 
 from polygene_scverse.cli._config import read_config
-from polygene_scverse.cli._errors import exits
+from polygene_scverse.cli._errors import UserError, exits
 
 Settings = TypeVar("Settings")
 
@@ -33,16 +33,31 @@ class Option:
         text. A name with a slash has both names of a flag.
     panel
         Panel of the help in which it is listed.
+    low, high
+        Limits of a number, which are checked before the command runs.
+    choices
+        Words that are allowed; any by default.
     """
 
     text: str
     names: tuple[str, ...]
     panel: str | None = None
+    low: float | None = None
+    high: float | None = None
+    choices: tuple[str, ...] = ()
 
     @property
     def others(self) -> list[str]:
         """Other long names."""
         return [name for name in self.names if name.startswith("--") and "/" not in name]
+
+    def check(self, flag: str, value: Any) -> None:
+        """Raise an error for a value that is not allowed; `flag` is the name of the option."""
+        if self.choices and value not in self.choices:
+            raise UserError(f"{flag}: found {value!r}, but it must be one of {', '.join(self.choices)}.")
+        if (self.low is not None and not value >= self.low) or (self.high is not None and not value <= self.high):
+            limits = f"at least {self.low}" if self.high is None else f"from {self.low} to {self.high}"
+            raise UserError(f"{flag}: found {value}, but it must be {limits}.")
 
     def annotations(self, key: str, kind: Any) -> dict[str, Any]:
         """Parameters of a command: one for the names of this package, and a hidden one for each other name."""
@@ -56,9 +71,9 @@ class Option:
         return {name: Annotated[kind, info] for name, info in {key: shown, **hidden}.items()}
 
 
-def option(text: str, *names: str, panel: str | None = None) -> Any:
+def option(text: str, *names: str, **arguments: Any) -> Any:
     """Create a field that is an option of the command line; arguments as in `Option`."""
-    return field(default=None, metadata={INFO: Option(text, names, panel)})
+    return field(default=None, metadata={INFO: Option(text, names, **arguments)})
 
 
 def argument(text: str, metavar: str | None = None) -> Any:
@@ -86,6 +101,20 @@ def option_name(settings: Any, name: str) -> str:
     return f"--{name.replace('_', '-')}" if isinstance(info, Option) else info.metavar or name.upper()
 
 
+def check_values(settings: Any) -> None:
+    """Check the values of a settings dataclass that are given.
+
+    Raises
+    ------
+    UserError
+        If one is not allowed.
+    """
+    for entry in fields(settings):
+        info, value = entry.metadata[INFO], getattr(settings, entry.name)
+        if isinstance(info, Option) and value is not None:
+            info.check(option_name(settings, entry.name), value)
+
+
 def add_command(
     app: typer.Typer,
     name: str,
@@ -105,7 +134,8 @@ def add_command(
     name
         Name of the command.
     settings
-        Dataclass whose fields are created by `option` or `argument`. Its docstring is the help text.
+        Dataclass whose fields are created by `option` or `argument`. Its docstring is the help text. ``ARGUMENTS`` has
+        the options of Python arguments with other names, for errors.
     run
         Called with the settings.
     ignored
@@ -117,6 +147,7 @@ def add_command(
     keys = config_keys(settings) | {key: key for key in unused}
 
     options = {entry.name: option_name(settings, entry.name) for entry in fields(settings)}  # type: ignore[arg-type]
+    options |= getattr(settings, "ARGUMENTS", {})
     lists = {key for key, annotation in annotations.items() if takes_many(annotation)}
 
     def load(context: typer.Context, value: Path | None) -> Path | None:
@@ -138,6 +169,7 @@ def add_command(
             if needless:
                 typer.echo(f"Warning: not needed, because the saved model knows: {', '.join(needless)}.", err=True)
             found = settings(**merged(values))
+            check_values(found)
             if isinstance(found, Checked):
                 found.check()
             run(found)

@@ -14,7 +14,6 @@ from polygene_scverse.cli._settings import (
     EmbedSettings,
     FilesSettings,
     FillSettings,
-    MatchedFilesSettings,
     NoveltySettings,
     PredictSettings,
     needed,
@@ -29,14 +28,6 @@ if TYPE_CHECKING:
 
 TABLES = {".csv": ",", ".tsv": "\t"}
 
-SEPARATOR = "; "
-"""Separator of the categories of a prediction set in a table."""
-
-
-def gene_columns(s: MatchedFilesSettings) -> dict[str, str | None]:
-    """Columns of var to match genes by."""
-    return {"gene_symbols": s.gene_symbols, "gene_ids": s.gene_ids}
-
 
 def predict(s: PredictSettings) -> None:
     """Predict the phenotypes of cells."""
@@ -46,14 +37,14 @@ def predict(s: PredictSettings) -> None:
         from polygene_scverse._constants import confidence_key, prediction_key, set_key
 
         names = split_list(s.phenotypes) or list(model.layout.phenotype_names)
-        arguments: dict[str, Any] = {"balance": s.balance, "given": split_list(s.given), "batch_size": s.batch_size}
-        arguments |= {"coverage": s.coverage, "by_category": s.by_category, "min_confidence": s.min_confidence}
-        tl.predict_phenotype(adata, model=model, phenotypes=names, **without_none(arguments | gene_columns(s)))
+        arguments = {name: getattr(s, name) for name in ("balance", "coverage", "by_category", "min_confidence")}
+        arguments |= {"given": split_list(s.given), "batch_size": s.batch_size, **s.gene_names}
+        tl.predict_phenotype(adata, model=model, phenotypes=names, **without_none(arguments))
         table = adata.obs[[key(name) for name in names for key in (prediction_key, confidence_key)]]
         if s.coverage is None:
             return table
-        sets = {name: get.prediction_sets(adata, name)["categories"].map(SEPARATOR.join) for name in names}
-        return table.assign(**{set_key(name): found for name, found in sets.items()})
+        sets = {name: get.prediction_sets(adata, name)["categories"].map("; ".join) for name in names}
+        return table.assign(**{set_key(name): of_cells for name, of_cells in sets.items()})
 
     _each_file(s, run)
 
@@ -68,7 +59,7 @@ def embed(s: EmbedSettings) -> None:
         from polygene_scverse._constants import EMBEDDING, EMBEDDING_UMAP
 
         arguments: dict[str, Any] = {"pooling": s.pooling, "umap": s.umap, "n_neighbors": s.n_neighbors, "seed": s.seed}
-        arguments |= {"batch_size": s.batch_size, **gene_columns(s)}
+        arguments |= {"given": split_list(s.given), "batch_size": s.batch_size, **s.gene_names}
         tl.embed(adata, model=model, **without_none(arguments))
         parts = {"dim": adata.obsm[EMBEDDING]}
         if s.umap is not False and EMBEDDING_UMAP in adata.obsm:
@@ -86,7 +77,7 @@ def novelty(s: NoveltySettings) -> None:
         from polygene_scverse import tl
         from polygene_scverse._constants import NOVELTY
 
-        arguments: dict[str, Any] = {"phenotype": s.phenotype, "batch_size": s.batch_size, **gene_columns(s)}
+        arguments = {"phenotype": s.phenotype, "batch_size": s.batch_size, **s.gene_names}
         tl.novelty(adata, model=model, **without_none(arguments))
         return adata.obs[[NOVELTY]]
 
@@ -100,12 +91,9 @@ def fill(s: FillSettings) -> None:
         from polygene_scverse import tl
 
         before = set(adata.obs)
-        arguments: dict[str, Any] = {
-            "phenotypes": split_list(s.phenotypes),
-            "balance": s.balance,
-            "batch_size": s.batch_size,
-        }
-        tl.fill_phenotype(adata, model=model, **without_none(arguments | gene_columns(s)))
+        arguments = {"phenotypes": split_list(s.phenotypes), "given": split_list(s.given), "balance": s.balance}
+        arguments |= {"batch_size": s.batch_size, **s.gene_names}
+        tl.fill_phenotype(adata, model=model, **without_none(arguments))
         return adata.obs[[column for column in adata.obs if column not in before]]
 
     _each_file(s, run)

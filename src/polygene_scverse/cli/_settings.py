@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from polygene_scverse.cli._errors import UserError
 from polygene_scverse.cli._options import argument, option, option_name
@@ -42,10 +42,10 @@ class OneModelSettings:
     """Settings of commands that use a model."""
 
     model: Path | None = option("Folder of a saved model, or of a checkpoint of the original.", "-m", "--model_name")
-    vocabulary: Path | None = original_option("Its vocabulary folder, by default FOLDER.", "--phenotypic_tokens_file")
+    vocabulary: Path | None = original_option("Its vocabulary folder.", "--phenotypic_tokens_file")
     genes: str | None = original_option("Its genes: an h5ad file with highly_variable_rank, or a text file.")
     threshold: float | None = original_option("With two bins, the value from which a gene counts as expressed.")
-    batch_size: int | None = option("Number of cells per step.", "--eval_batch_size")
+    batch_size: int | None = option("Number of cells per step.", "--eval_batch_size", low=1)
     device: str | None = option("auto, cpu, cuda, cuda:1 or mps.", "--accelerator")
     overwrite: bool | None = option("Overwrite existing files.")
 
@@ -59,6 +59,18 @@ class OneModelSettings:
         """
         if self.model is not None:
             check_model_folder(self.model, self.vocabulary)
+
+
+def check_saved_model(folder: Path) -> None:
+    """Check that a folder has a saved model.
+
+    Raises
+    ------
+    UserError
+        If it has none.
+    """
+    if not (folder / MANIFEST).is_file():
+        raise UserError(f"--model: {folder} has no saved model ({MANIFEST}). Pass the folder that one was saved to.")
 
 
 def check_model_folder(folder: Path, vocabulary: Path | None) -> bool:
@@ -88,6 +100,13 @@ class ModelSettings(OneModelSettings):
 
     paths: list[str] | None = argument(CELLS, metavar="DATA...")
     data: list[str] | None = option("The same as DATA.", "--eval_data_path")
+    gene_symbols: str | None = option("Column of var with gene symbols.")
+    gene_ids: str | None = option("Column of var with Ensembl ids.")
+
+    @property
+    def gene_names(self) -> dict[str, Any]:
+        """Columns with gene names, as arguments of the functions of `tl`."""
+        return {"gene_symbols": self.gene_symbols, "gene_ids": self.gene_ids}
 
 
 @dataclass(frozen=True)
@@ -96,14 +115,6 @@ class FilesSettings(ModelSettings):
 
     output: Path | None = option("File to write (.h5ad, .zarr, .csv, .tsv); a folder for several.", "-o")
     format: str | None = option("With several files: h5ad, zarr, csv or tsv.")
-
-
-@dataclass(frozen=True)
-class MatchedFilesSettings(FilesSettings):
-    """Settings of commands that match genes by a column of var."""
-
-    gene_symbols: str | None = option("Column of var with gene symbols.")
-    gene_ids: str | None = option("Column of var with Ensembl ids.")
 
 
 @dataclass(frozen=True)
@@ -119,11 +130,13 @@ class EvaluateSettings(ModelSettings):
         "Phenotypes to write confusion matrices of; by default all.", "--sequence_types"
     )
     masking: str | None = option("original: hide 15 % of all genes and half of the phenotypes.")
-    mask_genes: float | None = option("Fraction of genes to hide.", "--mlm_probability")
-    mask_phenotypes: float | None = option("Probability that a phenotype is hidden.", "--phenotypic_mlm_probability")
+    mask_genes: float | None = option("Fraction of genes to hide.", "--mlm_probability", low=0, high=1)
+    mask_phenotypes: float | None = option(
+        "Probability that a phenotype is hidden.", "--phenotypic_mlm_probability", low=0, high=1
+    )
     given: list[str] | None = option("Recorded phenotypes to show to the model.")
-    hidden_share: float | None = option("Fraction of the other genes to hide as well, from 0 to 1.")
-    balance: float | None = option("0 for the most probable category, 1 for balanced.")
+    hidden_share: float | None = option("Fraction of the other genes to hide as well, from 0 to 1.", low=0, high=1)
+    balance: float | None = option("0 for the most probable category, 1 for balanced.", low=0, high=1)
     figures: bool | None = option("Plot the confusion matrices.")
     seed: int | None = option("Random seed.")
     logger: str | None = log_option("wandb, tensorboard or csv; by default nothing is logged.")
@@ -132,7 +145,7 @@ class EvaluateSettings(ModelSettings):
 
 
 @dataclass(frozen=True)
-class PredictSettings(MatchedFilesSettings):
+class PredictSettings(FilesSettings):
     """Predict phenotypes of cells.
 
     The output is a copy of the input with predictions, or a table (.csv, .tsv) of the predictions alone.
@@ -140,35 +153,33 @@ class PredictSettings(MatchedFilesSettings):
 
     phenotypes: list[str] | None = option("Phenotypes to predict; by default all.", "--sequence_types")
     given: list[str] | None = option("Recorded phenotypes to show as evidence.")
-    balance: float | None = option("0 for the most probable category, 1 for balanced.")
-    coverage: float | None = option("Coverage of prediction sets, such as 0.9; by default no sets are computed.")
-    by_category: bool | None = option("Coverage within each category instead of over all cells.")
-    min_confidence: float | None = option("Label cells with a lower confidence as unassigned.")
+    balance: float | None = option("0 for the most probable category, 1 for balanced.", low=0, high=1)
+    coverage: float | None = option("Add sets that contain the true category in this fraction of cells.", low=0, high=1)
+    by_category: bool | None = option("Sets have this coverage within each category.")
+    min_confidence: float | None = option("Leave cells with lower confidence unassigned.", low=0, high=1)
 
 
 @dataclass(frozen=True)
 class CheckSettings(ModelSettings):
     """Check whether cells fit a model: genes, scale, labels and expected accuracy."""
 
-    gene_symbols: str | None = option("Column of var with gene symbols.")
-    gene_ids: str | None = option("Column of var with Ensembl ids.")
-
 
 @dataclass(frozen=True)
-class EmbedSettings(MatchedFilesSettings):
+class EmbedSettings(FilesSettings):
     """Embed cells.
 
     The output is a copy of the input with the embedding, or a table (.csv, .tsv) of the embedding alone.
     """
 
     pooling: str | None = option("decision, phenotypes, genes, cls, or a phenotype.")
+    given: list[str] | None = option("Recorded phenotypes to show to the model.")
     umap: bool | None = option("Compute a UMAP.")
-    n_neighbors: int | None = option("Number of neighbours for the UMAP.")
+    n_neighbors: int | None = option("Number of neighbours for the UMAP.", low=2)
     seed: int | None = option("Random seed.")
 
 
 @dataclass(frozen=True)
-class NoveltySettings(MatchedFilesSettings):
+class NoveltySettings(FilesSettings):
     """Score how unlike the training cells each cell is.
 
     The output is a copy of the input with the score, or a table (.csv, .tsv) of the score alone.
@@ -178,33 +189,38 @@ class NoveltySettings(MatchedFilesSettings):
 
 
 @dataclass(frozen=True)
-class FillSettings(MatchedFilesSettings):
+class FillSettings(FilesSettings):
     """Predict the missing values of recorded phenotypes.
 
     The output is a copy of the input with the filled columns, or a table (.csv, .tsv) of these columns alone.
     """
 
     phenotypes: list[str] | None = option("Phenotypes to fill; by default all.", "--sequence_types")
-    balance: float | None = option("0 for the most probable category, 1 for balanced.")
+    given: list[str] | None = option("Recorded phenotypes to use as evidence; by default all.")
+    balance: float | None = option("0 for the most probable category, 1 for balanced.", low=0, high=1)
 
 
 @dataclass(frozen=True)
-class ImputeSettings(MatchedFilesSettings):
+class ImputeSettings(FilesSettings):
     """Denoise measured genes and impute unmeasured ones.
 
     The output has only the requested genes, as the mean of log1p of counts per 10,000, dense. Its size is printed
     first.
     """
 
+    ARGUMENTS: ClassVar = {"genes": "--only"}
+
     only: list[str] | None = option("Genes of the model, separated by commas; by default all.")
     given: list[str] | None = option("Recorded phenotypes to show to the network.")
-    keep: float | None = option("Predict measured genes with the network, showing this fraction of the others.")
+    keep: float | None = option(
+        "Predict measured genes with the network, showing this fraction of the others.", low=0, high=1
+    )
     log: bool | None = option("Mean of log1p of counts per 10,000; --no-log for counts per 10,000.")
     seed: int | None = option("Random seed.")
 
 
 @dataclass(frozen=True)
-class CounterfactualSettings(MatchedFilesSettings):
+class CounterfactualSettings(FilesSettings):
     """Predict expression of the same cells with a phenotype set to another category.
 
     This is an association learned from observational data, not the outcome of an experiment. The output has the
@@ -212,9 +228,11 @@ class CounterfactualSettings(MatchedFilesSettings):
     observed difference of each gene, and a test over groups.
     """
 
+    ARGUMENTS: ClassVar = {"genes": "--only", "phenotypes": "--set"}
+
     set: list[str] | None = option("Category to set a phenotype to in every cell: condition=stimulated.")
     only: list[str] | None = option("Genes of the model, separated by commas; by default all.")
-    keep: float | None = option("Fraction of the cell's own genes to show, at least 0 and below 1.")
+    keep: float | None = option("Fraction of the cell's own genes to show, at least 0 and below 1.", low=0, high=1)
     groupby: str | None = option("For a table: obs column such as the cell type.")
     group_key: str | None = option("For a table: obs column of donors or samples, for the test.")
     seed: int | None = option("Random seed.")
@@ -228,9 +246,12 @@ class PerturbSettings(FilesSettings):
     each perturbation, or is a table (.csv, .tsv) of one outcome.
     """
 
+    ARGUMENTS: ClassVar = {"genes": "--perturb"}
+
     perturb: list[str] | None = option("Genes, separated by commas; STAT1+STAT2 are perturbed together.")
-    kind: str | None = option("knockout or overexpress.")
-    n_null: int | None = option("Number of random genes.")
+    kind: str | None = option("knockout or overexpress.", choices=("knockout", "overexpress"))
+    responses: list[str] | None = option("Genes whose expression is predicted, separated by commas.")
+    n_null: int | None = option("Number of random genes.", low=0)
     outcome: str | None = option("For a table: a phenotype, embedding, expression or genes.")
     seed: int | None = option("Random seed.")
 
@@ -243,12 +264,12 @@ class GenerateSettings(OneModelSettings):
     """
 
     given: list[str] | None = option("Category of a phenotype: condition=stimulated. Other phenotypes are sampled.")
-    n_obs: int | None = option("Number of cells.")
+    n_obs: int | None = option("Number of cells.", low=1)
     output: Path | None = option("File to write (.h5ad, .zarr).", "-o")
     allow_unseen: bool | None = option("Allow combinations that no training cell had; they are marked.")
-    depth: float | None = option("Total counts of each cell; by default drawn from the training cells.")
-    n_rounds: int | None = option("Rounds in which the network draws genes; by default the network is not used.")
-    temperature: float | None = option("Divides the logits.")
+    depth: float | None = option("Total counts of each cell; by default drawn from the training cells.", low=1)
+    n_rounds: int | None = option("Rounds in which the network draws genes; by default the network is not used.", low=1)
+    temperature: float | None = option("Divides the logits.", low=0)
     seed: int | None = option("Random seed.")
 
 
@@ -259,7 +280,8 @@ class AuditSettings:
     Trains a model for each fold. The output is a table (.csv, .tsv).
     """
 
-    paths: list[str] | None = argument(CELLS, metavar="DATA")
+    paths: list[str] | None = argument("An h5ad file or a zarr store.", metavar="DATA")
+    model: Path | None = option("Folder of a model trained on other cells, to use instead of training.", "-m")
     output: Path | None = option("Table to write (.csv, .tsv).", "-o")
     overwrite: bool | None = option("Overwrite existing files.")
     phenotypes: list[str] | None = option("Obs columns to audit; by default those with a common name.")
@@ -267,9 +289,24 @@ class AuditSettings:
     group_key: str | None = option(
         "Obs column of groups that are kept in one fold, such as donors; by default the samples."
     )
-    n_folds: int | None = option("Number of folds.")
-    max_epochs: int | None = option("Number of passes over the cells in each training.")
+    n_folds: int | None = option("Number of folds.", low=2)
+    max_epochs: int | None = option("Number of passes over the cells in each training.", low=0)
+    layer: str | None = option("Layer to use instead of X.")
+    use_raw: bool | None = option("Use raw instead of X.")
+    gene_symbols: str | None = option("Column of var with gene symbols.")
+    gene_ids: str | None = option("Column of var with Ensembl ids.")
     seed: int | None = option("Random seed.")
+
+    def check(self) -> None:
+        """Check that a folder has a saved model; called before heavy imports.
+
+        Raises
+        ------
+        UserError
+            If it has none.
+        """
+        if self.model is not None:
+            check_saved_model(self.model)
 
 
 @dataclass(frozen=True)

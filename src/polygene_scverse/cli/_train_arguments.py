@@ -11,8 +11,8 @@ from polygene_scverse.cli._train_settings import TrainSettings
 
 SPECIAL_WORDS = 8
 """Number of tokens of the original's sequence that are not genes."""
-SAME: tuple[str, ...] = ("group_key", "validation_size", "layer", "use_raw", "buffer_cells", "max_epochs", "batch_size")
-SAME += ("seed", "early_stopping", "strategy", "precision", "devices")
+SAME: tuple[str, ...] = ("model", "group_key", "validation_size", "layer", "use_raw", "gene_symbols", "gene_ids")
+SAME += ("buffer_cells", "max_epochs", "batch_size", "seed", "early_stopping", "strategy", "precision", "devices")
 """Settings that are passed as arguments of the same name."""
 FIRST_EDGE, LAST_EDGE, N_BINS = 0.1, 9.0, 10
 """Bin edges of the original."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -12,7 +12,7 @@ from polygene_scverse._files import replace_file
 from polygene_scverse.cli._cells import find_files, plan_outputs, read_cells, split_list, write_new
 from polygene_scverse.cli._errors import UserError
 from polygene_scverse.cli._models import read_model
-from polygene_scverse.cli._predict import TABLES, gene_columns
+from polygene_scverse.cli._predict import TABLES
 from polygene_scverse.cli._settings import (
     CounterfactualSettings,
     FilesSettings,
@@ -47,11 +47,10 @@ def impute(s: ImputeSettings) -> None:
         genes = split_list(s.only) or model.genes
         typer.echo(f"{adata.n_obs:,} cells x {len(genes):,} genes: {4e-9 * adata.n_obs * len(genes):.2f} GB", err=True)
         said = {"given": split_list(s.given), "keep": s.keep, "log": s.log, "seed": s.seed, "batch_size": s.batch_size}
-        columns = without_none(gene_columns(s))
-        absent = tl.impute(adata, model=model, genes=genes, **columns, **without_none(said))
+        absent = tl.impute(adata, model=model, genes=genes, **without_none(said), **s.gene_names)
         tables = [] if absent is None else [absent.to_df()]
         if IMPUTED in adata.layers:
-            own = gene_names(adata, model, **columns)
+            own = gene_names(adata, model, **s.gene_names)
             layer = pd.DataFrame(adata.layers[IMPUTED], index=adata.obs_names, columns=own)
             tables.append(layer.loc[:, own.isin(genes)])
         x = pd.concat(tables, axis=1)[genes]
@@ -68,9 +67,8 @@ def counterfactual(s: CounterfactualSettings) -> None:
     def run(adata: AnnData, model: Polygene) -> AnnData:
         from polygene_scverse import tl
 
-        said: dict[str, Any] = {"genes": split_list(s.only), "keep": s.keep, "seed": s.seed}
-        said |= {"batch_size": s.batch_size, **gene_columns(s)}
-        return tl.counterfactual(adata, phenotypes, model=model, **without_none(said))
+        said = {"genes": split_list(s.only), "keep": s.keep, "seed": s.seed, "batch_size": s.batch_size}
+        return tl.counterfactual(adata, phenotypes, model=model, **without_none(said), **s.gene_names)
 
     def table(result: AnnData) -> pd.DataFrame:
         from polygene_scverse import get
@@ -88,7 +86,8 @@ def perturb(s: PerturbSettings) -> None:
     def run(adata: AnnData, model: Polygene) -> AnnData:
         from polygene_scverse import tl
 
-        said = {"kind": s.kind, "n_null": s.n_null, "seed": s.seed, "batch_size": s.batch_size}
+        said = {"kind": s.kind, "responses": split_list(s.responses), "n_null": s.n_null, "seed": s.seed}
+        said |= {"batch_size": s.batch_size, **s.gene_names}
         return tl.perturb(adata, genes, model=model, **without_none(said))
 
     def table(result: AnnData) -> pd.DataFrame:

@@ -155,7 +155,12 @@ def resolve_model_columns(
 
 
 def make_folds(
-    obs: pd.DataFrame, group_key: str | None, split: Split, labels: Mapping[str, Labels], seed: int
+    obs: pd.DataFrame,
+    group_key: str | None,
+    split: Split,
+    labels: Mapping[str, Labels],
+    seed: int,
+    argument: str = "split",
 ) -> list[Fold]:
     """Rows of the training and test cells of each fold.
 
@@ -172,6 +177,8 @@ def make_folds(
         cells of each fold must have at least two categories.
     seed
         Seed of the split.
+    argument
+        Name of `split` in errors.
 
     Raises
     ------
@@ -181,7 +188,7 @@ def make_folds(
     """
     groups = group_codes(obs, group_key)
     if isinstance(split, (int, np.integer)):
-        folds = _draw_folds(groups, int(split), group_key, labels, seed)
+        folds = _draw_folds(groups, int(split), group_key, labels, seed, argument)
     else:
         train_rows, test_rows = check_sides(split, len(obs))
         check_split(train_rows, test_rows, None if group_key is None else obs[group_key])
@@ -191,7 +198,7 @@ def make_folds(
             found = np.unique(label.codes[rows][label.codes[rows] >= 0])
             if len(found) < 2:
                 raise ValueError(
-                    f"`split`: the training cells of fold {i + 1} of {len(folds)} have the categories "
+                    f"`{argument}`: the training cells of fold {i + 1} of {len(folds)} have the categories "
                     f"{shorten(label.categories[c] for c in found)} of {name!r} only, so there is "
                     "nothing to predict. Pass another seed or number of folds, or leave the phenotype out."
                 )
@@ -199,12 +206,14 @@ def make_folds(
 
 
 def _draw_folds(
-    groups: Codes, n_folds: int, group_key: str | None, labels: Mapping[str, Labels], seed: int
+    groups: Codes, n_folds: int, group_key: str | None, labels: Mapping[str, Labels], seed: int, argument: str
 ) -> list[Fold]:
     n_groups = len(np.unique(groups))
     if not 2 <= n_folds <= n_groups:
         units = "cells" if group_key is None else f"groups of {group_key!r}"
-        raise ValueError(f"`split`: found {n_folds} folds for {n_groups} {units}. Pass 2 or more, at most {n_groups}.")
+        raise ValueError(
+            f"`{argument}`: found {n_folds} folds for {n_groups} {units}. Pass 2 or more, at most {n_groups}."
+        )
     if group_key is None:
         folds = KFold(n_folds, shuffle=True, random_state=seed).split(groups)
     else:
