@@ -106,7 +106,8 @@ def test_the_seed_decides_the_folds(cells, model_of):
         paths.append(model.module.linear.weights)
     assert torch.equal(paths[0], paths[1])
     assert not torch.equal(paths[0], paths[2])
-    torch.testing.assert_close(paths[0], paths[2], rtol=1.0, atol=0.1)
+    both = np.corrcoef(paths[0].numpy().ravel(), paths[2].numpy().ravel())
+    assert both[0, 1] > 0.95
 
 
 def test_of_more_cells_a_draw_is_looked_at(monkeypatch, cells, model_of):
