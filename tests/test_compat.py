@@ -61,7 +61,10 @@ def test_tensors_stay_tensors():
 def test_what_plain_returns_is_read_without_unpickling_code(tmp_path):
     value = {"a": np.arange(3), "b": pd.DataFrame({"x": [1.0]}), "c": (np.int64(3), "d"), "t": torch.ones(2)}
     torch.save(plain(value), tmp_path / "note.pt")
-    torch.load(tmp_path / "note.pt", weights_only=True)
+    found = torch.load(tmp_path / "note.pt", weights_only=True)
+    assert found.keys() == value.keys()
+    torch.testing.assert_close(found["t"], value["t"])
+    assert (list(found["a"]), tuple(found["c"])) == ([0, 1, 2], (3, "d"))
 
 
 def test_devices_are_scvis():

@@ -4,6 +4,7 @@ import errno
 import os
 import tempfile
 import time
+from pathlib import Path
 
 import pytest
 
@@ -52,6 +53,7 @@ def test_a_link_is_followed(tmp_path):
 
 def test_what_is_no_file_is_written_to():
     write_text("/dev/null", "gone")
+    assert Path("/dev/null").is_char_device()
 
 
 @pytest.mark.parametrize("at_once", [True, False])

@@ -71,9 +71,12 @@ def test_our_options_are_there(command, column):
 
 
 def test_functions_and_methods_are_there():
-    for room, name in set(re.findall(r"pgs\.(\w+)\.(\w+)", PAGE)):
+    functions, methods = (set(re.findall(words, PAGE)) for words in (r"pgs\.(\w+)\.(\w+)", r"`Polygene\.(\w+)"))
+    assert functions
+    assert methods
+    for room, name in functions:
         assert hasattr(getattr(pgs, room), name), f"pgs.{room}.{name}"
-    for name in set(re.findall(r"`Polygene\.(\w+)", PAGE)):
+    for name in methods:
         assert hasattr(pgs.model.Polygene, name), name
 
 

@@ -12,7 +12,6 @@ from polygene_scverse.abilities._calibrate import fit_shares
 from polygene_scverse.abilities._predict import phenotype_logits
 from polygene_scverse.datasets import simulate
 from polygene_scverse.engine import Engine
-from polygene_scverse.fit import _linear_path
 from polygene_scverse.fit._linear_path import N_FOLDS, USUAL_WEIGHTS, fit_discriminants, fit_path_weights, share_of
 from polygene_scverse.model import Polygene
 
@@ -107,7 +106,8 @@ def test_the_seed_decides_the_folds(cells, model_of):
         paths.append(model.module.linear.weights)
     assert torch.equal(paths[0], paths[1])
     assert not torch.equal(paths[0], paths[2])
-    torch.testing.assert_close(paths[0], paths[2], rtol=1.0, atol=0.1)
+    both = np.corrcoef(paths[0].numpy().ravel(), paths[2].numpy().ravel())
+    assert both[0, 1] > 0.95
 
 
 def test_of_more_cells_a_draw_is_looked_at(monkeypatch, cells, model_of):
@@ -121,7 +121,7 @@ def test_of_more_cells_a_draw_is_looked_at(monkeypatch, cells, model_of):
 
 def test_of_more_genes_the_first_are_looked_at(monkeypatch, cells, model_of):
     """The others count as nothing, and are not in the way."""
-    monkeypatch.setattr(_linear_path, "MAX_CANDIDATES", 29)
+    monkeypatch.setattr(_calibrate, "MAX_CANDIDATES", 29)
     model = model_of(log_cp10k(cells(100)))
     model.train(**QUIET, split=(np.arange(80), np.arange(80, 100)))
     rows = np.arange(80)

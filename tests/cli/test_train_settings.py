@@ -13,7 +13,6 @@ from polygene_scverse.tl import train
 def test_every_argument_of_the_verb_has_a_setting():
     elsewhere = {"adata": "paths", "mod": None, "split": "eval_data", "save_to": "output", "verbose": "quiet"}
     elsewhere |= {"model_kwargs": "n_bins", "train_kwargs": "batch_size"}
-    elsewhere |= {"model": None, "gene_symbols": None, "gene_ids": None}  # not for files, which the command trains on
     names = {field.name for field in fields(TrainSettings)}
     for name in signature(train).parameters:
         setting = elsewhere.get(name, name)

@@ -14,6 +14,7 @@ from polygene_scverse.fit._gene_scaler import GeneScaler, rescale
 from polygene_scverse.fit._groups import _out_of_fold
 from polygene_scverse.fit._linear_path import fit_linear_path
 from polygene_scverse.fit._panels import PanelMoments
+from polygene_scverse.fit._path_cells import PathCells
 
 N_GENES, N_OLD, N_NEW = 43, 307, 101
 EVERY = np.ones(N_GENES, dtype=bool)
@@ -39,7 +40,7 @@ def cells():
 @pytest.fixture
 def moments(cells):
     x, codes, old = cells
-    return PanelMoments.fit(x[old], codes[old, None], [3], EVERY, [7.0])
+    return PanelMoments.fit(PathCells.of(x[old], codes[old, None], [3], EVERY), [7.0])
 
 
 def centre_of(x):
@@ -73,9 +74,9 @@ def known_of(mixed, earlier):
 
 def test_discriminants_are_those_of_all_cells(cells, mixed, earlier):
     x, codes, _ = cells
-    of_all = fit_linear_path(x, codes[:, None], [4], EVERY)
-    found = fit_linear_path(*mixed[:2], [4], EVERY, drawn=mixed[2], earlier=earlier)
-    without = fit_linear_path(*mixed[:2], [4], EVERY)
+    of_all = fit_linear_path(PathCells.of(x, codes[:, None], [4], EVERY))
+    found = fit_linear_path(PathCells.of(*mixed[:2], [4], EVERY, mixed[2], earlier))
+    without = fit_linear_path(PathCells.of(*mixed[:2], [4], EVERY))
     np.testing.assert_allclose(found.centre, of_all.centre, rtol=1e-5)
     log_shares = 0.5 * np.log(np.bincount(codes) / len(codes))
     scaled = [
@@ -88,8 +89,8 @@ def test_discriminants_are_those_of_all_cells(cells, mixed, earlier):
 
 def test_moments_of_all_cells_are_kept_in_turn(cells, mixed, earlier):
     x, codes, _ = cells
-    of_all = PanelMoments.fit(x, codes[:, None], [4], EVERY, [5.0])
-    found = PanelMoments.fit(*mixed[:2], [4], EVERY, [5.0], drawn=mixed[2], earlier=earlier)
+    of_all = PanelMoments.fit(PathCells.of(x, codes[:, None], [4], EVERY), [5.0])
+    found = PanelMoments.fit(PathCells.of(*mixed[:2], [4], EVERY, mixed[2], earlier), [5.0])
     for name in ("genes", "deviations", "counts"):
         np.testing.assert_allclose(getattr(found, name), getattr(of_all, name), rtol=1e-5)
     np.testing.assert_allclose(found.means, of_all.means, atol=2e-3)
@@ -118,7 +119,7 @@ def test_other_genes_follow_as_in_drawn_cells(cells, moments, mixed, monkeypatch
     kept = np.arange(0, N_GENES, 3)
     monkeypatch.setattr(_panels, "MAX_GENES", len(kept))
     centre = centre_of(x[old])
-    some = PanelMoments.fit(x[old], codes[old, None], [3], EVERY, [7.0]).as_earlier(centre, [3], N_OLD)
+    some = PanelMoments.fit(PathCells.of(x[old], codes[old, None], [3], EVERY), [7.0]).as_earlier(centre, [3], N_OLD)
     known = known_of((x, codes[:, None], old), some)
     expected = ScatterSums.fit(standardised(x)[1][old], codes[old], 4)
     genes = np.arange(1, N_GENES)
@@ -148,7 +149,7 @@ def test_groups_are_predicted_from_earlier_cells_too(cells, mixed, earlier):
 
 def test_groups_of_drawn_cells_are_none(cells, mixed, earlier):
     groups = pd.Series([np.nan] * N_OLD + ["a", "b"] * 50 + ["a"], name="donor", dtype=object)
-    found = fit_linear_path(*mixed[:2], [4], EVERY, groups=groups, drawn=mixed[2], earlier=earlier).shifts[0]
+    found = fit_linear_path(PathCells.of(*mixed[:2], [4], EVERY, mixed[2], earlier), groups=groups).shifts[0]
     assert found.n_groups == 2
     assert len(found.codes) == N_NEW
 
@@ -163,8 +164,8 @@ def test_temperatures_count_by_cells(mixed, earlier):
 def test_a_new_phenotype_has_no_earlier_cells(cells, mixed, earlier):
     x, codes, old = mixed
     both = np.concatenate([codes, np.where(old, -1, np.arange(len(old)) % 2)[:, None]], axis=1)
-    found = fit_linear_path(x, both, [4, 2], EVERY, drawn=old, earlier=earlier)
-    alone = fit_linear_path(x, both[:, 1:], [2], EVERY)
+    found = fit_linear_path(PathCells.of(x, both, [4, 2], EVERY, old, earlier))
+    alone = fit_linear_path(PathCells.of(x, both[:, 1:], [2], EVERY))
     assert found.weights.shape == (N_GENES, 6)
     np.testing.assert_allclose(
         found.weights[:, 4:] * found.temperatures[1], alone.weights * alone.temperatures[0], rtol=1e-4
@@ -184,7 +185,7 @@ def test_cells_without_a_category_leave_no_negative_variance(earlier):
 def test_products_are_those_of_the_phenotypes_that_drawn_cells_have(mixed, earlier):
     x, codes, old = mixed
     both = np.concatenate([codes, np.where(old, -1, np.arange(len(old)) % 2)[:, None]], axis=1)
-    one = PanelMoments.fit(x, codes, [4], EVERY, [5.0], drawn=old, earlier=earlier)
-    two = PanelMoments.fit(x, both, [4, 2], EVERY, [5.0, 5.0], drawn=old, earlier=earlier)
+    one = PanelMoments.fit(PathCells.of(x, codes, [4], EVERY, old, earlier), [5.0])
+    two = PanelMoments.fit(PathCells.of(x, both, [4, 2], EVERY, old, earlier), [5.0, 5.0])
     np.testing.assert_array_equal(two.products, one.products)
     np.testing.assert_array_equal(two.means[:4], one.means)

@@ -321,9 +321,11 @@ def test_a_saved_model_is_deterministic(models, tmp_path):
 
 def test_the_other_processes_do_not_mind_what_the_first_has_written(models, tmp_path):
     models[0].save(tmp_path / "m")
-    other = models[0].without_data()
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    other = models[1].without_data()
     other.first_process = False
     other.save(tmp_path / "m")
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
 @pytest.mark.filterwarnings("ignore:Dataset is backed")

@@ -39,6 +39,7 @@ from polygene_scverse.fit._linear_path import (
     share_of,
 )
 from polygene_scverse.fit._panels import PanelMoments
+from polygene_scverse.fit._path_cells import PathCells
 
 DEPTH_CELLS: Final = 5000
 """Training cells from which depths are estimated."""
@@ -144,12 +145,9 @@ def fit_path(
     x, of_cells = table.cells.matrix(table.layout.n_genes), None if groups is None else groups.iloc[table.ids]
     x, measured = x[:, :MAX_CANDIDATES], measured[..., :MAX_CANDIDATES]
     drawn = None if earlier is None else table.ids >= earlier.first_id
-    found = fit_linear_path(
-        x, table.codes, module.n_categories, measured, groups=of_cells, seed=seed, drawn=drawn, earlier=earlier
-    )
-    state.panels = PanelMoments.fit(
-        x, table.codes, module.n_categories, measured, found.temperatures, drawn=drawn, earlier=earlier
-    )
+    cells = PathCells.of(x, table.codes, module.n_categories, measured, drawn, earlier)
+    found = fit_linear_path(cells, groups=of_cells, seed=seed)
+    state.panels = PanelMoments.fit(cells, found.temperatures)
     module.linear.load(found.weights, found.bias, found.cap, found.centre)
     usual = share_of(USUAL_WEIGHTS) if groups is None else USUAL_SHARE_OF_GROUPS
     state.linear_share = [usual] * table.layout.n_phenotypes

@@ -298,13 +298,7 @@ class AuditSettings:
     seed: int | None = option("Random seed.")
 
     def check(self) -> None:
-        """Check that a folder has a saved model; called before heavy imports.
-
-        Raises
-        ------
-        UserError
-            If it has none.
-        """
+        """Check the folder of the model, see `check_saved_model`; called before heavy imports."""
         if self.model is not None:
             check_saved_model(self.model)
 

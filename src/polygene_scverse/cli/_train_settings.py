@@ -125,12 +125,6 @@ class TrainSettings(NetworkSettings):
     project: str | None = log_option("Project in wandb, or name of the logs.")
 
     def check(self) -> None:
-        """Check that a folder has a saved model; called before heavy imports.
-
-        Raises
-        ------
-        UserError
-            If it has none.
-        """
+        """Check the folder of the model, see `check_saved_model`; called before heavy imports."""
         if self.model is not None:
             check_saved_model(self.model)

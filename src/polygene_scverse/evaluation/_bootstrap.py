@@ -130,12 +130,12 @@ def draw_weights(strata: NDArray[np.integer], n: int, rng: np.random.Generator) 
     return weights
 
 
-def interval(samples: Floats, share: float = 0.95) -> tuple[Floats, Floats]:
-    """Ends of the percentile interval, NaN without samples; shape (n_scores,) each."""
+def interval(samples: Floats) -> tuple[Floats, Floats]:
+    """Ends of the 95 % percentile interval, NaN without samples; shape (n_scores,) each."""
     ends = np.full((2, samples.shape[1]), np.nan)
     present = ~np.isnan(samples).all(axis=0)
     if present.any():
-        ends[:, present] = np.nanquantile(samples[:, present], [(1 - share) / 2, (1 + share) / 2], axis=0)
+        ends[:, present] = np.nanquantile(samples[:, present], [0.025, 0.975], axis=0)
     return ends[0], ends[1]
 
 

@@ -13,7 +13,6 @@ from typing import Any, Final
 
 import numpy as np
 import pandas as pd
-import scipy.sparse as sp
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import logsumexp, softmax
@@ -26,9 +25,9 @@ from polygene_scverse.fit._discriminants import (
     ScatterSums,
     VarianceSums,
 )
-from polygene_scverse.fit._earlier_cells import EarlierCells, KnownSums, known_sums
-from polygene_scverse.fit._gene_scaler import GeneScaler, rescaled
+from polygene_scverse.fit._earlier_cells import KnownSums
 from polygene_scverse.fit._groups import GroupShift, fit_group_shift
+from polygene_scverse.fit._path_cells import PathCells
 from polygene_scverse.fit._temperature import fit_temperature
 
 MAX_CELLS: Final = 20_000
@@ -73,17 +72,7 @@ class LinearFit:
     temperatures: tuple[float, ...] = ()
 
 
-def fit_linear_path(
-    x: sp.csr_matrix,
-    codes: NDArray[np.integer],
-    n_categories: Sequence[int],
-    measured: NDArray[np.bool_],
-    *,
-    groups: pd.Series | None = None,
-    drawn: NDArray[np.bool_] | None = None,
-    earlier: EarlierCells | None = None,
-    seed: int = 0,
-) -> LinearFit:
+def fit_linear_path(cells: PathCells, *, groups: pd.Series | None = None, seed: int = 0) -> LinearFit:
     """Fit the discriminants of every phenotype to training cells.
 
     If cells were drawn in place of earlier ones, the discriminants use the stored moments of the earlier cells. Drawn
@@ -92,38 +81,20 @@ def fit_linear_path(
 
     Parameters
     ----------
-    x
-        log1p of counts per 10,000; only the first `MAX_CANDIDATES` genes are used. Shape (n_cells, G).
-    codes
-        Category codes, -1 where unknown; shape (n_cells, n_phenotypes).
-    n_categories
-        Number of categories of each phenotype.
-    measured
-        Whether each gene is measured; shape (G,), or (n_cells, G) if it differs between cells.
+    cells
+        The cells.
     groups
         Group of each cell, if known; shape (n_cells,). Groups are then also predicted from each other.
-    drawn
-        Which cells were drawn in place of earlier ones; shape (n_cells,).
-    earlier
-        Moments of the earlier cells.
     seed
         Seed of the folds.
     """
-    x, measured = x[:, :MAX_CANDIDATES], measured[..., :MAX_CANDIDATES]
-    x = rescaled(x)
-    scaler = GeneScaler.fit(x, measured)
-
-    def cells(rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        return scaler.standardise(x[rows], measured if measured.ndim == 1 else measured[rows])
-
-    own = np.arange(x.shape[0]) if earlier is None or drawn is None else np.flatnonzero(~drawn)
-    known = known_sums(earlier, drawn, cells, codes, n_categories, scaler)
+    own, scaler = cells.own, cells.scaler
     folds = np.random.default_rng(seed).permutation(len(own)) % N_FOLDS
 
     def own_cells(rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        return cells(own[rows])
+        return cells.standardised(own[rows])
 
-    phenotypes = list(zip(codes[own].T, n_categories, known, strict=True))
+    phenotypes = list(zip(cells.codes[own].T, cells.n_categories, cells.known, strict=True))
     found = [fit_discriminants(own_cells, c, n, folds, known=of) for c, n, of in phenotypes]
     weights = np.concatenate([d.weights for d in found], axis=1) / scaler.deviation[:, None]  # (G, C)
     biases = np.concatenate([d.bias for d in found])

@@ -11,13 +11,12 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, Self
 
 import numpy as np
-import scipy.sparse as sp
 from numpy.typing import NDArray
 from sklearn.isotonic import IsotonicRegression
 
 from polygene_scverse.fit._discriminants import Discriminants, ScatterSums, VarianceSums
-from polygene_scverse.fit._earlier_cells import EarlierCells, KnownSums, known_sums
-from polygene_scverse.fit._gene_scaler import GeneScaler, rescaled
+from polygene_scverse.fit._earlier_cells import EarlierCells, KnownSums
+from polygene_scverse.fit._path_cells import PathCells
 
 MAX_GENES: Final = 2_000
 """Maximum number of genes with stored moments, the most informative about categories; their products take 4 MB."""
@@ -101,66 +100,40 @@ class PanelMoments:
     temperatures: NDArray[np.float32]
 
     @classmethod
-    def fit(
-        cls,
-        x: sp.csr_matrix,
-        codes: NDArray[np.integer],
-        n_categories: Sequence[int],
-        measured: NDArray[np.bool_],
-        temperatures: Sequence[float],
-        *,
-        drawn: NDArray[np.bool_] | None = None,
-        earlier: EarlierCells | None = None,
-    ) -> Self:
+    def fit(cls, cells: PathCells, temperatures: Sequence[float]) -> Self:
         """Compute the moments of some cells.
 
         Parameters
         ----------
-        x
-            log1p of counts per 10,000 of the first genes of the model; shape (n_cells, G).
-        codes
-            Category codes, -1 where unknown; shape (n_cells, n_phenotypes).
-        n_categories
-            Number of categories of each phenotype.
-        measured
-            Whether each gene is measured; shape (G,), or (n_cells, G) if it differs between cells.
+        cells
+            The cells.
         temperatures
             Temperature of the discriminants of each phenotype.
-        drawn, earlier
-            As for `fit_linear_path`.
         """
-        x = rescaled(x)
-        scaler = GeneScaler.fit(x, measured)
-        n_cells, n_genes = x.shape
+        (n_cells, n_genes), own, n_categories = cells.x.shape, cells.own, cells.n_categories
         sums = [VarianceSums(np.zeros(n_genes), np.zeros((n, n_genes)), np.zeros(n)) for n in n_categories]
-        own = np.arange(n_cells) if earlier is None or drawn is None else np.flatnonzero(~drawn)
-
-        def cells(rows: NDArray[np.int64]) -> NDArray[np.float32]:
-            return scaler.standardise(x[rows], measured if measured.ndim == 1 else measured[rows])
 
         def blocks() -> Any:
             for start in range(0, len(own), BLOCK):
                 rows = own[start : start + BLOCK]
-                yield codes[rows], cells(rows)
-
-        known = known_sums(earlier, drawn, cells, codes, n_categories, scaler)
+                yield cells.codes[rows], cells.standardised(rows)
 
         for of_block, z in blocks():
             for i, n in enumerate(n_categories):
                 sums[i] += VarianceSums.fit(z, of_block[:, i], n)
-        sums = [part if of is None else part + of.variances for part, of in zip(sums, known, strict=True)]
+        sums = [part if of is None else part + of.variances for part, of in zip(sums, cells.known, strict=True)]
         ranks = [np.argsort(np.argsort(-part.analysis_of_variance(), kind="stable")) for part in sums]
         genes = np.sort(np.argsort(np.min(ranks, axis=0), kind="stable")[:MAX_GENES])
         products = np.zeros((len(genes), len(genes)))
         for _, z in blocks():
             products += z[:, genes].T @ z[:, genes]
-        products += _mean_scatter(known, genes) * (n_cells - len(own))
+        products += _mean_scatter(cells.known, genes) * (n_cells - len(own))
         counts = np.concatenate([part.counts for part in sums])
         totals = np.concatenate([part.sums[:, genes] for part in sums])
         return cls(
             genes.astype(np.int32),
             (products[np.triu_indices(len(genes))] / max(n_cells, 1)).astype(np.float16),
-            scaler.deviation[genes].astype(np.float32),
+            cells.scaler.deviation[genes].astype(np.float32),
             (totals / np.maximum(counts, 1.0)[:, None]).astype(np.float32),
             counts.astype(np.float32),
             np.asarray(temperatures, dtype=np.float32),

@@ -21,7 +21,6 @@ SIDE = 3.4
 """Side length of a panel in inches."""
 FONT = 8
 PER_ROW = 4
-LINE = {"arrowstyle": "-", "relpos": (0, 0.5), "color": "#999999", "linewidth": 0.5, "shrinkA": 1, "shrinkB": 2}
 
 
 def counterfactual(

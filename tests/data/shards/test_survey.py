@@ -141,21 +141,17 @@ SPOILED = {
 
 
 @pytest.mark.parametrize(("value", "match"), SPOILED.values(), ids=SPOILED)
-@pytest.mark.parametrize("genes", [None, ["gene1", "gene2"]], ids=["ranked", "given"])
-def test_values_that_cannot_be(value, match, genes, simulated, write_files):
+@pytest.mark.parametrize("noted", [False, True], ids=["ranked", "ranks in the files"])
+def test_values_that_cannot_be(value, match, noted, simulated, write_files):
+    if noted:
+        simulated.var[RANK] = np.arange(60.0)
+
     def change(i, part):
         part.X.data[-1] = value if i == 1 else part.X.data[-1]
         return part
 
     with pytest.raises(ValueError, match=match):
-        survey(ShardSet.open(write_files(simulated, change=change), "sex"), EVERY, 20, genes)
-
-
-def test_given_genes_are_kept(simulated, write_files):
-    shards = ShardSet.open(write_files(simulated), "sex")
-    assert survey(shards, EVERY, 20, ["gene7", "gene3"]) == (["gene7", "gene3"], [COUNTS] * 3)
-    with pytest.raises(KeyError, match=r"`genes`: \['x'\] are not among the genes of the files"):
-        survey(shards, EVERY, 20, ["x", "gene3"])
+        survey(ShardSet.open(write_files(simulated, change=change), "sex"), EVERY, 20)
 
 
 def test_ranks_on_which_all_files_agree(simulated, write_files):

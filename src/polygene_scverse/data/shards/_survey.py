@@ -23,9 +23,7 @@ from polygene_scverse.data.shards._files import ShardFile
 from polygene_scverse.data.shards._shard_set import ShardSet
 
 
-def survey(
-    shards: ShardSet, rows: NDArray[np.int64], n_genes: int, genes: Sequence[str] | None = None
-) -> tuple[list[str], list[Scale]]:
+def survey(shards: ShardSet, rows: NDArray[np.int64], n_genes: int) -> tuple[list[str], list[Scale]]:
     """Read every cell once: check expression, detect its scale, and rank genes on the training cells.
 
     Parameters
@@ -36,8 +34,6 @@ def survey(
         Ascending numbers of the training cells.
     n_genes
         Number of genes to choose. ``var["highly_variable_rank"]`` is used if every file has it and all agree.
-    genes
-        Genes, if they are already chosen.
 
     Returns
     -------
@@ -47,18 +43,12 @@ def survey(
     ------
     ValueError
         If the scale of a file is unclear, or some files have counts and others logarithms; the error names the file.
-    KeyError
-        If one of `genes` is not in any file.
     """
-    if genes is not None and (absent := [gene for gene in genes if gene not in shards.var_names]):
-        raise KeyError(f"`genes`: {shorten(absent)} are not among the genes of the files. Pass only genes that are.")
-    ranks = common_ranks(shards.files) if genes is None else None
-    wanted = genes is None and ranks is None
-    moments = DispersionSums(len(shards.var_names)) if wanted else None
-    training = dict(shards.by_file(rows))
+    noted, moments = common_ranks(shards.files), DispersionSums(len(shards.var_names))
+    wanted, training = moments if noted is None else None, dict(shards.by_file(rows))
     found: list[tuple[Scale, Path]] = []
     for k, file in enumerate(shards.files):
-        scale = _survey_file(file, training.get(k, np.zeros(0, dtype=np.int64)), shards.var_names, moments)
+        scale = _survey_file(file, training.get(k, np.zeros(0, dtype=np.int64)), shards.var_names, wanted)
         found.append((scale, file.path))
         first, in_first = found[0]
         if first.kind != scale.kind:
@@ -66,10 +56,8 @@ def survey(
                 f"`adata`: found {first} in {in_first}, but {scale} in {file.path}. Pass files that hold raw counts in "
                 "all, or log1p of normalised counts in all."
             )
-    if moments is not None:
-        ranks = moments.rank(shards.var_names)
-    chosen = genes_by_rank(ranks, n_genes) if ranks is not None else list(genes or [])
-    return chosen, [scale for scale, _ in found]
+    ranks = moments.rank(shards.var_names) if noted is None else noted
+    return genes_by_rank(ranks, n_genes), [scale for scale, _ in found]
 
 
 def scale_of_file(file: ShardFile) -> Scale:
