@@ -297,6 +297,14 @@ def check_fraction(value: float, argument: str) -> None:
         raise ValueError(f"`{argument}`: found {value!r}, but it must be a fraction. Pass a number from 0 to 1.")
 
 
+def check_keep(keep: float) -> None:
+    """Reject a fraction of genes to show that leaves none to predict."""
+    if not (isinstance(keep, Real) and 0.0 <= keep < 1.0):
+        raise ValueError(
+            f"`keep`: found {keep!r}, but it must be at least 0 and below 1. Pass a number from 0 to 0.95."
+        )
+
+
 def check_whole(value: Any, argument: str, least: int = 0, most: int | None = None) -> int:
     """Return a whole number in a range as an int; reject anything else.
 

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from polygene_scverse._layout import PAD
-from polygene_scverse._validate import check_whole
 from polygene_scverse.abilities._predict import category_log_shares, linear_share
 from polygene_scverse.data.feed._source import CellSource
 from polygene_scverse.data.feed._table import CellTable
@@ -154,11 +153,6 @@ def linear_weights(engine: Engine, slot: int) -> NDArray[np.float64]:
         torch.split(module.linear.weights, module.n_categories, dim=1)[slot].double().cpu().numpy()
     )
     return found
-
-
-def check_n_cells(n_cells: int) -> None:
-    """Check that at least one cell is drawn."""
-    check_whole(n_cells, "n_cells", 1)
 
 
 def draw(codes: NDArray[np.int64], n_cells: int, seed: int) -> NDArray[np.int64]:

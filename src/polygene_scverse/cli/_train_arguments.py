@@ -128,8 +128,6 @@ def device_of(device: str | None) -> dict[str, Any]:
         raise UserError(f"--device: found {device!r}, but it must be auto, cpu, cuda, cuda:1 or mps. Pass one of them.")
     if name in ("cuda", "gpu") and not torch.cuda.is_available():
         raise UserError(f"--device: found {device!r}, but torch sees no such device here. Pass auto or cpu.")
-    if number and not number.isdigit():
-        raise UserError(f"--device: found {device!r}. Pass auto, cpu, cuda, cuda:0 or mps.")
     return {"accelerator": "gpu" if name == "cuda" else name, **({"devices": [int(number)]} if number else {})}
 
 

@@ -57,7 +57,7 @@ from polygene_scverse.abilities._embed import POOLINGS, embed
 from polygene_scverse.abilities._expected_expression import check_size as check_values
 from polygene_scverse.abilities._expected_expression import denoised_expression, expected_expression
 from polygene_scverse.abilities._explain_prediction import Explanation, explain_prediction
-from polygene_scverse.abilities._gene_contributions import GeneContributions, check_n_cells, gene_contributions
+from polygene_scverse.abilities._gene_contributions import GeneContributions, gene_contributions
 from polygene_scverse.abilities._gene_roles import gene_roles
 from polygene_scverse.abilities._gene_states import GeneStates, find_contexts, find_pairs, gene_states
 from polygene_scverse.abilities._generate import LARGEST_DEPTH, draw_depths, draw_phenotypes, generate, generate_counts
@@ -1180,7 +1180,7 @@ class Polygene(SavingMixin, SetupMixin):
             If `groupby` is not an obs column.
         """
         check_choice(phenotype, self.layout.phenotype_names, "phenotype")
-        check_n_cells(n_cells)
+        check_whole(n_cells, "n_cells", 1)
         check_seed(seed)
         data = self._data(adata)
         obs, known = self._anndata(data).obs, self.categories[phenotype]
@@ -1314,7 +1314,7 @@ class Polygene(SavingMixin, SetupMixin):
             If a column is not an obs column.
         """
         check_choice(phenotype, self.layout.phenotype_names, "phenotype")
-        check_n_cells(n_cells)
+        check_whole(n_cells, "n_cells", 1)
         check_whole(min_cells, "min_cells", 1)
         check_whole(n_permutations, "n_permutations", 1)
         check_seed(seed)

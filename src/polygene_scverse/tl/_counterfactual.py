@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Mapping, Sequence
-from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from anndata import AnnData
 from mudata import MuData
 
 from polygene_scverse._constants import COUNTERFACTUAL, KEEP, OBSERVED, UNCHANGED, UNS, note_key
-from polygene_scverse._validate import check_names
+from polygene_scverse._validate import check_keep, check_names
 from polygene_scverse.model import Polygene
 from polygene_scverse.tl._models import anndata_of, find, gene_names
 
@@ -98,10 +97,7 @@ def counterfactual(
             f"`phenotypes`: found {phenotypes!r}, but a phenotype and its category are needed. Pass a mapping such as "
             f"{{{trained.layout.phenotype_names[0]!r}: {next(iter(trained.categories.values()))[0]!r}}}."
         )
-    if not (isinstance(keep, Real) and 0.0 <= keep < 1.0):
-        raise ValueError(
-            f"`keep`: found {keep!r}, but it must be at least 0 and below 1. Pass a number from 0 to 0.95."
-        )
+    check_keep(keep)
     chosen = trained.genes if genes is None else [str(gene) for gene in check_names(genes, "genes")]
     logger.info(
         "Expected expression: 2 x %d cells x %d genes, %.2f GB.", data.n_obs, len(chosen),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Sequence
-from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from anndata import AnnData
 from mudata import MuData
 
 from polygene_scverse._constants import IMPUTE_KEEP, IMPUTED
-from polygene_scverse._validate import check_names, check_notes, check_plain_name, write_notes
+from polygene_scverse._validate import check_keep, check_names, check_notes, check_plain_name, write_notes
 from polygene_scverse.model import Polygene
 from polygene_scverse.tl._models import anndata_of, find, gene_names
 
@@ -102,10 +101,8 @@ def impute(
     check_notes(data, "impute")
     check_plain_name(layer_added, "layer_added")
     trained = find(adata, model)
-    if keep is not None and not (isinstance(keep, Real) and 0.0 <= keep < 1.0):
-        raise ValueError(
-            f"`keep`: found {keep!r}, but it must be at least 0 and below 1. Pass a number from 0 to 0.95."
-        )
+    if keep is not None:
+        check_keep(keep)
     chosen = trained.genes if genes is None else [str(gene) for gene in check_names(genes, "genes")]
     names = gene_names(data, trained, gene_symbols, gene_ids)
     there = names.get_indexer(pd.Index(chosen)) >= 0
