@@ -6,6 +6,7 @@ import pytest
 import torch
 from scipy.special import softmax
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.metrics import log_loss
 
 from polygene_scverse.abilities import _calibrate
 from polygene_scverse.abilities._calibrate import fit_shares
@@ -205,6 +206,43 @@ def test_the_path_that_is_right_alone_gets_the_share(changed):
     model.module.linear.weights *= -1.0
     fit_shares(Engine(model.module), model.fitted_, table)
     assert max(model.fitted_.linear_share) < 0.1
+
+
+def loss_of(model, table, n):
+    """Loss of the held-out cells by both paths, with weights fitted to them, if the transformer reads `n` genes."""
+    model.module.linear.limit(n)
+    logits, losses = [], []
+    for mix in (0.0, 1.0):
+        model.fitted_.linear_share[:] = [mix, mix]
+        logits.append(phenotype_logits(Engine(model.module), model.fitted_, table))
+    for i, codes in enumerate(table.codes.T):
+        own, linear, codes = (part[codes >= 0] for part in (logits[0][i], logits[1][i], codes))
+        a, b = fit_path_weights(own, linear, codes)
+        losses.append(log_loss(codes, softmax(a * own + b * linear, axis=1), labels=np.arange(own.shape[1])))
+    return np.mean(losses)
+
+
+@pytest.mark.parametrize("margin", [-np.inf, -0.002, 0.0005, 0.01, np.inf])
+def test_the_transformer_reads_the_fewest_genes_with_which_held_out_cells_are_as_likely(changed, monkeypatch, margin):
+    model, sizes = changed, (1, 4, 8)
+    monkeypatch.setattr(_calibrate, "MAX_GENES_READ", sizes)
+    monkeypatch.setattr(_calibrate, "READ_LOSS", margin)
+    generator = torch.Generator().manual_seed(0)
+    for p in model.module.parameters():  # after one epoch genes hardly matter to the transformer
+        p.data += 0.2 * torch.randn(p.shape, generator=generator)
+    table = model._cells(model.adata, np.arange(240, 400)).read_all()
+    losses = {n: loss_of(model, table, n) for n in (0, *sizes)}
+    expected = next((n for n in sizes if losses[n] <= losses[0] + margin), 0)
+    fit_shares(Engine(model.module), model.fitted_, table)
+    assert int(model.module.linear.max_genes) == expected
+    found, model.fitted_.linear_share = model.fitted_.linear_share, [0.5, 0.5]
+    monkeypatch.setattr(_calibrate, "MAX_GENES_READ", (expected,) if expected else ())
+    fit_shares(Engine(model.module), model.fitted_, table)
+    assert model.fitted_.linear_share == found
+
+
+def test_without_held_out_cells_the_transformer_reads_64_genes(cells, trained):
+    assert trained(cells(60), validation_size=0.0).module.max_genes == 64
 
 
 def test_a_second_training_fits_it_anew(cells, model_of):

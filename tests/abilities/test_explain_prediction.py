@@ -46,6 +46,16 @@ def test_contributions_are_what_is_lost_when_a_gene_is_silent(model, query):
     assert (found.against != second).any()
 
 
+def test_contributions_of_a_transformer_that_reads_few_genes(model, query):
+    """Where a gene is removed, the next one is read, as in prediction; genes that are not read count linearly."""
+    before = int(model.module.linear.max_genes)
+    try:
+        model.module.linear.limit(3)
+        assert_expected(model, query, model.explain_prediction(query, phenotype="cell_type"))
+    finally:
+        model.module.linear.limit(before)
+
+
 def test_the_category_that_a_cell_would_soonest_be_by_hand():
     added = np.zeros((1, 25, 3))
     added[0, :, 1], added[0, 0, 2] = 0.1, 3.0  # 20 of the first kind are 2, the other is 3

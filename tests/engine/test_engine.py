@@ -1,5 +1,7 @@
 """The loop over cells: any source, any blocks and batches, the same results in the order of the cells."""
 
+from dataclasses import replace
+
 import anndata as ad
 import numpy as np
 import pytest
@@ -259,3 +261,25 @@ def test_random_state_is_left_alone(engine, table, of_batch):
 def test_a_batch_size_of_0_is_refused(engine, table, of_batch):
     with pytest.raises(ValueError, match="`batch_size`: found 0"):
         Engine(engine.module, 0).gather(table, Query(), of_batch)
+
+
+def test_engine_for_phenotypes_makes_larger_batches_with_the_same_results(trained_model, engine, of_batch, table):
+    """Batches are cut by the number of genes that are read."""
+    module = trained_model.module
+    before = int(module.linear.max_genes)
+    try:
+        module.linear.limit(2)
+        small, sizes = replace(engine, tokens=40), []
+
+        def counted(batch):
+            sizes.append(len(batch["tokens"]))
+            return of_batch(batch)
+
+        expected = small.gather(table, Query(), counted)
+        n, found = len(sizes), small.for_phenotypes().gather(table, Query(), counted)
+        assert max(sizes[n:]) > max(sizes[:n])
+        assert len(sizes) - n < n
+        for a, b in zip(found, expected, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+    finally:
+        module.linear.limit(before)

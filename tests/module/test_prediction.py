@@ -37,6 +37,18 @@ def of_genes(module, cells):
     return np.split(logits, np.cumsum(module.n_categories)[:-1], axis=1)
 
 
+def read_only(kit, module, cells, codes, n):
+    """Arrays for the encoder of the `n` genes of each cell with the highest ranks, chosen in a loop."""
+    parts = []
+    for i in range(len(cells)):
+        cell = cells.take(np.array([i]))
+        ranks = module.linear.ranks.numpy()[cell.genes]
+        dropped = np.setdiff1d(cell.genes, cell.genes[np.argsort(-ranks)[:n]])
+        nothing = np.zeros(len(dropped))
+        parts.append(shown_batch(kit, cell.with_genes(dropped, nothing, nothing), codes[[i]])[:3])
+    return parts
+
+
 # the mixture
 
 
@@ -180,3 +192,49 @@ def test_a_cell_with_nothing_expressed_is_predicted(kit):
     logits = kit.random_module().predict(*shown_batch(kit, cells, codes), kit.share)
     assert [x.shape for x in logits] == [(3, 3), (3, 4)]
     assert all(torch.isfinite(x).all() for x in logits)
+
+
+# the genes that the transformer reads
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("n", [1, 3, 10, 30])
+def test_the_transformer_reads_the_most_important_genes_and_the_linear_path_all(kit, n):
+    module, cells, codes = kit.random_module(), kit.random_cells(), kit.random_codes()
+    module.linear.limit(n, np.random.default_rng(1).random(N_GENES))
+    arrays = shown_batch(kit, cells, codes)
+    assert cells.lengths.min() < 10 < cells.lengths.max() < 30
+    found, states = module.predict(*arrays, kit.share), module.decision_states(*arrays, torch.zeros(2))
+    parts, linear = read_only(kit, module, cells, codes, n), of_genes(module, cells)
+    module.linear.limit(0)
+    for i, part in enumerate(parts):
+        torch.testing.assert_close(states[[i]], module._phenotype_states(*part), rtol=1e-4, atol=1e-4)
+        for j, z in enumerate(module.transformer_logits(*part)):
+            mix = kit.share[j].item()
+            expected = (1 - mix) * z[0].numpy() + mix * linear[j][i]
+            np.testing.assert_allclose(found[j][i], expected, rtol=1e-4, atol=1e-4)
+
+
+@torch.no_grad()
+def test_the_genes_read_do_not_depend_on_the_other_cells(kit):
+    module, cells, codes = kit.random_module(), kit.random_cells(), kit.random_codes()
+    module.linear.limit(3, np.zeros(0))
+    together = module.predict(*shown_batch(kit, cells, codes), kit.share)
+    for i in range(N_CELLS):
+        alone = module.predict(*shown_batch(kit, cells.take(np.array([i])), codes[[i]]), kit.share)
+        for a, b in zip(together, alone, strict=True):
+            torch.testing.assert_close(a[[i]], b, rtol=1e-5, atol=1e-5)
+
+
+@torch.no_grad()
+def test_targets_and_states_are_not_limited(kit):
+    """Questions about genes read every visible gene, and so does training."""
+    module, batch = kit.random_module(), kit.train_batch()
+    before = module.inference(**module._get_inference_input(batch))["hidden"]
+    arrays = shown_batch(kit, kit.random_cells(), kit.random_codes())[:3]
+    states = module.states(*arrays)
+    module.linear.limit(1, np.zeros(0))
+    assert torch.equal(module.inference(**module._get_inference_input(batch))["hidden"], before)
+    assert torch.equal(module.states(*arrays), states)
+    names = ("tokens", "positions", "key_mask")
+    assert all(map(torch.equal, module.select_genes(*(batch[n] for n in names)), (batch[n] for n in names)))

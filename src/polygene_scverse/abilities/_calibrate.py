@@ -10,8 +10,10 @@ from typing import Final, Literal
 
 import numpy as np
 import pandas as pd
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional as F
 
 from polygene_scverse._constants import TARGET_SUM
 from polygene_scverse.abilities._novelty import fit_reference
@@ -32,6 +34,8 @@ from polygene_scverse.fit._kinds import COUNTED, cell_depths, fit_kinds
 from polygene_scverse.fit._linear_path import (
     MAX_CANDIDATES,
     MAX_CELLS,
+    MAX_GENES_READ,
+    READ_LOSS,
     USUAL_SHARE_OF_GROUPS,
     USUAL_WEIGHTS,
     fit_linear_path,
@@ -149,26 +153,49 @@ def fit_path(
     found = fit_linear_path(cells, groups=of_cells, seed=seed)
     state.panels = PanelMoments.fit(cells, found.temperatures)
     module.linear.load(found.weights, found.bias, found.cap, found.centre)
+    module.linear.limit(MAX_GENES_READ[0], found.importance)
     usual = share_of(USUAL_WEIGHTS) if groups is None else USUAL_SHARE_OF_GROUPS
     state.linear_share = [usual] * table.layout.n_phenotypes
     return list(found.shifts) or nothing
 
 
 def fit_shares(engine: Engine, state: FittedState, held_out: CellTable) -> None:
-    """Fit the mixture weight of the linear path in each phenotype."""
-    module, n = engine.module, held_out.layout.n_phenotypes
-    if module.linear is None:
+    """Fit the mixture weight of the linear path in each phenotype, and how many genes the transformer reads.
+
+    It is the smallest of `MAX_GENES_READ` with which the held-out cells are about as likely as with all genes.
+    """
+    if (linear := engine.module.linear) is None:
         return
+    linear.limit(0)
+    smallest, state.linear_share = _mixtures(engine, held_out)
+    for n in MAX_GENES_READ:
+        linear.limit(n)
+        loss, shares = _mixtures(engine, held_out)
+        if loss <= smallest + READ_LOSS:
+            state.linear_share = shares
+            return
+    linear.limit(0)
+
+
+def _mixtures(engine: Engine, held_out: CellTable) -> tuple[float, list[float]]:
+    """Mean negative log-likelihood of held-out cells, and the share of the linear path in each phenotype."""
+    module, n = engine.module, held_out.layout.n_phenotypes
 
     def both(batch: Batch) -> Sequence[Tensor]:
         tokens, positions, key_mask, values, measured = (batch[name].to(module.device) for name in INPUTS)
         transformer = module.transformer_logits(tokens, positions, key_mask)
         return [*transformer, *module.linear_logits(positions, values, measured)]
 
-    logits = engine.gather(held_out, Query(), both)
+    logits = engine.for_phenotypes().gather(held_out, Query(), both)
+    losses, shares = [], []
     for i, codes in enumerate(held_out.codes.T):
         known = codes >= 0
-        state.linear_share[i] = share_of(fit_path_weights(logits[i][known], logits[n + i][known], codes[known]))
+        own, of_genes, codes = logits[i][known], logits[n + i][known], codes[known]
+        weights = fit_path_weights(own, of_genes, codes)
+        shares.append(share_of(weights))
+        mixed = torch.from_numpy(weights[0] * own + weights[1] * of_genes)
+        losses.append(float(F.cross_entropy(mixed, torch.from_numpy(codes), reduction="sum")) / max(len(codes), 1))
+    return float(np.mean(losses)), shares
 
 
 def calibrate(

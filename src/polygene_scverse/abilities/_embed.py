@@ -43,4 +43,5 @@ def embed(engine: Engine, state: FittedState, source: CellSource, query: Query, 
         asked = slots.get(pooling) or [1 + layout.phenotype_names.index(pooling)]
         return [module.states(*arrays, asked).mean(1)]
 
+    engine = engine.for_phenotypes() if pooling == "decision" else engine
     return engine.gather(source, query, pooled)[0]

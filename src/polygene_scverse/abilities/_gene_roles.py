@@ -98,7 +98,7 @@ def gene_roles(
         sums.add(of_genes, genes[mask], np.repeat(codes[rows], lengths.numpy()))
         np.add.at(totals[:, :-1], codes[rows], of_cells.double().numpy())
 
-    engine.run(source, Query(), states, add)
+    engine.for_phenotypes().run(source, Query(), states, add)
     n_of_pair = np.bincount(codes, minlength=n_pairs)[:, None]
     found, n_cells = sums.means(torch.float64)
     found = np.nan_to_num(found)

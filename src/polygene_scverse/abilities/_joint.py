@@ -67,7 +67,7 @@ def joint(
         Names of the phenotypes.
     """
     chain = _Chain(engine, state, names)
-    (values,) = engine.gather(source, query, lambda batch: [chain(batch).flatten(1)])
+    (values,) = engine.for_phenotypes().gather(source, query, lambda batch: [chain(batch).flatten(1)])
     return values.reshape(len(source), *chain.sizes)
 
 

@@ -194,13 +194,13 @@ def _phenotypes(engine: Engine, state: FittedState, table: CellTable, query: Que
 
     def both(batch: Batch) -> list[Tensor]:
         arrays = tuple(batch[name] for name in INPUTS)
-        outputs = module.inference(*arrays[:3])
+        outputs = module.inference(*module.select_genes(*arrays[:3]))
         logits = module.generative(**outputs)["phenotype_logits"]
         mixed = zip(logits, module.linear_part(*arrays, share, logits=logits), offsets, temperatures, strict=True)
         probabilities = [((z + part + offset) / t).softmax(-1) for z, part, offset, t in mixed]
         return [torch.cat([*probabilities, outputs["hidden"][:, : len(names)].mean(1)], dim=1)]
 
-    return engine.gather(table, query, both)[0].astype(np.float64)
+    return engine.for_phenotypes().gather(table, query, both)[0].astype(np.float64)
 
 
 def _expected(engine: Engine, table: CellTable, asked: NDArray[np.integer], change: Change) -> NDArray[np.float64]:

@@ -78,7 +78,7 @@ def phenotype_logits(
         found = engine.module.predict(*(batch[name] for name in INPUTS), share)
         return [found[slot] + offsets[slot] for slot in slots]
 
-    return engine.gather(source, Query() if query is None else query, logits, observe)
+    return engine.for_phenotypes().gather(source, Query() if query is None else query, logits, observe)
 
 
 def predict(

@@ -42,11 +42,18 @@ class Engine:
         Maximum number of cells per step.
     tokens
         Approximate number of tokens per step on a CPU, so that intermediate results stay in the cache.
+    max_genes
+        Maximum number of genes of a cell that count in `tokens`, for functions that do not read more; 0 for no limit.
     """
 
     module: PolygeneModule
     batch_size: int = 64
     tokens: int = 8192
+    max_genes: int = 0
+
+    def for_phenotypes(self) -> Engine:
+        """Return the engine for functions that only predict phenotypes, for which the module may read fewer genes."""
+        return replace(self, max_genes=self.module.max_genes)
 
     def with_linear_path(self, weights: NDArray[np.floating], bias: NDArray[np.floating]) -> Engine:
         """Return the network with another linear path; other weights are shared, and the original is not changed.
@@ -106,7 +113,8 @@ class Engine:
 
         def batches(threads: Threads) -> Iterator[tuple[CellTable, int, NDArray[np.int64]]]:
             for start, table in threads.ahead(read, range(0, n_cells, BLOCK)):
-                for rows in cut_batches(table.lengths + layout.n_special, self.batch_size, self.tokens):
+                longest = layout.n_special + (self.max_genes or layout.n_genes)
+                for rows in cut_batches(table.lengths + layout.n_special, self.batch_size, self.tokens, longest):
                     yield table, start, rows
 
         def answer(batch: tuple[CellTable, int, NDArray[np.int64]]) -> Sequence[Tensor]:
@@ -136,7 +144,9 @@ class Engine:
         return results
 
 
-def cut_batches(lengths: NDArray[np.int64], batch_size: int, tokens: int) -> list[NDArray[np.int64]]:
+def cut_batches(
+    lengths: NDArray[np.int64], batch_size: int, tokens: int, longest: int | None = None
+) -> list[NDArray[np.int64]]:
     """Split cells into batches of similar length, longest first, with at least one cell each; returns row numbers.
 
     Parameters
@@ -145,12 +155,15 @@ def cut_batches(lengths: NDArray[np.int64], batch_size: int, tokens: int) -> lis
         Number of visible tokens of each cell; shape (n_cells,).
     batch_size, tokens
         Maximum numbers of cells, and of tokens including padding, in a batch.
+    longest
+        Maximum number of tokens of a cell that count; by default all.
     """
     check_whole(batch_size, "batch_size", 1)
     order = np.argsort(-lengths, kind="stable")
     found, start = [], 0
     while start < len(order):
-        n = max(1, min(batch_size, tokens // int(lengths[order[start]])))
+        length = int(lengths[order[start]])
+        n = max(1, min(batch_size, tokens // min(length, longest or length)))
         found.append(order[start : start + n])
         start += n
     return found

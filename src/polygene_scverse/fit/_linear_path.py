@@ -46,6 +46,10 @@ USUAL_SHARE_OF_GROUPS: Final = 0.9
 """Share of the linear path if every group is in training, so that both paths cannot be compared in new groups."""
 WEIGHT_STRENGTH: Final = 100.0
 """Inverse variance of the prior of both weights."""
+MAX_GENES_READ: Final = (64, 128, 256)
+"""Numbers of genes to which the transformer may be limited when phenotypes are predicted; the first is the default."""
+READ_LOSS: Final = 0.01
+"""Maximum increase of the negative log-likelihood of held-out cells, in nats, for which fewer genes are read."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,8 @@ class LinearFit:
         Effect of new groups, for each phenotype; empty if groups are not known.
     temperatures
         Temperature of the discriminants of each phenotype.
+    importance
+        Sum over phenotypes of the share of each gene in the squared weights of standardised expression; shape (G,).
     """
 
     weights: NDArray[np.floating]
@@ -70,6 +76,7 @@ class LinearFit:
     centre: NDArray[np.floating]
     shifts: list[GroupShift] = field(default_factory=list)
     temperatures: tuple[float, ...] = ()
+    importance: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
 
 
 def fit_linear_path(cells: PathCells, *, groups: pd.Series | None = None, seed: int = 0) -> LinearFit:
@@ -104,7 +111,10 @@ def fit_linear_path(cells: PathCells, *, groups: pd.Series | None = None, seed: 
         settings |= {"name": str(groups.name)}
         numbers = pd.factorize(groups.iloc[own], use_na_sentinel=False)[0]
         shifts = [fit_group_shift(own_cells, c, n, numbers, known=of, **settings) for c, n, of in phenotypes]
-    return LinearFit(weights, biases, scaler.cap, scaler.centre, shifts, tuple(d.temperature for d in found))
+    squares = [(d.weights**2).sum(axis=1) for d in found]
+    importance = np.sum([of_one / max(of_one.sum(), 1e-300) for of_one in squares], axis=0)
+    temperatures = tuple(d.temperature for d in found)
+    return LinearFit(weights, biases, scaler.cap, scaler.centre, shifts, temperatures, importance)
 
 
 def fit_discriminants(

@@ -17,6 +17,7 @@ from polygene_scverse._validate import shorten
 from polygene_scverse.fit import FittedState
 from polygene_scverse.fit._novelty import NoveltyReference
 from polygene_scverse.module import PolygeneModule, TransformerConfig
+from polygene_scverse.module._linear_path import OPTIONAL
 from polygene_scverse.module._transformer import resolve_config
 
 FLOATS = ("F16", "BF16", "F32", "F64")
@@ -76,9 +77,11 @@ def check_shapes(attributes: Mapping[str, Any], found: Mapping[str, tuple[str, t
     )
     parts = {name: bool(_arguments(attributes)[name]) for name in ("linear_path", "gene_decoder")}
     weights = implied_weights(_layout_of(attributes), config, **parts)
-    absent, extra = sorted(set(weights) - set(found)), sorted(set(found) - set(weights))
+    optional = {f"linear.{name}" for name in OPTIONAL}
+    absent, extra = sorted(set(weights) - set(found) - optional), sorted(set(found) - set(weights))
     _check(not absent and not extra, f"weights are missing, {shorten(absent, 3)}, or not known, {shorten(extra, 3)}")
-    for name, weight in weights.items():
+    for name in sorted(set(weights) & set(found)):
+        weight = weights[name]
         (kind, there), shape = found[name], tuple(weight.shape)
         _check(
             there == shape and kind in (FLOATS if weight.is_floating_point() else ("I64",)),

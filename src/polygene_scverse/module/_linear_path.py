@@ -5,6 +5,8 @@ Shapes: B cells, K shown genes, G genes, C categories of all phenotypes.
 
 from __future__ import annotations
 
+from typing import Any, Final
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -13,11 +15,18 @@ from torch.nn import functional as F
 
 from polygene_scverse._constants import LINEAR_SUM, TARGET_SUM
 
+OPTIONAL: Final = ("ranks", "max_genes")
+"""Buffers that models saved by earlier versions do not have."""
+
 
 class LinearPath(nn.Module):
     """Linear logits of the categories of all phenotypes from the shown genes; the weights are fitted elsewhere.
 
     Unmeasured genes are treated as having mean expression, unlike genes that are not expressed.
+
+    Because it uses all genes, the transformer may read fewer: `max_genes` is the maximum number of genes that the
+    transformer reads of each cell to predict phenotypes, 0 for no limit. `ranks` has the rank of each gene; those with
+    the highest ranks are read.
 
     Parameters
     ----------
@@ -31,6 +40,8 @@ class LinearPath(nn.Module):
     bias: Tensor
     cap: Tensor
     centre: Tensor
+    ranks: Tensor
+    max_genes: Tensor
 
     def __init__(self, n_genes: int, n_categories: int) -> None:
         super().__init__()
@@ -38,6 +49,8 @@ class LinearPath(nn.Module):
         self.register_buffer("bias", torch.zeros(n_categories))
         self.register_buffer("cap", torch.ones(n_genes))  # larger values are clipped to this
         self.register_buffer("centre", torch.zeros(n_genes))  # mean of the clipped values of the training cells
+        self.register_buffer("ranks", torch.arange(n_genes).flip(0))
+        self.register_buffer("max_genes", torch.tensor(0))
 
     def load(
         self,
@@ -60,6 +73,29 @@ class LinearPath(nn.Module):
             buffer = getattr(self, name)
             buffer.zero_()
             buffer[: len(values)] = torch.from_numpy(values)
+
+    def limit(self, max_genes: int, importance: NDArray[np.floating] | None = None) -> None:
+        """Set how many genes the transformer reads of each cell.
+
+        Parameters
+        ----------
+        max_genes
+            Maximum number of genes; 0 for no limit.
+        importance
+            Importance of all genes or of the first ones, by which genes are chosen; other genes come last. By default
+            the ranks stay as they are.
+        """
+        self.max_genes.fill_(max_genes)
+        if importance is not None:
+            order = np.argsort(-importance, kind="stable")
+            order = np.concatenate([order, np.arange(len(order), len(self.ranks))])
+            self.ranks[torch.from_numpy(order)] = torch.arange(len(order)).flip(0).to(self.ranks.device)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        """Models that were saved before there was a limit have none."""
+        for name in OPTIONAL:
+            state_dict.setdefault(prefix + name, getattr(self, name))
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def forward(self, genes: Tensor, values: Tensor, measured: Tensor) -> Tensor:
         """Logits; shape (B, C).

@@ -118,8 +118,38 @@ class PredictionMixin:
 
     @move_arguments
     def transformer_logits(self, tokens: Tensor, positions: Tensor, key_mask: Tensor) -> list[Tensor]:
-        """Logits of each phenotype from the transformer alone; P times (B, categories)."""
-        return self.generative(**self.inference(tokens, positions, key_mask))["phenotype_logits"]
+        """Logits of each phenotype from the transformer alone; P times (B, categories).
+
+        Only the genes selected by `select_genes` are read.
+        """
+        return self.generative(**self.inference(*self.select_genes(tokens, positions, key_mask)))["phenotype_logits"]
+
+    @property
+    def max_genes(self) -> int:
+        """Maximum number of genes of a cell that the transformer reads to predict phenotypes; 0 for no limit."""
+        return 0 if self.linear is None else int(self.linear.max_genes)
+
+    @move_arguments
+    def select_genes(self, tokens: Tensor, positions: Tensor, key_mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Keep the genes of each cell that the transformer reads to predict phenotypes; see `LinearPath`.
+
+        Parameters
+        ----------
+        tokens, positions, key_mask
+            As for the encoder. Batches with targets are not changed.
+
+        Returns
+        -------
+        The same arrays with at most `max_genes` genes.
+        """
+        s, n = self.layout.n_special, self.max_genes
+        if self.linear is None or not n or tokens.shape[1] - s <= n or tokens.shape[1] > key_mask.shape[1]:
+            return tokens, positions, key_mask
+        genes = (positions[:, s:] - self.layout.first_gene_position).clamp(min=0)  # (B, K)
+        ranks = self.linear.ranks[genes].masked_fill(~key_mask[:, s:], -1)
+        special = torch.arange(s, device=tokens.device).expand(len(tokens), s)
+        kept = torch.cat([special, s + ranks.topk(n, dim=1).indices], dim=1)  # (B, s + n)
+        return tokens.gather(1, kept), positions.gather(1, kept), key_mask.gather(1, kept)
 
     @move_arguments
     def decision_states(
@@ -187,7 +217,7 @@ class PredictionMixin:
 
     def _phenotype_states(self, tokens: Tensor, positions: Tensor, key_mask: Tensor) -> Tensor:
         """States from which the transformer predicts the phenotypes; shape (B, P, H)."""
-        hidden = self.inference(tokens, positions, key_mask)["hidden"]
+        hidden = self.inference(*self.select_genes(tokens, positions, key_mask))["hidden"]
         return self.head.transform(hidden[:, : self.layout.n_phenotypes])
 
     @move_arguments

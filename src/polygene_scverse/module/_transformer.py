@@ -150,15 +150,16 @@ class Attention(nn.Module):
 
     def _of_few(self, queries: Tensor, keys: Tensor, mask: Tensor | None) -> Tensor:
         """Equivalent computation for few queries: project these and the result, not the many keys and values."""
-        n, q, h = queries.shape
-        query = self._split(self.query(queries) * (h // self.n_heads) ** -0.5)  # (B, A, Q, H / A)
-        query = query @ self.key.weight.view(self.n_heads, -1, h)  # (B, A, Q, H); the keys' bias cancels in the softmax
+        (n, q, h), a = queries.shape, self.n_heads
+        of_keys, of_values = (part.weight.view(a, -1, h) for part in (self.key, self.value))  # (A, H / A, H)
+        query = self.query(queries).view(n * q, a, -1).transpose(0, 1) * (h // a) ** -0.5  # (A, B * Q, H / A)
+        query = (query @ of_keys).view(a, n, q, h).transpose(0, 1)  # the bias of the keys cancels in the softmax
         scores = query.flatten(1, 2) @ keys.transpose(1, 2)  # (B, A * Q, K)
         if mask is not None:
             scores.masked_fill_(~mask[:, 0], -torch.inf)
-        found = (scores.softmax(-1) @ keys).view(n, self.n_heads, q, h)
-        found = found @ self.value.weight.view(self.n_heads, -1, h).transpose(1, 2)  # (B, A, Q, H / A)
-        return found.transpose(1, 2).flatten(2) + self.value.bias  # (B, Q, H)
+        found = (scores.softmax(-1) @ keys).view(n, a, q, h).transpose(0, 1).flatten(1, 2)  # (A, B * Q, H)
+        found = (found @ of_values.transpose(1, 2)).transpose(0, 1)  # (B * Q, A, H / A)
+        return found.reshape(n, q, h) + self.value.bias
 
 
 class Block(nn.Module):

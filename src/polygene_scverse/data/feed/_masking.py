@@ -114,7 +114,7 @@ def ask(
         Share of the measured genes that is not hidden; shape (n_cells,). By default all are shown.
     """
     n = len(cells)
-    target = np.isin(cells.genes, genes)
+    target = np.isin(cells.genes, genes) if len(genes) else np.zeros(len(cells.genes), dtype=bool)
     rows = np.repeat(np.arange(n), cells.lengths)
     column = np.searchsorted(np.sort(genes), cells.genes[target])
     silent = np.ones((n, len(genes)), dtype=bool)
