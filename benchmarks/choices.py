@@ -2,6 +2,7 @@
 
     python benchmarks/choices.py --linear     # settings of the linear path; some minutes
     python benchmarks/choices.py --models     # whole models, with one path or both, …; 15 minutes per data set
+    python benchmarks/choices.py --read       # how many genes of a cell the transformer reads; 10 minutes
 
 Folds: each of the three training donors with the most cells (T cells), thirds of the training donors (OneK1K), or
 thirds of the training cells if there is one donor (kang18, pbmc68k). Cells of all folds are scored together.
@@ -22,6 +23,8 @@ import scanpy as sc
 from _splits import TASKS, Task
 from rich.console import Console
 from scipy.special import softmax
+from sklearn.metrics import f1_score
+from sklearn.neighbors import KNeighborsClassifier
 
 import polygene_scverse as pgs
 from polygene_scverse._constants import N_GENES, RANK, TARGET_SUM
@@ -53,6 +56,10 @@ MODELS = {
     "phenotypes at full weight from the first step": {"plan_kwargs": {"phenotype_rise": 0.0}},
 }
 GENES = "hidden expressed genes"
+READ = (0, 32, 48, 64, 128, 256)
+"""Maximum numbers of genes of a cell that the transformer reads; 0 for all."""
+NEIGHBOURS = 15
+"""Nearest neighbours in the embedding that vote for the category of a cell."""
 
 
 def folds(task: Task) -> Iterator[tuple[ad.AnnData, ad.AnnData]]:
@@ -160,17 +167,60 @@ def model_rows(task: Task, seed: int) -> list[dict]:
     ]
 
 
+def read_rows(task: Task, seed: int) -> list[dict]:
+    """Models whose transformer reads fewer genes of each cell in prediction; all else is as in training."""
+    scored = {(p, n): Scored() for p in task.phenotypes for n in READ}
+    voted: dict[tuple[str, int], list[float]] = {key: [] for key in scored}
+    for train, test in folds(task):
+        donors = task.group is not None and train.obs["donor"].nunique() >= 3
+        arguments = {"phenotypes": task.phenotypes, "group_key": "donor" if donors else None}
+        model = pgs.tl.train(train, **arguments, seed=seed, verbose=False)
+        for n in READ:
+            model.module.linear.limit(n)
+            tables, embeddings = (
+                model.predict_phenotype(test),
+                [model.get_latent_representation(a) for a in (train, test)],
+            )
+            for phenotype, table in tables.items():
+                categories = categories_of(task, phenotype)
+                codes, codes_test = (codes_of(side, phenotype, categories) for side in (train, test))
+                counts = np.bincount(codes[codes >= 0], minlength=len(categories))
+                proba = table.reindex(columns=categories, fill_value=0.0).to_numpy()
+                scored[phenotype, n].add(codes_test, proba, counts)
+                (x, y), (x_test, y_test) = (
+                    (x[c >= 0], c[c >= 0]) for x, c in zip(embeddings, (codes, codes_test), strict=True)
+                )
+                found = KNeighborsClassifier(NEIGHBOURS).fit(x, y).predict(x_test)
+                voted[phenotype, n].append(f1_score(y_test, found, average="macro"))
+    return [
+        {
+            "data": task.name,
+            "phenotype": p,
+            "genes read": n or "all",
+            **s.scores(),
+            "kNN, macro-F1": np.mean(voted[p, n]),
+        }
+        for (p, n), s in scored.items()
+    ]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     choices = [key for key in TASKS if key != "glioblastoma"]  # kept for the end: nothing is chosen on it
     parser.add_argument("--data", nargs="*", choices=choices, default=choices)
     parser.add_argument("--linear", action="store_true")
     parser.add_argument("--models", action="store_true")
+    parser.add_argument("--read", action="store_true")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     tasks = [TASKS[key]() for key in arguments.data]
     results, console = Path(__file__).parent / "results", Console(soft_wrap=True)
-    for part, rows_of in (("linear", linear_rows), ("models", lambda task: model_rows(task, arguments.seed))):
+    parts = {
+        "linear": linear_rows,
+        "models": lambda task: model_rows(task, arguments.seed),
+        "read": lambda task: read_rows(task, arguments.seed),
+    }
+    for part, rows_of in parts.items():
         if not getattr(arguments, part):
             continue
         rows = [row for task in tasks for row in rows_of(task)]
