@@ -60,6 +60,7 @@ READ = (0, 32, 48, 64, 128, 256)
 """Maximum numbers of genes of a cell that the transformer reads; 0 for all."""
 NEIGHBOURS = 15
 """Nearest neighbours in the embedding that vote for the category of a cell."""
+KNN = "neighbours in the embedding, macro-F1"
 
 
 def folds(task: Task) -> Iterator[tuple[ad.AnnData, ad.AnnData]]:
