@@ -136,7 +136,9 @@ class Polygene(SavingMixin, SetupMixin):
         Named size of the network: ``"tiny"``, or ``"512"`` and ``"2432"`` for the sizes of the original.
     linear_path
         Whether to combine the phenotype logits with linear discriminants of gene expression, which are fitted after
-        training.
+        training. The discriminants use all genes. To predict phenotypes faster, the transformer then reads at most 64
+        genes of a cell, those with the largest weights in the discriminants, or 128, 256 or all genes if fewer predict
+        held-out cells worse.
     gene_decoder
         Whether to add a gene-specific decoder to BERT's shared head. It is needed to predict expression (imputation,
         counterfactuals, generation). Without it, the network is that of the original.
