@@ -20,9 +20,9 @@ adata = pgs.datasets.pbmc68k()
 adata
 
 # %% [markdown]
-# `X` may contain raw counts or log-normalised values; the scale is auto-detected. Phenotype columns with a common
-# name are found automatically, and others are chosen with `phenotypes=[...]`. These cells come from one donor, so
-# single cells are held out; with several donors, pass `group_key="donor"`.
+# `X` may contain raw counts or log-normalised values; the scale is detected. Phenotype columns with a common name are
+# found automatically, and others are chosen with `phenotypes=[...]`. These cells come from one donor, so single cells
+# are held out; with several donors, pass `group_key="donor"`.
 
 # %%
 model = pgs.tl.train(adata, validation_size=0.2, enable_progress_bar=False)
@@ -30,8 +30,8 @@ model = pgs.tl.train(adata, validation_size=0.2, enable_progress_bar=False)
 # %% [markdown]
 # ## How well are new cells predicted?
 #
-# The held-out cells were not used in training. Lines are scores of the transformer after each epoch, and points are
-# scores of the finished model, which includes the linear path.
+# The network was not trained on the held-out cells. Lines are scores of the transformer after each epoch, and points
+# are scores of the finished model. It includes the **linear path**, a linear classifier that is fitted after training.
 
 # %%
 pgs.pl.history(adata)
@@ -103,3 +103,5 @@ loaded.predict_phenotype(query)["bulk_labels"].iloc[:3, :3]
 # * **That a cell has a type of this list.** The model can only choose among the categories it was trained on. The next
 #   notebook shows how to find cells that are unlike all of them.
 # * **That Polygene is needed.** On these cells logistic regression is as good; compare with `pgs.tl.evaluate`.
+#
+# Next: [which predictions to rely on](02_answers_to_trust.ipynb), or [your own data](05_your_own_data.ipynb).

@@ -1,12 +1,13 @@
 """Notebook in text; `nox -s tutorials` executes it."""
 
 # %% [markdown]
-# # Answers to trust
+# # Reliability of predictions
 #
 # **Which of these predictions can I rely on?**
 #
-# A model predicts a category for every cell, even if it should not. This notebook checks the probabilities, excludes
-# uncertain cells, looks for cells that are unlike the training data, and compares the model with simpler methods.
+# A model predicts a category for every cell, even for cells of a type that it does not know. This notebook checks the
+# probabilities, excludes uncertain cells, looks for cells that are unlike the training data, and compares the model
+# with simpler methods. It takes some minutes on a laptop.
 
 # %%
 import polygene_scverse as pgs
@@ -20,7 +21,8 @@ held_out = adata[model.validation_indices].copy()
 # ## Are 80 % of the predictions with 80 % confidence correct?
 #
 # After training, the probabilities are calibrated on the held-out cells, or donors with `group_key`. `uns` records what
-# they were calibrated on:
+# they were calibrated on. The expected calibration error (ECE) is the mean difference between confidence and accuracy;
+# with so few cells it is imprecise.
 
 # %%
 print(adata.uns["polygene"]["calibration"]["bulk_labels"])
@@ -63,11 +65,15 @@ pgs.tl.novelty(adata, model=small)
 adata.obs.groupby("bulk_labels", observed=True)["polygene_novelty"].median().sort_values()
 
 # %% [markdown]
+# Here the novelty of the monocytes is high, but so is that of NK cells, a known type. Look at the cells before you
+# conclude that they are of a new type.
+#
 # ## New donors, and baselines
 #
 # Cells of one donor are similar, so the accuracy on new donors has to be measured on donors that were not in training.
+# `pp.confounding` measures how far the donor determines a phenotype (`theils_u`, from 0 to 1; here hardly at all).
 # `tl.evaluate` holds out whole donors, trains the model and simpler methods on the same cells, and prints which
-# differences are significant. These cells are simulated; the call is the same for real data.
+# differences are significant. These cells are simulated and easy to classify; the call is the same for real data.
 
 # %%
 cells = pgs.datasets.simulate(n_obs=1000, n_vars=300, seed=0)
@@ -105,3 +111,5 @@ cells.obs.loc[cells.obs["sex"].isna(), ["polygene_sex_filled", "polygene_sex_fil
 # * **That a cell with low novelty is of a known type.** Subtypes of known types are mostly not detected, see the
 #   [results](../docs/trust.md#cell-types-that-are-not-in-the-training-data).
 # * **That filled values are measurements.** They are predictions; keep them separate from the recorded values.
+#
+# Next: [How reliable are the results?](../docs/trust.md) has the results on five data sets.

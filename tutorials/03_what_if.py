@@ -63,7 +63,8 @@ pgs.pl.check_generated(cells)
 # ## What if these cells were about to divide?
 #
 # The expression of every held-out cell in phase G1 is predicted twice: with the recorded phase, and with the phase set
-# to G2M. The difference is the predicted effect.
+# to G2M. The difference is the predicted shift. The columns of the observed difference and its test are empty, because
+# `resting` contains no cells in G2M and no donors are given.
 
 # %%
 resting = test[test.obs["phase"] == "G1"].copy()
@@ -103,6 +104,8 @@ for gene in answers["difference in held-out cells"].abs().nlargest(8).index:
     ax.annotate(gene, answers.loc[gene, ["difference in held-out cells", "model"]], fontsize=8)
 
 # %% [markdown]
+# Here the model agrees with the held-out cells no better than the simple difference in the training cells does.
+#
 # ## What not to conclude
 #
 # * Generated cells are not new evidence. They reproduce what the model learned from the training cells, so do not test
@@ -113,3 +116,5 @@ for gene in answers["difference in held-out cells"].abs().nlargest(8).index:
 #   type, and by everything else that is confounded with the phase in these cells.
 # * One sample is not representative of other people. With several donors, hold out whole donors, and pass `group_key=`
 #   to `pgs.get.counterfactual`.
+#
+# Next: [What if](../docs/what_if.md) and [Generate cells](../docs/generation.md) have results on several data sets.

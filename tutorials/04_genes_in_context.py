@@ -120,3 +120,5 @@ table.loc[cells.var_names[alone], ["n_contexts", "contexts", "score"]]
 # - A gene that supports the disease in one cell type only may also do so in others with too few cells or donors.
 # - Without donors there is no test. Cells of one donor are not replicates.
 # - None of this predicts what happens if a gene is changed.
+#
+# Next: [Genes in context](../docs/genes_in_context.md) describes the methods and how they were measured.

@@ -94,8 +94,8 @@ for name, trained in (("before", model), ("after", larger)):
     print(f"{name}: old kinds {accuracy(rest, ~new)}, dendritic cells {accuracy(rest, new)}")
 
 # %% [markdown]
-# If you have the old cells, `anndata.concat([old, new])` is better, because generated cells carry no information about
-# donors. To share the result, `larger.push_to_hub("me/blood")` uploads it with a model card; cells are not uploaded.
+# If you have the old cells, train on `anndata.concat([old, new])`: generated cells carry no information about donors.
+# To share the result, `larger.push_to_hub("me/blood")` uploads it with a model card; cells are not uploaded.
 #
 # ## What not to conclude
 #
@@ -107,3 +107,5 @@ for name, trained in (("before", model), ("after", larger)):
 # * Cells of a type that nobody annotated still get one of the known labels. `pgs.tl.novelty` detects some of these
 #   cells, but not those that are similar to a known type.
 # * The model is not anonymous: cells similar to its training cells can be generated from it.
+#
+# Next: [Bring your own data](../docs/your_data.md) describes all checks and conversions.

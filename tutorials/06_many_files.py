@@ -43,8 +43,8 @@ model = pgs.tl.train(
 #
 # ## Resume an interrupted training
 #
-# With `checkpoints`, the state of the training is saved, and the same call continues where it stopped, also after the
-# process was killed. Cells come in the same order, so the model is the one that an uninterrupted training gives.
+# With `checkpoints`, the state of the training is saved, and the same call continues where it stopped, even if the
+# process was killed. Cells are processed in the same order, so the result is that of an uninterrupted training.
 
 # %%
 checkpoints = {"folder": folder / "run", "every_steps": 10, "resume": True}
@@ -93,3 +93,5 @@ new.obs[["cell_type", "polygene_cell_type", "polygene_cell_type_confidence"]].he
 #   each has.
 # * **That these scores hold for new studies.** Files of one study share protocol and batch; hold out whole studies with
 #   `group_key` to estimate the accuracy on new ones.
+#
+# Next: [Large data, interrupted training and several processes](../docs/distributed.md).
