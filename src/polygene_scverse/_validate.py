@@ -120,6 +120,19 @@ def check_writable(adata: AnnData) -> None:
         ) from error
 
 
+def modality(mdata: Any, mod: str) -> AnnData:
+    """Modality of a MuData.
+
+    Raises
+    ------
+    KeyError
+        If it does not exist.
+    """
+    if mod not in list(mdata.mod):
+        raise KeyError(f"`mod`: {mod!r} is not one of the modalities {list(mdata.mod)}. Pass one of them.")
+    return mdata.mod[mod]
+
+
 def colors_of_labels(column: pd.Series, colors: Sequence[str]) -> dict[str, str]:
     """Colour of each label of an obs column; scanpy stores one colour per category, also for numbers and booleans."""
     labels = map(label_of, column.astype("category").cat.categories)

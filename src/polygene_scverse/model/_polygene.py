@@ -48,6 +48,7 @@ from polygene_scverse._validate import (
     check_seed,
     check_whole,
     label_of,
+    modality,
     shorten,
     warn,
 )
@@ -227,6 +228,11 @@ class Polygene(SavingMixin, SetupMixin):
     def columns(self) -> dict[str, str]:
         """Obs column of each phenotype."""
         return dict(zip(self.layout.phenotype_names, self._columns, strict=True))
+
+    @property
+    def modality(self) -> str:
+        """Modality of MuData that the model reads, ``"rna"`` if it was trained on AnnData."""
+        return str(setup_args(self.registry).get("mod", "rna"))
 
     @property
     def ordered(self) -> dict[str, dict[str, Any]]:
@@ -1981,7 +1987,7 @@ class Polygene(SavingMixin, SetupMixin):
         """The AnnData to read: for a MuData, the registered modality."""
         if not isinstance(data, (AnnData, MuData)):
             raise TypeError(f"`adata`: found {type(data).__name__}, but AnnData or MuData is needed.")
-        return data.mod[setup_args(self.registry).get("mod", "rna")] if isinstance(data, MuData) else data
+        return modality(data, self.modality) if isinstance(data, MuData) else data
 
     def _expression(self, data: AnnData) -> Expression:
         args = setup_args(self.registry)

@@ -12,7 +12,7 @@ from scvi.model.base import BaseModelClass
 
 from polygene_scverse._compat import field_state, registry_without_data
 from polygene_scverse._constants import PHENOTYPE_FIELD
-from polygene_scverse._validate import check_not_empty
+from polygene_scverse._validate import check_not_empty, modality
 from polygene_scverse.data.read._fields import ExpressionField, PhenotypeField
 from polygene_scverse.data.read._ordered import Ordered
 from polygene_scverse.data.read._phenotypes import resolve_phenotypes
@@ -119,11 +119,9 @@ class SetupMixin(BaseModelClass):
             As in `setup_anndata`.
         """
         _check_known(kwargs, ("phenotype_keys", "layer", "use_raw", "mod", "ordered", "missing", *GENE_NAMES))
-        if mod not in mdata.mod:
-            raise KeyError(f"`mod`: {mod!r} is not one of the modalities {list(mdata.mod)}. Pass one of them.")
         arguments = {"layer": layer, "use_raw": use_raw, "mod": mod, "ordered": ordered, "missing": missing}
         arguments |= {"gene_symbols": gene_symbols, "gene_ids": gene_ids}
-        cls._register({"mdata": mdata}, mdata.mod[mod], phenotype_keys, arguments, **kwargs)
+        cls._register({"mdata": mdata}, modality(mdata, mod), phenotype_keys, arguments, **kwargs)
 
     @classmethod
     def _register(
