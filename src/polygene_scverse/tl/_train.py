@@ -14,6 +14,7 @@ from mudata import MuData
 from rich.console import Console
 from rich.table import Table
 
+from polygene_scverse._compat import identifiers_restored
 from polygene_scverse._constants import N_GENES, note_key
 from polygene_scverse._files import check_destination
 from polygene_scverse._validate import check_notes, shorten, write_notes
@@ -208,13 +209,14 @@ def train(
     check_notes(adata, "train")
     mod = name_of_modality(adata, mod, old)
     obs = anndata_of(adata, mod).obs
+    common |= {"layer": layer, "use_raw": use_raw, "gene_symbols": gene_symbols, "gene_ids": gene_ids}
+    common |= {"mod": mod, **train_kwargs}
     try:
-        common |= {"layer": layer, "use_raw": use_raw, "gene_symbols": gene_symbols, "gene_ids": gene_ids}
-        common |= {"mod": mod, **train_kwargs}
-        if old is None:
-            trained = train_on_cells(adata, **common)
-        else:
-            trained = train_further(adata, old, n_genes=n_genes, **common)
+        with identifiers_restored(adata):
+            if old is None:
+                trained = train_on_cells(adata, **common)
+            else:
+                trained = train_further(adata, old, n_genes=n_genes, **common)
     finally:  # after an interruption, other functions find what was learned so far
         if decided and decided[0].model.is_trained_:
             remember(adata, decided[0].model)
