@@ -3,6 +3,7 @@
 import pytest
 from mudata import MuData
 
+import polygene_scverse as pgs
 from polygene_scverse.model import Polygene
 
 
@@ -35,3 +36,17 @@ def test_no_order(cells):
 def test_no_modality(cells):
     with pytest.raises(KeyError, match="`mod`: 'atac' is not one of the modalities"):
         Polygene.setup_mudata(MuData({"rna": cells(40)}), phenotype_keys="sex", mod="atac")
+
+
+def test_the_setup_is_shown(cells, model_of, trained, capsys):
+    adata = cells(40)
+    model = pgs.tl.train(adata, phenotypes="sex", max_epochs=1, n_genes=10, verbose=False)
+    for shown in (model, trained()):
+        shown.view_anndata_setup()
+        assert "sex_1" in capsys.readouterr().out
+    model.view_anndata_setup(adata, hide_state_registries=True)
+    assert "sex_1" not in capsys.readouterr().out
+    with pytest.raises(ValueError, match="`adata`: these data were not set up for this model"):
+        model.view_anndata_setup(cells(40))
+    with pytest.raises(ValueError, match="`adata`: the model holds no data"):
+        model.without_data().view_anndata_setup()

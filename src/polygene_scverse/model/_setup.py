@@ -123,6 +123,40 @@ class SetupMixin(BaseModelClass):
         arguments |= {"gene_symbols": gene_symbols, "gene_ids": gene_ids}
         cls._register({"mdata": mdata}, modality(mdata, mod), phenotype_keys, arguments, **kwargs)
 
+    def get_anndata_manager(self, adata: AnnData | MuData, required: bool = False) -> AnnDataManager | None:
+        """Return scvi-tools' record of some data; also that of the model's own data if scvi-tools no longer has it.
+
+        Parameters
+        ----------
+        adata
+            The data.
+        required
+            Whether it is an error if there is none.
+        """
+        manager = self._adata_manager
+        return manager if manager and manager.adata is adata else super().get_anndata_manager(adata, required)
+
+    def view_anndata_setup(self, adata: AnnData | MuData | None = None, hide_state_registries: bool = False) -> None:
+        """Print how data were set up.
+
+        Parameters
+        ----------
+        adata
+            Data that were set up for this model; by default its own.
+        hide_state_registries
+            Whether to leave out the phenotypes and their categories.
+
+        Raises
+        ------
+        ValueError
+            If the model holds no data, or if `adata` were not set up for it.
+        """
+        manager = self._adata_manager if adata is None else self.get_anndata_manager(adata)
+        if manager is None:
+            found = "the model holds no data" if adata is None else "these data were not set up for this model"
+            raise ValueError(f"`adata`: {found}. Pass data to which model.adata was set.")
+        manager.view_registry(hide_state_registries=hide_state_registries)
+
     @classmethod
     def _register(
         cls,
