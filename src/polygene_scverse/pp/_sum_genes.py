@@ -10,8 +10,9 @@ import scipy.sparse as sp
 from anndata import AnnData
 
 from polygene_scverse._validate import shorten
+from polygene_scverse.data.read._expression import x_of
 from polygene_scverse.data.read._scale import detect_scale
-from polygene_scverse.data.read._source import by_row, read_rows, spread_rows
+from polygene_scverse.data.read._source import by_row, iterate_rows, read_rows, spread_rows
 
 LOOKED_AT = 1000
 """Number of cells whose values are checked to be counts."""
@@ -23,7 +24,7 @@ def sum_genes(adata: AnnData, *, gene_symbols: str | None = None) -> AnnData:
     Parameters
     ----------
     adata
-        Annotated data matrix in memory, with counts in ``X`` and in each layer.
+        Annotated data matrix, which may be backed, with counts in ``X`` and in each layer.
     gene_symbols
         Column of ``var`` with the names; by default ``var_names``. Where the column is empty, ``var_names`` are kept.
 
@@ -63,11 +64,11 @@ def sum_genes(adata: AnnData, *, gene_symbols: str | None = None) -> AnnData:
             raise ValueError(
                 f"`adata`: {where} does not contain counts, and only counts can be summed. Use the raw counts."
             )
-        return sp.csr_matrix(matrix) @ to_gene
+        return sp.vstack([block @ to_gene for block in iterate_rows(matrix, np.arange(adata.n_obs))], "csr")
 
     layers = {name: summed(x, f"adata.layers[{name!r}]") for name, x in adata.layers.items() if name is not None}
     return AnnData(
-        None if adata.X is None else summed(adata.X, "adata.X"),
+        None if (x := x_of(adata)) is None else summed(x, "adata.X"),
         obs=adata.obs.copy(),
         var=adata.var.iloc[first].set_axis([str(name) for name in names]),
         obsm=dict(adata.obsm),
