@@ -352,6 +352,14 @@ def check_names(names: Any, argument: str) -> list[Any]:
     return list(names)
 
 
+def check_some(names: Any, argument: str) -> list[Any]:
+    """Names as from `check_names`; reject an empty list."""
+    found = check_names(names, argument)
+    if not found:
+        raise ValueError(f"`{argument}`: found an empty list, but at least one is needed. Pass some, or None for all.")
+    return found
+
+
 def check_kwargs(kwargs: Any, argument: str) -> dict[str, Any]:
     """Arguments that are passed on, as a dict; reject what is not a mapping."""
     if kwargs is not None and not isinstance(kwargs, Mapping):

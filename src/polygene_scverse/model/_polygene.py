@@ -46,6 +46,7 @@ from polygene_scverse._validate import (
     check_names,
     check_rows,
     check_seed,
+    check_some,
     check_whole,
     label_of,
     modality,
@@ -2110,11 +2111,7 @@ class Polygene(SavingMixin, SetupMixin):
     def _names(self, names: str | Sequence[str] | None, argument: str) -> list[str]:
         if names is None:
             return list(self.layout.phenotype_names)
-        names = check_names(names, argument)
-        if not names and argument != "given":
-            raise ValueError(
-                f"`{argument}`: found an empty list, but at least one is needed. Pass some, or None for all."
-            )
+        names = check_names(names, argument) if argument == "given" else check_some(names, argument)
         for name in names:
             check_choice(name, self.layout.phenotype_names, argument)
         return names

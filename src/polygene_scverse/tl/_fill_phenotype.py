@@ -17,6 +17,7 @@ from polygene_scverse._validate import (
     check_free,
     check_names,
     check_notes,
+    check_some,
     notes_of,
     shorten,
     write_notes,
@@ -85,9 +86,7 @@ def fill_phenotype(
     """
     data, trained = cells_and_model(adata, model, mod)
     check_notes(data, "fill")
-    names = list(trained.categories) if phenotypes is None else check_names(phenotypes, "phenotypes")
-    if not names:
-        raise ValueError("`phenotypes`: found an empty list, but at least one is needed. Pass some, or None for all.")
+    names = list(trained.categories) if phenotypes is None else check_some(phenotypes, "phenotypes")
     recorded = [name for name in trained.categories if name in data.obs]
     evidence = recorded if given is None else check_names(given, "given")
     for argument, wanted in (("phenotypes", names), ("given", evidence)):
