@@ -91,6 +91,13 @@ def _is_hashable(value: object) -> bool:
     return True
 
 
+def check_anndata(adata: object) -> None:
+    """Reject what is not AnnData, such as MuData where the modality is not known."""
+    if not isinstance(adata, AnnData):
+        remedy = " Pass one modality, such as mdata['rna']." if hasattr(adata, "n_mod") else ""
+        raise TypeError(f"`adata`: found {type(adata).__name__}, but AnnData is needed.{remedy}")
+
+
 def check_writable(adata: AnnData) -> None:
     """Reject, before anything is computed, data to which results cannot be written.
 
@@ -102,9 +109,7 @@ def check_writable(adata: AnnData) -> None:
         If it is a slice of a backed file, or if ``obsm`` has tables of other cells, for example because
         ``adata.obs.reset_index(inplace=True)`` renamed the cells.
     """
-    if not isinstance(adata, AnnData):
-        remedy = " Pass one modality, such as mdata['rna']." if hasattr(adata, "n_mod") else ""
-        raise TypeError(f"`adata`: found {type(adata).__name__}, but AnnData is needed.{remedy}")
+    check_anndata(adata)
     if adata.is_view and adata.isbacked:
         raise ValueError(
             "`adata`: found a slice of a backed file, into which no results can be written. Pass the slice in memory, "
@@ -148,8 +153,21 @@ def check_not_empty(n_obs: int, n_vars: int) -> None:
         )
 
 
+def check_numbers(x: Any, where: str) -> None:
+    """Reject a matrix of text, objects or complex numbers, and one with masked values."""
+    masked = np.ma.is_masked(x)
+    if masked or x.dtype.kind not in "biuf":
+        found = "masked values" if masked else f"values of the type {x.dtype}"
+        raise ValueError(f"`adata`: {where} has {found}, but numbers are needed. Replace it by a matrix of numbers.")
+
+
 def check_unique_names(names: pd.Index, what: str = "adata.var_names") -> None:
-    """Reject gene names that are not unique."""
+    """Reject gene names that are not text, or not unique."""
+    if others := [name for name in names if not isinstance(name, str)]:
+        raise ValueError(
+            f"`adata`: {len(others)} of {what} are not text, e.g. {others[:3]}. Genes are matched by name. Give them "
+            "names, as in adata.var_names = adata.var_names.astype(str)."
+        )
     if names.is_unique:
         return
     twice = names[names.duplicated()].unique()

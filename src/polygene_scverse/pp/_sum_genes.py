@@ -9,7 +9,7 @@ import pandas as pd
 import scipy.sparse as sp
 from anndata import AnnData
 
-from polygene_scverse._validate import shorten
+from polygene_scverse._validate import check_anndata, check_not_empty, check_numbers, shorten
 from polygene_scverse.data.read._expression import x_of
 from polygene_scverse.data.read._scale import detect_scale
 from polygene_scverse.data.read._source import by_row, iterate_rows, read_rows, spread_rows
@@ -45,6 +45,8 @@ def sum_genes(adata: AnnData, *, gene_symbols: str | None = None) -> AnnData:
     --------
     >>> adata = pgs.pp.sum_genes(adata)
     """
+    check_anndata(adata)
+    check_not_empty(*adata.shape)
     if gene_symbols is not None and gene_symbols not in adata.var.columns:
         raise KeyError(
             f"`gene_symbols`: {gene_symbols!r} is not a column of adata.var, which has {shorten(adata.var.columns)}. "
@@ -58,6 +60,7 @@ def sum_genes(adata: AnnData, *, gene_symbols: str | None = None) -> AnnData:
     to_gene = sp.csr_matrix((np.ones(len(codes), np.float32), (np.arange(len(codes)), codes)))
 
     def summed(x: Any, where: str) -> Any:
+        check_numbers(x, where)
         matrix = by_row(x)
         sample = read_rows(matrix, spread_rows(adata.n_obs, LOOKED_AT))
         if detect_scale(sample, where).kind != "counts":

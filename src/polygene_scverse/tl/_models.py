@@ -13,7 +13,8 @@ from anndata import AnnData
 from mudata import MuData
 from numpy.typing import NDArray
 
-from polygene_scverse._validate import check_writable, modality, notes_of
+from polygene_scverse._validate import check_writable, modality
+from polygene_scverse.get._lookup import training_note
 from polygene_scverse.model import Polygene
 
 _TRAINED: dict[int, tuple[weakref.ref, Polygene]] = {}
@@ -53,7 +54,7 @@ def find(data: AnnData | MuData, model: Polygene | str | Path | None) -> Polygen
     known = _TRAINED.get(id(data))
     if known is not None and known[0]() is data:
         return known[1]
-    folder = notes_of(data).get("train", {}).get("folder")
+    folder = training_note(data).get("folder")
     if folder and Path(folder).is_dir():
         return Polygene.load(folder, adata=False)
     raise ValueError(
@@ -138,7 +139,7 @@ def name_of_modality(data: AnnData | MuData, mod: str | None, model: Polygene | 
     """Name of the modality to work on: `mod`, that of the model, that of the last training on `data`, or ``"rna"``."""
     if mod is not None:
         return mod
-    return str(notes_of(data).get("train", {}).get("mod", "rna")) if model is None else model.modality
+    return str(training_note(data).get("mod", "rna")) if model is None else model.modality
 
 
 def anndata_of(data: AnnData | MuData, mod: str | None, model: Polygene | None = None) -> AnnData:
