@@ -10,6 +10,16 @@ from polygene_scverse.model import Polygene
 def test_a_view_is_refused(cells):
     with pytest.raises(ValueError, match="`adata`: found a view of another AnnData"):
         Polygene.setup_anndata(cells(40)[:20], phenotype_keys="sex")
+    with pytest.raises(ValueError, match=r"`mdata`: found a view of another MuData.*Pass mdata\.copy\(\)"):
+        Polygene.setup_mudata(MuData({"rna": cells(40)})[:20], phenotype_keys="sex")
+
+
+def test_a_modality_of_fewer_cells(cells):
+    other = cells(30)[:, :5].copy()
+    other.var_names = [f"protein_{i}" for i in range(5)]
+    data = MuData({"rna": cells(40), "protein": other})
+    with pytest.raises(ValueError, match=r"`mdata`: \['protein'\] lack some of the 40 cells.*mdata\['rna'\]"):
+        Polygene.setup_mudata(data, phenotype_keys="sex")
 
 
 def test_ordered_in_words(cells, model_of):

@@ -71,8 +71,6 @@ class SetupMixin(BaseModelClass):
             is unknown, if the data are empty or a view, or if gene names are not unique.
         """
         _check_known(kwargs, ("phenotype_keys", "layer", "use_raw", "ordered", "missing", *GENE_NAMES))
-        if adata.is_view:
-            raise ValueError("`adata`: found a view of another AnnData, which cannot be registered. Pass adata.copy().")
         check_not_empty(*adata.shape)
         arguments = {"layer": layer, "use_raw": use_raw, "ordered": ordered, "missing": missing}
         arguments |= {"gene_symbols": gene_symbols, "gene_ids": gene_ids}
@@ -119,6 +117,11 @@ class SetupMixin(BaseModelClass):
             As in `setup_anndata`.
         """
         _check_known(kwargs, ("phenotype_keys", "layer", "use_raw", "mod", "ordered", "missing", *GENE_NAMES))
+        if fewer := [name for name, part in mdata.mod.items() if part.n_obs < mdata.n_obs]:
+            raise ValueError(
+                f"`mdata`: {fewer} lack some of the {mdata.n_obs:,} cells, but each modality must have all. Pass "
+                f"mdata[{mod!r}] to setup_anndata, or keep the cells that all have, with muon.pp.intersect_obs(mdata)."
+            )
         arguments = {"layer": layer, "use_raw": use_raw, "mod": mod, "ordered": ordered, "missing": missing}
         arguments |= {"gene_symbols": gene_symbols, "gene_ids": gene_ids}
         cls._register({"mdata": mdata}, modality(mdata, mod), phenotype_keys, arguments, **kwargs)
@@ -167,6 +170,12 @@ class SetupMixin(BaseModelClass):
         **kwargs: Any,
     ) -> None:
         """Register data, keyed by the name of their argument; `modality` is the AnnData that is read."""
+        for name, given in data.items():
+            if given.is_view:
+                raise ValueError(
+                    f"`{name}`: found a view of another {type(given).__name__}, which cannot be registered. Pass "
+                    f"{name}.copy()."
+                )
         known = _known_phenotypes(kwargs.get("source_registry"))
         keys = known or resolve_phenotypes(modality.obs, phenotype_keys)  # stored, because `load` passes them again
         args = cls._get_setup_method_args(cls=cls, **data, phenotype_keys=keys, **arguments)
