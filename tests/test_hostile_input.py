@@ -320,6 +320,13 @@ def test_column_deleted_after_set_up():
 # arguments
 
 
+def renamed(adata, name):
+    """A copy whose cell types have a second name."""
+    adata = adata.copy()
+    adata.obs[name] = adata.obs["cell_type"]
+    return adata
+
+
 def given_lists(model):
     pgs.tl.generate({"cell_type": ["a", "b"]}, n_obs=2, model=model)
 
@@ -332,6 +339,22 @@ WRONG = {
         lambda a, m: pgs.tl.fill_phenotype(a, model=m, phenotypes=[]),
         lambda a, m: train(a, phenotypes=3),
         lambda a, m: train(a, phenotypes={"cell_type": 1}),
+        *(lambda a, m, name=name: train(renamed(a, name), phenotypes=[name]) for name in (1, 1.5, True, ("a", "b"))),
+    ],
+    "save_to": [lambda a, m, folder=folder: train(a, save_to=folder) for folder in ("", 3, __file__)],
+    "layer": [lambda a, m: train(a, layer=["counts"]), lambda a, m: train(a, layer=3)],
+    "gene_symbols": [
+        lambda a, m: pgs.pp.sum_genes(a, gene_symbols=["symbol"]),
+        lambda a, m: train(a, gene_symbols=["symbol"]),
+    ],
+    "ordered": [lambda a, m: train(a, ordered=3)],
+    "baselines": [lambda a, m: pgs.tl.evaluate(a, phenotypes="cell_type", baselines=3)],
+    "n_steps": [lambda a, m, n=n: pgs.tl.estimate_cost(a, phenotypes="cell_type", n_steps=n) for n in (0, "a", 1.5)],
+    "n_folds": [lambda a, m, n=n: pgs.tl.audit(a, phenotypes="cell_type", n_folds=n) for n in (1, "a", 2.5)],
+    "n_bins": [lambda a, m, n=n: train(a, model_kwargs={"n_bins": n}) for n in (1, "4", 4.5)],
+    "key_added": [
+        *(lambda a, m, key=key: pgs.tl.embed(a, model=m, key_added=key) for key in ("", None, 3)),
+        *(lambda a, m, key=key: pgs.tl.novelty(a, model=m, key_added=key) for key in ("", None, 3)),
     ],
     "given": [
         lambda a, m: pgs.tl.predict_phenotype(a, model=m, given={"cell_type": "cell_type_0"}),
@@ -397,7 +420,6 @@ WRONG = {
     "n_genes": [lambda a, m, n=n: train(a, n_genes=n) for n in (0, -1, 2.5)],
     "validation_size": [lambda a, m: train(a, validation_size="0.1")],
     "group_key": [lambda a, m: train(a, group_key=["donor"])],
-    "save_to": [lambda a, m: train(a, save_to=__file__)],
     "missing": [lambda a, m: train(a, missing=3)],
     "model_kwargs": [lambda a, m: train(a, model_kwargs=[1])],
     "n_hidden": [lambda a, m: train(a, model_kwargs={"n_hidden": 0})],

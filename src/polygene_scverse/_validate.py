@@ -198,10 +198,10 @@ def check_columns(
 
 def check_plain_name(name: str, argument: str) -> None:
     """Reject a name that is a path, or that files and stores do not support."""
-    if name in ("", ".", "..") or set(name) & set("/\\\0"):
+    if not isinstance(name, str) or name in ("", ".", "..") or set(name) & set("/\\\0"):
         raise ValueError(
-            f"`{argument}`: found {name!r}, but files and stores cannot hold an empty name, or one with '/' or '\\\\'. "
-            "Pass another name."
+            f"`{argument}`: found {name!r}, but a name is needed that files and stores can hold: text without '/' and "
+            "'\\\\'. Pass another name."
         )
 
 

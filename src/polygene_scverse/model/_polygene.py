@@ -192,7 +192,7 @@ class Polygene(SavingMixin, SetupMixin):
         seed = resolve_seed(seed)
         if layout is None:
             genes = self._choose_genes(genes, n_genes)
-            layout = TokenLayout.build(self._columns, genes, n_bins).to_dict()
+            layout = TokenLayout.build(self._columns, genes, check_whole(n_bins, "n_bins", 2)).to_dict()
         genes, loss = None, loss if isinstance(loss, LossConfig) else LossConfig(**(loss or {}))
         self.layout = TokenLayout.from_dict(layout)
         self.module = self._module_cls(

@@ -47,7 +47,7 @@ def sum_genes(adata: AnnData, *, gene_symbols: str | None = None) -> AnnData:
     """
     check_anndata(adata)
     check_not_empty(*adata.shape)
-    if gene_symbols is not None and gene_symbols not in adata.var.columns:
+    if gene_symbols is not None and gene_symbols not in list(adata.var.columns):
         raise KeyError(
             f"`gene_symbols`: {gene_symbols!r} is not a column of adata.var, which has {shorten(adata.var.columns)}. "
             "Pass one of them."

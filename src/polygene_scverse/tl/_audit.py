@@ -18,6 +18,7 @@ from polygene_scverse._validate import (
     check_kwargs,
     check_notes,
     check_seed,
+    check_whole,
     write_notes,
 )
 from polygene_scverse.evaluation._audit import describe_audit, model_evidence, out_of_fold_evidence, sample_table
@@ -110,6 +111,7 @@ def audit(
     trained = None if model is None else find(adata, model)
     data, gene_names = anndata_of(adata, mod, trained), {"gene_symbols": gene_symbols, "gene_ids": gene_ids}
     check_notes(data, "audit")
+    check_whole(n_folds, "n_folds")
     check_seed(seed)
     given = check_kwargs(train_kwargs, "train_kwargs")
     if trained is not None:

@@ -93,7 +93,7 @@ class Expression:
             )
         if use_raw and adata.raw is None:
             raise ValueError("`use_raw`: found True, but adata.raw is empty. Pass use_raw=False, or set adata.raw.")
-        if layer is not None and layer not in adata.layers:
+        if layer is not None and layer not in list(adata.layers):
             raise KeyError(
                 f"`layer`: {layer!r} is not one of the layers {list(adata.layers)}. Pass one of them, or None."
             )

@@ -226,6 +226,11 @@ def resolve_phenotypes(obs: pd.DataFrame, phenotypes: str | Sequence[str] | None
         return found
     keys = check_some(phenotypes, "phenotypes")
     check_columns(keys, obs, "phenotypes", candidates)
+    if others := [key for key in keys if not isinstance(key, str)]:
+        raise ValueError(
+            f"`phenotypes`: the names {others} of adata.obs are not text, which saved models need. Rename them, as "
+            "in adata.obs.columns = adata.obs.columns.astype(str)."
+        )
     if len(set(keys)) != len(keys):
         raise ValueError(f"`phenotypes`: found a column twice in {keys}. Pass each once.")
     return keys
