@@ -102,7 +102,7 @@ def test_at_most_one_more_comes_by_position(name):
     assert inspect.Parameter.POSITIONAL_ONLY not in kinds
 
 
-COMMON = {"model": None, "gene_symbols": None, "gene_ids": None, "mod": "rna", "seed": 0, "batch_size": 64}
+COMMON = {"model": None, "gene_symbols": None, "gene_ids": None, "mod": None, "seed": 0, "batch_size": 64}
 """Last arguments of functions that take query cells, in this order, with their defaults."""
 OF_QUERY = {
     name: parameters(function)

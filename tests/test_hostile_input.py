@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 import scipy.sparse as sp
 from anndata import read_h5ad
+from mudata import MuData
 
 import polygene_scverse as pgs
 from polygene_scverse.data.read import _source
@@ -319,6 +320,13 @@ def test_column_deleted_after_set_up():
 # arguments
 
 
+def renamed(adata, name):
+    """A copy whose cell types have a second name."""
+    adata = adata.copy()
+    adata.obs[name] = adata.obs["cell_type"]
+    return adata
+
+
 def given_lists(model):
     pgs.tl.generate({"cell_type": ["a", "b"]}, n_obs=2, model=model)
 
@@ -331,6 +339,22 @@ WRONG = {
         lambda a, m: pgs.tl.fill_phenotype(a, model=m, phenotypes=[]),
         lambda a, m: train(a, phenotypes=3),
         lambda a, m: train(a, phenotypes={"cell_type": 1}),
+        *(lambda a, m, name=name: train(renamed(a, name), phenotypes=[name]) for name in (1, 1.5, True, ("a", "b"))),
+    ],
+    "save_to": [lambda a, m, folder=folder: train(a, save_to=folder) for folder in ("", 3, __file__)],
+    "layer": [lambda a, m: train(a, layer=["counts"]), lambda a, m: train(a, layer=3)],
+    "gene_symbols": [
+        lambda a, m: pgs.pp.sum_genes(a, gene_symbols=["symbol"]),
+        lambda a, m: train(a, gene_symbols=["symbol"]),
+    ],
+    "ordered": [lambda a, m: train(a, ordered=3)],
+    "baselines": [lambda a, m: pgs.tl.evaluate(a, phenotypes="cell_type", baselines=3)],
+    "n_steps": [lambda a, m, n=n: pgs.tl.estimate_cost(a, phenotypes="cell_type", n_steps=n) for n in (0, "a", 1.5)],
+    "n_folds": [lambda a, m, n=n: pgs.tl.audit(a, phenotypes="cell_type", n_folds=n) for n in (1, "a", 2.5)],
+    "n_bins": [lambda a, m, n=n: train(a, model_kwargs={"n_bins": n}) for n in (1, "4", 4.5)],
+    "key_added": [
+        *(lambda a, m, key=key: pgs.tl.embed(a, model=m, key_added=key) for key in ("", None, 3)),
+        *(lambda a, m, key=key: pgs.tl.novelty(a, model=m, key_added=key) for key in ("", None, 3)),
     ],
     "given": [
         lambda a, m: pgs.tl.predict_phenotype(a, model=m, given={"cell_type": "cell_type_0"}),
@@ -396,7 +420,6 @@ WRONG = {
     "n_genes": [lambda a, m, n=n: train(a, n_genes=n) for n in (0, -1, 2.5)],
     "validation_size": [lambda a, m: train(a, validation_size="0.1")],
     "group_key": [lambda a, m: train(a, group_key=["donor"])],
-    "save_to": [lambda a, m: train(a, save_to=__file__)],
     "missing": [lambda a, m: train(a, missing=3)],
     "model_kwargs": [lambda a, m: train(a, model_kwargs=[1])],
     "n_hidden": [lambda a, m: train(a, model_kwargs={"n_hidden": 0})],
@@ -462,3 +485,119 @@ def test_labels_that_look_like_markup(capsys):
     said = capsys.readouterr().out
     assert "[red]a" in said
     assert "phenotypes ['[p]']" in said
+
+
+# values that are not numbers, and names that are not text
+
+
+def dense(adata):
+    return adata.X.toarray()
+
+
+def with_text(adata):
+    x = dense(adata).astype(object)
+    x[3, 4] = "abc"
+    return x
+
+
+NOT_NUMBERS = {
+    "text in objects": (with_text, "values of the type object"),
+    "text": (lambda a: dense(a).astype(str), "values of the type <U32"),
+    "complex": (lambda a: dense(a) + 2j, "values of the type complex"),
+    "complex, sparse": (lambda a: a.X * (1 + 2j), "values of the type complex"),
+    "masked": (lambda a: np.ma.masked_greater(dense(a), 3), "masked values"),
+}
+
+
+@pytest.mark.parametrize("verb", ["train", "predict", "prepare", "evaluate", "sum genes"])
+@pytest.mark.parametrize(("change", "words"), NOT_NUMBERS.values(), ids=NOT_NUMBERS)
+def test_what_is_not_a_number_is_refused(verb, change, words, model):
+    adata = cells()
+    adata.X = change(adata)
+    call = {**VERBS, "sum genes": lambda a, m: pgs.pp.sum_genes(a)}[verb]
+    with pytest.raises(ValueError, match=rf"`adata`: adata\.X has {words}.*numbers are needed"):
+        call(adata, model)
+
+
+def stored_zeros(adata):
+    x = sp.csr_matrix(np.ones(adata.shape, dtype=np.float32))
+    x.data = dense(adata).ravel()
+    return x
+
+
+def read_only(adata):
+    x = dense(adata)
+    x.flags.writeable = False
+    return x
+
+
+def in_two_parts(adata):
+    x = adata.X
+    return sp.csr_matrix((np.repeat(x.data / 2, 2), np.repeat(x.indices, 2), x.indptr * 2), shape=x.shape)
+
+
+SAME_NUMBERS = {
+    "int8": lambda a: dense(a).astype(np.int8),
+    "uint64": lambda a: a.X.astype(np.uint64),
+    "float16": lambda a: dense(a).astype(np.float16),
+    "big-endian": lambda a: dense(a).astype(">f4"),
+    "nothing masked": lambda a: np.ma.masked_array(dense(a)),
+    "array": lambda a: sp.csr_array(a.X),
+    "negative zeros": lambda a: np.where(dense(a) == 0, -0.0, dense(a)),
+    "stored zeros": stored_zeros,
+    "in two parts": in_two_parts,
+    "read-only": read_only,
+}
+
+
+@pytest.mark.parametrize("change", SAME_NUMBERS.values(), ids=SAME_NUMBERS)
+def test_the_same_numbers_in_another_form(change, model):
+    adata = cells(seed=1)
+    adata.X = change(adata)
+    before = sp.csr_matrix(adata.X.astype(np.float32))
+    np.testing.assert_allclose(proba(model, adata), proba(model, cells(seed=1)), atol=1e-6)
+    assert train(adata).genes == train(cells(seed=1)).genes
+    assert (sp.csr_matrix(adata.X.astype(np.float32)) != before).nnz == 0
+
+
+@pytest.mark.parametrize("names", [range(80), np.arange(80) + 0.5, [None, *map(str, range(79))], [b"a", *"bc"] * 20])
+@pytest.mark.parametrize("verb", ["train", "predict", "prepare"])
+def test_gene_names_that_are_not_text(verb, names, model):
+    adata = cells(n_vars=len(names))
+    adata.var_names = pd.Index(names)
+    with pytest.raises(ValueError, match=r"`adata`: \d+ of adata\.var_names are not text, e\.g\. .*astype\(str\)"):
+        VERBS[verb](adata, model)
+
+
+def test_a_note_of_the_user(model):
+    adata = cells()
+    adata.uns["polygene"] = {"train": "tomorrow"}
+    with pytest.raises(ValueError, match="`model`: none was passed"):
+        pgs.tl.predict_phenotype(adata)
+    with pytest.raises(KeyError, match="`adata`: no training history"):
+        pgs.get.history(adata)
+
+
+OF_ONE_MODALITY = {
+    "sum_genes": lambda d: pgs.pp.sum_genes(d),
+    "confounding": lambda d: pgs.pp.confounding(d, group_key="donor"),
+    "prepare": lambda d: pgs.pp.prepare(d),
+    **{
+        name: lambda d, name=name: getattr(pgs.get, name)(d)
+        for name in ("predictions", "confusion", "probabilities", "reliability", "evaluation", "audit", "token_scores")
+    },
+}
+
+
+@pytest.mark.parametrize("call", OF_ONE_MODALITY.values(), ids=OF_ONE_MODALITY)
+def test_functions_that_do_not_know_the_modality(call, model):
+    data = MuData({"rna": cells()})
+    pgs.tl.predict_phenotype(data, model=model)
+    with pytest.raises(TypeError, match=r"`adata`: found MuData, but AnnData is needed. Pass one modality"):
+        call(data)
+
+
+@pytest.mark.parametrize("shape", [(0, 80), (200, 0)])
+def test_nothing_to_sum(shape):
+    with pytest.raises(ValueError, match=rf"`adata`: found {shape[0]} cells and {shape[1]} genes"):
+        pgs.pp.sum_genes(cells()[: shape[0], : shape[1]].copy())

@@ -64,6 +64,25 @@ def forget_manager(model: Any, manager: Any) -> None:
     model._per_instance_manager_store.get(model.id, {}).pop(manager.adata_uuid, None)
 
 
+@contextmanager
+def identifiers_restored(data: Any) -> Iterator[None]:
+    """Restore the identifiers of scvi-tools in ``uns`` if an error is raised."""
+    before = _identifiers(data)
+    try:
+        yield
+    except BaseException:
+        for key, value in _identifiers(data).items():
+            if key not in before:
+                del data.uns[key]
+            elif value != before[key]:
+                data.uns[key] = before[key]
+        raise
+
+
+def _identifiers(data: Any) -> dict[str, Any]:
+    return {key: value for key, value in data.uns.items() if str(key).startswith("_scvi_")}
+
+
 def plain(value: Any) -> Any:
     """Convert to plain containers, which are saved and read without pickling."""
     if isinstance(value, dict):

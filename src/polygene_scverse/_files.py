@@ -108,12 +108,14 @@ def check_destination(folder: str | Path, argument: str) -> None:
     Raises
     ------
     ValueError
-        If it is a file, or cannot be written to.
+        If it is empty or a file, or cannot be written to.
     TypeError
         If it is not a path.
     """
     if not isinstance(folder, (str, os.PathLike)):
         raise TypeError(f"`{argument}`: found {type(folder).__name__}. Pass the name of a folder.")
+    if not str(folder):
+        raise ValueError(f"`{argument}`: found '', but a folder is needed. Pass its name, '.' for the current one.")
     path = Path(os.path.realpath(folder))
     there = next(parent for parent in (path, *path.parents) if parent.exists())
     if not there.is_dir():

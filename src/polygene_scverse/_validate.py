@@ -91,6 +91,13 @@ def _is_hashable(value: object) -> bool:
     return True
 
 
+def check_anndata(adata: object) -> None:
+    """Reject what is not AnnData, such as MuData where the modality is not known."""
+    if not isinstance(adata, AnnData):
+        remedy = " Pass one modality, such as mdata['rna']." if hasattr(adata, "n_mod") else ""
+        raise TypeError(f"`adata`: found {type(adata).__name__}, but AnnData is needed.{remedy}")
+
+
 def check_writable(adata: AnnData) -> None:
     """Reject, before anything is computed, data to which results cannot be written.
 
@@ -102,9 +109,7 @@ def check_writable(adata: AnnData) -> None:
         If it is a slice of a backed file, or if ``obsm`` has tables of other cells, for example because
         ``adata.obs.reset_index(inplace=True)`` renamed the cells.
     """
-    if not isinstance(adata, AnnData):
-        remedy = " Pass one modality, such as mdata['rna']." if hasattr(adata, "n_mod") else ""
-        raise TypeError(f"`adata`: found {type(adata).__name__}, but AnnData is needed.{remedy}")
+    check_anndata(adata)
     if adata.is_view and adata.isbacked:
         raise ValueError(
             "`adata`: found a slice of a backed file, into which no results can be written. Pass the slice in memory, "
@@ -118,6 +123,19 @@ def check_writable(adata: AnnData) -> None:
             f"{shorten(adata.obs_names, 3)}, so nothing can be written there. Give the cells their names back, as in "
             "adata.obs_names = names."
         ) from error
+
+
+def modality(mdata: Any, mod: str) -> AnnData:
+    """Modality of a MuData.
+
+    Raises
+    ------
+    KeyError
+        If it does not exist.
+    """
+    if mod not in list(mdata.mod):
+        raise KeyError(f"`mod`: {mod!r} is not one of the modalities {list(mdata.mod)}. Pass one of them.")
+    return mdata.mod[mod]
 
 
 def colors_of_labels(column: pd.Series, colors: Sequence[str]) -> dict[str, str]:
@@ -135,8 +153,21 @@ def check_not_empty(n_obs: int, n_vars: int) -> None:
         )
 
 
+def check_numbers(x: Any, where: str) -> None:
+    """Reject a matrix of text, objects or complex numbers, and one with masked values."""
+    masked = np.ma.is_masked(x)
+    if masked or x.dtype.kind not in "biuf":
+        found = "masked values" if masked else f"values of the type {x.dtype}"
+        raise ValueError(f"`adata`: {where} has {found}, but numbers are needed. Replace it by a matrix of numbers.")
+
+
 def check_unique_names(names: pd.Index, what: str = "adata.var_names") -> None:
-    """Reject gene names that are not unique."""
+    """Reject gene names that are not text, or not unique."""
+    if others := [name for name in names if not isinstance(name, str)]:
+        raise ValueError(
+            f"`adata`: {len(others)} of {what} are not text, e.g. {others[:3]}. Genes are matched by name. Give them "
+            "names, as in adata.var_names = adata.var_names.astype(str)."
+        )
     if names.is_unique:
         return
     twice = names[names.duplicated()].unique()
@@ -167,10 +198,10 @@ def check_columns(
 
 def check_plain_name(name: str, argument: str) -> None:
     """Reject a name that is a path, or that files and stores do not support."""
-    if name in ("", ".", "..") or set(name) & set("/\\\0"):
+    if not isinstance(name, str) or name in ("", ".", "..") or set(name) & set("/\\\0"):
         raise ValueError(
-            f"`{argument}`: found {name!r}, but files and stores cannot hold an empty name, or one with '/' or '\\\\'. "
-            "Pass another name."
+            f"`{argument}`: found {name!r}, but a name is needed that files and stores can hold: text without '/' and "
+            "'\\\\'. Pass another name."
         )
 
 
@@ -337,6 +368,14 @@ def check_names(names: Any, argument: str) -> list[Any]:
             f"`{argument}`: found {type(names).__name__} {shorten([names])}, but names are needed. Pass one or a list."
         )
     return list(names)
+
+
+def check_some(names: Any, argument: str) -> list[Any]:
+    """Names as from `check_names`; reject an empty list."""
+    found = check_names(names, argument)
+    if not found:
+        raise ValueError(f"`{argument}`: found an empty list, but at least one is needed. Pass some, or None for all.")
+    return found
 
 
 def check_kwargs(kwargs: Any, argument: str) -> dict[str, Any]:

@@ -177,7 +177,10 @@ def test_the_data_are_left_alone(simulated, measured):
 
 @pytest.mark.parametrize(
     ("kwargs", "match"),
-    [({"n_steps": 0}, "`n_steps`: found 0, but at least one"), ({"validation_size": 2}, "`validation_size`: found 2")],
+    [
+        ({"n_steps": 0}, "`n_steps`: found 0, but it must be at least 1"),
+        ({"validation_size": 2}, "`validation_size`: found 2"),
+    ],
     ids=["steps", "share"],
 )
 def test_arguments_are_checked_before_anything_is_read(kwargs, match, simulated, measured):

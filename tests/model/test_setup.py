@@ -3,12 +3,23 @@
 import pytest
 from mudata import MuData
 
+import polygene_scverse as pgs
 from polygene_scverse.model import Polygene
 
 
 def test_a_view_is_refused(cells):
     with pytest.raises(ValueError, match="`adata`: found a view of another AnnData"):
         Polygene.setup_anndata(cells(40)[:20], phenotype_keys="sex")
+    with pytest.raises(ValueError, match=r"`mdata`: found a view of another MuData.*Pass mdata\.copy\(\)"):
+        Polygene.setup_mudata(MuData({"rna": cells(40)})[:20], phenotype_keys="sex")
+
+
+def test_a_modality_of_fewer_cells(cells):
+    other = cells(30)[:, :5].copy()
+    other.var_names = [f"protein_{i}" for i in range(5)]
+    data = MuData({"rna": cells(40), "protein": other})
+    with pytest.raises(ValueError, match=r"`mdata`: \['protein'\] lack some of the 40 cells.*mdata\['rna'\]"):
+        Polygene.setup_mudata(data, phenotype_keys="sex")
 
 
 def test_ordered_in_words(cells, model_of):
@@ -35,3 +46,17 @@ def test_no_order(cells):
 def test_no_modality(cells):
     with pytest.raises(KeyError, match="`mod`: 'atac' is not one of the modalities"):
         Polygene.setup_mudata(MuData({"rna": cells(40)}), phenotype_keys="sex", mod="atac")
+
+
+def test_the_setup_is_shown(cells, model_of, trained, capsys):
+    adata = cells(40)
+    model = pgs.tl.train(adata, phenotypes="sex", max_epochs=1, n_genes=10, verbose=False)
+    for shown in (model, trained()):
+        shown.view_anndata_setup()
+        assert "sex_1" in capsys.readouterr().out
+    model.view_anndata_setup(adata, hide_state_registries=True)
+    assert "sex_1" not in capsys.readouterr().out
+    with pytest.raises(ValueError, match="`adata`: these data were not set up for this model"):
+        model.view_anndata_setup(cells(40))
+    with pytest.raises(ValueError, match="`adata`: the model holds no data"):
+        model.without_data().view_anndata_setup()

@@ -1,3 +1,4 @@
+import anndata as ad
 import numpy as np
 import pytest
 import scanpy as sc
@@ -54,3 +55,22 @@ def test_logarithms_and_unknown_columns_are_refused(cells):
     sc.pp.log1p(cells)
     with pytest.raises(ValueError, match="only counts can be summed"):
         pgs.pp.sum_genes(cells)
+
+
+@pytest.mark.parametrize("backed", ["r", None])
+def test_a_file_without_x(cells, tmp_path, backed):
+    cells.X = None
+    cells.write_h5ad(tmp_path / "cells.h5ad")
+    expected = pgs.pp.sum_genes(cells)
+    summed = pgs.pp.sum_genes(ad.read_h5ad(tmp_path / "cells.h5ad", backed=backed))
+    assert summed.X is None
+    np.testing.assert_array_equal(summed.layers["twice"].toarray(), expected.layers["twice"].toarray())
+
+
+@pytest.mark.parametrize("form", ["csr_matrix", "csc_matrix", "toarray"])
+def test_a_backed_file(cells, tmp_path, form):
+    expected = pgs.pp.sum_genes(cells).X.toarray()
+    cells.X = cells.X.toarray() if form == "toarray" else getattr(sp, form)(cells.X)
+    cells.write_h5ad(tmp_path / "cells.h5ad")
+    summed = pgs.pp.sum_genes(ad.read_h5ad(tmp_path / "cells.h5ad", backed="r"))
+    np.testing.assert_array_equal(summed.X.toarray(), expected)

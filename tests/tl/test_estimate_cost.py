@@ -73,7 +73,7 @@ def test_a_table_is_printed_if_wanted(cells, capsys):
 @pytest.mark.parametrize(
     ("kwargs", "error", "match"),
     [
-        ({"n_steps": 0}, ValueError, "`n_steps`: found 0, but at least one"),
+        ({"n_steps": 0}, ValueError, "`n_steps`: found 0, but it must be at least 1"),
         ({"validation_size": 2}, ValueError, "`validation_size`: found 2"),
         ({"phenotypes": "cell"}, KeyError, r"\['cell'\] are not columns"),
         ({"layer": "no"}, KeyError, "'no' is not one of the layers"),

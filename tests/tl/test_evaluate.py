@@ -216,5 +216,5 @@ def test_one_modality_of_mudata(trained):
     found = pgs.tl.evaluate(data, model=model, mod="gex", phenotypes="sex", n_bootstrap=5)
     pd.testing.assert_frame_equal(found, pgs.tl.evaluate(cells, model=model, phenotypes="sex", n_bootstrap=5))
     pd.testing.assert_frame_equal(pgs.get.evaluation(data["gex"]), found)
-    with pytest.raises(KeyError, match=r"`mod`: 'rna' is not one of the modalities \['gex'\]"):
+    with pytest.raises(KeyError, match=r"`mod`: 'rna' is not one of the modalities \['gex'\]"):  # trained on AnnData
         pgs.tl.evaluate(data, model=model)

@@ -196,3 +196,16 @@ def test_data_are_not_kept_in_memory():
     del adata, model
     gc.collect()
     assert known() is None
+
+
+@pytest.mark.parametrize("before", [False, True])
+@pytest.mark.parametrize("further", [False, True])
+def test_an_error_leaves_no_identifiers(cells, small, before, further):
+    """Also those of a model of another kind are as they were."""
+    arguments = {"model": pgs.tl.train(cells.copy(), phenotypes="sex", **small)} if further else {"phenotypes": "sex"}
+    if before:
+        pgs.model.Polygene.setup_anndata(cells, phenotype_keys="cell_type")
+    uns = dict(cells.uns)
+    with pytest.raises(TypeError, match="`plan_kwargs`: unknown argument 'nonsense'"):
+        pgs.tl.train(cells, plan_kwargs={"nonsense": 1}, max_epochs=1, verbose=False, **arguments)
+    assert dict(cells.uns) == uns

@@ -25,18 +25,9 @@ def audit(s: AuditSettings) -> None:
     (target,) = plan_outputs(files, output, None, overwrite=bool(s.overwrite))
     from polygene_scverse import tl
 
-    names = (
-        "sample_key",
-        "group_key",
-        "n_folds",
-        "max_epochs",
-        "model",
-        "layer",
-        "use_raw",
-        "gene_symbols",
-        "gene_ids",
-    )
-    arguments = {name: getattr(s, name) for name in (*names, "seed")} | {"phenotypes": split_list(s.phenotypes)}
+    names = ("sample_key", "group_key", "n_folds", "max_epochs", "model", "layer", "use_raw", "seed")
+    arguments = {name: getattr(s, name) for name in names}
+    arguments |= {"phenotypes": split_list(s.phenotypes), **s.gene_names}
     table = tl.audit(read_cells(files[0]), **without_none(arguments))
     with replace_file(target) as part:
         table.to_csv(part, sep=TABLES[target.suffix], index=False)

@@ -95,11 +95,9 @@ def check_model_folder(folder: Path, vocabulary: Path | None) -> bool:
 
 
 @dataclass(frozen=True)
-class ModelSettings(OneModelSettings):
-    """Settings of commands that use a model and cells."""
+class GeneNameSettings:
+    """Columns with gene names."""
 
-    paths: list[str] | None = argument(CELLS, metavar="DATA...")
-    data: list[str] | None = option("The same as DATA.", "--eval_data_path")
     gene_symbols: str | None = option("Column of var with gene symbols.")
     gene_ids: str | None = option("Column of var with Ensembl ids.")
 
@@ -107,6 +105,14 @@ class ModelSettings(OneModelSettings):
     def gene_names(self) -> dict[str, Any]:
         """Columns with gene names, as arguments of the functions of `tl`."""
         return {"gene_symbols": self.gene_symbols, "gene_ids": self.gene_ids}
+
+
+@dataclass(frozen=True)
+class ModelSettings(GeneNameSettings, OneModelSettings):
+    """Settings of commands that use a model and cells."""
+
+    paths: list[str] | None = argument(CELLS, metavar="DATA...")
+    data: list[str] | None = option("The same as DATA.", "--eval_data_path")
 
 
 @dataclass(frozen=True)
@@ -274,7 +280,7 @@ class GenerateSettings(OneModelSettings):
 
 
 @dataclass(frozen=True)
-class AuditSettings:
+class AuditSettings(GeneNameSettings):
     """Find recorded phenotypes that the expression contradicts, such as swapped samples.
 
     Trains a model for each fold. The output is a table (.csv, .tsv).
@@ -293,8 +299,6 @@ class AuditSettings:
     max_epochs: int | None = option("Number of passes over the cells in each training.", low=0)
     layer: str | None = option("Layer to use instead of X.")
     use_raw: bool | None = option("Use raw instead of X.")
-    gene_symbols: str | None = option("Column of var with gene symbols.")
-    gene_ids: str | None = option("Column of var with Ensembl ids.")
     seed: int | None = option("Random seed.")
 
     def check(self) -> None:

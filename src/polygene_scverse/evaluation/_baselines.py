@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from polygene_scverse._validate import check_choice, shorten
+from polygene_scverse._validate import check_choice, check_names, shorten
 from polygene_scverse.evaluation._celltypist import celltypist_probabilities, celltypist_problem
 from polygene_scverse.evaluation._features import Features
 from polygene_scverse.evaluation._folds import Codes
@@ -36,7 +36,7 @@ def choose_baselines(baselines: str | Sequence[str] | None) -> list[str]:
     """
     if baselines is None:
         return [*CLASSIFIERS, *([] if celltypist_problem() else [CELLTYPIST])]
-    names = [baselines] if isinstance(baselines, str) else list(baselines)
+    names = check_names(baselines, "baselines")
     for name in names:
         check_choice(name, list(BASELINES), "baselines")
     if CELLTYPIST in names and (problem := celltypist_problem()):

@@ -6,7 +6,8 @@ import pandas as pd
 from anndata import AnnData
 
 from polygene_scverse._constants import audit_key
-from polygene_scverse._validate import check_choice, notes_of
+from polygene_scverse._validate import check_choice
+from polygene_scverse.get._lookup import note_of
 
 
 def audit(adata: AnnData, phenotype: str | None = None) -> pd.DataFrame:
@@ -37,7 +38,7 @@ def audit(adata: AnnData, phenotype: str | None = None) -> pd.DataFrame:
     >>> pgs.get.audit(adata).query("flagged and reliable")
     >>> pgs.get.audit(adata, "cell_type").head()
     """
-    stored = notes_of(adata).get("audit")
+    stored = note_of(adata, "audit")
     if stored is None:
         raise KeyError(
             "`adata`: no audit is stored, adata.uns['polygene']['audit'] is not there. Call pgs.tl.audit(adata, "

@@ -6,7 +6,8 @@ import pandas as pd
 from anndata import AnnData
 
 from polygene_scverse._constants import BIOMARKERS, UNS
-from polygene_scverse._validate import check_choice, notes_of
+from polygene_scverse._validate import check_choice
+from polygene_scverse.get._lookup import note_of
 
 
 def biomarkers(
@@ -55,7 +56,7 @@ def biomarkers(
     >>> table = pgs.get.biomarkers(adata, "lupus")
     >>> table.query("n_contexts == 1")
     """
-    stored = notes_of(adata).get(BIOMARKERS)
+    stored = note_of(adata, BIOMARKERS)
     if stored is None:
         raise KeyError(
             f"`adata`: adata.uns[{UNS!r}][{BIOMARKERS!r}] is not there. Call pgs.tl.biomarkers(adata, ...) first."

@@ -6,7 +6,8 @@ import pandas as pd
 from anndata import AnnData
 
 from polygene_scverse._constants import CHECK_GENERATED, UNS
-from polygene_scverse._validate import check_choice, notes_of
+from polygene_scverse._validate import check_choice
+from polygene_scverse.get._lookup import note_of
 
 
 def check_generated(adata: AnnData, level: str | None = None) -> pd.DataFrame:
@@ -36,7 +37,7 @@ def check_generated(adata: AnnData, level: str | None = None) -> pd.DataFrame:
     --------
     >>> pgs.get.check_generated(cells, "all").set_index("metric")[["generated", "Gaussian copula"]]
     """
-    note = notes_of(adata).get(CHECK_GENERATED)
+    note = note_of(adata, CHECK_GENERATED)
     if note is None:
         raise KeyError(
             f"`adata`: uns[{UNS!r}][{CHECK_GENERATED!r}] is not there. Call pgs.tl.check_generated(adata, reference, "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 from anndata import AnnData
 
-from polygene_scverse._validate import notes_of
+from polygene_scverse.get._lookup import note_of
 
 
 def evaluation(adata: AnnData, *, by_group: bool = False) -> pd.DataFrame:
@@ -34,7 +34,7 @@ def evaluation(adata: AnnData, *, by_group: bool = False) -> pd.DataFrame:
     >>> table = pgs.get.evaluation(adata)
     >>> table.pivot_table(index=["phenotype", "method"], columns="score", values="value")
     """
-    stored = notes_of(adata).get("evaluate")
+    stored = note_of(adata, "evaluate")
     if stored is None:
         raise KeyError(
             "`adata`: no evaluation is stored in adata.uns['polygene']['evaluate']. Call "

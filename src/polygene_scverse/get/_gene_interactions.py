@@ -10,7 +10,8 @@ import pandas as pd
 from anndata import AnnData
 
 from polygene_scverse._constants import GENE_INTERACTIONS, UNS, gene_states_key
-from polygene_scverse._validate import check_choice, notes_of, shorten
+from polygene_scverse._validate import check_choice, shorten
+from polygene_scverse.get._lookup import note_of
 from polygene_scverse.metrics import gene_interactions as compare
 from polygene_scverse.metrics._gene_interactions import Metric
 
@@ -76,7 +77,7 @@ def gene_interactions(
 
 
 def _note(adata: AnnData, key: str) -> Mapping[str, Any]:
-    note = notes_of(adata).get(key)
+    note = note_of(adata, key)
     if note is None or gene_states_key(key) not in adata.varm:
         raise KeyError(
             f"`key`: no states of genes in adata, adata.uns[{UNS!r}][{key!r}] and adata.varm[{gene_states_key(key)!r}] "

@@ -11,11 +11,12 @@ from anndata import AnnData
 from numpy.typing import NDArray
 
 from polygene_scverse._constants import confidence_key, note_key, phenotype_of, prediction_key
-from polygene_scverse._validate import label_of, notes_of, shorten
+from polygene_scverse._validate import check_anndata, label_of, notes_of, shorten
 
 
 def predicted_phenotypes(adata: AnnData) -> list[str]:
     """Phenotypes that have been predicted: obs has their prediction and its confidence."""
+    check_anndata(adata)
     names = [phenotype_of(key) for key in adata.obs]
     return [name for name in names if name is not None and confidence_key(name) in adata.obs]
 
@@ -94,7 +95,14 @@ def category_table(adata: AnnData, phenotype: str, key_of: Callable, call: str) 
 
 def training_note(adata: AnnData) -> Mapping[str, Any]:
     """Entry of `tl.train` in uns; empty if no model was trained on `adata`."""
-    return notes_of(adata).get("train", {})
+    found = notes_of(adata).get("train")
+    return found if isinstance(found, Mapping) else {}
+
+
+def note_of(adata: AnnData, key: str) -> Any:
+    """Entry of a function in uns; None if it was not called on `adata`."""
+    check_anndata(adata)
+    return notes_of(adata).get(key)
 
 
 def token_note(adata: AnnData, key: str) -> Mapping[str, Any]:
@@ -105,7 +113,7 @@ def token_note(adata: AnnData, key: str) -> Mapping[str, Any]:
     KeyError
         If it does not exist.
     """
-    note = notes_of(adata).get(key)
+    note = note_of(adata, key)
     if note is None:
         raise KeyError(
             f"`key`: there are no scores of hidden tokens in adata.uns['polygene'][{key!r}]. Call "

@@ -6,7 +6,7 @@ import pandas as pd
 from anndata import AnnData
 
 from polygene_scverse._constants import POLYFUNCTIONALITY, UNS
-from polygene_scverse._validate import notes_of
+from polygene_scverse.get._lookup import note_of
 
 
 def polyfunctionality(adata: AnnData) -> pd.DataFrame:
@@ -35,7 +35,7 @@ def polyfunctionality(adata: AnnData) -> pd.DataFrame:
     --------
     >>> pgs.get.polyfunctionality(adata).query("fdr < 0.05")
     """
-    stored = notes_of(adata).get(POLYFUNCTIONALITY)
+    stored = note_of(adata, POLYFUNCTIONALITY)
     if stored is None:
         raise KeyError(
             f"`adata`: adata.uns[{UNS!r}][{POLYFUNCTIONALITY!r}] is not there. Call "

@@ -11,7 +11,7 @@ import pandas as pd
 from anndata import AnnData
 
 from polygene_scverse._constants import RANK
-from polygene_scverse._validate import check_fraction, check_kwargs
+from polygene_scverse._validate import check_fraction, check_kwargs, check_whole
 from polygene_scverse.data.read._expression import Expression
 from polygene_scverse.data.read._phenotypes import resolve_phenotypes
 from polygene_scverse.data.read._source import BLOCK
@@ -41,8 +41,7 @@ def estimate(
     train_kwargs: Mapping[str, Any],
 ) -> pd.DataFrame:
     """Estimate training and prediction costs; arguments and result as in :func:`~polygene_scverse.tl.estimate_cost`."""
-    if n_steps < 1:
-        raise ValueError(f"`n_steps`: found {n_steps}, but at least one step must be timed. Pass 1 or more.")
+    check_whole(n_steps, "n_steps", 1)
     arguments = {name: value for name, value in dict(train_kwargs).items() if name not in PASSED_OVER}
     share = arguments.pop("validation_size", 0.1)
     check_fraction(share, "validation_size")

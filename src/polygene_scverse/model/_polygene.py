@@ -46,8 +46,10 @@ from polygene_scverse._validate import (
     check_names,
     check_rows,
     check_seed,
+    check_some,
     check_whole,
     label_of,
+    modality,
     shorten,
     warn,
 )
@@ -192,7 +194,7 @@ class Polygene(SavingMixin, SetupMixin):
         seed = resolve_seed(seed)
         if layout is None:
             genes = self._choose_genes(genes, n_genes)
-            layout = TokenLayout.build(self._columns, genes, n_bins).to_dict()
+            layout = TokenLayout.build(self._columns, genes, check_whole(n_bins, "n_bins", 2)).to_dict()
         genes, loss = None, loss if isinstance(loss, LossConfig) else LossConfig(**(loss or {}))
         self.layout = TokenLayout.from_dict(layout)
         self.module = self._module_cls(
@@ -229,6 +231,11 @@ class Polygene(SavingMixin, SetupMixin):
     def columns(self) -> dict[str, str]:
         """Obs column of each phenotype."""
         return dict(zip(self.layout.phenotype_names, self._columns, strict=True))
+
+    @property
+    def modality(self) -> str:
+        """Modality of MuData that the model reads, ``"rna"`` if it was trained on AnnData."""
+        return str(setup_args(self.registry).get("mod", "rna"))
 
     @property
     def ordered(self) -> dict[str, dict[str, Any]]:
@@ -1983,7 +1990,7 @@ class Polygene(SavingMixin, SetupMixin):
         """The AnnData to read: for a MuData, the registered modality."""
         if not isinstance(data, (AnnData, MuData)):
             raise TypeError(f"`adata`: found {type(data).__name__}, but AnnData or MuData is needed.")
-        return data.mod[setup_args(self.registry).get("mod", "rna")] if isinstance(data, MuData) else data
+        return modality(data, self.modality) if isinstance(data, MuData) else data
 
     def _expression(self, data: AnnData) -> Expression:
         args = setup_args(self.registry)
@@ -2106,11 +2113,7 @@ class Polygene(SavingMixin, SetupMixin):
     def _names(self, names: str | Sequence[str] | None, argument: str) -> list[str]:
         if names is None:
             return list(self.layout.phenotype_names)
-        names = check_names(names, argument)
-        if not names and argument != "given":
-            raise ValueError(
-                f"`{argument}`: found an empty list, but at least one is needed. Pass some, or None for all."
-            )
+        names = check_names(names, argument) if argument == "given" else check_some(names, argument)
         for name in names:
             check_choice(name, self.layout.phenotype_names, argument)
         return names

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from polygene_scverse._compat import setup_args
 from polygene_scverse._constants import N_GENES, RANK
-from polygene_scverse._validate import check_kwargs, check_names, shorten, warn
+from polygene_scverse._validate import check_kwargs, check_names, modality, shorten, warn
 from polygene_scverse.abilities._rehearse import earlier_cells, missing_kinds, rehearsal_cells
 from polygene_scverse.data.feed._rates import resolve_rates
 from polygene_scverse.data.feed._table import CellTable
@@ -87,7 +87,7 @@ def train_on_cells(
     use_raw: bool = False,
     gene_symbols: str | None = None,
     gene_ids: str | None = None,
-    mod: str | None = None,
+    mod: str = "rna",
     validation_size: float = 0.1,
     split: Split | None = None,
     seed: int = 0,
@@ -112,7 +112,7 @@ def train_on_cells(
         As in `Polygene.train`.
     """
     rates = resolve_rates(train_kwargs.pop("masking", None))
-    data = adata.mod[mod] if mod is not None and isinstance(adata, MuData) else adata
+    data = modality(adata, mod) if isinstance(adata, MuData) else adata
     names = resolve_phenotypes(data.obs, phenotypes)
     rows = resolve_split(data, group_key, validation_size, split, seed, names)
     expression = Expression.of(data, layer, use_raw).loaded().named_by(gene_symbols, gene_ids)
@@ -122,7 +122,7 @@ def train_on_cells(
     setup: dict[str, Any] = {"phenotype_keys": names, "layer": layer, "use_raw": use_raw}
     setup |= {"ordered": ordered, "missing": missing, "gene_symbols": gene_symbols, "gene_ids": gene_ids}
     if isinstance(adata, MuData):
-        Polygene.setup_mudata(adata, mod=mod or "rna", **setup)
+        Polygene.setup_mudata(adata, mod=mod, **setup)
     else:
         Polygene.setup_anndata(adata, **setup)
     model = Polygene(adata, genes=genes, seed=seed, **check_kwargs(model_kwargs, "model_kwargs"))
@@ -179,7 +179,7 @@ def train_further(
     gene_symbols, gene_ids
         Columns of ``var`` with the gene names to use instead of ``var_names``.
     mod
-        Modality to read, for MuData.
+        Modality to read, for MuData; by default that of the model.
     tell
         As in `train_on_cells`.
     **train_kwargs
@@ -200,13 +200,14 @@ def train_further(
     model = copy.deepcopy(model.without_data())
     args = setup_args(model.registry)
     whole: AnnData | MuData = adata
-    if args.get("mod") is not None:
-        mod = str(args["mod"])
-        if not isinstance(adata, MuData):
-            raise ValueError(f"`adata`: the model reads modality {mod!r} of MuData. Pass MuData({{{mod!r}: adata}}).")
-    elif isinstance(adata, MuData):
-        whole = adata.mod[mod or "rna"]
-    data = adata.mod[mod or "rna"] if isinstance(adata, MuData) else adata
+    data = modality(adata, mod or model.modality) if isinstance(adata, MuData) else adata
+    if args.get("mod") is None:
+        whole = data
+    elif whole is data:
+        name = repr(model.modality)
+        raise ValueError(f"`adata`: the model reads modality {name} of MuData. Pass MuData({{{name}: adata}}).")
+    elif mod not in (None, model.modality):
+        raise ValueError(f"`mod`: found {mod!r}, but the model reads modality {model.modality!r}. Leave it out.")
     if layer is None and not use_raw:  # the place the model reads, or X if that does not exist
         found = Expression.of_query(data, args["layer"], args["use_raw"])
         layer, use_raw = (None, False) if found.where == place_name(None, False) else (args["layer"], args["use_raw"])

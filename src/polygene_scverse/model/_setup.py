@@ -12,7 +12,7 @@ from scvi.model.base import BaseModelClass
 
 from polygene_scverse._compat import field_state, registry_without_data
 from polygene_scverse._constants import PHENOTYPE_FIELD
-from polygene_scverse._validate import check_not_empty
+from polygene_scverse._validate import check_not_empty, modality
 from polygene_scverse.data.read._fields import ExpressionField, PhenotypeField
 from polygene_scverse.data.read._ordered import Ordered
 from polygene_scverse.data.read._phenotypes import resolve_phenotypes
@@ -71,8 +71,6 @@ class SetupMixin(BaseModelClass):
             is unknown, if the data are empty or a view, or if gene names are not unique.
         """
         _check_known(kwargs, ("phenotype_keys", "layer", "use_raw", "ordered", "missing", *GENE_NAMES))
-        if adata.is_view:
-            raise ValueError("`adata`: found a view of another AnnData, which cannot be registered. Pass adata.copy().")
         check_not_empty(*adata.shape)
         arguments = {"layer": layer, "use_raw": use_raw, "ordered": ordered, "missing": missing}
         arguments |= {"gene_symbols": gene_symbols, "gene_ids": gene_ids}
@@ -119,11 +117,48 @@ class SetupMixin(BaseModelClass):
             As in `setup_anndata`.
         """
         _check_known(kwargs, ("phenotype_keys", "layer", "use_raw", "mod", "ordered", "missing", *GENE_NAMES))
-        if mod not in mdata.mod:
-            raise KeyError(f"`mod`: {mod!r} is not one of the modalities {list(mdata.mod)}. Pass one of them.")
+        if fewer := [name for name, part in mdata.mod.items() if part.n_obs < mdata.n_obs]:
+            raise ValueError(
+                f"`mdata`: {fewer} lack some of the {mdata.n_obs:,} cells, but each modality must have all. Pass "
+                f"mdata[{mod!r}] to setup_anndata, or keep the cells that all have, with muon.pp.intersect_obs(mdata)."
+            )
         arguments = {"layer": layer, "use_raw": use_raw, "mod": mod, "ordered": ordered, "missing": missing}
         arguments |= {"gene_symbols": gene_symbols, "gene_ids": gene_ids}
-        cls._register({"mdata": mdata}, mdata.mod[mod], phenotype_keys, arguments, **kwargs)
+        cls._register({"mdata": mdata}, modality(mdata, mod), phenotype_keys, arguments, **kwargs)
+
+    def get_anndata_manager(self, adata: AnnData | MuData, required: bool = False) -> AnnDataManager | None:
+        """Return scvi-tools' record of some data; also that of the model's own data if scvi-tools no longer has it.
+
+        Parameters
+        ----------
+        adata
+            The data.
+        required
+            Whether it is an error if there is none.
+        """
+        manager = self._adata_manager
+        return manager if manager and manager.adata is adata else super().get_anndata_manager(adata, required)
+
+    def view_anndata_setup(self, adata: AnnData | MuData | None = None, hide_state_registries: bool = False) -> None:
+        """Print how data were set up.
+
+        Parameters
+        ----------
+        adata
+            Data that were set up for this model; by default its own.
+        hide_state_registries
+            Whether to leave out the phenotypes and their categories.
+
+        Raises
+        ------
+        ValueError
+            If the model holds no data, or if `adata` were not set up for it.
+        """
+        manager = self._adata_manager if adata is None else self.get_anndata_manager(adata)
+        if manager is None:
+            found = "the model holds no data" if adata is None else "these data were not set up for this model"
+            raise ValueError(f"`adata`: {found}. Pass data to which model.adata was set.")
+        manager.view_registry(hide_state_registries=hide_state_registries)
 
     @classmethod
     def _register(
@@ -135,6 +170,12 @@ class SetupMixin(BaseModelClass):
         **kwargs: Any,
     ) -> None:
         """Register data, keyed by the name of their argument; `modality` is the AnnData that is read."""
+        for name, given in data.items():
+            if given.is_view:
+                raise ValueError(
+                    f"`{name}`: found a view of another {type(given).__name__}, which cannot be registered. Pass "
+                    f"{name}.copy()."
+                )
         known = _known_phenotypes(kwargs.get("source_registry"))
         keys = known or resolve_phenotypes(modality.obs, phenotype_keys)  # stored, because `load` passes them again
         args = cls._get_setup_method_args(cls=cls, **data, phenotype_keys=keys, **arguments)

@@ -10,7 +10,7 @@ import pandas as pd
 from anndata import AnnData
 from numpy.typing import NDArray
 
-from polygene_scverse._validate import check_columns, label_of, shorten
+from polygene_scverse._validate import check_anndata, check_columns, label_of, shorten
 from polygene_scverse.data.read._phenotypes import candidates, categories_of, encode, missing_words, resolve_phenotypes
 
 FEW_GROUPS = 3
@@ -58,6 +58,7 @@ def confounding(adata: AnnData, *, group_key: str, phenotypes: str | Sequence[st
     --------
     >>> pgs.pp.confounding(adata, group_key="donor", phenotypes=["sex", "disease"])
     """
+    check_anndata(adata)
     names = resolve_phenotypes(adata.obs, phenotypes)
     check_columns([group_key], adata.obs, "group_key", candidates)
     return describe_confounding(adata.obs, group_key, names)

@@ -9,9 +9,10 @@ import pandas as pd
 import scipy.sparse as sp
 from anndata import AnnData
 
-from polygene_scverse._validate import shorten
+from polygene_scverse._validate import check_anndata, check_not_empty, check_numbers, shorten
+from polygene_scverse.data.read._expression import x_of
 from polygene_scverse.data.read._scale import detect_scale
-from polygene_scverse.data.read._source import by_row, read_rows, spread_rows
+from polygene_scverse.data.read._source import by_row, iterate_rows, read_rows, spread_rows
 
 LOOKED_AT = 1000
 """Number of cells whose values are checked to be counts."""
@@ -23,7 +24,7 @@ def sum_genes(adata: AnnData, *, gene_symbols: str | None = None) -> AnnData:
     Parameters
     ----------
     adata
-        Annotated data matrix in memory, with counts in ``X`` and in each layer.
+        Annotated data matrix, which may be backed, with counts in ``X`` and in each layer.
     gene_symbols
         Column of ``var`` with the names; by default ``var_names``. Where the column is empty, ``var_names`` are kept.
 
@@ -44,7 +45,9 @@ def sum_genes(adata: AnnData, *, gene_symbols: str | None = None) -> AnnData:
     --------
     >>> adata = pgs.pp.sum_genes(adata)
     """
-    if gene_symbols is not None and gene_symbols not in adata.var.columns:
+    check_anndata(adata)
+    check_not_empty(*adata.shape)
+    if gene_symbols is not None and gene_symbols not in list(adata.var.columns):
         raise KeyError(
             f"`gene_symbols`: {gene_symbols!r} is not a column of adata.var, which has {shorten(adata.var.columns)}. "
             "Pass one of them."
@@ -57,17 +60,18 @@ def sum_genes(adata: AnnData, *, gene_symbols: str | None = None) -> AnnData:
     to_gene = sp.csr_matrix((np.ones(len(codes), np.float32), (np.arange(len(codes)), codes)))
 
     def summed(x: Any, where: str) -> Any:
+        check_numbers(x, where)
         matrix = by_row(x)
         sample = read_rows(matrix, spread_rows(adata.n_obs, LOOKED_AT))
         if detect_scale(sample, where).kind != "counts":
             raise ValueError(
                 f"`adata`: {where} does not contain counts, and only counts can be summed. Use the raw counts."
             )
-        return sp.csr_matrix(matrix) @ to_gene
+        return sp.vstack([block @ to_gene for block in iterate_rows(matrix, np.arange(adata.n_obs))], "csr")
 
     layers = {name: summed(x, f"adata.layers[{name!r}]") for name, x in adata.layers.items() if name is not None}
     return AnnData(
-        None if adata.X is None else summed(adata.X, "adata.X"),
+        None if (x := x_of(adata)) is None else summed(x, "adata.X"),
         obs=adata.obs.copy(),
         var=adata.var.iloc[first].set_axis([str(name) for name in names]),
         obsm=dict(adata.obsm),

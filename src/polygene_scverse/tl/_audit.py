@@ -18,7 +18,7 @@ from polygene_scverse._validate import (
     check_kwargs,
     check_notes,
     check_seed,
-    check_writable,
+    check_whole,
     write_notes,
 )
 from polygene_scverse.evaluation._audit import describe_audit, model_evidence, out_of_fold_evidence, sample_table
@@ -40,7 +40,7 @@ def audit(
     use_raw: bool = False,
     gene_symbols: str | None = None,
     gene_ids: str | None = None,
-    mod: str = "rna",
+    mod: str | None = None,
     seed: int = 0,
     train_kwargs: Mapping[str, Any] | None = None,
 ) -> pd.DataFrame:
@@ -74,7 +74,7 @@ def audit(
         Columns of ``var`` with the gene names to use instead of ``var_names``, see :func:`~polygene_scverse.tl.train`;
         with `model`, to be used before ``var_names``.
     mod
-        Modality to use, for MuData.
+        Modality to use, for MuData; by default the one that the model was trained on, or ``"rna"``.
     seed
         Random seed for folds and trainings.
     train_kwargs
@@ -108,12 +108,13 @@ def audit(
     >>> table = pgs.tl.audit(adata, sample_key="sample", group_key="donor", phenotypes=["sex", "disease"])
     >>> table[table["flagged"] & table["reliable"]]
     """
-    data, gene_names = anndata_of(adata, mod), {"gene_symbols": gene_symbols, "gene_ids": gene_ids}
-    check_writable(data)
+    trained = None if model is None else find(adata, model)
+    data, gene_names = anndata_of(adata, mod, trained), {"gene_symbols": gene_symbols, "gene_ids": gene_ids}
     check_notes(data, "audit")
+    check_whole(n_folds, "n_folds")
     check_seed(seed)
     given = check_kwargs(train_kwargs, "train_kwargs")
-    if model is not None:
+    if trained is not None:
         check_unused(
             group_key=group_key,
             n_folds=n_folds != 4,
@@ -125,13 +126,12 @@ def audit(
     group_key = sample_key if group_key is None else group_key
     names = resolve_columns(data, phenotypes, sample_key=sample_key, group_key=group_key)
     check_free(data, "audit", map(audit_key, names), names)
-    if model is None:
+    if trained is None:
         labels = {name: Labels.from_column(data.obs[name], missing=given.get("missing")) for name in names}
         kwargs = {"max_epochs": max_epochs, "validation_size": 0, "layer": layer, "use_raw": use_raw}
         kwargs |= {**gene_names, **given}
         evidence = out_of_fold_evidence(data, labels, n_folds, Training(group_key, seed, kwargs))
     else:
-        trained = find(adata, model)
         for name in names:
             check_choice(name, trained.layout.phenotype_names, "phenotypes")
         labels = {name: Labels.from_column(data.obs[name], trained.categories[name]) for name in names}

@@ -13,7 +13,7 @@ from scipy.stats import false_discovery_control
 from polygene_scverse._constants import BIOMARKERS
 from polygene_scverse._validate import check_choice, check_notes, shorten, warn, write_notes
 from polygene_scverse.model import ContextMarkers, Polygene
-from polygene_scverse.tl._models import anndata_of, find
+from polygene_scverse.tl._models import cells_and_model
 
 
 def biomarkers(
@@ -28,7 +28,7 @@ def biomarkers(
     model: Polygene | str | Path | None = None,
     gene_symbols: str | None = None,
     gene_ids: str | None = None,
-    mod: str = "rna",
+    mod: str | None = None,
     seed: int = 0,
     batch_size: int = 64,
 ) -> None:
@@ -64,7 +64,7 @@ def biomarkers(
         matched by name, then by common columns such as ``var["gene_ids"]``, then from symbols to Ensembl ids, see
         :meth:`~polygene_scverse.model.Polygene.gene_names`.
     mod
-        Modality to use, for MuData.
+        Modality to use, for MuData; by default the one that the model was trained on, or ``"rna"``.
     seed
         Random seed for the choice of cells and the permutations.
     batch_size
@@ -94,7 +94,7 @@ def biomarkers(
     >>> pgs.tl.biomarkers(adata, "disease", contexts="cell_type", group_key="donor")
     >>> pgs.get.biomarkers(adata, "lupus").query("n_contexts > 3")
     """
-    data, trained = anndata_of(adata, mod), find(adata, model)
+    data, trained = cells_and_model(adata, model, mod)
     check_notes(data, BIOMARKERS)
     name = _phenotype(trained, data, phenotype, contexts)
     found = trained.biomarkers(

@@ -11,7 +11,7 @@ from mudata import MuData
 from polygene_scverse.model import Polygene
 from polygene_scverse.model._check import as_table
 from polygene_scverse.model._check import check as check_cells
-from polygene_scverse.tl._models import anndata_of, find
+from polygene_scverse.tl._models import cells_and_model
 
 
 def check(
@@ -20,7 +20,7 @@ def check(
     model: Polygene | str | Path | None = None,
     gene_symbols: str | None = None,
     gene_ids: str | None = None,
-    mod: str = "rna",
+    mod: str | None = None,
 ) -> pd.Series:
     """Report how well data fit a model: genes, scale, labels and expected accuracy.
 
@@ -33,7 +33,7 @@ def check(
     gene_symbols, gene_ids
         Columns of ``var`` with gene symbols or Ensembl ids, to be used before ``var_names``.
     mod
-        Modality to use, for MuData.
+        Modality to use, for MuData; by default the one that the model was trained on, or ``"rna"``.
 
     Returns
     -------
@@ -52,6 +52,5 @@ def check(
     >>> for name, answer in pgs.tl.check(adata, model="my_model").items():
     ...     print(f"{name}: {answer}")
     """
-    return as_table(
-        check_cells(find(adata, model), anndata_of(adata, mod), gene_symbols=gene_symbols, gene_ids=gene_ids)
-    )
+    data, trained = cells_and_model(adata, model, mod)
+    return as_table(check_cells(trained, data, gene_symbols=gene_symbols, gene_ids=gene_ids))

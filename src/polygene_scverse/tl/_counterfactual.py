@@ -16,7 +16,7 @@ from mudata import MuData
 from polygene_scverse._constants import COUNTERFACTUAL, KEEP, OBSERVED, UNCHANGED, UNS, note_key
 from polygene_scverse._validate import check_keep, check_names
 from polygene_scverse.model import Polygene
-from polygene_scverse.tl._models import anndata_of, find, gene_names
+from polygene_scverse.tl._models import cells_and_model, gene_names
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ def counterfactual(
     model: Polygene | str | Path | None = None,
     gene_symbols: str | None = None,
     gene_ids: str | None = None,
-    mod: str = "rna",
+    mod: str | None = None,
     seed: int = 0,
     batch_size: int = 64,
 ) -> AnnData:
@@ -63,7 +63,7 @@ def counterfactual(
         Columns of ``var`` with gene symbols or Ensembl ids, to be used before ``var_names``, see
         :meth:`~polygene_scverse.model.Polygene.gene_names`.
     mod
-        Modality to use, for MuData.
+        Modality to use, for MuData; by default the one that the model was trained on, or ``"rna"``.
     seed
         Random seed for which genes are predicted together.
     batch_size
@@ -90,8 +90,7 @@ def counterfactual(
     >>> pgs.get.counterfactual(result, groupby="cell_type", group_key="donor")
     >>> pgs.pl.counterfactual(result, groupby="cell_type", group_key="donor")
     """
-    data = anndata_of(adata, mod)
-    trained = find(adata, model)
+    data, trained = cells_and_model(adata, model, mod)
     if not isinstance(phenotypes, Mapping) or not phenotypes:
         raise ValueError(
             f"`phenotypes`: found {phenotypes!r}, but a phenotype and its category are needed. Pass a mapping such as "

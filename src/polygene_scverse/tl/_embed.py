@@ -14,7 +14,7 @@ from polygene_scverse._constants import EMBEDDING, EMBEDDING_UMAP, PACKAGE
 from polygene_scverse._threads import threads_kept
 from polygene_scverse._validate import check_key_added, check_seed, check_whole, warn
 from polygene_scverse.model import Polygene
-from polygene_scverse.tl._models import anndata_of, find
+from polygene_scverse.tl._models import cells_and_model
 
 FEWEST = 4
 """Minimum number of cells for a UMAP in scanpy."""
@@ -31,7 +31,7 @@ def embed(
     model: Polygene | str | Path | None = None,
     gene_symbols: str | None = None,
     gene_ids: str | None = None,
-    mod: str = "rna",
+    mod: str | None = None,
     seed: int = 0,
     batch_size: int = 64,
 ) -> None:
@@ -63,7 +63,7 @@ def embed(
         matched by name, then by common columns such as ``var["gene_ids"]``, then from symbols to Ensembl ids, see
         :meth:`~polygene_scverse.model.Polygene.gene_names`.
     mod
-        Modality to use, for MuData.
+        Modality to use, for MuData; by default the one that the model was trained on, or ``"rna"``.
     seed
         Random seed for the UMAP.
     batch_size
@@ -92,8 +92,7 @@ def embed(
     check_key_added(key_added)
     check_whole(n_neighbors, "n_neighbors", 2)
     check_seed(seed)
-    data = anndata_of(adata, mod)
-    trained = find(adata, model)
+    data, trained = cells_and_model(adata, model, mod)
     embedding = trained.get_latent_representation(
         data, pooling=pooling, given=given, gene_symbols=gene_symbols, gene_ids=gene_ids, batch_size=batch_size
     )

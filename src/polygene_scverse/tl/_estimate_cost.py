@@ -23,7 +23,7 @@ def estimate_cost(
     n_genes: int = N_GENES,
     layer: str | None = None,
     use_raw: bool = False,
-    mod: str = "rna",
+    mod: str | None = None,
     max_epochs: int | None = None,
     n_steps: int = 20,
     verbose: bool = True,

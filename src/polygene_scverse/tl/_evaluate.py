@@ -12,7 +12,7 @@ from mudata import MuData
 from rich.console import Console
 
 from polygene_scverse._constants import BALANCE
-from polygene_scverse._validate import check_kwargs, check_notes, check_seed, check_whole, check_writable, write_notes
+from polygene_scverse._validate import check_kwargs, check_notes, check_seed, check_whole, write_notes
 from polygene_scverse.evaluation._baselines import choose_baselines
 from polygene_scverse.evaluation._evaluate import Evaluation, evaluate_folds, evaluate_model
 from polygene_scverse.evaluation._folds import Split, Training, resolve_columns
@@ -34,7 +34,7 @@ def evaluate(
     use_raw: bool = False,
     gene_symbols: str | None = None,
     gene_ids: str | None = None,
-    mod: str = "rna",
+    mod: str | None = None,
     seed: int = 0,
     train_kwargs: Mapping[str, Any] | None = None,
 ) -> pd.DataFrame:
@@ -77,7 +77,7 @@ def evaluate(
         Columns of ``var`` with the gene names to use instead of ``var_names``, see :func:`~polygene_scverse.tl.train`;
         with `model`, to be used before ``var_names``.
     mod
-        Modality to use, for MuData.
+        Modality to use, for MuData; by default the one that the model was trained on, or ``"rna"``.
     seed
         Random seed for folds, trainings, bootstrap and permutations.
     train_kwargs
@@ -112,13 +112,13 @@ def evaluate(
     --------
     >>> table = pgs.tl.evaluate(adata, group_key="donor", phenotypes=["cell_type", "disease"], n_null=5)
     """
-    data, names = anndata_of(adata, mod), {"gene_symbols": gene_symbols, "gene_ids": gene_ids}
-    check_writable(data)
+    trained = None if model is None else find(adata, model)
+    data, names = anndata_of(adata, mod, trained), {"gene_symbols": gene_symbols, "gene_ids": gene_ids}
     check_notes(data, "evaluate")
     check_whole(n_bootstrap, "n_bootstrap")
     check_whole(n_null, "n_null")
     check_seed(seed)
-    if model is not None:
+    if trained is not None:
         check_unused(
             split=split != 5,
             baselines=baselines,
@@ -127,7 +127,7 @@ def evaluate(
             use_raw=use_raw,
             train_kwargs=train_kwargs,
         )
-        found = evaluate_model(data, find(adata, model), phenotypes, group_key, n_bootstrap, seed, **names)
+        found = evaluate_model(data, trained, phenotypes, group_key, n_bootstrap, seed, **names)
         return _write(data, found, {"group_key": group_key or "", "n_bootstrap": n_bootstrap, "seed": seed})
     columns, chosen = resolve_columns(data, phenotypes, group_key=group_key), choose_baselines(baselines)
     given = check_kwargs(train_kwargs, "train_kwargs")

@@ -13,7 +13,7 @@ from mudata import MuData
 from polygene_scverse._constants import EXPLAIN_PREDICTION, UNS
 from polygene_scverse._validate import check_names, shorten
 from polygene_scverse.model import Polygene
-from polygene_scverse.tl._models import anndata_of, find, genes_in_var
+from polygene_scverse.tl._models import cells_and_model, genes_in_var
 
 
 def explain_prediction(
@@ -25,7 +25,7 @@ def explain_prediction(
     model: Polygene | str | Path | None = None,
     gene_symbols: str | None = None,
     gene_ids: str | None = None,
-    mod: str = "rna",
+    mod: str | None = None,
     batch_size: int = 64,
 ) -> AnnData:
     """Explain predictions of single cells by the contribution of each expressed gene to the log-odds of the category.
@@ -59,7 +59,7 @@ def explain_prediction(
         matched by name, then by common columns such as ``var["gene_ids"]``, then from symbols to Ensembl ids, see
         :meth:`~polygene_scverse.model.Polygene.gene_names`.
     mod
-        Modality to use, for MuData.
+        Modality to use, for MuData; by default the one that the model was trained on, or ``"rna"``.
     batch_size
         Number of cells per step.
 
@@ -83,7 +83,7 @@ def explain_prediction(
     >>> why = pgs.tl.explain_prediction(adata, adata.obs_names[:5])
     >>> why.to_df().iloc[0].nlargest(10)
     """
-    data, trained = anndata_of(adata, mod), find(adata, model)
+    data, trained = cells_and_model(adata, model, mod)
     name = trained.reference_phenotype if phenotype is None else phenotype
     rows = _rows(data, cells)
     found = trained.explain_prediction(

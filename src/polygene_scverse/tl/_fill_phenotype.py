@@ -17,13 +17,14 @@ from polygene_scverse._validate import (
     check_free,
     check_names,
     check_notes,
+    check_some,
     notes_of,
     shorten,
     write_notes,
 )
 from polygene_scverse.get._lookup import recorded_labels
 from polygene_scverse.model import Polygene
-from polygene_scverse.tl._models import anndata_of, find
+from polygene_scverse.tl._models import cells_and_model
 
 
 def fill_phenotype(
@@ -35,7 +36,7 @@ def fill_phenotype(
     model: Polygene | str | Path | None = None,
     gene_symbols: str | None = None,
     gene_ids: str | None = None,
-    mod: str = "rna",
+    mod: str | None = None,
     batch_size: int = 64,
 ) -> None:
     """Predict the missing values of recorded phenotypes.
@@ -60,7 +61,7 @@ def fill_phenotype(
         Columns of ``var`` with gene symbols or Ensembl ids, to be used before ``var_names``, see
         :meth:`~polygene_scverse.model.Polygene.gene_names`.
     mod
-        Modality to use, for MuData.
+        Modality to use, for MuData; by default the one that the model was trained on, or ``"rna"``.
     batch_size
         Number of cells per step.
 
@@ -83,12 +84,9 @@ def fill_phenotype(
     >>> pgs.tl.fill_phenotype(adata, phenotypes="sex")
     >>> adata.obs.loc[adata.obs["sex"].isna(), ["polygene_sex_filled", "polygene_sex_filled_probability"]]
     """
-    data = anndata_of(adata, mod)
+    data, trained = cells_and_model(adata, model, mod)
     check_notes(data, "fill")
-    trained = find(adata, model)
-    names = list(trained.categories) if phenotypes is None else check_names(phenotypes, "phenotypes")
-    if not names:
-        raise ValueError("`phenotypes`: found an empty list, but at least one is needed. Pass some, or None for all.")
+    names = list(trained.categories) if phenotypes is None else check_some(phenotypes, "phenotypes")
     recorded = [name for name in trained.categories if name in data.obs]
     evidence = recorded if given is None else check_names(given, "given")
     for argument, wanted in (("phenotypes", names), ("given", evidence)):

@@ -14,7 +14,7 @@ from mudata import MuData
 from polygene_scverse._constants import GENE_EMBEDDINGS, UNS
 from polygene_scverse._validate import check_names, check_whole, shorten
 from polygene_scverse.model import GeneStates, Polygene
-from polygene_scverse.tl._models import anndata_of, find
+from polygene_scverse.tl._models import cells_and_model
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ def gene_embeddings(
     model: Polygene | str | Path | None = None,
     gene_symbols: str | None = None,
     gene_ids: str | None = None,
-    mod: str = "rna",
+    mod: str | None = None,
     batch_size: int = 64,
 ) -> AnnData:
     """Embed genes by context, for example the same gene in several cell types.
@@ -66,7 +66,7 @@ def gene_embeddings(
         matched by name, then by common columns such as ``var["gene_ids"]``, then from symbols to Ensembl ids, see
         :meth:`~polygene_scverse.model.Polygene.gene_names`.
     mod
-        Modality to use, for MuData.
+        Modality to use, for MuData; by default the one that the model was trained on, or ``"rna"``.
     batch_size
         Number of cells per step.
 
@@ -94,8 +94,7 @@ def gene_embeddings(
     >>> sc.pl.umap(states, color="context")
     """
     check_whole(min_cells, "min_cells", 1)
-    data = anndata_of(adata, mod)
-    trained = find(adata, model)
+    data, trained = cells_and_model(adata, model, mod)
     wanted = np.ones(len(trained.genes), dtype=bool)
     if genes is not None:
         if absent := sorted(set(check_names(genes, "genes")) - set(trained.genes)):

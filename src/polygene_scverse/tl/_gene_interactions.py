@@ -24,7 +24,7 @@ from polygene_scverse._validate import (
 )
 from polygene_scverse.metrics._gene_interactions import Metric, gene_covariance
 from polygene_scverse.model import GeneStates, Polygene
-from polygene_scverse.tl._models import anndata_of, find, gene_names, genes_in_var
+from polygene_scverse.tl._models import cells_and_model, gene_names, genes_in_var
 
 
 def gene_interactions(
@@ -39,7 +39,7 @@ def gene_interactions(
     model: Polygene | str | Path | None = None,
     gene_symbols: str | None = None,
     gene_ids: str | None = None,
-    mod: str = "rna",
+    mod: str | None = None,
     batch_size: int = 64,
 ) -> None:
     """Compare genes by their hidden states in each context.
@@ -78,7 +78,7 @@ def gene_interactions(
         matched by name, then by common columns such as ``var["gene_ids"]``, then from symbols to Ensembl ids, see
         :meth:`~polygene_scverse.model.Polygene.gene_names`.
     mod
-        Modality to use, for MuData.
+        Modality to use, for MuData; by default the one that the model was trained on, or ``"rna"``.
     batch_size
         Number of cells per step.
 
@@ -108,9 +108,8 @@ def gene_interactions(
     check_choice(metric, ("cosine", "mahalanobis"), "metric")
     check_whole(min_cells, "min_cells", 1)
     check_key_added(key_added, GENE_INTERACTIONS)
-    data = anndata_of(adata, mod)
+    data, trained = cells_and_model(adata, model, mod)
     check_notes(data, key_added, like=GENE_INTERACTIONS)
-    trained = find(adata, model)
     if genes is not None and (absent := sorted(set(check_names(genes, "genes")) - set(trained.genes))):
         raise KeyError(f"`genes`: {shorten(absent)} are not genes of the model. Pass some of model.genes.")
     found = trained.get_gene_states(

@@ -16,7 +16,7 @@ from mudata import MuData
 from polygene_scverse._constants import IMPUTE_KEEP, IMPUTED
 from polygene_scverse._validate import check_keep, check_names, check_notes, check_plain_name, write_notes
 from polygene_scverse.model import Polygene
-from polygene_scverse.tl._models import anndata_of, find, gene_names
+from polygene_scverse.tl._models import cells_and_model, gene_names
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ def impute(
     model: Polygene | str | Path | None = None,
     gene_symbols: str | None = None,
     gene_ids: str | None = None,
-    mod: str = "rna",
+    mod: str | None = None,
     seed: int = 0,
     batch_size: int = 64,
 ) -> AnnData | None:
@@ -71,7 +71,7 @@ def impute(
         Columns of ``var`` with gene symbols or Ensembl ids, to be used before ``var_names``, see
         :meth:`~polygene_scverse.model.Polygene.gene_names`.
     mod
-        Modality to use, for MuData.
+        Modality to use, for MuData; by default the one that the model was trained on, or ``"rna"``.
     seed
         Random seed for which genes are predicted together.
     batch_size
@@ -97,10 +97,9 @@ def impute(
     >>> others = pgs.tl.impute(panel, model=model)
     >>> panel.layers["imputed"]
     """
-    data = anndata_of(adata, mod)
+    data, trained = cells_and_model(adata, model, mod)
     check_notes(data, "impute")
     check_plain_name(layer_added, "layer_added")
-    trained = find(adata, model)
     if keep is not None:
         check_keep(keep)
     chosen = trained.genes if genes is None else [str(gene) for gene in check_names(genes, "genes")]

@@ -14,7 +14,7 @@ from mudata import MuData
 from polygene_scverse._constants import JOINT, JOINT_ENDS, note_key
 from polygene_scverse._validate import check_free, check_key_added, check_names, check_notes, notes_of, write_notes
 from polygene_scverse.model import Polygene
-from polygene_scverse.tl._models import anndata_of, find
+from polygene_scverse.tl._models import cells_and_model
 
 MOST_VALUES = 20_000_000
 """Maximum number of probabilities in memory at a time."""
@@ -29,7 +29,7 @@ def joint_phenotype(
     model: Polygene | str | Path | None = None,
     gene_symbols: str | None = None,
     gene_ids: str | None = None,
-    mod: str = "rna",
+    mod: str | None = None,
     batch_size: int = 64,
 ) -> None:
     """Predict several phenotypes jointly, so that they are consistent with each other.
@@ -55,7 +55,7 @@ def joint_phenotype(
         Columns of ``var`` with gene symbols or Ensembl ids, to be used before ``var_names``, see
         :meth:`~polygene_scverse.model.Polygene.gene_names`.
     mod
-        Modality to use, for MuData.
+        Modality to use, for MuData; by default the one that the model was trained on, or ``"rna"``.
     batch_size
         Number of cells per step.
 
@@ -81,9 +81,8 @@ def joint_phenotype(
     >>> pgs.tl.joint_phenotype(adata, phenotypes=["cell_type", "tissue"])
     """
     check_key_added(key_added)
-    data = anndata_of(adata, mod)
+    data, trained = cells_and_model(adata, model, mod)
     check_notes(data, "joint")
-    trained = find(adata, model)
     check_free(data, "joint_phenotype", [f"{key_added}{end}" for end in JOINT_ENDS], trained.categories)
     names = check_names(phenotypes, "phenotypes")
     impossible = ~trained.seen_together(names).ravel()

@@ -13,7 +13,8 @@ from anndata import AnnData
 from mudata import MuData
 from numpy.typing import NDArray
 
-from polygene_scverse._validate import check_writable, notes_of
+from polygene_scverse._validate import check_writable, modality
+from polygene_scverse.get._lookup import training_note
 from polygene_scverse.model import Polygene
 
 _TRAINED: dict[int, tuple[weakref.ref, Polygene]] = {}
@@ -53,7 +54,7 @@ def find(data: AnnData | MuData, model: Polygene | str | Path | None) -> Polygen
     known = _TRAINED.get(id(data))
     if known is not None and known[0]() is data:
         return known[1]
-    folder = notes_of(data).get("train", {}).get("folder")
+    folder = training_note(data).get("folder")
     if folder and Path(folder).is_dir():
         return Polygene.load(folder, adata=False)
     raise ValueError(
@@ -134,8 +135,15 @@ def genes_in_var(
     return at[columns].astype(np.int64), data.var_names[columns]
 
 
-def anndata_of(data: AnnData | MuData, mod: str) -> AnnData:
-    """The AnnData to work on; for a MuData, the modality `mod`.
+def name_of_modality(data: AnnData | MuData, mod: str | None, model: Polygene | None = None) -> str:
+    """Name of the modality to work on: `mod`, that of the model, that of the last training on `data`, or ``"rna"``."""
+    if mod is not None:
+        return mod
+    return str(training_note(data).get("mod", "rna")) if model is None else model.modality
+
+
+def anndata_of(data: AnnData | MuData, mod: str | None, model: Polygene | None = None) -> AnnData:
+    """The AnnData to work on; for a MuData, the modality with the name given by `name_of_modality`.
 
     Raises
     ------
@@ -147,10 +155,21 @@ def anndata_of(data: AnnData | MuData, mod: str) -> AnnData:
         If it is a view of a backed file.
     """
     if isinstance(data, MuData):
-        if mod not in data.mod:
-            raise KeyError(f"`mod`: {mod!r} is not one of the modalities {list(data.mod)}. Pass one of them.")
-        data = data.mod[mod]
-    if not isinstance(data, AnnData):
-        raise TypeError(f"`adata`: found {type(data).__name__}, but AnnData or MuData is needed.")
+        data = modality(data, name_of_modality(data, mod, model))
+    _check_type(data)
     check_writable(data)
     return data
+
+
+def cells_and_model(
+    data: AnnData | MuData, model: Polygene | str | Path | None, mod: str | None
+) -> tuple[AnnData, Polygene]:
+    """The AnnData to work on, as from `anndata_of`, and the model, as from `find`."""
+    _check_type(data)
+    trained = find(data, model)
+    return anndata_of(data, mod, trained), trained
+
+
+def _check_type(data: object) -> None:
+    if not isinstance(data, (AnnData, MuData)):
+        raise TypeError(f"`adata`: found {type(data).__name__}, but AnnData or MuData is needed.")

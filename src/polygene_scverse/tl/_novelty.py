@@ -10,7 +10,7 @@ from mudata import MuData
 from polygene_scverse._constants import NOVELTY
 from polygene_scverse._validate import check_free, check_key_added, check_notes, write_notes
 from polygene_scverse.model import Polygene
-from polygene_scverse.tl._models import anndata_of, find
+from polygene_scverse.tl._models import cells_and_model
 
 
 def novelty(
@@ -21,7 +21,7 @@ def novelty(
     model: Polygene | str | Path | None = None,
     gene_symbols: str | None = None,
     gene_ids: str | None = None,
-    mod: str = "rna",
+    mod: str | None = None,
     batch_size: int = 64,
 ) -> None:
     """Score how unlike the training cells each cell is.
@@ -46,7 +46,7 @@ def novelty(
         matched by name, then by common columns such as ``var["gene_ids"]``, then from symbols to Ensembl ids, see
         :meth:`~polygene_scverse.model.Polygene.gene_names`.
     mod
-        Modality to use, for MuData.
+        Modality to use, for MuData; by default the one that the model was trained on, or ``"rna"``.
     batch_size
         Number of cells per step.
 
@@ -69,9 +69,8 @@ def novelty(
     >>> adata[adata.obs["polygene_novelty"] > 0.99]
     """
     check_key_added(key_added)
-    data = anndata_of(adata, mod)
+    data, trained = cells_and_model(adata, model, mod)
     check_notes(data, "novelty")
-    trained = find(adata, model)
     check_free(data, "novelty", [key_added], trained.categories)
     name = trained.reference_phenotype if phenotype is None else phenotype
     table = trained.novelty(data, phenotype=name, gene_symbols=gene_symbols, gene_ids=gene_ids, batch_size=batch_size)

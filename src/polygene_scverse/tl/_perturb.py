@@ -12,7 +12,7 @@ from mudata import MuData
 
 from polygene_scverse._constants import PERTURB, UNS
 from polygene_scverse.model import Polygene
-from polygene_scverse.tl._models import anndata_of, find
+from polygene_scverse.tl._models import cells_and_model
 
 
 def perturb(
@@ -25,7 +25,7 @@ def perturb(
     model: Polygene | str | Path | None = None,
     gene_symbols: str | None = None,
     gene_ids: str | None = None,
-    mod: str = "rna",
+    mod: str | None = None,
     seed: int = 0,
     batch_size: int = 64,
 ) -> AnnData:
@@ -61,7 +61,7 @@ def perturb(
         Columns of ``var`` with gene symbols or Ensembl ids, to be used before ``var_names``, see
         :meth:`~polygene_scverse.model.Polygene.gene_names`.
     mod
-        Modality to use, for MuData.
+        Modality to use, for MuData; by default the one that the model was trained on, or ``"rna"``.
     seed
         Random seed for the choice of random genes and of cells.
     batch_size
@@ -88,7 +88,7 @@ def perturb(
     >>> result = pgs.tl.perturb(adata, ["STAT1", "IRF7", ("STAT1", "STAT2")])
     >>> pgs.get.perturb(result, "condition")
     """
-    data, trained = anndata_of(adata, mod), find(adata, model)
+    data, trained = cells_and_model(adata, model, mod)
     found = trained.perturb(
         data,
         genes,

@@ -12,7 +12,7 @@ from mudata import MuData
 from polygene_scverse._constants import POLYFUNCTIONALITY
 from polygene_scverse._validate import check_notes, warn, write_notes
 from polygene_scverse.model import Polygene
-from polygene_scverse.tl._models import anndata_of, find
+from polygene_scverse.tl._models import cells_and_model
 
 
 def polyfunctionality(
@@ -25,7 +25,7 @@ def polyfunctionality(
     model: Polygene | str | Path | None = None,
     gene_symbols: str | None = None,
     gene_ids: str | None = None,
-    mod: str = "rna",
+    mod: str | None = None,
     seed: int = 0,
     batch_size: int = 64,
 ) -> None:
@@ -61,7 +61,7 @@ def polyfunctionality(
         matched by name, then by common columns such as ``var["gene_ids"]``, then from symbols to Ensembl ids, see
         :meth:`~polygene_scverse.model.Polygene.gene_names`.
     mod
-        Modality to use, for MuData.
+        Modality to use, for MuData; by default the one that the model was trained on, or ``"rna"``.
     seed
         Random seed for the permutations.
     batch_size
@@ -91,7 +91,7 @@ def polyfunctionality(
     >>> pgs.tl.polyfunctionality(adata, "tissue", group_key="donor")
     >>> pgs.get.polyfunctionality(adata).query("fdr < 0.05")
     """
-    data, trained = anndata_of(adata, mod), find(adata, model)
+    data, trained = cells_and_model(adata, model, mod)
     check_notes(data, POLYFUNCTIONALITY)
     found = trained.polyfunctionality(
         data,

@@ -30,7 +30,7 @@ from polygene_scverse._validate import (
     write_notes,
 )
 from polygene_scverse.model import Polygene
-from polygene_scverse.tl._models import anndata_of, find
+from polygene_scverse.tl._models import cells_and_model
 
 NOT_CALIBRATED = "temperature 1: the model was not calibrated; call Polygene.calibrate"
 GREY = "#d3d3d3"
@@ -48,7 +48,7 @@ def predict_phenotype(
     model: Polygene | str | Path | None = None,
     gene_symbols: str | None = None,
     gene_ids: str | None = None,
-    mod: str = "rna",
+    mod: str | None = None,
     batch_size: int = 64,
 ) -> None:
     """Predict the phenotypes of cells.
@@ -82,7 +82,7 @@ def predict_phenotype(
         matched by name, then by common columns such as ``var["gene_ids"]``, then from symbols to Ensembl ids, see
         :meth:`~polygene_scverse.model.Polygene.gene_names`.
     mod
-        Modality to use, for MuData.
+        Modality to use, for MuData; by default the one that the model was trained on, or ``"rna"``.
     batch_size
         Number of cells per step.
 
@@ -109,9 +109,8 @@ def predict_phenotype(
     >>> pgs.tl.predict_phenotype(adata, coverage=0.9)
     >>> pgs.get.predictions(adata, "cell_type")
     """
-    data = anndata_of(adata, mod)
+    data, trained = cells_and_model(adata, model, mod)
     check_notes(data, "predict", "calibration", "coverage")
-    trained = find(adata, model)
     if min_confidence is not None:
         check_fraction(min_confidence, "min_confidence")
     names = list(trained.categories) if phenotypes is None else check_names(phenotypes, "phenotypes")

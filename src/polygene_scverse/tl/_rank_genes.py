@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from polygene_scverse._constants import PACKAGE, RANK_GENES, prediction_key
 from polygene_scverse._validate import check_plain_name, check_whole, shorten
 from polygene_scverse.model import GeneContributions, Polygene
-from polygene_scverse.tl._models import anndata_of, find, genes_in_var
+from polygene_scverse.tl._models import cells_and_model, genes_in_var
 
 
 def rank_genes(
@@ -29,7 +29,7 @@ def rank_genes(
     model: Polygene | str | Path | None = None,
     gene_symbols: str | None = None,
     gene_ids: str | None = None,
-    mod: str = "rna",
+    mod: str | None = None,
     seed: int = 0,
     batch_size: int = 64,
 ) -> None:
@@ -70,7 +70,7 @@ def rank_genes(
         matched by name, then by common columns such as ``var["gene_ids"]``, then from symbols to Ensembl ids, see
         :meth:`~polygene_scverse.model.Polygene.gene_names`.
     mod
-        Modality to use, for MuData.
+        Modality to use, for MuData; by default the one that the model was trained on, or ``"rna"``.
     seed
         Random seed for the choice of cells.
     batch_size
@@ -97,11 +97,10 @@ def rank_genes(
     >>> sc.pl.rank_genes_groups_dotplot(adata, key="polygene_rank_genes", n_genes=5)
     """
     check_plain_name(key_added, "key_added")
-    data = anndata_of(adata, mod)
+    data, trained = cells_and_model(adata, model, mod)
     _check_entry(data, key_added)
     if n_genes is not None:
         check_whole(n_genes, "n_genes", 1)
-    trained = find(adata, model)
     name = trained.reference_phenotype if phenotype is None else phenotype
     column = _groupby(data, trained, name) if groupby is None else groupby
     found = trained.gene_contributions(

@@ -17,7 +17,7 @@ from polygene_scverse._constants import BALANCE, TOKENS, TRANSFORMER, note_key
 from polygene_scverse._validate import check_key_added, check_notes, write_notes
 from polygene_scverse.metrics import confusion_scores
 from polygene_scverse.model import MaskingRates, Polygene, TokenCounts
-from polygene_scverse.tl._models import anndata_of, find
+from polygene_scverse.tl._models import cells_and_model
 
 
 def score_tokens(
@@ -31,7 +31,7 @@ def score_tokens(
     model: Polygene | str | Path | None = None,
     gene_symbols: str | None = None,
     gene_ids: str | None = None,
-    mod: str = "rna",
+    mod: str | None = None,
     seed: int = 0,
     batch_size: int = 64,
 ) -> pd.DataFrame:
@@ -75,7 +75,7 @@ def score_tokens(
         Columns of ``var`` with gene symbols or Ensembl ids, to be used before ``var_names``, see
         :meth:`~polygene_scverse.model.Polygene.gene_names`.
     mod
-        Modality to use, for MuData.
+        Modality to use, for MuData; by default the one that the model was trained on, or ``"rna"``.
     seed
         Random seed for the choice of hidden tokens.
     batch_size
@@ -118,9 +118,8 @@ def score_tokens(
     >>> hidden["nll"] - shown["nll"]
     """
     check_key_added(key_added, TOKENS)
-    data = anndata_of(adata, mod)
+    data, trained = cells_and_model(adata, model, mod)
     check_notes(data, key_added, like=TOKENS)
-    trained = find(adata, model)
     counts = trained.count_hidden_tokens(
         data,
         masking=masking,

@@ -14,6 +14,7 @@ from mudata import MuData
 from rich.console import Console
 from rich.table import Table
 
+from polygene_scverse._compat import identifiers_restored
 from polygene_scverse._constants import N_GENES, note_key
 from polygene_scverse._files import check_destination
 from polygene_scverse._validate import check_notes, shorten, write_notes
@@ -31,7 +32,7 @@ from polygene_scverse.model._recipe import (
 from polygene_scverse.model.training._arguments import resolve_seed
 from polygene_scverse.model.training._final_scores import final_sentences
 from polygene_scverse.tl._confounded import note_confounding
-from polygene_scverse.tl._models import anndata_of, find, remember
+from polygene_scverse.tl._models import anndata_of, find, name_of_modality, remember
 
 
 def train(
@@ -47,7 +48,7 @@ def train(
     use_raw: bool = False,
     gene_symbols: str | None = None,
     gene_ids: str | None = None,
-    mod: str = "rna",
+    mod: str | None = None,
     validation_size: float = 0.1,
     split: Split | None = None,
     max_epochs: int | None = None,
@@ -109,7 +110,8 @@ def train(
         Column of ``var`` with the gene names to use instead of ``var_names``; stored with the model. With `model`,
         genes are matched to those of the model by this column.
     mod
-        Modality to use, for MuData.
+        Modality to use, for MuData; by default that of `model` or of the last training, or ``"rna"``. Stored with the
+        model.
     validation_size
         Fraction of the cells, or groups, to hold out for validation; 0 for none. Their scores are in ``history_``:
         phenotype scores by epoch are those of the transformer, and those whose name ends in ``_final`` are those of the
@@ -205,14 +207,16 @@ def train(
             _print_scores(trained)
         return trained
     check_notes(adata, "train")
+    mod = name_of_modality(adata, mod, old)
     obs = anndata_of(adata, mod).obs
+    common |= {"layer": layer, "use_raw": use_raw, "gene_symbols": gene_symbols, "gene_ids": gene_ids}
+    common |= {"mod": mod, **train_kwargs}
     try:
-        common |= {"layer": layer, "use_raw": use_raw, "gene_symbols": gene_symbols, "gene_ids": gene_ids}
-        common |= {"mod": mod, **train_kwargs}
-        if old is None:
-            trained = train_on_cells(adata, **common)
-        else:
-            trained = train_further(adata, old, n_genes=n_genes, **common)
+        with identifiers_restored(adata):
+            if old is None:
+                trained = train_on_cells(adata, **common)
+            else:
+                trained = train_further(adata, old, n_genes=n_genes, **common)
     finally:  # after an interruption, other functions find what was learned so far
         if decided and decided[0].model.is_trained_:
             remember(adata, decided[0].model)
@@ -225,6 +229,7 @@ def train(
     folder = "" if save_to is None else str(Path(save_to).absolute())
     record = _record(trained, decided[0].rows[1], str(decided[0].scale), seed, folder)
     record |= {"confounding": reports[0]} if len(reports[0]) else {}
+    record |= {"mod": mod} if isinstance(adata, MuData) else {}
     write_notes(adata, train=record)
     return trained
 

@@ -99,6 +99,9 @@ def test_columns_of_var():
     probes = pd.DataFrame({"probe": ["CD3E", *"pqrs"]})
     found = match(["x", "y", "z", "CD3E", "w"], SYMBOLS, probes, gene_symbols="probe")
     assert list(found.names) == ["CD3E", "y", "z", "CD3E (not matched)", "w"]
+    assert found.words == ""
+    found = match(IDS, SYMBOLS, pd.DataFrame({"probe": [SYMBOLS[0], *"pqrs"]}), gene_symbols="probe")
+    assert "1 by var['probe'], 4 by Ensembl id and symbol" in found.words  # what was not asked for is said
     with pytest.raises(KeyError, match=r"`gene_ids`: 'ensembl' is not a column of adata\.var.*gene_ids"):
         match(SYMBOLS, IDS, var, gene_ids="ensembl")
 

@@ -15,7 +15,7 @@ from anndata import AnnData
 from anndata.utils import make_index_unique
 from numpy.typing import NDArray
 
-from polygene_scverse._validate import check_not_empty, check_unique_names, warn
+from polygene_scverse._validate import check_not_empty, check_numbers, check_unique_names, warn
 from polygene_scverse.data.read._gene_names import GeneNames, match_names, named_by
 from polygene_scverse.data.read._scale import Scale, detect_scale, unlike_cells
 from polygene_scverse.data.read._source import BLOCK, by_row, read_rows, spread_rows
@@ -93,7 +93,7 @@ class Expression:
             )
         if use_raw and adata.raw is None:
             raise ValueError("`use_raw`: found True, but adata.raw is empty. Pass use_raw=False, or set adata.raw.")
-        if layer is not None and layer not in adata.layers:
+        if layer is not None and layer not in list(adata.layers):
             raise KeyError(
                 f"`layer`: {layer!r} is not one of the layers {list(adata.layers)}. Pass one of them, or None."
             )
@@ -104,6 +104,7 @@ class Expression:
                 f"`adata`: adata.X is empty. Pass layer= with one of {list(adata.layers)}, or use_raw=True."
             )
         check_not_empty(*x.shape)
+        check_numbers(x, place_name(layer, use_raw))
         names = _raw_names(adata) if use_raw else adata.var_names
         check_unique_names(names, "adata.raw.var_names" if use_raw else "adata.var_names")
         return cls(x, names, place_name(layer, use_raw), adata, source.var)

@@ -17,7 +17,7 @@ from rich.markup import escape
 from scvi.data.fields import BaseAnnDataField
 
 from polygene_scverse._constants import PHENOTYPE_FIELD, X_FIELD
-from polygene_scverse._validate import shorten, warn
+from polygene_scverse._validate import modality, shorten, warn
 from polygene_scverse.data.read._expression import Expression
 from polygene_scverse.data.read._ordered import Ordered, resolve_ordered
 from polygene_scverse.data.read._phenotypes import (
@@ -162,8 +162,4 @@ def warn_unseen(unseen: dict[str, list[str]]) -> None:
 
 
 def _modality(data: AnnData | MuData, mod_key: str | None) -> AnnData:
-    if mod_key is None:
-        return data
-    if mod_key not in data.mod:
-        raise KeyError(f"`mod`: {mod_key!r} is not one of the modalities {list(data.mod)}. Pass one of them.")
-    return data.mod[mod_key]
+    return data if mod_key is None else modality(data, mod_key)

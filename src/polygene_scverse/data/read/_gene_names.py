@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from itertools import takewhile
 from pathlib import Path
 from typing import Final
 
@@ -55,6 +56,8 @@ class GeneNames:
         Names of columns that match several genes, or share a gene with another column, and therefore stay unmatched.
     species
         Species of these names and of those of the model, if known.
+    asked
+        Ways of matching that were asked for.
     """
 
     names: pd.Index
@@ -62,12 +65,13 @@ class GeneNames:
     how: dict[str, int] = field(default_factory=dict)
     ambiguous: tuple[str, ...] = ()
     species: tuple[str | None, str | None] = (None, None)
+    asked: tuple[str, ...] = ()
 
     @property
     def words(self) -> str:
-        """Summary of the matching; empty if all or none of the genes were matched by name."""
+        """Summary of the matching; empty if genes were only matched by name or as asked for."""
         parts = []
-        if set(self.how) - {BY_NAME}:
+        if set(self.how) - {BY_NAME, *self.asked}:
             counts = ", ".join(f"{n:,} by {way}" for way, n in self.how.items())
             parts.append(f"Genes of these data were matched to those of the model: {counts}.")
         if self.ambiguous:
@@ -122,7 +126,7 @@ def match_names(
     sources = dict(_sources(var_names, var, gene_symbols, gene_ids))
     if next(iter(sources)) == BY_NAME and var_names.isin(pd.Index(known)).all():  # the usual case
         return GeneNames(var_names, np.ones(len(var_names), dtype=bool), {BY_NAME: len(var_names)})
-    matcher = _Matcher(len(var_names), known)
+    matcher = _Matcher(len(var_names), known, tuple(takewhile(lambda way: way != BY_NAME, sources)))
     for way, names in sources.items():
         matcher.match(way, names, str)
     if matcher.complete:
@@ -198,8 +202,8 @@ def named_by(var_names: pd.Index, var: pd.DataFrame | None, gene_symbols: str | 
 class _Matcher:
     """Columns and genes of the model that are still unmatched."""
 
-    def __init__(self, n_vars: int, known: Sequence[str]) -> None:
-        self.known = list(known)
+    def __init__(self, n_vars: int, known: Sequence[str], asked: tuple[str, ...]) -> None:
+        self.known, self.asked = list(known), asked
         self.gene: list[int] = [-1] * n_vars
         self.taken = [False] * len(self.known)
         self.how: dict[str, int] = {}
@@ -244,7 +248,7 @@ class _Matcher:
             for gene, own in zip(self.gene, var_names, strict=True)
         ]
         doubtful = tuple(str(var_names[at]) for at in sorted(self.doubtful) if self.gene[at] < 0)
-        return GeneNames(pd.Index(names), matched, self.how, doubtful, species)
+        return GeneNames(pd.Index(names), matched, self.how, doubtful, species, self.asked)
 
 
 @cache

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import pandas as pd
 
-from polygene_scverse._validate import shorten
+from polygene_scverse._validate import check_names, shorten
 
 Ordered = Sequence[str] | Mapping[str, Any] | None
 
@@ -88,7 +88,7 @@ def resolve_ordered(
 def _names(ordered: Sequence[str] | None, categories: Mapping[str, Any], obs: pd.DataFrame | None) -> list[str]:
     if ordered is None:
         return [name for name in categories if _is_ordered(obs, name)]
-    return [ordered] if isinstance(ordered, str) else list(ordered)
+    return check_names(ordered, "ordered")
 
 
 def _is_ordered(obs: pd.DataFrame | None, name: str) -> bool:

@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from polygene_scverse._constants import DOUBTFUL_WORDS, MISSING_WORDS, PACKAGE, PHENOTYPE_ALIASES, UNKNOWN
-from polygene_scverse._validate import check_columns, check_labels, check_names, label_of, shorten, warn
+from polygene_scverse._validate import check_columns, check_labels, check_names, check_some, label_of, shorten, warn
 from polygene_scverse.data.read._ordered import number_of
 from polygene_scverse.data.read._source import spread_rows
 
@@ -224,10 +224,13 @@ def resolve_phenotypes(obs: pd.DataFrame, phenotypes: str | Sequence[str] | None
                 "some of them."
             )
         return found
-    keys = check_names(phenotypes, "phenotypes")
-    if not keys:
-        raise ValueError("`phenotypes`: found an empty list, but at least one is needed. Pass obs columns, or None.")
+    keys = check_some(phenotypes, "phenotypes")
     check_columns(keys, obs, "phenotypes", candidates)
+    if others := [key for key in keys if not isinstance(key, str)]:
+        raise ValueError(
+            f"`phenotypes`: the names {others} of adata.obs are not text, which saved models need. Rename them, as "
+            "in adata.obs.columns = adata.obs.columns.astype(str)."
+        )
     if len(set(keys)) != len(keys):
         raise ValueError(f"`phenotypes`: found a column twice in {keys}. Pass each once.")
     return keys
