@@ -56,8 +56,8 @@ MODELS = {
     "phenotypes at full weight from the first step": {"plan_kwargs": {"phenotype_rise": 0.0}},
 }
 GENES = "hidden expressed genes"
-READ = (0, 32, 48, 64, 128, 256)
-"""Maximum numbers of genes of a cell that the transformer reads; 0 for all."""
+READ = (1.0, 0.75, 0.5, 0.25, 0.0)
+"""Shares of a cell's expressed genes that the transformer reads; at least 64 genes."""
 NEIGHBOURS = 15
 """Nearest neighbours in the embedding that vote for the category of a cell."""
 KNN = "neighbours in the embedding, macro-F1"
@@ -170,14 +170,14 @@ def model_rows(task: Task, seed: int) -> list[dict]:
 
 def read_rows(task: Task, seed: int) -> list[dict]:
     """Models whose transformer reads fewer genes of each cell in prediction; all else is as in training."""
-    scored = {(p, n): Scored() for p in task.phenotypes for n in READ}
-    voted: dict[tuple[str, int], list[float]] = {key: [] for key in scored}
+    scored = {(p, share): Scored() for p in task.phenotypes for share in READ}
+    voted: dict[tuple[str, float], list[float]] = {key: [] for key in scored}
     for train, test in folds(task):
         donors = task.group is not None and train.obs["donor"].nunique() >= 3
         arguments = {"phenotypes": task.phenotypes, "group_key": "donor" if donors else None}
         model = pgs.tl.train(train, **arguments, seed=seed, verbose=False)
-        for n in READ:
-            model.module.linear.limit(n)
+        for share in READ:
+            model.module.linear.limit(share)
             tables, embeddings = (
                 model.predict_phenotype(test),
                 [model.get_latent_representation(a) for a in (train, test)],
@@ -187,21 +187,21 @@ def read_rows(task: Task, seed: int) -> list[dict]:
                 codes, codes_test = (codes_of(side, phenotype, categories) for side in (train, test))
                 counts = np.bincount(codes[codes >= 0], minlength=len(categories))
                 proba = table.reindex(columns=categories, fill_value=0.0).to_numpy()
-                scored[phenotype, n].add(codes_test, proba, counts)
+                scored[phenotype, share].add(codes_test, proba, counts)
                 (x, y), (x_test, y_test) = (
                     (x[c >= 0], c[c >= 0]) for x, c in zip(embeddings, (codes, codes_test), strict=True)
                 )
                 found = KNeighborsClassifier(NEIGHBOURS).fit(x, y).predict(x_test)
-                voted[phenotype, n].append(f1_score(y_test, found, average="macro"))
+                voted[phenotype, share].append(f1_score(y_test, found, average="macro"))
     return [
         {
             "data": task.name,
             "phenotype": p,
-            "genes read": n or "all",
+            "share read": share,
             **s.scores(),
-            "kNN, macro-F1": np.mean(voted[p, n]),
+            KNN: np.mean(voted[p, share]),
         }
-        for (p, n), s in scored.items()
+        for (p, share), s in scored.items()
     ]
 
 

@@ -15,6 +15,7 @@ from polygene_scverse.datasets import simulate
 from polygene_scverse.engine import Engine
 from polygene_scverse.fit._linear_path import N_FOLDS, USUAL_WEIGHTS, fit_discriminants, fit_path_weights, share_of
 from polygene_scverse.model import Polygene
+from polygene_scverse.module import _linear_path
 
 NAMES = ("cell_type", "sex")
 USUAL_SHARE = share_of(USUAL_WEIGHTS)
@@ -208,41 +209,40 @@ def test_the_path_that_is_right_alone_gets_the_share(changed):
     assert max(model.fitted_.linear_share) < 0.1
 
 
-def loss_of(model, table, n):
-    """Loss of the held-out cells by both paths, with weights fitted to them, if the transformer reads `n` genes."""
-    model.module.linear.limit(n)
-    logits, losses = [], []
+def loss_of(model, table, share):
+    """Loss of the held-out cells by both paths, with weights fitted to them, if the transformer reads some genes."""
+    model.module.linear.limit(share)
+    logits, losses, shares = [], [], []
     for mix in (0.0, 1.0):
         model.fitted_.linear_share[:] = [mix, mix]
         logits.append(phenotype_logits(Engine(model.module), model.fitted_, table))
     for i, codes in enumerate(table.codes.T):
         own, linear, codes = (part[codes >= 0] for part in (logits[0][i], logits[1][i], codes))
         a, b = fit_path_weights(own, linear, codes)
+        shares.append(share_of((a, b)))
         losses.append(log_loss(codes, softmax(a * own + b * linear, axis=1), labels=np.arange(own.shape[1])))
-    return np.mean(losses)
+    return np.mean(losses), shares
 
 
-@pytest.mark.parametrize("margin", [-np.inf, -0.002, 0.0005, 0.01, np.inf])
-def test_the_transformer_reads_the_fewest_genes_with_which_held_out_cells_are_as_likely(changed, monkeypatch, margin):
-    model, sizes = changed, (1, 4, 8)
-    monkeypatch.setattr(_calibrate, "MAX_GENES_READ", sizes)
+@pytest.mark.parametrize("margin", [-np.inf, -0.01, 0.01, np.inf])
+def test_the_transformer_reads_half_of_the_genes_if_held_out_cells_are_as_likely(changed, monkeypatch, margin):
+    model = changed
+    monkeypatch.setattr(_linear_path, "FEWEST", 1)
     monkeypatch.setattr(_calibrate, "READ_LOSS", margin)
     generator = torch.Generator().manual_seed(0)
     for p in model.module.parameters():  # after one epoch genes hardly matter to the transformer
         p.data += 0.2 * torch.randn(p.shape, generator=generator)
     table = model._cells(model.adata, np.arange(240, 400)).read_all()
-    losses = {n: loss_of(model, table, n) for n in (0, *sizes)}
-    expected = next((n for n in sizes if losses[n] <= losses[0] + margin), 0)
+    (half, shares_of_half), (full, shares_of_all) = (loss_of(model, table, share) for share in (0.5, 1.0))
+    assert half != full
     fit_shares(Engine(model.module), model.fitted_, table)
-    assert int(model.module.linear.max_genes) == expected
-    found, model.fitted_.linear_share = model.fitted_.linear_share, [0.5, 0.5]
-    monkeypatch.setattr(_calibrate, "MAX_GENES_READ", (expected,) if expected else ())
-    fit_shares(Engine(model.module), model.fitted_, table)
-    assert model.fitted_.linear_share == found
+    expected = (0.5, shares_of_half) if half <= full + margin else (1.0, shares_of_all)
+    assert float(model.module.linear.share_read) == expected[0]
+    np.testing.assert_allclose(model.fitted_.linear_share, expected[1], rtol=1e-4)
 
 
-def test_without_held_out_cells_the_transformer_reads_64_genes(cells, trained):
-    assert trained(cells(60), validation_size=0.0).module.max_genes == 64
+def test_without_held_out_cells_the_transformer_reads_half_of_the_genes(cells, trained):
+    assert float(trained(cells(60), validation_size=0.0).module.linear.share_read) == 0.5
 
 
 def test_a_second_training_fits_it_anew(cells, model_of):

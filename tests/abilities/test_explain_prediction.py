@@ -6,6 +6,7 @@ import pytest
 from polygene_scverse.abilities._explain_prediction import soonest
 from polygene_scverse.abilities._predict import phenotype_logits
 from polygene_scverse.engine import Engine, Query
+from polygene_scverse.module import _linear_path
 
 
 @pytest.fixture
@@ -46,14 +47,16 @@ def test_contributions_are_what_is_lost_when_a_gene_is_silent(model, query):
     assert (found.against != second).any()
 
 
-def test_contributions_of_a_transformer_that_reads_few_genes(model, query):
+def test_contributions_of_a_transformer_that_reads_few_genes(model, query, monkeypatch):
     """Where a gene is removed, the next one is read, as in prediction; genes that are not read count linearly."""
-    before = int(model.module.linear.max_genes)
+    monkeypatch.setattr(_linear_path, "FEWEST", 3)
+    linear = model.module.linear
+    before = float(linear.share_read)
     try:
-        model.module.linear.limit(3)
+        linear.limit(0.0)
         assert_expected(model, query, model.explain_prediction(query, phenotype="cell_type"))
     finally:
-        model.module.linear.limit(before)
+        linear.limit(before)
 
 
 def test_the_category_that_a_cell_would_soonest_be_by_hand():

@@ -19,6 +19,7 @@ from polygene_scverse.data.shards._shard_set import ShardSet
 from polygene_scverse.data.shards._survey import tokenizers_of
 from polygene_scverse.engine import INPUTS, Engine, Query, RandomHiding, _engine
 from polygene_scverse.engine._engine import evaluating
+from polygene_scverse.module import _linear_path
 
 QUERIES = {
     "plain": Query(),
@@ -263,12 +264,13 @@ def test_a_batch_size_of_0_is_refused(engine, table, of_batch):
         Engine(engine.module, 0).gather(table, Query(), of_batch)
 
 
-def test_engine_for_phenotypes_makes_larger_batches_with_the_same_results(trained_model, engine, of_batch, table):
+def test_larger_batches_for_phenotypes_give_the_same_results(trained_model, engine, of_batch, table, monkeypatch):
     """Batches are cut by the number of genes that are read."""
-    module = trained_model.module
-    before = int(module.linear.max_genes)
+    monkeypatch.setattr(_linear_path, "FEWEST", 2)
+    linear = trained_model.module.linear
+    before = float(linear.share_read)
     try:
-        module.linear.limit(2)
+        linear.limit(0.25)
         small, sizes = replace(engine, tokens=40), []
 
         def counted(batch):
@@ -276,10 +278,10 @@ def test_engine_for_phenotypes_makes_larger_batches_with_the_same_results(traine
             return of_batch(batch)
 
         expected = small.gather(table, Query(), counted)
-        n, found = len(sizes), small.for_phenotypes().gather(table, Query(), counted)
+        n, found = len(sizes), replace(small, for_phenotypes=True).gather(table, Query(), counted)
         assert max(sizes[n:]) > max(sizes[:n])
         assert len(sizes) - n < n
         for a, b in zip(found, expected, strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
     finally:
-        module.linear.limit(before)
+        linear.limit(before)

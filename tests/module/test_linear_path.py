@@ -121,7 +121,7 @@ def test_what_was_loaded_is_a_copy_and_is_saved():
     other = LinearPath(N_GENES, N_CATEGORIES)
     other.load_state_dict(path.state_dict())
     np.testing.assert_array_equal(run(other, X, MEASURED["all"]), before)
-    assert set(path.state_dict()) == {"weights", "bias", "cap", "centre", "ranks", "max_genes"}
+    assert set(path.state_dict()) == {"weights", "bias", "cap", "centre", "ranks", "share_read"}
     assert not list(path.parameters())
 
 
@@ -129,26 +129,36 @@ def test_the_dtype_of_what_is_loaded_does_not_matter():
     path = LinearPath(N_GENES, N_CATEGORIES)
     path.load(*(a.astype(np.float32) for a in (WEIGHTS, BIAS, CAP, CENTRE)))
     for name, buffer in loaded().named_buffers():
-        assert buffer.dtype == (torch.int64 if name in OPTIONAL else torch.float32)
+        assert buffer.dtype == (torch.int64 if name == "ranks" else torch.float32)
         assert torch.equal(buffer, getattr(path, name)), name
 
 
 def test_the_limit_ranks_genes_by_importance_and_those_without_last():
     """Equal genes by their number, so that ranks are unique."""
     path = LinearPath(5, 2)
-    assert int(path.max_genes) == 0
-    path.limit(2, np.array([0.1, 0.7, 0.1, 0.9]))
+    assert float(path.share_read) == 1.0
+    path.limit(0.5, np.array([0.1, 0.7, 0.1, 0.9]))
     assert path.ranks.tolist() == [2, 3, 1, 4, 0]
-    path.limit(3)
-    assert (int(path.max_genes), path.ranks.tolist()) == (3, [2, 3, 1, 4, 0])
+    path.limit(0.25)
+    assert (float(path.share_read), path.ranks.tolist()) == (0.25, [2, 3, 1, 4, 0])
+
+
+@pytest.mark.parametrize(
+    ("share", "expected"),
+    [(1.0, [0, 1, 64, 65, 129, 1000]), (0.5, [0, 1, 64, 64, 65, 500]), (0.0, [0, 1, 64, 64, 64, 64])],
+)
+def test_at_least_64_genes_are_read(share, expected):
+    path = LinearPath(5, 2)
+    path.limit(share)
+    assert path.n_read(torch.tensor([0, 1, 64, 65, 129, 1000])).tolist() == expected
 
 
 def test_a_path_saved_without_a_limit_has_none():
     path, other = loaded(), loaded()
-    path.limit(4, np.arange(N_GENES))
+    path.limit(0.5, np.arange(N_GENES))
     weights = {name: value for name, value in path.state_dict().items() if name not in OPTIONAL}
     other.load_state_dict(weights)
-    assert int(other.max_genes) == 0
+    assert float(other.share_read) == 1.0
     other.load_state_dict(path.state_dict())
-    assert int(other.max_genes) == 4
+    assert float(other.share_read) == 0.5
     assert torch.equal(other.ranks, path.ranks)

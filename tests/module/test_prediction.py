@@ -8,7 +8,7 @@ from sklearn.linear_model import LogisticRegression
 
 from polygene_scverse._layout import MASK
 from polygene_scverse.data.feed._masking import ask
-from polygene_scverse.module import PolygeneModule
+from polygene_scverse.module import PolygeneModule, _linear_path
 
 N_CELLS, N_GENES = 7, 31
 NO_GENES = np.zeros(0, dtype=np.int64)
@@ -37,12 +37,13 @@ def of_genes(module, cells):
     return np.split(logits, np.cumsum(module.n_categories)[:-1], axis=1)
 
 
-def read_only(kit, module, cells, codes, n):
-    """Arrays for the encoder of the `n` genes of each cell with the highest ranks, chosen in a loop."""
+def read_only(kit, module, cells, codes, share, fewest):
+    """Arrays for the encoder of the genes of each cell with the highest ranks, chosen in a loop."""
     parts = []
     for i in range(len(cells)):
         cell = cells.take(np.array([i]))
         ranks = module.linear.ranks.numpy()[cell.genes]
+        n = max(fewest, int(np.ceil(share * len(ranks))))
         dropped = np.setdiff1d(cell.genes, cell.genes[np.argsort(-ranks)[:n]])
         nothing = np.zeros(len(dropped))
         parts.append(shown_batch(kit, cell.with_genes(dropped, nothing, nothing), codes[[i]])[:3])
@@ -198,15 +199,16 @@ def test_a_cell_with_nothing_expressed_is_predicted(kit):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("n", [1, 3, 10, 30])
-def test_the_transformer_reads_the_most_important_genes_and_the_linear_path_all(kit, n):
+@pytest.mark.parametrize(("share", "fewest"), [(0.0, 1), (0.5, 1), (0.5, 6), (0.25, 10), (0.5, 30), (1.0, 1)])
+def test_the_transformer_reads_the_most_important_genes_and_the_linear_path_all(kit, monkeypatch, share, fewest):
+    monkeypatch.setattr(_linear_path, "FEWEST", fewest)
     module, cells, codes = kit.random_module(), kit.random_cells(), kit.random_codes()
-    module.linear.limit(n, np.random.default_rng(1).random(N_GENES))
+    module.linear.limit(share, np.random.default_rng(1).random(N_GENES))
     arrays = shown_batch(kit, cells, codes)
     assert cells.lengths.min() < 10 < cells.lengths.max() < 30
     found, states = module.predict(*arrays, kit.share), module.decision_states(*arrays, torch.zeros(2))
-    parts, linear = read_only(kit, module, cells, codes, n), of_genes(module, cells)
-    module.linear.limit(0)
+    parts, linear = read_only(kit, module, cells, codes, share, fewest), of_genes(module, cells)
+    module.linear.limit(1.0)
     for i, part in enumerate(parts):
         torch.testing.assert_close(states[[i]], module._phenotype_states(*part), rtol=1e-4, atol=1e-4)
         for j, z in enumerate(module.transformer_logits(*part)):
@@ -216,9 +218,10 @@ def test_the_transformer_reads_the_most_important_genes_and_the_linear_path_all(
 
 
 @torch.no_grad()
-def test_the_genes_read_do_not_depend_on_the_other_cells(kit):
+def test_the_genes_read_do_not_depend_on_the_other_cells(kit, monkeypatch):
+    monkeypatch.setattr(_linear_path, "FEWEST", 3)
     module, cells, codes = kit.random_module(), kit.random_cells(), kit.random_codes()
-    module.linear.limit(3, np.zeros(0))
+    module.linear.limit(0.5, np.zeros(0))
     together = module.predict(*shown_batch(kit, cells, codes), kit.share)
     for i in range(N_CELLS):
         alone = module.predict(*shown_batch(kit, cells.take(np.array([i])), codes[[i]]), kit.share)
@@ -227,13 +230,15 @@ def test_the_genes_read_do_not_depend_on_the_other_cells(kit):
 
 
 @torch.no_grad()
-def test_targets_and_states_are_not_limited(kit):
+def test_targets_and_states_are_not_limited(kit, monkeypatch):
     """Questions about genes read every visible gene, and so does training."""
+    monkeypatch.setattr(_linear_path, "FEWEST", 1)
     module, batch = kit.random_module(), kit.train_batch()
     before = module.inference(**module._get_inference_input(batch))["hidden"]
     arrays = shown_batch(kit, kit.random_cells(), kit.random_codes())[:3]
     states = module.states(*arrays)
-    module.linear.limit(1, np.zeros(0))
+    module.linear.limit(0.0, np.zeros(0))
+    assert module.select_genes(*arrays)[0].shape[1] == kit.layout.n_special + 1
     assert torch.equal(module.inference(**module._get_inference_input(batch))["hidden"], before)
     assert torch.equal(module.states(*arrays), states)
     names = ("tokens", "positions", "key_mask")

@@ -6,6 +6,7 @@ The finished model is scored at the end.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final, Literal
 
 import numpy as np
@@ -34,8 +35,8 @@ from polygene_scverse.fit._kinds import COUNTED, cell_depths, fit_kinds
 from polygene_scverse.fit._linear_path import (
     MAX_CANDIDATES,
     MAX_CELLS,
-    MAX_GENES_READ,
     READ_LOSS,
+    SHARE_READ,
     USUAL_SHARE_OF_GROUPS,
     USUAL_WEIGHTS,
     fit_linear_path,
@@ -153,7 +154,7 @@ def fit_path(
     found = fit_linear_path(cells, groups=of_cells, seed=seed)
     state.panels = PanelMoments.fit(cells, found.temperatures)
     module.linear.load(found.weights, found.bias, found.cap, found.centre)
-    module.linear.limit(MAX_GENES_READ[0], found.importance)
+    module.linear.limit(SHARE_READ, found.importance)
     usual = share_of(USUAL_WEIGHTS) if groups is None else USUAL_SHARE_OF_GROUPS
     state.linear_share = [usual] * table.layout.n_phenotypes
     return list(found.shifts) or nothing
@@ -162,19 +163,18 @@ def fit_path(
 def fit_shares(engine: Engine, state: FittedState, held_out: CellTable) -> None:
     """Fit the mixture weight of the linear path in each phenotype, and how many genes the transformer reads.
 
-    It is the smallest of `MAX_GENES_READ` with which the held-out cells are about as likely as with all genes.
+    It reads all only if the held-out cells are more likely then.
     """
     if (linear := engine.module.linear) is None:
         return
-    linear.limit(0)
-    smallest, state.linear_share = _mixtures(engine, held_out)
-    for n in MAX_GENES_READ:
-        linear.limit(n)
-        loss, shares = _mixtures(engine, held_out)
-        if loss <= smallest + READ_LOSS:
-            state.linear_share = shares
-            return
-    linear.limit(0)
+    linear.limit(SHARE_READ)
+    loss, state.linear_share = _mixtures(engine, held_out)
+    linear.limit(1.0)
+    loss_of_all, shares = _mixtures(engine, held_out)
+    if loss > loss_of_all + READ_LOSS:
+        state.linear_share = shares
+    else:
+        linear.limit(SHARE_READ)
 
 
 def _mixtures(engine: Engine, held_out: CellTable) -> tuple[float, list[float]]:
@@ -186,7 +186,7 @@ def _mixtures(engine: Engine, held_out: CellTable) -> tuple[float, list[float]]:
         transformer = module.transformer_logits(tokens, positions, key_mask)
         return [*transformer, *module.linear_logits(positions, values, measured)]
 
-    logits = engine.for_phenotypes().gather(held_out, Query(), both)
+    logits = replace(engine, for_phenotypes=True).gather(held_out, Query(), both)
     losses, shares = [], []
     for i, codes in enumerate(held_out.codes.T):
         known = codes >= 0

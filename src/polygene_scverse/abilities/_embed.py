@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
@@ -43,5 +45,5 @@ def embed(engine: Engine, state: FittedState, source: CellSource, query: Query, 
         asked = slots.get(pooling) or [1 + layout.phenotype_names.index(pooling)]
         return [module.states(*arrays, asked).mean(1)]
 
-    engine = engine.for_phenotypes() if pooling == "decision" else engine
+    engine = replace(engine, for_phenotypes=pooling == "decision")
     return engine.gather(source, query, pooled)[0]

@@ -6,7 +6,7 @@ Shapes: N cells, G genes, P pairs of a context and a group, H = n_hidden.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -98,7 +98,7 @@ def gene_roles(
         sums.add(of_genes, genes[mask], np.repeat(codes[rows], lengths.numpy()))
         np.add.at(totals[:, :-1], codes[rows], of_cells.double().numpy())
 
-    engine.for_phenotypes().run(source, Query(), states, add)
+    replace(engine, for_phenotypes=True).run(source, Query(), states, add)
     n_of_pair = np.bincount(codes, minlength=n_pairs)[:, None]
     found, n_cells = sums.means(torch.float64)
     found = np.nan_to_num(found)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from math import prod
 
 import numpy as np
@@ -67,7 +68,8 @@ def joint(
         Names of the phenotypes.
     """
     chain = _Chain(engine, state, names)
-    (values,) = engine.for_phenotypes().gather(source, query, lambda batch: [chain(batch).flatten(1)])
+    engine = replace(engine, for_phenotypes=True)
+    (values,) = engine.gather(source, query, lambda batch: [chain(batch).flatten(1)])
     return values.reshape(len(source), *chain.sizes)
 
 

@@ -200,7 +200,7 @@ def _phenotypes(engine: Engine, state: FittedState, table: CellTable, query: Que
         probabilities = [((z + part + offset) / t).softmax(-1) for z, part, offset, t in mixed]
         return [torch.cat([*probabilities, outputs["hidden"][:, : len(names)].mean(1)], dim=1)]
 
-    return engine.for_phenotypes().gather(table, query, both)[0].astype(np.float64)
+    return replace(engine, for_phenotypes=True).gather(table, query, both)[0].astype(np.float64)
 
 
 def _expected(engine: Engine, table: CellTable, asked: NDArray[np.integer], change: Change) -> NDArray[np.float64]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -78,7 +79,8 @@ def phenotype_logits(
         found = engine.module.predict(*(batch[name] for name in INPUTS), share)
         return [found[slot] + offsets[slot] for slot in slots]
 
-    return engine.for_phenotypes().gather(source, Query() if query is None else query, logits, observe)
+    engine = replace(engine, for_phenotypes=True)
+    return engine.gather(source, Query() if query is None else query, logits, observe)
 
 
 def predict(

@@ -42,18 +42,14 @@ class Engine:
         Maximum number of cells per step.
     tokens
         Approximate number of tokens per step on a CPU, so that intermediate results stay in the cache.
-    max_genes
-        Maximum number of genes of a cell that count in `tokens`, for functions that do not read more; 0 for no limit.
+    for_phenotypes
+        Whether the functions that are run only predict phenotypes, for which the module may read fewer genes.
     """
 
     module: PolygeneModule
     batch_size: int = 64
     tokens: int = 8192
-    max_genes: int = 0
-
-    def for_phenotypes(self) -> Engine:
-        """Return the engine for functions that only predict phenotypes, for which the module may read fewer genes."""
-        return replace(self, max_genes=self.module.max_genes)
+    for_phenotypes: bool = False
 
     def with_linear_path(self, weights: NDArray[np.floating], bias: NDArray[np.floating]) -> Engine:
         """Return the network with another linear path; other weights are shared, and the original is not changed.
@@ -113,8 +109,8 @@ class Engine:
 
         def batches(threads: Threads) -> Iterator[tuple[CellTable, int, NDArray[np.int64]]]:
             for start, table in threads.ahead(read, range(0, n_cells, BLOCK)):
-                longest = layout.n_special + (self.max_genes or layout.n_genes)
-                for rows in cut_batches(table.lengths + layout.n_special, self.batch_size, self.tokens, longest):
+                sizes = self._n_read(table.lengths) + layout.n_special
+                for rows in cut_batches(table.lengths, sizes, self.batch_size, self.tokens):
                     yield table, start, rows
 
         def answer(batch: tuple[CellTable, int, NDArray[np.int64]]) -> Sequence[Tensor]:
@@ -127,6 +123,13 @@ class Engine:
         with evaluating(self.module), torch.inference_mode(), tabulated, Threads.of(on_cpu) as threads:
             for (_, start, rows), outputs in threads.map(answer, batches(threads)):
                 consume(start + rows, outputs)
+
+    def _n_read(self, lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Number of genes that the network reads of cells with `lengths` expressed genes; shape (n_cells,)."""
+        if self.module.linear is None or not self.for_phenotypes:
+            return lengths
+        n_read: NDArray[np.int64] = self.module.linear.n_read(torch.from_numpy(lengths)).numpy(force=True)
+        return n_read
 
     def gather(
         self, source: CellSource, query: Query, function: Function, observe: Observer | None = None
@@ -145,25 +148,24 @@ class Engine:
 
 
 def cut_batches(
-    lengths: NDArray[np.int64], batch_size: int, tokens: int, longest: int | None = None
+    lengths: NDArray[np.int64], sizes: NDArray[np.int64], batch_size: int, tokens: int
 ) -> list[NDArray[np.int64]]:
     """Split cells into batches of similar length, longest first, with at least one cell each; returns row numbers.
 
     Parameters
     ----------
     lengths
-        Number of visible tokens of each cell; shape (n_cells,).
+        Number of expressed genes of each cell; shape (n_cells,).
+    sizes
+        Number of tokens of each cell, which increases with its length; shape (n_cells,).
     batch_size, tokens
         Maximum numbers of cells, and of tokens including padding, in a batch.
-    longest
-        Maximum number of tokens of a cell that count; by default all.
     """
     check_whole(batch_size, "batch_size", 1)
     order = np.argsort(-lengths, kind="stable")
     found, start = [], 0
     while start < len(order):
-        length = int(lengths[order[start]])
-        n = max(1, min(batch_size, tokens // min(length, longest or length)))
+        n = max(1, min(batch_size, tokens // int(sizes[order[start]])))
         found.append(order[start : start + n])
         start += n
     return found

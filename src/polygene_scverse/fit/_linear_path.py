@@ -46,10 +46,10 @@ USUAL_SHARE_OF_GROUPS: Final = 0.9
 """Share of the linear path if every group is in training, so that both paths cannot be compared in new groups."""
 WEIGHT_STRENGTH: Final = 100.0
 """Inverse variance of the prior of both weights."""
-MAX_GENES_READ: Final = (64, 128, 256)
-"""Numbers of genes to which the transformer may be limited when phenotypes are predicted; the first is the default."""
+SHARE_READ: Final = 0.5
+"""Share of a cell's expressed genes that the transformer reads to predict phenotypes."""
 READ_LOSS: Final = 0.01
-"""Maximum increase of the negative log-likelihood of held-out cells, in nats, for which fewer genes are read."""
+"""Maximum increase of the negative log-likelihood of held-out cells, in nats, for which not all genes are read."""
 
 
 @dataclass(frozen=True)

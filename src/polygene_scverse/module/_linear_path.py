@@ -15,8 +15,10 @@ from torch.nn import functional as F
 
 from polygene_scverse._constants import LINEAR_SUM, TARGET_SUM
 
-OPTIONAL: Final = ("ranks", "max_genes")
+OPTIONAL: Final = ("ranks", "share_read")
 """Buffers that models saved by earlier versions do not have."""
+FEWEST: Final = 64
+"""Number of genes of a cell that the transformer reads at least, if the cell expresses as many."""
 
 
 class LinearPath(nn.Module):
@@ -24,9 +26,8 @@ class LinearPath(nn.Module):
 
     Unmeasured genes are treated as having mean expression, unlike genes that are not expressed.
 
-    Because it uses all genes, the transformer may read fewer: `max_genes` is the maximum number of genes that the
-    transformer reads of each cell to predict phenotypes, 0 for no limit. `ranks` has the rank of each gene; those with
-    the highest ranks are read.
+    Because it uses all genes, the transformer may read fewer. To predict phenotypes, it reads the share `share_read` of
+    the expressed genes of a cell, but at least `FEWEST` genes: those with the highest `ranks`.
 
     Parameters
     ----------
@@ -41,7 +42,7 @@ class LinearPath(nn.Module):
     cap: Tensor
     centre: Tensor
     ranks: Tensor
-    max_genes: Tensor
+    share_read: Tensor
 
     def __init__(self, n_genes: int, n_categories: int) -> None:
         super().__init__()
@@ -50,7 +51,7 @@ class LinearPath(nn.Module):
         self.register_buffer("cap", torch.ones(n_genes))  # larger values are clipped to this
         self.register_buffer("centre", torch.zeros(n_genes))  # mean of the clipped values of the training cells
         self.register_buffer("ranks", torch.arange(n_genes).flip(0))
-        self.register_buffer("max_genes", torch.tensor(0))
+        self.register_buffer("share_read", torch.tensor(1.0))
 
     def load(
         self,
@@ -74,22 +75,26 @@ class LinearPath(nn.Module):
             buffer.zero_()
             buffer[: len(values)] = torch.from_numpy(values)
 
-    def limit(self, max_genes: int, importance: NDArray[np.floating] | None = None) -> None:
+    def limit(self, share: float, importance: NDArray[np.floating] | None = None) -> None:
         """Set how many genes the transformer reads of each cell.
 
         Parameters
         ----------
-        max_genes
-            Maximum number of genes; 0 for no limit.
+        share
+            Share of the expressed genes of a cell; 1 for all.
         importance
             Importance of all genes or of the first ones, by which genes are chosen; other genes come last. By default
             the ranks stay as they are.
         """
-        self.max_genes.fill_(max_genes)
+        self.share_read.fill_(share)
         if importance is not None:
             order = np.argsort(-importance, kind="stable")
             order = np.concatenate([order, np.arange(len(order), len(self.ranks))])
             self.ranks[torch.from_numpy(order)] = torch.arange(len(order)).flip(0).to(self.ranks.device)
+
+    def n_read(self, lengths: Tensor) -> Tensor:
+        """Number of genes that the transformer reads of cells with `lengths` expressed genes; same shape."""
+        return torch.minimum((lengths * float(self.share_read)).ceil().long().clamp(min=FEWEST), lengths)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         """Models that were saved before there was a limit have none."""

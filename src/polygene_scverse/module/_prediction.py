@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from polygene_scverse._layout import MASK, TokenLayout
+from polygene_scverse._layout import MASK, PAD, TokenLayout
 from polygene_scverse.module._device import move_arguments
 from polygene_scverse.module._linear_path import LinearPath
 
@@ -124,11 +124,6 @@ class PredictionMixin:
         """
         return self.generative(**self.inference(*self.select_genes(tokens, positions, key_mask)))["phenotype_logits"]
 
-    @property
-    def max_genes(self) -> int:
-        """Maximum number of genes of a cell that the transformer reads to predict phenotypes; 0 for no limit."""
-        return 0 if self.linear is None else int(self.linear.max_genes)
-
     @move_arguments
     def select_genes(self, tokens: Tensor, positions: Tensor, key_mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Keep the genes of each cell that the transformer reads to predict phenotypes; see `LinearPath`.
@@ -140,16 +135,22 @@ class PredictionMixin:
 
         Returns
         -------
-        The same arrays with at most `max_genes` genes.
+        The same arrays with the genes that are read, the most important first, and padding.
         """
-        s, n = self.layout.n_special, self.max_genes
-        if self.linear is None or not n or tokens.shape[1] - s <= n or tokens.shape[1] > key_mask.shape[1]:
+        s = self.layout.n_special
+        if self.linear is None or tokens.shape[1] > key_mask.shape[1]:
+            return tokens, positions, key_mask
+        n_read = self.linear.n_read(key_mask[:, s:].sum(1))  # (B,)
+        n = int(n_read.max()) if len(n_read) else 0
+        if n == key_mask.shape[1] - s:
             return tokens, positions, key_mask
         genes = (positions[:, s:] - self.layout.first_gene_position).clamp(min=0)  # (B, K)
         ranks = self.linear.ranks[genes].masked_fill(~key_mask[:, s:], -1)
         special = torch.arange(s, device=tokens.device).expand(len(tokens), s)
-        kept = torch.cat([special, s + ranks.topk(n, dim=1).indices], dim=1)  # (B, s + n)
-        return tokens.gather(1, kept), positions.gather(1, kept), key_mask.gather(1, kept)
+        columns = torch.cat([special, s + ranks.topk(n, dim=1).indices], dim=1)  # (B, s + n)
+        kept = torch.arange(s + n, device=tokens.device) < s + n_read[:, None]
+        tokens, positions = (part.gather(1, columns) for part in (tokens, positions))
+        return tokens.where(kept, PAD), positions.where(kept, 0), kept
 
     @move_arguments
     def decision_states(
