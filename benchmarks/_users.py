@@ -126,11 +126,12 @@ def operations(model: Any, cells: ad.AnnData) -> float:
     """Operations per cell that a prediction requires, on average.
 
     In the first of two blocks, the contribution of a token by itself is looked up; in the last, only the queried tokens
-    are computed.
+    are computed. Only the genes that the transformer reads count.
     """
     config, layout = model.module.config, model.layout
-    lengths = (cells[:, list(model.genes)].X > 0).sum(1) + layout.n_special
-    h, keys, asked = config.n_hidden, np.asarray(lengths, dtype=float).ravel(), layout.n_phenotypes
+    lengths = np.asarray((cells[:, list(model.genes)].X > 0).sum(1), dtype=np.int64).ravel()
+    keys = model.module.linear.n_read(torch.from_numpy(lengths)).numpy().astype(float) + layout.n_special
+    h, asked = config.n_hidden, layout.n_phenotypes
     after = 2 * h * (h + 2 * config.n_intermediate)  # for a query, after attention
     first = keys * after + 4 * keys**2 * h
     middle = first + 6 * h * h * keys

@@ -313,7 +313,7 @@ def test_column_deleted_after_set_up():
     with pytest.warns(UserWarning, match=r"`adata`: \['cell_type'\], which the model learns, are not columns"):
         model.train(max_epochs=1)
     del adata.obs["sex"]
-    with pytest.raises(KeyError, match=r"`adata`: \['cell_type', 'sex'\].*Put it back"):
+    with pytest.raises(KeyError, match=r"`adata`: \['cell_type', 'sex'\].*Add the column"):
         model.train(max_epochs=1)
 
 

@@ -62,7 +62,7 @@ def test_no_baselines():
     [
         (6, "donor", "12 test cells of 6 held-out groups of 'donor'. Bootstrap over groups;"),
         (4, "donor", "Bootstrap over cells within groups, because there are fewer than 5 groups;"),
-        (1, None, "training cells are from the same donors, so all scores are upper bounds"),
+        (1, None, "training cells are from the same donors, so scores on new donors will be lower"),
     ],
     ids=["groups", "few groups", "no groups"],
 )

@@ -55,8 +55,8 @@ def test_columns(adata):
 def test_words(adata):
     words = pp.confounding(adata, group_key="donor")["words"]
     assert words["sex"] == (
-        "constant within each donor, so there are 6 independent observations, not 59; one category has only 2 of them: "
-        "too few to tell it apart from its donor"
+        "constant within each donor, so there are 6 independent observations, not 59; one category has only 2 of them, "
+        "too few to distinguish its effect from that of the donor"
     )
     assert words["disease"] == "constant within each donor, so there are 6 independent observations, not 60"
     assert words["cell_type"] == "['mast'] occur in a single donor only"

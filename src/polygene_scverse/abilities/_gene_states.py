@@ -144,7 +144,7 @@ def find_contexts(
     if len(contexts) > MAX_CONTEXTS:
         raise ValueError(
             f"`{argument}`: adata.obs[{groupby!r}] has {len(contexts)} different values, {shorten(contexts, 3)}, as "
-            f"measurements and identifiers have, but at most {MAX_CONTEXTS} contexts can be told apart. Cut it into "
+            f"measurements and identifiers have, but at most {MAX_CONTEXTS} contexts are supported. Cut it into "
             "classes with pd.cut, or pass another column."
         )
     return contexts, encode(column, contexts)[0]

@@ -77,8 +77,8 @@ class Query:
         others = (self.shown, self.phenotypes, self.removed, self.genes, self.asked, self.hidden)
         if self.hiding is not None and any(others):
             raise ValueError(
-                "`hiding`: tokens that are hidden at random cannot be shown, set or asked for as well. Phenotypes are "
-                "shown beside it by RandomHiding(shown=...)."
+                "`hiding`: tokens that are hidden at random cannot be shown, set or predicted as well. To show "
+                "phenotypes, use RandomHiding(shown=...)."
             )
 
     def batch(self, table: CellTable, rows: NDArray[np.integer]) -> dict[str, torch.Tensor]:

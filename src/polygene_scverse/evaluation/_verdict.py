@@ -106,8 +106,8 @@ def _describe_test(predictions: Predictions, groups: NDArray[np.integer], group_
     choice = f"categories of the model are chosen with balance={BALANCE}"
     if group_key is None:
         return (
-            f"{n_cells:,} test cells, split by cell: training cells are from the same donors, so all scores are upper "
-            f"bounds for new donors. Pass group_key= to split by donor. Intervals: bootstrap over cells; {choice}."
+            f"{n_cells:,} test cells, split by cell: training cells are from the same donors, so scores on new donors "
+            f"will be lower. Pass group_key= to split by donor. Intervals: bootstrap over cells; {choice}."
         )
     held_out = f"{n_groups} held-out group{'s' * (n_groups > 1)} of {group_key!r}"
     return f"{n_cells:,} test cells of {held_out}. Bootstrap over {_unit(n_groups)}; {choice}."

@@ -2037,7 +2037,7 @@ class Polygene(SavingMixin, SetupMixin):
         if absent := [column for column in self._columns if column not in obs.columns]:
             words = f"{shorten(absent)}, which the model learns, are not columns of adata.obs"
             if len(absent) == len(self._columns):
-                raise KeyError(f"`adata`: {words}. Put it back, or set the model up anew with other phenotypes.")
+                raise KeyError(f"`adata`: {words}. Add the column, or set up a new model with other phenotypes.")
             warn(f"`adata`: {words}: it is unknown in all cells.")
         warn_unseen(encode_all(obs.iloc[rows[0]], self._columns, self._missing)[1])
         groups = None if group_key is None else obs[group_key]

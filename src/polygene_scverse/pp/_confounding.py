@@ -130,7 +130,8 @@ def _in_words(row: dict[str, Any], alone: Sequence[str], group_key: str) -> str:
         )
         if row["fewest_groups"] < FEW_GROUPS:
             words.append(
-                f"one category has only {row['fewest_groups']} of them: too few to tell it apart from its {group_key}"
+                f"one category has only {row['fewest_groups']} of them, too few to distinguish its effect from that of "
+                f"the {group_key}"
             )
     elif alone:
         words.append(f"{shorten(alone, 4)} occur in a single {group_key} only")

@@ -36,7 +36,7 @@ def perturb(
     :func:`~polygene_scverse.get.perturb` uses as a null distribution.
 
     The result is an association learned from observational data: a gene that is correlated with a phenotype shifts it,
-    whether it causes it or not, and genes that are expressed together cannot be told apart. It does not predict the
+    whether it causes it or not, and genes that are expressed together cannot be distinguished. It does not predict the
     outcome of an experiment. On measured perturbations deep models have not been better than linear ones (Ahlmann-Eltze
     et al., Nature Methods 2025).
 

@@ -69,7 +69,7 @@ def test_a_column_without_values():
 MIXED = {
     "numbers and text": ([[1, 2], ["a"]], r"obs\['x'\] holds numbers in a, but text in b"),
     "text and booleans": ([["a"], [None], [True]], r"obs\['x'\] holds text in a, but booleans in c"),
-    "categories": ([category([1, 2]), category(["a"])], r"holds numbers in a, but text in b\. Write labels alike"),
+    "categories": ([category([1, 2]), category(["a"])], r"holds numbers in a, but text in b\. Use the same labels"),
 }
 
 

@@ -62,7 +62,7 @@ def _check_kinds(kinds: Sequence[str], names: Sequence[str], column: str, argume
     if len(first) > 1:
         (a, in_a), (b, in_b) = list(first.items())[:2]
         raise ValueError(
-            f"`{argument}`: obs[{column!r}] holds {a} in {in_a}, but {b} in {in_b}. Write labels alike in all files."
+            f"`{argument}`: obs[{column!r}] holds {a} in {in_a}, but {b} in {in_b}. Use the same labels in all files."
         )
 
 

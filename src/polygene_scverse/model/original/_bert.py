@@ -206,8 +206,8 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
         tensors = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise ValueError(
-            f"`folder`: {path} is damaged, or holds more than tensors, and reading it could run foreign code. Pass a "
-            "checkpoint that save_pretrained() wrote."
+            f"`folder`: {path} is damaged, or holds more than tensors, and reading it could execute arbitrary code. "
+            "Pass a checkpoint that save_pretrained() wrote."
         ) from error
     if not isinstance(tensors, Mapping) or not all(isinstance(value, Tensor) for value in tensors.values()):
         raise ValueError(f"`folder`: {path} contains more than named tensors. Pass the weights only.")
