@@ -2,7 +2,7 @@
 
     python benchmarks/choices.py --linear     # settings of the linear path; some minutes
     python benchmarks/choices.py --models     # whole models, with one path or both, …; 15 minutes per data set
-    python benchmarks/choices.py --read       # how many genes of a cell the transformer reads; 10 minutes
+    python benchmarks/choices.py --read       # how many genes of a cell the transformer reads; 20 minutes
 
 Folds: each of the three training donors with the most cells (T cells), thirds of the training donors (OneK1K), or
 thirds of the training cells if there is one donor (kang18, pbmc68k). Cells of all folds are scored together.
@@ -148,6 +148,17 @@ def linear_rows(task: Task) -> list[dict]:
     return [{"data": task.name, "phenotype": p, "linear path": name, **s.scores()} for (p, name), s in scored.items()]
 
 
+def add_predictions(
+    scored: Scored, task: Task, phenotype: str, train: ad.AnnData, test: ad.AnnData, table: pd.DataFrame
+) -> tuple[np.ndarray, np.ndarray]:
+    """Add the predicted probabilities of a fold; return the codes of its training and test cells."""
+    categories = categories_of(task, phenotype)
+    codes, codes_test = (codes_of(side, phenotype, categories) for side in (train, test))
+    counts = np.bincount(codes[codes >= 0], minlength=len(categories))
+    scored.add(codes_test, table.reindex(columns=categories, fill_value=0.0).to_numpy(), counts)
+    return codes, codes_test
+
+
 def model_rows(task: Task, seed: int) -> list[dict]:
     """Whole models with default settings; hidden genes are those of the cells that training held out by itself."""
     scored = {(p, name): Scored() for p in task.phenotypes for name in MODELS}
@@ -157,11 +168,7 @@ def model_rows(task: Task, seed: int) -> list[dict]:
             model = pgs.tl.train(train.copy(), phenotypes=task.phenotypes, seed=seed, verbose=False, **kwargs)
             genes[name].append(model.history_["gene_accuracy_expressed_validation"].iloc[-1, 0])
             for phenotype, table in model.predict_phenotype(test).items():
-                categories = categories_of(task, phenotype)
-                codes, codes_test = (codes_of(side, phenotype, categories) for side in (train, test))
-                counts = np.bincount(codes[codes >= 0], minlength=len(categories))
-                proba = table.reindex(columns=categories, fill_value=0.0).to_numpy()
-                scored[phenotype, name].add(codes_test, proba, counts)
+                add_predictions(scored[phenotype, name], task, phenotype, train, test, table)
     return [
         {"data": task.name, "phenotype": p, "model": name, **s.scores(), GENES: np.mean(genes[name])}
         for (p, name), s in scored.items()
@@ -178,29 +185,16 @@ def read_rows(task: Task, seed: int) -> list[dict]:
         model = pgs.tl.train(train, **arguments, seed=seed, verbose=False)
         for share in READ:
             model.module.linear.limit(share)
-            tables, embeddings = (
-                model.predict_phenotype(test),
-                [model.get_latent_representation(a) for a in (train, test)],
-            )
-            for phenotype, table in tables.items():
-                categories = categories_of(task, phenotype)
-                codes, codes_test = (codes_of(side, phenotype, categories) for side in (train, test))
-                counts = np.bincount(codes[codes >= 0], minlength=len(categories))
-                proba = table.reindex(columns=categories, fill_value=0.0).to_numpy()
-                scored[phenotype, share].add(codes_test, proba, counts)
+            embeddings = [model.get_latent_representation(side) for side in (train, test)]
+            for phenotype, table in model.predict_phenotype(test).items():
+                codes, codes_test = add_predictions(scored[phenotype, share], task, phenotype, train, test, table)
                 (x, y), (x_test, y_test) = (
                     (x[c >= 0], c[c >= 0]) for x, c in zip(embeddings, (codes, codes_test), strict=True)
                 )
                 found = KNeighborsClassifier(NEIGHBOURS).fit(x, y).predict(x_test)
                 voted[phenotype, share].append(f1_score(y_test, found, average="macro"))
     return [
-        {
-            "data": task.name,
-            "phenotype": p,
-            "share read": share,
-            **s.scores(),
-            KNN: np.mean(voted[p, share]),
-        }
+        {"data": task.name, "phenotype": p, "share read": share, **s.scores(), KNN: np.mean(voted[p, share])}
         for (p, share), s in scored.items()
     ]
 

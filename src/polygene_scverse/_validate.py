@@ -125,17 +125,28 @@ def check_writable(adata: AnnData) -> None:
         ) from error
 
 
-def modality(mdata: Any, mod: str) -> AnnData:
-    """Modality of a MuData.
+def check_data(data: object) -> None:
+    """Reject what is neither AnnData nor MuData."""
+    if not isinstance(data, AnnData) and not hasattr(data, "n_mod"):
+        raise TypeError(f"`adata`: found {type(data).__name__}, but AnnData or MuData is needed.")
+
+
+def modality(data: Any, mod: str) -> AnnData:
+    """Modality of a MuData; an AnnData is returned as it is.
 
     Raises
     ------
     KeyError
-        If it does not exist.
+        If the modality does not exist.
+    TypeError
+        If `data` is neither AnnData nor MuData.
     """
-    if mod not in list(mdata.mod):
-        raise KeyError(f"`mod`: {mod!r} is not one of the modalities {list(mdata.mod)}. Pass one of them.")
-    return mdata.mod[mod]
+    check_data(data)
+    if isinstance(data, AnnData):
+        return data
+    if mod not in list(data.mod):
+        raise KeyError(f"`mod`: {mod!r} is not one of the modalities {list(data.mod)}. Pass one of them.")
+    return data.mod[mod]
 
 
 def colors_of_labels(column: pd.Series, colors: Sequence[str]) -> dict[str, str]:

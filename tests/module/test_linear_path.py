@@ -157,8 +157,10 @@ def test_a_path_saved_without_a_limit_has_none():
     path, other = loaded(), loaded()
     path.limit(0.5, np.arange(N_GENES))
     weights = {name: value for name, value in path.state_dict().items() if name not in OPTIONAL}
-    other.load_state_dict(weights)
-    assert float(other.share_read) == 1.0
+    for share in (1.0, 0.25):
+        other.limit(share)
+        other.load_state_dict(weights)
+        assert float(other.share_read) == 1.0
     other.load_state_dict(path.state_dict())
     assert float(other.share_read) == 0.5
     assert torch.equal(other.ranks, path.ranks)

@@ -167,14 +167,13 @@ def fit_shares(engine: Engine, state: FittedState, held_out: CellTable) -> None:
     """
     if (linear := engine.module.linear) is None:
         return
+    linear.limit(1.0)
+    loss_of_all, shares_of_all = _mixtures(engine, held_out)
     linear.limit(SHARE_READ)
     loss, state.linear_share = _mixtures(engine, held_out)
-    linear.limit(1.0)
-    loss_of_all, shares = _mixtures(engine, held_out)
     if loss > loss_of_all + READ_LOSS:
-        state.linear_share = shares
-    else:
-        linear.limit(SHARE_READ)
+        linear.limit(1.0)
+        state.linear_share = shares_of_all
 
 
 def _mixtures(engine: Engine, held_out: CellTable) -> tuple[float, list[float]]:

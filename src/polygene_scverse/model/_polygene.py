@@ -1988,9 +1988,7 @@ class Polygene(SavingMixin, SetupMixin):
 
     def _anndata(self, data: AnnData | MuData) -> AnnData:
         """The AnnData to read: for a MuData, the registered modality."""
-        if not isinstance(data, (AnnData, MuData)):
-            raise TypeError(f"`adata`: found {type(data).__name__}, but AnnData or MuData is needed.")
-        return modality(data, self.modality) if isinstance(data, MuData) else data
+        return modality(data, self.modality)
 
     def _expression(self, data: AnnData) -> Expression:
         args = setup_args(self.registry)

@@ -112,7 +112,7 @@ def train_on_cells(
         As in `Polygene.train`.
     """
     rates = resolve_rates(train_kwargs.pop("masking", None))
-    data = modality(adata, mod) if isinstance(adata, MuData) else adata
+    data = modality(adata, mod)
     names = resolve_phenotypes(data.obs, phenotypes)
     rows = resolve_split(data, group_key, validation_size, split, seed, names)
     expression = Expression.of(data, layer, use_raw).loaded().named_by(gene_symbols, gene_ids)
@@ -200,7 +200,7 @@ def train_further(
     model = copy.deepcopy(model.without_data())
     args = setup_args(model.registry)
     whole: AnnData | MuData = adata
-    data = modality(adata, mod or model.modality) if isinstance(adata, MuData) else adata
+    data = modality(adata, mod or model.modality)
     if args.get("mod") is None:
         whole = data
     elif whole is data:
@@ -214,13 +214,10 @@ def train_further(
     args.update(layer=layer, use_raw=use_raw)
     model, columns = _with_labels_of(model, data.obs, phenotypes)
     rows = resolve_split(data, group_key, validation_size, split, seed, columns)
-    expression, names = (
-        Expression.of(data, layer, use_raw).loaded(),
-        {"gene_symbols": gene_symbols, "gene_ids": gene_ids},
-    )
+    expression = Expression.of(data, layer, use_raw).loaded()
     if gene_symbols is None and gene_ids is None:
         expression = expression.named_by(*model._name_columns(data))
-    expression = expression.matched(model._known_genes, **names)
+    expression = expression.matched(model._known_genes, gene_symbols=gene_symbols, gene_ids=gene_ids)
     codes = encode_all(data.obs, model._columns, model._missing)[0]
     rehearsed = _rehearsed(model, codes, seed)
     if n_genes is None and rehearsed is None and model.added_:  # adds genes that separate new categories

@@ -98,8 +98,8 @@ class LinearPath(nn.Module):
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         """Models that were saved before there was a limit have none."""
-        for name in OPTIONAL:
-            state_dict.setdefault(prefix + name, getattr(self, name))
+        state_dict.setdefault(prefix + "ranks", self.ranks)
+        state_dict.setdefault(prefix + "share_read", torch.ones_like(self.share_read))
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def forward(self, genes: Tensor, values: Tensor, measured: Tensor) -> Tensor:

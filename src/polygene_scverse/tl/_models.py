@@ -13,7 +13,7 @@ from anndata import AnnData
 from mudata import MuData
 from numpy.typing import NDArray
 
-from polygene_scverse._validate import check_writable, modality
+from polygene_scverse._validate import check_data, check_writable, modality
 from polygene_scverse.get._lookup import training_note
 from polygene_scverse.model import Polygene
 
@@ -154,9 +154,8 @@ def anndata_of(data: AnnData | MuData, mod: str | None, model: Polygene | None =
     ValueError
         If it is a view of a backed file.
     """
-    if isinstance(data, MuData):
-        data = modality(data, name_of_modality(data, mod, model))
-    _check_type(data)
+    check_data(data)
+    data = modality(data, name_of_modality(data, mod, model))
     check_writable(data)
     return data
 
@@ -165,11 +164,6 @@ def cells_and_model(
     data: AnnData | MuData, model: Polygene | str | Path | None, mod: str | None
 ) -> tuple[AnnData, Polygene]:
     """The AnnData to work on, as from `anndata_of`, and the model, as from `find`."""
-    _check_type(data)
+    check_data(data)
     trained = find(data, model)
     return anndata_of(data, mod, trained), trained
-
-
-def _check_type(data: object) -> None:
-    if not isinstance(data, (AnnData, MuData)):
-        raise TypeError(f"`adata`: found {type(data).__name__}, but AnnData or MuData is needed.")
