@@ -24,6 +24,7 @@ STEPS = 8
 """Number of points on the path of integrated gradients."""
 ROUNDS = 5
 """Number of rounds of the greedy deletion."""
+FULL = "no gene"
 RANKED = "occlusion, against all others (tl.rank_genes)"
 EXPLAINED = "occlusion, against the nearest category (tl.explain_prediction)"
 
@@ -49,8 +50,8 @@ class Attribution:
     n_deleted: int
     other: np.ndarray
 
-    def deletions(self, cells: AnnData) -> dict[str, float]:
-        """Mean probability of the predicted category, with all genes and without the top genes of each method."""
+    def deletions(self, cells: AnnData) -> dict[str, np.ndarray]:
+        """Log-odds of the predicted category, with all genes and without the top genes of each method; (n_cells,)."""
         names: list[str] = []
 
         def ask(batch: Batch) -> list[Tensor]:
@@ -60,8 +61,7 @@ class Attribution:
             return [torch.stack([value.detach() for value in results.values()], dim=1)]
 
         engine, source = Engine(self.model.module, 16), self.model._cells(cells)
-        values = engine.gather(source, Query(), ask)[0].mean(0)
-        return dict(zip(names, values.tolist(), strict=True))
+        return dict(zip(names, engine.gather(source, Query(), ask)[0].T, strict=True))
 
     def _of_batch(self, batch: Batch) -> dict[str, Tensor]:
         engine, module, state = Engine(self.model.module, 16), self.model.module, self.model.fitted_
@@ -78,12 +78,28 @@ class Attribution:
         average = (module.linear.bias - (module.linear.centre * batch["measured"]) @ module.linear.weights)[..., own]
 
         def log_p(batch: Batch, gate: Tensor) -> Tensor:
-            """Log-probabilities if each visible gene is scaled by its gate; a gate of 0 removes the gene; (B, C)."""
+            """Log-probabilities if each visible gene is scaled by its gate; (B, C). The genes that are read stay."""
             mixed = (1 - share) * self._gated(batch, gate, slot) + share * ((gate[..., None] * linear).sum(1) + average)
             return ((mixed + offset) / temperature).log_softmax(-1)
 
+        def calibrated(gate: Tensor) -> Tensor:
+            """Calibrated logits without the genes whose gate is 0; (B, C)."""
+            kept = _with_special(gate, s) > 0
+            cells = {name: batch[name] for name in INPUTS}
+            cells |= {name: batch[name] * kept for name in ("tokens", "positions")}
+            cells |= {"key_mask": batch["key_mask"] & kept, "values": batch["values"] * gate}
+            with torch.inference_mode():
+                logits = module.predict(**cells, linear_share=shares)[slot] + offset
+            return (logits / temperature).double()
+
+        def log_odds(gate: Tensor) -> Tensor:
+            """Log-odds of the category that is predicted with all genes; (B,)."""
+            logits = calibrated(gate)
+            others = logits.scatter(1, guess[:, None], -torch.inf)
+            return logits[cells, guess] - others.logsumexp(1)
+
         everything = visible.float()
-        full = log_p(batch, everything).detach().exp()
+        full = calibrated(everything).softmax(-1).float().clone()
         guess, cells = full.argmax(1), torch.arange(len(full))
         with torch.inference_mode():
             of_gene = (1 - share) * occlude(engine, batch, slot).float() + share * linear
@@ -110,29 +126,37 @@ class Attribution:
             "logistic regression's genes": other,
             "random genes": random,
         }
-        results = {"in full": full[cells, guess]}
+        results = {FULL: log_odds(everything)}
         for name, values in scores.items():
-            results[name] = log_p(batch, _without(everything, values, self.n_deleted))[cells, guess].exp()
+            results[name] = log_odds(_without(everything, values, self.n_deleted))
         left = everything
         for _ in range(ROUNDS):
             gate = left.clone().requires_grad_()
             slope = torch.autograd.grad(log_p(batch, gate)[cells, guess].sum(), gate)[0]
             left = _without(left, slope, self.n_deleted // ROUNDS)
-        results["gradient, taken anew after every 4 genes"] = log_p(batch, left)[cells, guess].exp()
+        results["gradient, taken anew after every 4 genes"] = log_odds(left)
         return results
 
     def _gated(self, batch: Batch, gate: Tensor, slot: int) -> Tensor:
         """Logits of the transformer if attention to each gene is multiplied by its gate; (B, C)."""
-        module, n = self.model.module, batch["key_mask"].shape[1]
-        tokens, positions, _ = (batch[name] for name in INPUTS[:3])
-        special = torch.zeros(len(tokens), module.layout.n_special)
-        bias = torch.cat([special, gate.clamp(min=1e-12).log()], dim=1)[:, None, None, :]  # (B, 1, 1, K)
+        module = self.model.module
+        tokens, positions, mask = (batch[name] for name in INPUTS[:3])
+        columns, read = module.columns_read(positions, mask & (_with_special(gate, module.layout.n_special) > 0))
+        n = columns.shape[1]
+        tokens, positions = tokens.gather(1, columns), positions.gather(1, columns)
+        gate = _with_special(gate, module.layout.n_special).gather(1, columns) * read
+        bias = gate.clamp(min=1e-12).log()[:, None, None, :]  # (B, 1, 1, K)
         x = module.encoder.embeddings(tokens, positions)
         for block in module.encoder.blocks:
             x = block(x, x[:, :n], bias)
         hidden = x[:, 1 : 1 + module.layout.n_phenotypes]
         logits: Tensor = module.generative(hidden, None, module._shown(tokens, hidden))["phenotype_logits"][slot]
         return logits
+
+
+def _with_special(gate: Tensor, n: int) -> Tensor:
+    """Gates of all keys, with those of the `n` special tokens open; (B, K)."""
+    return torch.cat([gate.new_ones(len(gate), n), gate], dim=1)
 
 
 def _without(gate: Tensor, scores: Tensor, n: int) -> Tensor:

@@ -9,8 +9,8 @@ and how many of them are among the 20 highest Wilcoxon genes of held-out donors;
 regression (times standard deviations), and with Wilcoxon in the training donors. *deletion*: mean probability of the
 predicted category of held-out cells before and after deletion of the 20 expressed genes with the highest evidence for
 it, for *rank_genes* the evidence against all other categories, as in its scores; a second table deletes the genes found
-by `tl.explain_prediction` and other methods. *--simulated*: power and false positives of `tl.polyfunctionality` on
-simulated tissues, compared with simpler tests.
+by `tl.explain_prediction` and other methods, and also gives the mean decrease of the log-odds. *--simulated*: power and
+false positives of `tl.polyfunctionality` on simulated tissues, compared with simpler tests.
 """
 
 from __future__ import annotations
@@ -25,10 +25,11 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
-from _attribution import RANKED, Attribution, weights_of
+from _attribution import FULL, RANKED, Attribution, weights_of
 from _context_genes import rows_of_draw
 from _report import report
 from _splits import DATA
+from scipy.special import expit, logsumexp
 from scipy.stats import rankdata
 from sklearn.linear_model import LogisticRegression
 
@@ -141,31 +142,47 @@ def rank_rows(
 def deletion_rows(
     name: str, model: Polygene, regression: LogisticRegression, test: ad.AnnData, genes: np.ndarray
 ) -> tuple[list[dict], list[dict]]:
-    """Mean probability of the predicted category with and without the genes that speak most for it.
+    """The predicted category with and without the genes that are the strongest evidence for it.
 
     Returns rows of logistic regression and of `tl.rank_genes`, and rows of methods that look for genes of the model.
     """
     phenotype = DATA_SETS[name][1]
-    rng, x = np.random.default_rng(0), log_counts(test, 1e3)[:, genes]
-    before = regression.predict_proba(x)
-    guess, cells = before.argmax(1), np.arange(len(x))
+    rng, x = np.random.default_rng(0), log_counts(test, 1e3)[:, genes].astype(np.float64)
+    before, cells = regression.decision_function(x), np.arange(len(x))
+    guess = before.argmax(1)
 
-    def regressed(order: np.ndarray) -> float:
+    def regressed(order: np.ndarray | None) -> np.ndarray:
+        """Log-odds of the predicted category if the first genes in this order are deleted; shape (n_cells,)."""
         values = x.copy()
-        np.put_along_axis(values, np.argsort(-order, 1)[:, :N_TOP], 0, 1)
-        return float(regression.predict_proba(values)[cells, guess].mean())
+        if order is not None:
+            np.put_along_axis(values, np.argsort(-order, 1)[:, :N_TOP], 0, 1)
+        logits = regression.decision_function(values)
+        own = logits[cells, guess]
+        logits[cells, guess] = -np.inf
+        return own - logsumexp(logits, axis=1)
 
     weights = weights_of(regression.coef_, list(regression.classes_), list(test.var_names[genes]), model, phenotype)
     found = Attribution(model, phenotype, N_TOP, weights).deletions(test)
-    keys = ("probability", "20 genes deleted", "20 random genes deleted")
     random = regressed(np.where(x > 0, rng.random(x.shape), -1.0))
-    theirs = (float(before[cells, guess].mean()), regressed(x * regression.coef_[guess]), random)
-    ours = (found["in full"], found[RANKED], found["random genes"])
-    rows = [
-        {"data": name, "method": method, **dict(zip(keys, values, strict=True))}
-        for method, values in (("logistic regression", theirs), ("rank_genes", ours))
+    theirs = (regressed(None), regressed(x * regression.coef_[guess]), random)
+    ours = (found[FULL], found[RANKED], found["random genes"])
+    rows = []
+    for method, (full, deleted, at_random) in (("logistic regression", theirs), ("rank_genes", ours)):
+        rows.append({"data": name, "method": method, "probability": float(expit(full).mean())})
+        rows[-1]["20 genes deleted"] = float(expit(deleted).mean())
+        rows[-1]["20 random genes deleted"] = float(expit(at_random).mean())
+    methods = [("logistic regression, all genes", theirs[0], theirs[0])]
+    methods += [("logistic regression, its own genes deleted", theirs[1], theirs[0])]
+    methods += [(method, values, found[FULL]) for method, values in found.items()]
+    return rows, [
+        {
+            "data": name,
+            "genes deleted from the model": method,
+            "probability": float(expit(values).mean()),
+            "decrease of log-odds": float((full - values).mean()),
+        }
+        for method, values, full in methods
     ]
-    return rows, [{"data": name, "genes deleted from the model": k, "probability": v} for k, v in found.items()]
 
 
 def merge(rows: list[dict], more: list[dict]) -> list[dict]:
@@ -201,7 +218,7 @@ def main() -> None:
     tables = [rank_rows(name, *settings) for name in arguments.data]
     columns = ["data", "method", "top 20 in common", "probability", "20 genes deleted", "20 random genes deleted"]
     show("Which genes carry a category", columns, [row for rows, _ in tables for row in rows], "genes_in_context")
-    columns = ["data", "genes deleted from the model", "probability"]
+    columns = ["data", "genes deleted from the model", "probability", "decrease of log-odds"]
     show("Twenty genes deleted", columns, [row for _, rows in tables for row in rows], "genes_deleted")
 
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 from polygene_scverse.abilities._explain_prediction import soonest
 from polygene_scverse.abilities._predict import phenotype_logits
@@ -47,16 +48,34 @@ def test_contributions_are_what_is_lost_when_a_gene_is_silent(model, query):
     assert (found.against != second).any()
 
 
+def logits_of(model, cells, silent, linear_share):
+    """Logits of the first phenotype if the genes in `silent` are not expressed, with both paths weighted as told."""
+    model.fitted_.linear_share = [linear_share, linear_share]
+    asked = Query(genes=tuple((int(gene), 0, 0.0) for gene in silent))
+    return phenotype_logits(Engine(model.module), model.fitted_, model._cells(cells), asked)[0][0].astype(float)
+
+
 def test_contributions_of_a_transformer_that_reads_few_genes(model, query, monkeypatch):
-    """Where a gene is removed, the next one is read, as in prediction; genes that are not read count linearly."""
+    """Genes that are not read count linearly, and without a gene no other one is read in its place."""
     monkeypatch.setattr(_linear_path, "FEWEST", 3)
-    linear = model.module.linear
-    before = float(linear.share_read)
-    try:
-        linear.limit(0.0)
-        assert_expected(model, query, model.explain_prediction(query, phenotype="cell_type"))
-    finally:
-        linear.limit(before)
+    cells, linear, share = query[:6].copy(), model.module.linear, model.fitted_.linear_share[0]
+    genes = set(range(len(model.genes)))
+    monkeypatch.setitem(linear._buffers, "share_read", torch.tensor(0.0))
+    found = model.explain_prediction(cells, phenotype="cell_type")
+    monkeypatch.setitem(linear._buffers, "share_read", torch.tensor(1.0))
+    for i, (own, other) in enumerate(zip(found.codes, found.against, strict=True)):
+        cell = cells[[i]]
+        expressed = np.flatnonzero(cell[:, list(model.genes)].X.toarray()[0])
+        read = expressed[np.argsort(-linear.ranks[expressed].numpy())[:3]]
+        expected, unread = np.zeros(len(genes)), genes - set(read)
+        for gene in expressed:
+            added = share * (logits_of(model, cell, [], 1.0) - logits_of(model, cell, [gene], 1.0))
+            if gene in read:
+                without = logits_of(model, cell, unread | {gene}, 0.0)
+                added += (1 - share) * (logits_of(model, cell, unread, 0.0) - without)
+            expected[gene] = (added[own] - added[other]) / model.temperature("cell_type")
+        np.testing.assert_allclose(found.contributions[i].toarray()[0], expected, atol=2e-5)
+        assert len(expressed) > 3
 
 
 def test_the_category_that_a_cell_would_soonest_be_by_hand():

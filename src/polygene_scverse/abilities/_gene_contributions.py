@@ -18,7 +18,7 @@ from polygene_scverse._layout import PAD
 from polygene_scverse.abilities._predict import category_log_shares, linear_share
 from polygene_scverse.data.feed._source import CellSource
 from polygene_scverse.data.feed._table import CellTable
-from polygene_scverse.engine import Batch, Engine, Query
+from polygene_scverse.engine import INPUTS, Batch, Engine, Query
 from polygene_scverse.fit import FittedState
 from polygene_scverse.fit._gene_scaler import capped
 
@@ -163,21 +163,25 @@ def draw(codes: NDArray[np.int64], n_cells: int, seed: int) -> NDArray[np.int64]
 
 
 def occlude(engine: Engine, batch: Batch, slot: int) -> Tensor:
-    """Contribution of each visible gene to the transformer's logits; 0 on padding, shape (B, V, C)."""
+    """Contribution of each visible gene to the transformer's logits; 0 on padding, shape (B, V, C).
+
+    Genes that the transformer does not read have none, and removing a gene does not change which others are read.
+    """
     module, s = engine.module, engine.module.layout.n_special
-    n_keys = batch["key_mask"].shape[1]
-    found = torch.zeros(len(batch["tokens"]), n_keys - s, module.n_categories[slot], dtype=torch.float64)
-    cells = zip(found, batch["tokens"], batch["positions"], batch["key_mask"], strict=True)
-    for of_cell, tokens, positions, mask in cells:
-        n = int(mask.sum())  # padding comes last
+    tokens, positions, mask = (batch[name] for name in INPUTS[:3])
+    found = torch.zeros(len(tokens), mask.shape[1] - s, module.n_categories[slot], dtype=torch.float64)
+    for cell, (columns, read) in enumerate(zip(*module.columns_read(positions, mask), strict=True)):
+        columns = columns[read].to(tokens.device)
+        n = len(columns)
         kept = torch.ones(n - s + 1, n, dtype=torch.bool)  # the last copy is the cell itself
         kept[torch.arange(n - s), torch.arange(s, n)] = False
         parts = []
         for part in torch.split(kept, COPIES):
-            words = torch.where(part, tokens[:n], PAD)  # removed genes become padding, as the first block expects
-            parts.append(module.transformer_logits(words, torch.where(part, positions[:n], 0), part)[slot])
+            words = torch.where(part, tokens[cell, columns], PAD)  # removed genes become padding
+            states = module.inference(words, torch.where(part, positions[cell, columns], 0), part)
+            parts.append(module.generative(**states)["phenotype_logits"][slot])
         logits = torch.cat(parts).double().cpu()  # (V + 1, C)
-        of_cell[: n - s] = logits[-1] - logits[:-1]
+        found[cell, columns[s:] - s] = logits[-1] - logits[:-1]
     return found
 
 

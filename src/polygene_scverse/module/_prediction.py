@@ -137,20 +137,39 @@ class PredictionMixin:
         -------
         The same arrays with the genes that are read, the most important first, and padding.
         """
-        s = self.layout.n_special
-        if self.linear is None or tokens.shape[1] > key_mask.shape[1]:
+        if tokens.shape[1] > key_mask.shape[1]:
             return tokens, positions, key_mask
-        n_read = self.linear.n_read(key_mask[:, s:].sum(1))  # (B,)
-        n = int(n_read.max()) if len(n_read) else 0
-        if n == key_mask.shape[1] - s:
+        columns, kept = self.columns_read(positions, key_mask)
+        if columns.shape[1] == key_mask.shape[1]:
             return tokens, positions, key_mask
-        genes = (positions[:, s:] - self.layout.first_gene_position).clamp(min=0)  # (B, K)
-        ranks = self.linear.ranks[genes].masked_fill(~key_mask[:, s:], -1)
-        special = torch.arange(s, device=tokens.device).expand(len(tokens), s)
-        columns = torch.cat([special, s + ranks.topk(n, dim=1).indices], dim=1)  # (B, s + n)
-        kept = torch.arange(s + n, device=tokens.device) < s + n_read[:, None]
         tokens, positions = (part.gather(1, columns) for part in (tokens, positions))
         return tokens.where(kept, PAD), positions.where(kept, 0), kept
+
+    @move_arguments
+    def columns_read(self, positions: Tensor, key_mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Columns of the keys that the transformer reads to predict phenotypes, and a mask that is False on padding.
+
+        Parameters
+        ----------
+        positions, key_mask
+            As for the encoder.
+
+        Returns
+        -------
+        Two arrays of shape (B, K'), with the most important genes first; all columns if all genes are read.
+        """
+        s, n_keys = self.layout.n_special, key_mask.shape[1]
+        every = torch.arange(n_keys, device=key_mask.device).expand(key_mask.shape)  # (B, K)
+        if self.linear is None:
+            return every, key_mask
+        n_read = self.linear.n_read(key_mask[:, s:].sum(1))  # (B,)
+        n = int(n_read.max()) if len(n_read) else 0
+        if n == n_keys - s:
+            return every, key_mask
+        genes = (positions[:, s:n_keys] - self.layout.first_gene_position).clamp(min=0)  # (B, K - s)
+        ranks = self.linear.ranks[genes].masked_fill(~key_mask[:, s:], -1)
+        columns = torch.cat([every[:, :s], s + ranks.topk(n, dim=1).indices], dim=1)  # (B, s + n)
+        return columns, every[:, : s + n] < s + n_read[:, None]
 
     @move_arguments
     def decision_states(

@@ -36,7 +36,7 @@ def explain_prediction(
     use :func:`~polygene_scverse.tl.rank_genes`.
 
     The contribution of a gene is what would be lost if the cell did not express it. For the linear path, this is weight
-    times expression; the transformer is run once for each expressed gene, which takes a second or more per cell.
+    times expression; the transformer is run once for each gene that it reads of a cell, up to a second per cell.
 
     Contributions describe this model. If several genes carry the same information, it may use only one of them.
 
