@@ -56,8 +56,8 @@ def explain_prediction(
 
     The log-odds are the difference of the two calibrated logits. The contribution of a gene is the change compared with
     not expressing it. For the linear path this is weight times expression; for the transformer it is the difference
-    between the logits with and without the gene, among those it reads, as in `gene_contributions`, where a category is compared with all
-    others.
+    between the logits with and without the gene, among the genes it reads. `gene_contributions` does the same, but
+    compares a category with all others.
 
     Parameters
     ----------
