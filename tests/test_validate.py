@@ -44,6 +44,8 @@ def test_label_of_missing_values(value):
         (0.0, "0"),
         ("naive", "naive"),
         ([1, None], "[1, None]"),
+        (b"B cell", "B cell"),
+        (np.bytes_(b"T cell"), "T cell"),
     ],
 )
 def test_label_of_values(value, label):

@@ -41,7 +41,7 @@ def label_of(value: Any, missing: Collection[str] = MISSING_WORDS) -> str | None
     """Label of a value in obs, None if it means "no value".
 
     Whole numbers are formatted without decimals (1.0 is "1"), because an integer column with missing values is stored
-    as floating point.
+    as floating point. Bytes, as some HDF5 readers return text, are decoded.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ def label_of(value: Any, missing: Collection[str] = MISSING_WORDS) -> str | None
         return None
     if isinstance(value, (float, np.floating)) and float(value).is_integer():
         value = int(value)
-    text = str(value).strip()
+    text = (value.decode(errors="replace") if isinstance(value, bytes) else str(value)).strip()
     return None if not text or text.lower() in missing else text
 
 

@@ -138,8 +138,9 @@ def train(
 
     Returns
     -------
-    The trained model. Writes ``uns["polygene"]["train"]`` and the identifiers of scvi-tools, ``uns["_scvi_*"]``. Files
-    are never changed, and a model trained on files holds no data.
+    The trained model. Writes ``uns["polygene"]["train"]`` and the identifiers of scvi-tools, ``uns["_scvi_*"]``; for
+    MuData both are in the ``uns`` of the whole object, where scvi-tools keeps them. Files are never changed, and a
+    model trained on files holds no data.
 
     Raises
     ------
