@@ -47,8 +47,8 @@ class Engine:
     """
 
     module: PolygeneModule
-    batch_size: int = 64
-    tokens: int = 8192
+    batch_size: int = 128
+    tokens: int = 16384
     for_phenotypes: bool = False
 
     def with_linear_path(self, weights: NDArray[np.floating], bias: NDArray[np.floating]) -> Engine:

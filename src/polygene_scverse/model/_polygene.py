@@ -751,7 +751,7 @@ class Polygene(SavingMixin, SetupMixin):
         given: str | Sequence[str] | None = None,
         gene_symbols: str | None = None,
         gene_ids: str | None = None,
-        batch_size: int = 64,
+        batch_size: int = 128,
     ) -> dict[str, pd.DataFrame]:
         """Predict the probability of each category of each phenotype.
 
@@ -830,7 +830,7 @@ class Polygene(SavingMixin, SetupMixin):
         given: str | Sequence[str] | None = None,
         gene_symbols: str | None = None,
         gene_ids: str | None = None,
-        batch_size: int = 64,
+        batch_size: int = 128,
     ) -> NDArray[np.float32]:
         """Compute an embedding of each cell.
 
@@ -877,7 +877,7 @@ class Polygene(SavingMixin, SetupMixin):
         given: str | Sequence[str] | None = None,
         gene_symbols: str | None = None,
         gene_ids: str | None = None,
-        batch_size: int = 64,
+        batch_size: int = 128,
     ) -> NDArray[np.float32]:
         """Compute the joint probability of the categories of several phenotypes.
 
@@ -950,7 +950,7 @@ class Polygene(SavingMixin, SetupMixin):
         indices: Sequence[int] | NDArray[np.int64] | None = None,
         gene_symbols: str | None = None,
         gene_ids: str | None = None,
-        batch_size: int = 64,
+        batch_size: int = 128,
     ) -> pd.DataFrame:
         """Score how novel each cell is compared with the training cells.
 
@@ -1016,7 +1016,7 @@ class Polygene(SavingMixin, SetupMixin):
         given: str | Sequence[str] | None = None,
         gene_symbols: str | None = None,
         gene_ids: str | None = None,
-        batch_size: int = 64,
+        batch_size: int = 128,
     ) -> GeneStates:
         """Compute the hidden states of genes after the last block, averaged over the cells that express them.
 
@@ -1072,7 +1072,7 @@ class Polygene(SavingMixin, SetupMixin):
         seed: int = 0,
         gene_symbols: str | None = None,
         gene_ids: str | None = None,
-        batch_size: int = 64,
+        batch_size: int = 128,
     ) -> Polyfunctionality:
         """Compute how much the role of each gene differs between contexts.
 
@@ -1151,7 +1151,7 @@ class Polygene(SavingMixin, SetupMixin):
         seed: int = 0,
         gene_symbols: str | None = None,
         gene_ids: str | None = None,
-        batch_size: int = 64,
+        batch_size: int = 128,
     ) -> GeneContributions:
         """Compute the contribution of each gene to the prediction of each category of a phenotype.
 
@@ -1214,7 +1214,7 @@ class Polygene(SavingMixin, SetupMixin):
         indices: Sequence[int] | NDArray[np.int64] | None = None,
         gene_symbols: str | None = None,
         gene_ids: str | None = None,
-        batch_size: int = 64,
+        batch_size: int = 128,
     ) -> Explanation:
         """Compute the contribution of each gene to the prediction of each cell.
 
@@ -1278,7 +1278,7 @@ class Polygene(SavingMixin, SetupMixin):
         seed: int = 0,
         gene_symbols: str | None = None,
         gene_ids: str | None = None,
-        batch_size: int = 64,
+        batch_size: int = 128,
     ) -> dict[str, ContextMarkers]:
         """Compute the contribution of genes to a phenotype in each context, with a test over groups.
 
@@ -1370,7 +1370,7 @@ class Polygene(SavingMixin, SetupMixin):
         seed: int = 0,
         gene_symbols: str | None = None,
         gene_ids: str | None = None,
-        batch_size: int = 64,
+        batch_size: int = 128,
     ) -> TokenCounts:
         """Hide tokens, predict them, and count true against predicted tokens.
 
@@ -1447,7 +1447,7 @@ class Polygene(SavingMixin, SetupMixin):
         log: bool = True,
         gene_symbols: str | None = None,
         gene_ids: str | None = None,
-        batch_size: int = 64,
+        batch_size: int = 128,
     ) -> list[NDArray[np.float32]]:
         """Predict the expression of hidden genes, with phenotypes as recorded or set to given categories.
 
@@ -1594,7 +1594,7 @@ class Polygene(SavingMixin, SetupMixin):
         temperature: float = 1.0,
         depth: float | None = None,
         allow_unseen: bool = False,
-        batch_size: int = 64,
+        batch_size: int = 128,
     ) -> AnnData:
         """Generate new cells of given phenotypes, see :func:`~polygene_scverse.tl.generate`.
 
@@ -1682,7 +1682,7 @@ class Polygene(SavingMixin, SetupMixin):
         seed: int = 0,
         gene_symbols: str | None = None,
         gene_ids: str | None = None,
-        batch_size: int = 64,
+        batch_size: int = 128,
     ) -> dict[str, Any]:
         """Predict the effect of perturbing genes, see :func:`~polygene_scverse.tl.perturb`.
 
@@ -1907,7 +1907,7 @@ class Polygene(SavingMixin, SetupMixin):
         group_key: str | None = None,
         gene_symbols: str | None = None,
         gene_ids: str | None = None,
-        batch_size: int = 64,
+        batch_size: int = 128,
     ) -> pd.DataFrame:
         """Calibrate probabilities and prediction sets on labelled cells that were not used in training.
 

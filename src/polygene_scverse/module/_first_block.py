@@ -37,22 +37,19 @@ class FirstBlock:
         Token ids and positions.
     """
 
+    @torch.no_grad()
     def __init__(self, encoder: Any, layout: TokenLayout) -> None:
         tokens, positions = _pairs(layout)
         attention = encoder.blocks[0].attention
         heads, width = attention.n_heads, encoder.embeddings.word.embedding_dim
         self.n_heads, self.depth, self.n_words = heads, width // heads, layout.n_tokens
         self.states = encoder.embeddings(tokens[None], positions[None])[0]  # (R, H)
-        query, key, value = (
-            part(self.states).unflatten(1, (heads, -1)).transpose(0, 1)
-            for part in (attention.query, attention.key, attention.value)
-        )  # (A, R, D) each
-        query = query * self.depth**-0.5
-        bounds = query.norm(dim=2).amax(1) * key.norm(dim=2).amax(1)  # bounds of the scores of each head; (A,)
-        self.is_safe = bool((bounds < LARGEST_SCORE).all())
-        ones = torch.ones_like(value[..., :1])  # their weighted sum is the denominator of the softmax
-        padding = value.new_zeros(heads, len(tokens), -(3 * self.depth + 1) % 16)
-        table = torch.cat([query, key, value, ones, padding], dim=2)
+        parts = _of_heads(attention, width)  # (A, 3 * D + 16, H) and (A, 3 * D + 16)
+        table = self.states.new_empty(heads, len(tokens), parts[1].shape[1])
+        for weight, bias, of_head in zip(*parts, table, strict=True):
+            torch.addmm(bias, self.states, weight.T, out=of_head)
+        query, key = (table[..., i * self.depth : (i + 1) * self.depth].norm(dim=2).amax(1) for i in range(2))
+        self.is_safe = bool((query * key < LARGEST_SCORE).all())  # the products are bounds of the scores of each head
         table[:, 0, 2 * self.depth :] = 0.0  # padding is not attended to
         self.table = table.flatten(0, 1)  # (A * R, 3 * D + 16)
         self.starts = torch.arange(heads)[:, None, None] * len(tokens)
@@ -110,6 +107,24 @@ def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
             torch.bmm(part, key[i : i + some], out=of_part).exp_()
             torch.bmm(of_part, value[i : i + some], out=sums[i : i + some, j : j + step])
     return sums
+
+
+def _of_heads(attention: Any, n_hidden: int) -> tuple[Tensor, Tensor]:
+    """Weights and bias of each head for a row of the table: scaled query, key, value, ones, and zeros to fill up.
+
+    The weighted sum of the ones is the denominator of the softmax.
+    """
+    heads, depth = attention.n_heads, n_hidden // attention.n_heads
+    width = 3 * depth + 1
+    width += -width % 16
+    weight = attention.query.weight.new_zeros(heads, width, n_hidden)
+    bias = weight.new_zeros(heads, width)
+    for i, part in enumerate((attention.query, attention.key, attention.value)):
+        columns, scale = slice(i * depth, (i + 1) * depth), depth**-0.5 if i == 0 else 1.0
+        weight[:, columns] = part.weight.view(heads, depth, n_hidden) * scale
+        bias[:, columns] = part.bias.view(heads, depth) * scale
+    bias[:, 3 * depth] = 1.0
+    return weight, bias
 
 
 def worth(layout: TokenLayout, n_hidden: int, n_cells: int) -> bool:

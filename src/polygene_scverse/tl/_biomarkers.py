@@ -30,7 +30,7 @@ def biomarkers(
     gene_ids: str | None = None,
     mod: str | None = None,
     seed: int = 0,
-    batch_size: int = 64,
+    batch_size: int = 128,
 ) -> None:
     """Rank the genes associated with a phenotype within each context, such as a disease in each cell type.
 

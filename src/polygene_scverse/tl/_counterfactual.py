@@ -32,7 +32,7 @@ def counterfactual(
     gene_ids: str | None = None,
     mod: str | None = None,
     seed: int = 0,
-    batch_size: int = 64,
+    batch_size: int = 128,
 ) -> AnnData:
     """Predict the expression of the same cells with a phenotype set to another category.
 

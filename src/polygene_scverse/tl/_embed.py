@@ -33,7 +33,7 @@ def embed(
     gene_ids: str | None = None,
     mod: str | None = None,
     seed: int = 0,
-    batch_size: int = 64,
+    batch_size: int = 128,
 ) -> None:
     """Embed cells and compute a UMAP of the embedding.
 

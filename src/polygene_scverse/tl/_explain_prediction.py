@@ -26,7 +26,7 @@ def explain_prediction(
     gene_symbols: str | None = None,
     gene_ids: str | None = None,
     mod: str | None = None,
-    batch_size: int = 64,
+    batch_size: int = 128,
 ) -> AnnData:
     """Explain predictions of single cells by the contribution of each expressed gene to the log-odds of the category.
 

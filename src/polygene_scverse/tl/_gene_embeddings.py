@@ -31,7 +31,7 @@ def gene_embeddings(
     gene_symbols: str | None = None,
     gene_ids: str | None = None,
     mod: str | None = None,
-    batch_size: int = 64,
+    batch_size: int = 128,
 ) -> AnnData:
     """Embed genes by context, for example the same gene in several cell types.
 

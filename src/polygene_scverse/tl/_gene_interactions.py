@@ -40,7 +40,7 @@ def gene_interactions(
     gene_symbols: str | None = None,
     gene_ids: str | None = None,
     mod: str | None = None,
-    batch_size: int = 64,
+    batch_size: int = 128,
 ) -> None:
     """Compare genes by their hidden states in each context.
 

@@ -25,7 +25,7 @@ def generate(
     temperature: float = 1.0,
     depth: float | None = None,
     allow_unseen: bool = False,
-    batch_size: int = 64,
+    batch_size: int = 128,
 ) -> AnnData:
     """Generate new cells of given phenotypes.
 

@@ -34,7 +34,7 @@ def impute(
     gene_ids: str | None = None,
     mod: str | None = None,
     seed: int = 0,
-    batch_size: int = 64,
+    batch_size: int = 128,
 ) -> AnnData | None:
     """Denoise measured genes and impute unmeasured ones.
 

@@ -30,7 +30,7 @@ def joint_phenotype(
     gene_symbols: str | None = None,
     gene_ids: str | None = None,
     mod: str | None = None,
-    batch_size: int = 64,
+    batch_size: int = 128,
 ) -> None:
     """Predict several phenotypes jointly, so that they are consistent with each other.
 

@@ -22,7 +22,7 @@ def novelty(
     gene_symbols: str | None = None,
     gene_ids: str | None = None,
     mod: str | None = None,
-    batch_size: int = 64,
+    batch_size: int = 128,
 ) -> None:
     """Score how unlike the training cells each cell is.
 

@@ -27,7 +27,7 @@ def perturb(
     gene_ids: str | None = None,
     mod: str | None = None,
     seed: int = 0,
-    batch_size: int = 64,
+    batch_size: int = 128,
 ) -> AnnData:
     """Predict how phenotypes, embedding and other genes change when a gene is silenced or overexpressed.
 

@@ -27,7 +27,7 @@ def polyfunctionality(
     gene_ids: str | None = None,
     mod: str | None = None,
     seed: int = 0,
-    batch_size: int = 64,
+    batch_size: int = 128,
 ) -> None:
     """Find genes whose role differs between contexts, such as tissues.
 

@@ -49,7 +49,7 @@ def predict_phenotype(
     gene_symbols: str | None = None,
     gene_ids: str | None = None,
     mod: str | None = None,
-    batch_size: int = 64,
+    batch_size: int = 128,
 ) -> None:
     """Predict the phenotypes of cells.
 

@@ -31,7 +31,7 @@ def rank_genes(
     gene_ids: str | None = None,
     mod: str | None = None,
     seed: int = 0,
-    batch_size: int = 64,
+    batch_size: int = 128,
 ) -> None:
     """Rank the genes that drive the prediction of each category of a phenotype.
 

@@ -33,7 +33,7 @@ def score_tokens(
     gene_ids: str | None = None,
     mod: str | None = None,
     seed: int = 0,
-    batch_size: int = 64,
+    batch_size: int = 128,
 ) -> pd.DataFrame:
     """Hide tokens of genes and phenotypes, predict them, and score the predictions.
 

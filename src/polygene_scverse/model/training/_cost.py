@@ -30,7 +30,7 @@ WARM_UP = 3
 """Number of initial steps that are not timed."""
 BYTES_PER_ENTRY = 10
 """Bytes per expressed gene in memory: slot, bin and value."""
-PREDICTED = 64
+PREDICTED = 128
 """Cells per batch in prediction."""
 BYTES_PER_PAIR = 72
 """Bytes per pair of genes in the fit of the linear path: nine matrices of 8-byte numbers."""
