@@ -88,7 +88,7 @@ def test_a_model_from_elsewhere(trained):
     assert found.notna().equals(known)
     expected = [proba.loc[cell, label] for cell, label in query.obs.loc[known, "cell_type"].items()]
     np.testing.assert_allclose(found[known], expected, rtol=1e-5)
-    (sentence,) = query.uns["polygene"]["audit"]["words"]
+    (sentence,) = query.uns["polygene"]["audit"]["notes"]
     assert "sample_key= was not passed" in sentence
 
 

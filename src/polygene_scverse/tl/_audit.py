@@ -92,7 +92,7 @@ def audit(
 
     Prints the flagged samples. Writes ``obs["polygene_audit_<phenotype>"]``, the probability of the recorded category
     of each cell (low values contradict it; NaN where no category is recorded or the model does not know it), and
-    ``uns["polygene"]["audit"]``: this table, ``words`` (the printed messages) and the phenotypes. Read it with
+    ``uns["polygene"]["audit"]``: this table, ``notes`` (the printed messages) and the phenotypes. Read it with
     :func:`~polygene_scverse.get.audit`.
 
     Raises
@@ -140,7 +140,7 @@ def audit(
     sentences = describe_audit(table, sample_key)
     for name, label in labels.items():
         data.obs[audit_key(name)] = label.recorded_values(evidence[name].probabilities)
-    stored = {"table": table, "words": sentences, "phenotypes": names, "sample_key": sample_key or ""}
+    stored = {"table": table, "notes": sentences, "phenotypes": names, "sample_key": sample_key or ""}
     write_notes(data, audit=stored)
     Console(soft_wrap=True, highlight=False).print("\n".join(sentences), markup=False)
     return table.copy()

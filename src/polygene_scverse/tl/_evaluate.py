@@ -90,12 +90,12 @@ def evaluate(
     error, negative log-likelihood in nats), ``value``, ``low`` and ``high`` (95 % bootstrap interval), ``difference``,
     ``difference_low``, ``difference_high`` (the model minus the method, on the same bootstrap samples), ``verdict``
     (``"better"`` or ``"worse"`` if the interval of the difference excludes 0 in favour of or against the model,
-    otherwise ``"level"``; ``""`` for the majority baseline), ``n_cells``, ``n_groups``.
+    otherwise ``"not significant"``; ``""`` for the majority baseline), ``n_cells``, ``n_groups``.
 
     Categories are chosen with the default ``balance`` of `predict_phenotype`; ECE and NLL are computed from the
     probabilities. Cells whose category is not among the training cells are left out, and their number is printed.
     Prints accuracy and macro-F1 of the model and of the best baseline, and which baselines are significantly better.
-    Writes ``uns["polygene"]["evaluate"]``: this table, ``by_group`` (the same for each test group), ``words`` (the
+    Writes ``uns["polygene"]["evaluate"]``: this table, ``by_group`` (the same for each test group), ``notes`` (the
     printed messages), ``folds`` (test fold of each cell, -1 for none; n_obs) and the arguments. Read it with
     :func:`~polygene_scverse.get.evaluation`, draw it with :func:`~polygene_scverse.pl.evaluation`.
 
@@ -139,7 +139,7 @@ def evaluate(
 
 def _write(adata: AnnData, result: Evaluation, arguments: dict[str, Any]) -> pd.DataFrame:
     """Store and print the result."""
-    tables = {"table": result.table, "by_group": result.by_group, "words": result.sentences, "folds": result.folds}
+    tables = {"table": result.table, "by_group": result.by_group, "notes": result.sentences, "folds": result.folds}
     write_notes(adata, evaluate={**tables, **arguments, "balance": BALANCE})
     Console(soft_wrap=True, highlight=False).print("\n".join(result.sentences), markup=False)
     return result.table.copy()
