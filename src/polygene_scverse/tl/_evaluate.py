@@ -12,7 +12,7 @@ from mudata import MuData
 from rich.console import Console
 
 from polygene_scverse._constants import BALANCE
-from polygene_scverse._validate import check_kwargs, check_notes, check_seed, check_whole, write_notes
+from polygene_scverse._validate import check_kwargs, check_notes, check_seed, check_whole, warn_once, write_notes
 from polygene_scverse.evaluation._baselines import choose_baselines
 from polygene_scverse.evaluation._evaluate import Evaluation, evaluate_folds, evaluate_model
 from polygene_scverse.evaluation._folds import Split, Training, resolve_columns
@@ -132,7 +132,8 @@ def evaluate(
     columns, chosen = resolve_columns(data, phenotypes, group_key=group_key), choose_baselines(baselines)
     given = check_kwargs(train_kwargs, "train_kwargs")
     training = Training(group_key, seed, {"layer": layer, "use_raw": use_raw, **names, **given})
-    result = evaluate_folds(data, columns, split, training, chosen, n_bootstrap, n_null)
+    with warn_once():
+        result = evaluate_folds(data, columns, split, training, chosen, n_bootstrap, n_null)
     arguments = {"group_key": group_key or "", "n_bootstrap": n_bootstrap, "n_null": n_null, "seed": seed}
     return _write(data, result, arguments)
 
