@@ -79,11 +79,12 @@ def regression(session: nox.Session) -> None:
 
 @nox.session
 def docs(session: nox.Session) -> None:
-    """Build the site into build/html with warnings as errors, and check its links."""
+    """Build the site into build/html with warnings as errors, and check its links and, with Chromium, its look."""
     install(session, "doc")
     shutil.rmtree("docs/generated", ignore_errors=True)  # pages of functions that are gone
     session.run("sphinx-build", "-W", "--keep-going", "-q", "-c", "docs", ".", "build/html", *session.posargs)
     session.run("python", "docs/check_site.py", "build/html")
+    session.run("python", "docs/check_browser.py", "build/html")
 
 
 @nox.session

@@ -59,7 +59,7 @@ def calibration_rows(task: Task, model: pgs.model.Polygene) -> list[dict]:
                 "ECE": pgs.metrics.ece(codes, table),
                 "NLL before": pgs.metrics.nll(codes, raw),
                 "NLL": pgs.metrics.nll(codes, table),
-                "fitted on": model.calibration_[name]["words"],
+                "fitted on": model.calibration_[name]["note"],
             }
         )
     return rows

@@ -109,7 +109,7 @@ def bar_of(row: pd.Series) -> tuple[str, bool | None]:
         "energy": (f"≤ {copula:.3g}", ours <= copula),
         "correlation": (f"≥ {joint:.3f}", ours >= joint),
         "tstr_f1": (f"≥ {real:.3f}", ours >= real),
-        "as_asked": (f"≥ {row['test cells']:.3f}", ours >= row["test cells"]),
+        "as_requested": (f"≥ {row['test cells']:.3f}", ours >= row["test cells"]),
         ATTACK: ("≤ 0.55", ours <= 0.55),
         "cells/s": ("≥ 50", ours >= 50),
     }

@@ -60,7 +60,7 @@ def evaluate(arguments: argparse.Namespace) -> dict[str, str]:
         texts[f"{task.name}: the model minus the baseline"] = differences(table)
         if group_key is not None:
             texts[f"{task.name}: single donors"] = by_donor(pgs.get.evaluation(adata, by_group=True))
-        texts[f"{task.name}: in words"] = "\n".join(f"* {sentence}" for sentence in table.attrs["words"])
+        texts[f"{task.name}: in words"] = "\n".join(f"* {sentence}" for sentence in table.attrs["notes"])
     return texts
 
 
@@ -71,7 +71,7 @@ def figures(table: pd.DataFrame) -> str:
 
 
 def differences(table: pd.DataFrame) -> str:
-    """Paired differences; better, level or worse is the model."""
+    """Paired differences; whether the model is better, worse or not significantly different."""
     baselines = table[table["verdict"] != ""]
     text = [
         f"{r.difference:+.3f} ({r.difference_low:+.3f} to {r.difference_high:+.3f}) {r.verdict}"
@@ -108,11 +108,11 @@ def null(arguments: argparse.Namespace) -> dict[str, str]:
         seed=arguments.seed,
         train_kwargs={"max_epochs": arguments.epochs},
     )
-    words = adata.uns["polygene"]["evaluate"]["words"]
+    notes = adata.uns["polygene"]["evaluate"]["notes"]
     return {
         "OneK1K: what the donor alone determines": report.reset_index().to_markdown(index=False, floatfmt=".3f"),
         "OneK1K, sex: scores (of permuted labels lowest and highest)": figures(table),
-        "OneK1K, sex: in words": "\n".join(f"* {sentence}" for sentence in words),
+        "OneK1K, sex: in words": "\n".join(f"* {sentence}" for sentence in notes),
     }
 
 

@@ -86,7 +86,7 @@ def answered(request):
         pgs.tl.embed(cells, model=model, umap=False)
         pgs.tl.score_tokens(cells, model=model)
         pgs.tl.gene_interactions(cells, groupby=phenotypes[0], model=model, min_cells=1)
-        pgs.tl.audit(cells, phenotypes=phenotypes, sample_key="donor", model=model)
+        pgs.tl.audit(cells, phenotypes=phenotypes, model=model)
     return cells, phenotypes, model
 
 

@@ -1,6 +1,7 @@
 """The documentation, without building it: links lead somewhere, and the API page has every public module."""
 
 import re
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -47,3 +48,15 @@ def test_pages_of_the_start_page_exist():
     pages = [name for name in named if re.fullmatch(r"[\w./]+", name)]
     assert len(pages) > 10
     assert all((ROOT / "docs" / f"{page}.md").is_file() for page in pages)
+
+
+def test_faults_of_a_page_in_a_browser(monkeypatch):
+    """Without a browser: what the sizes, images and results of the pages are judged by."""
+    monkeypatch.syspath_prepend(str(ROOT / "docs"))
+    faults = import_module("check_browser").faults
+    fine = {"page": "a.html", "size": "phone", "title": "A", "letters": 900, "beyond": 0, "broken": [], "results": 0}
+    search = fine | {"page": "search.html?q=x"}
+    assert faults([fine, search | {"results": 3}]) == []
+    wrong = [search, fine | {"beyond": 7}, fine | {"broken": ["b.png"]}, fine | {"letters": 5}]
+    ends = ("nothing is found", "7 pixels wider than the window", "b.png does not load", "no title or no text")
+    assert [text.endswith(end) for text, end in zip(faults(wrong), ends, strict=True)] == [True] * 4

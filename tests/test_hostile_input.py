@@ -54,7 +54,7 @@ VERBS = {
         a, phenotypes=["cell_type"], group_key="donor", baselines="majority", n_bootstrap=5, train_kwargs=FEW
     ),
     "audit": lambda a, m: pgs.tl.audit(
-        a, phenotypes=["cell_type"], sample_key="donor", n_folds=2, max_epochs=1, train_kwargs={"n_genes": 20}
+        a, phenotypes=["cell_type"], group_key="donor", n_folds=2, max_epochs=1, train_kwargs={"n_genes": 20}
     ),
 }
 

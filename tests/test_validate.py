@@ -156,6 +156,23 @@ def test_a_warning_points_at_the_line_of_the_user():
     assert [w.filename for w in seen] == [__file__]
 
 
+def test_a_warning_is_given_once():
+    """Within the context, also if it is nested; afterwards again."""
+
+    def warn_often():
+        with v.warn_once():
+            v.warn("a")
+            with v.warn_once():
+                v.warn("a")
+                v.warn("b")
+            v.warn("b")
+        v.warn("a")
+
+    with pytest.warns(UserWarning, match="a|b") as seen:
+        warn_often()
+    assert [str(w.message) for w in seen] == ["a", "b", "a"]
+
+
 def test_whole_numbers():
     assert v.check_whole(np.int64(3), "n", 1, 3) == 3
     assert type(v.check_whole(np.int64(3), "n")) is int

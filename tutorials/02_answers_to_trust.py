@@ -65,8 +65,8 @@ pgs.tl.novelty(adata, model=small)
 adata.obs.groupby("bulk_labels", observed=True)["polygene_novelty"].median().sort_values()
 
 # %% [markdown]
-# Here the novelty of the monocytes is high, but so is that of NK cells, a known type. Look at the cells before you
-# conclude that they are of a new type.
+# Here the novelty of the monocytes is high, but so is that of NK cells and naive T cells, which are known types. Look
+# at the cells before you conclude that they are of a new type.
 #
 # ## New donors, and baselines
 #

@@ -56,9 +56,9 @@ pgs.pl.check_generated(cells)
 # %% [markdown]
 # If each gene is drawn independently, means and zeros are correct, but the correlation between genes is lost
 # (`correlation`). `rf_auc` is the AUROC of a random forest that distinguishes the cells from held-out ones; 0.5 is
-# chance. `as_asked` is the fraction of cells for which a classifier trained on real cells predicts the requested type.
-# `nn_ratio` and `attack_auroc` test whether cells are copies of training cells: real training cells have a ratio of 0,
-# as copies would. With so few cells all of these values are imprecise, and marks of single types vary widely.
+# chance. `as_requested` is the fraction of cells for which a classifier trained on real cells predicts the requested
+# type. `nn_ratio` and `attack_auroc` test whether cells are copies of training cells: real training cells have a ratio
+# of 0, as copies would. With so few cells all of these values are imprecise, and those of single types vary widely.
 #
 # ## What if these cells were about to divide?
 #

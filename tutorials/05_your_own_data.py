@@ -78,7 +78,9 @@ panel[dendritic].obs["polygene_cell_type"].value_counts().head(3)
 
 # %%
 teach = np.flatnonzero(dendritic)[::2]
-larger = pgs.tl.train(yours[teach].copy(), model=model, gene_symbols="symbol_of_gene", max_epochs=6)
+larger = pgs.tl.train(
+    yours[teach].copy(), model=model, gene_symbols="symbol_of_gene", max_epochs=6, enable_progress_bar=False
+)
 
 # %% [markdown]
 # The cells of the colleague are not needed. The model stores a statistical model of the counts of its training cells.

@@ -6,6 +6,7 @@ cell.
 
 from __future__ import annotations
 
+import re
 import sys
 import tempfile
 from pathlib import Path
@@ -33,12 +34,13 @@ def read_script(path: Path) -> nbformat.NotebookNode:
 
 
 def hide_paths(notebook: nbformat.NotebookNode) -> None:
-    """Take the folders of this machine out of what was printed."""
+    """Take the folders of this machine, and the numbers of its processes, out of what was printed."""
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
             if "text" in output:
                 for folder in (HERE.parent, tempfile.gettempdir()):
                     output["text"] = output["text"].replace(f"{folder}/", "")
+                output["text"] = re.sub(r"ipykernel_\d+/\d+\.py", "notebook", output["text"])
                 if "site-packages" in output["text"] or str(Path.home()) in output["text"]:
                     raise ValueError(f"an output holds a path of this machine: {output['text']}")
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from numbers import Integral, Real
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
@@ -28,6 +30,9 @@ from polygene_scverse._constants import (
     name_of_note,
     prediction_key,
 )
+
+_GIVEN: Final[ContextVar[set[str] | None]] = ContextVar("given", default=None)
+"""Warnings that were given within `warn_once`; None outside of it."""
 
 
 def shorten(items: Iterable[object], limit: int = 8) -> str:
@@ -442,6 +447,10 @@ def check_not_negative(values: NDArray[np.floating], where: str, remedy: str = "
 
 def warn(text: str) -> None:
     """Warn with the line of the user's code that called the package, regardless of the depth of the call."""
+    if (given := _GIVEN.get()) is not None:
+        if text in given:
+            return
+        given.add(text)
     package, depth, level = str(Path(__file__).parent), 1, 1
     frame = sys._getframe()
     while frame.f_back is not None:
@@ -449,3 +458,14 @@ def warn(text: str) -> None:
             level = depth + 1  # level of the caller; frames of other libraries may lie between ours
         frame, depth = frame.f_back, depth + 1
     warnings.warn(text, UserWarning, stacklevel=min(level, depth))
+
+
+@contextmanager
+def warn_once() -> Iterator[None]:
+    """Give each warning of `warn` once, for functions that read the same data several times."""
+    given = _GIVEN.get()
+    token = _GIVEN.set(set() if given is None else given)
+    try:
+        yield
+    finally:
+        _GIVEN.reset(token)

@@ -35,7 +35,7 @@ def test_fitted_on_held_out_groups(cells, trained, groups):
         entry = model.calibration_[name]
         assert (entry["n_cells"], entry["n_groups"]) == (int((codes >= 0).sum()), len(names))
         assert (entry["cells"], entry["group_key"], entry["fitted"]) == ("held-out", "donor", True)
-        assert f"{len(names)} new groups of 'donor'" in entry["words"]
+        assert f"{len(names)} new groups of 'donor'" in entry["note"]
     assert not names & set(model.adata.obs["donor"].iloc[model.train_indices])
 
 
@@ -60,9 +60,9 @@ def test_held_out_cells_without_groups(cells, trained):
     model = trained(cells(200), validation_size=0.5)
     entry = model.calibration_["sex"]
     assert (entry["n_groups"], entry["group_key"], entry["n_cells"]) == (0, "", 100)
-    assert entry["words"].startswith("confidence and accuracy differ by ")
-    assert "(ECE) in 100 held-out cells (" in entry["words"]
-    assert "may be larger for new donors if cells of the same donors were used in training" in entry["words"]
+    assert entry["note"].startswith("confidence and accuracy differ by ")
+    assert "(ECE) in 100 held-out cells (" in entry["note"]
+    assert "may be larger for new donors if cells of the same donors were used in training" in entry["note"]
 
 
 @pytest.mark.parametrize("size", [0.0, 0.1], ids=["none held out", "few held out"])
@@ -72,7 +72,7 @@ def test_too_few_cells_leave_the_temperature(cells, trained, size):
     for name in model.categories:
         entry = model.calibration_[name]
         assert (entry["temperature"], entry["fitted"], entry["n_cells"]) == (1.0, False, n)
-        assert f"because {n} held-out cells have a known category and {MIN_CELLS} are needed" in entry["words"]
+        assert f"because {n} held-out cells have a known category and {MIN_CELLS} are needed" in entry["note"]
         assert model.temperature(name) == 1.0
 
 
@@ -134,7 +134,7 @@ def test_other_cells(cells, trained_model, apart):
         assert model.temperature(name) == pytest.approx(expected, rel=1e-3)
         assert result.loc[name, "temperature"] == model.temperature(name)
         assert result.loc[name, "n_groups"] == other.obs["donor"].nunique()
-        assert "90 given cells of" in result.loc[name, "words"]
+        assert "90 given cells of" in result.loc[name, "note"]
 
 
 def test_one_phenotype_of_some_cells(cells, trained_model, apart):

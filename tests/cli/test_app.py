@@ -111,7 +111,7 @@ assert not heavy, heavy
         (["perturb", "--kind", "crispr"], "--kind: found 'crispr', but it must be one of knockout, overexpress."),
         (["train", "--batch-size", "0"], "--batch-size: found 0, but it must be at least 1."),
         (["train", "--model", "no/folder"], "--model: no/folder has no saved model"),
-        (["audit"], "--output is required. See --help."),
+        (["audit"], "--output and --sample-key are required. See --help."),
         (["generate"], "--model, --n-obs and --output are required. See --help."),
         (["counterfactual"], "--set is required. See --help."),
     ],

@@ -122,8 +122,9 @@ CELLS = "{shards}/s_1.h5ad"
         (["generate", "-m", "{model}", "-o", "a.csv", "--n-obs", "3"], "End the name with .h5ad or .zarr"),
         (["generate", "-m", "{model}", "-o", "{out}", "--n-obs", "0"], "--n-obs: found 0"),
         (["generate", "-m", "{model}", "-o", "{out}", "--n-obs", "3", "--given", "sex=a", "--given", "sex=b"], "twice"),
-        (["audit", CELLS], "--output is required"),
-        (["audit", CELLS, "-o", "{out}"], "End the name with .csv or .tsv"),
+        (["audit", CELLS], "--output and --sample-key are required"),
+        (["audit", CELLS, "-o", "{out}"], "--sample-key is required"),
+        (["audit", CELLS, "-o", "{out}", "--sample-key", "donor"], "End the name with .csv or .tsv"),
         (["fill", CELLS, "-m", "{model}"], "--output is required"),
     ],
 )

@@ -5,9 +5,12 @@ import pandas as pd
 import pytest
 
 from polygene_scverse.evaluation._audit import (
+    CELLS_ONLY,
     COLUMNS,
     Evidence,
     category_offset,
+    check_samples,
+    constant_columns,
     describe_audit,
     judge_samples,
     model_evidence,
@@ -34,7 +37,7 @@ def test_many_flags_mean_nothing(n_wrong, reliable):
     assert table["flagged"].tolist() == [True] * n_wrong + [False] * (9 - n_wrong)
     assert (table["score"] < 0).tolist() == table["flagged"].tolist()
     assert table["reliable"].tolist() == [reliable] * 9
-    sentences = describe_audit(table, "sample")
+    sentences = describe_audit(table)
     if not reliable:
         (line,) = sentences
         assert re.fullmatch("sex: 4 of 9 samples are flagged, .* the flags are meaningless.", line)
@@ -65,10 +68,18 @@ def test_the_middle_between_samples():
 def test_sentences_without_samples():
     empty = sample_table({}, {}, pd.DataFrame(), None)
     assert list(empty.columns) == list(COLUMNS)
-    (sentence,) = describe_audit(empty, None)
-    assert sentence.startswith("No samples were assessed, because sample_key= was not passed")
-    (sentence,) = describe_audit(empty, "sample")
-    assert sentence.startswith("No samples were assessed, because no phenotype is constant within 'sample'. The prob")
+    assert describe_audit(empty) == []
+
+
+def test_columns_of_samples_are_found():
+    """Those within which a phenotype is constant, with more groups than it has categories; not names of cells."""
+    sample = np.repeat(["s1", "s2", "s3"], 20)
+    obs = pd.DataFrame({"sample": sample, "sex": np.repeat(["f", "m", "f"], 20), "type": ["B", "T"] * 30})
+    obs["same"], obs["cell"] = obs["sex"] + "_", [f"c{i}" for i in range(60)]
+    labels = {name: Labels.from_column(obs[name]) for name in ("sex", "type")}
+    assert constant_columns(labels, obs) == {"sex": ["sample"]}
+    assert check_samples(labels, obs, "sample") == ""
+    assert check_samples(labels, obs[["sex", "type"]], None) == CELLS_ONLY
 
 
 def test_samples_are_judged_by_what_is_constant_within_them():

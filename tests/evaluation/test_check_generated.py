@@ -76,8 +76,8 @@ def test_against_scikit_learn(table):
     total = np.median(real.counts.sum(1))
     x, y, z = (normalized(part.counts, total) for part in (real, reference, generated))
     judge = LogisticRegression(C=0.1, max_iter=300).fit(x, real.classes)
-    assert values(table, "as_asked")["generated"] == pytest.approx((judge.predict(z) == generated.classes).mean())
-    assert values(table, "as_asked")["reference"] == pytest.approx((judge.predict(y) == reference.classes).mean())
+    assert values(table, "as_requested")["generated"] == pytest.approx((judge.predict(z) == generated.classes).mean())
+    assert values(table, "as_requested")["reference"] == pytest.approx((judge.predict(y) == reference.classes).mean())
     trained = LogisticRegression(C=0.1, max_iter=300).fit(z, generated.classes)
     expected = f1_score(reference.classes, trained.predict(y), average="macro")
     assert values(table, "tstr_f1")["generated"] == pytest.approx(expected)
@@ -86,12 +86,12 @@ def test_against_scikit_learn(table):
     assert values(table, "zeros", "T | ctrl")["generated"] == pytest.approx((generated.counts[at] == 0).mean())
 
 
-def test_cells_of_another_class_are_not_as_asked():
+def test_cells_of_another_class_are_not_as_requested():
     wrong = cells(3)
     wrong = CellSet(wrong.counts[::-1], wrong.classes)
     judge = Judge(cells(1), cells(2), LABELS, False, 0)
     scores = judge.score(wrong)
-    assert scores[ALL, "as_asked"] < 0.1
+    assert scores[ALL, "as_requested"] < 0.1
     assert scores[ALL, "tstr_f1"] < 0.1
     assert scores[ALL, "slope_type"] < -0.5
     assert np.isnan(scores[ALL, "attack_auroc"])

@@ -64,7 +64,7 @@ def test_verdicts(table):
         assert found["weak", score] == "better"
         assert found["strong", score] == "worse"
         assert found["majority", score] == found[MODEL, score] == ""
-    assert found["twin", "accuracy"] == "level"
+    assert found["twin", "accuracy"] == "not significant"
 
 
 @pytest.mark.parametrize(
@@ -74,9 +74,9 @@ def test_verdicts(table):
         ("accuracy", -0.2, -0.1, "worse"),
         ("ece", 0.1, 0.2, "worse"),
         ("nll", -0.2, -0.1, "better"),
-        ("ece", -0.1, 0.1, "level"),
-        ("accuracy", 0.0, 0.0, "level"),
-        ("accuracy", np.nan, np.nan, "level"),
+        ("ece", -0.1, 0.1, "not significant"),
+        ("accuracy", 0.0, 0.0, "not significant"),
+        ("accuracy", np.nan, np.nan, "not significant"),
     ],
 )
 def test_verdict(score, low, high, expected):

@@ -9,7 +9,7 @@ from polygene_scverse.evaluation._predictions import MODEL, Predictions
 from polygene_scverse.evaluation._verdict import describe_evaluation
 
 
-def method_rows(method, value, verdict="level", **verdicts):
+def method_rows(method, value, verdict="not significant", **verdicts):
     rows = pd.DataFrame({"phenotype": "sex", "method": method, "score": SCORES, "value": value, "low": 0.5})
     rows = rows.assign(high=0.6, difference=0.7 - value, difference_low=-0.2, difference_high=0.2)
     return rows.assign(verdict=[verdicts.get(score, verdict) for score in SCORES])

@@ -34,18 +34,18 @@ def fitted(n=400, groups=None, cells="held-out"):
     return fit_calibration(logits, codes, groups, cells, to_probabilities)
 
 
-def test_words_of_one_new_group():
-    assert DONOR.words == (
+def test_note_of_one_new_group():
+    assert DONOR.note == (
         "confidence and accuracy differ by 5.0 percentage points on average (ECE) in 70 held-out cells of one new group "
         "of 'donor' (10.0 before calibration with temperature 1.50); a single group is little evidence about others"
     )
 
 
-def test_words_of_several_groups_and_of_none():
-    assert replace(DONOR, n_groups=2).words.endswith(
+def test_note_of_several_groups_and_of_none():
+    assert replace(DONOR, n_groups=2).note.endswith(
         "(ECE) in 70 held-out cells of 2 new groups of 'donor' (10.0 before calibration with temperature 1.50)"
     )
-    alone = replace(DONOR, group_key="", n_groups=0, cells="given").words
+    alone = replace(DONOR, group_key="", n_groups=0, cells="given").note
     assert alone.startswith(
         "confidence and accuracy differ by 5.0 percentage points on average (ECE) in 70 given cells (10.0 before"
     )
@@ -60,25 +60,25 @@ def test_words_of_several_groups_and_of_none():
         (8, "1.30, estimated by predicting the training groups from each other"),
     ],
 )
-def test_words_where_every_group_is_in_training(n, limits):
-    words = replace(DONOR, n_groups=0, n_training_groups=n, factor=1.3).words
-    assert f"in 70 held-out cells of {f'{n} groups' if n > 1 else 'one group'} of 'donor' in training (" in words
-    assert words.endswith(f"; for new groups, probabilities were flattened by a factor of {limits}")
+def test_note_where_every_group_is_in_training(n, limits):
+    note = replace(DONOR, n_groups=0, n_training_groups=n, factor=1.3).note
+    assert f"in 70 held-out cells of {f'{n} groups' if n > 1 else 'one group'} of 'donor' in training (" in note
+    assert note.endswith(f"; for new groups, probabilities were flattened by a factor of {limits}")
 
 
-def test_words_say_when_calibration_made_it_worse():
-    words = replace(DONOR, ece_before=0.05, ece_after=0.1).words
-    assert words.startswith("confidence and accuracy differ by 10.0 percentage points on average (ECE) in 70")
-    assert "(5.0 before calibration with temperature 1.50, which made it worse)" in words
+def test_note_says_when_calibration_made_it_worse():
+    note = replace(DONOR, ece_before=0.05, ece_after=0.1).note
+    assert note.startswith("confidence and accuracy differ by 10.0 percentage points on average (ECE) in 70")
+    assert "(5.0 before calibration with temperature 1.50, which made it worse)" in note
 
 
-def test_words_where_nothing_was_fitted():
-    words = replace(DONOR, fitted=False, n_cells=7, temperature=1.0).words
-    assert words.startswith("probabilities are not calibrated, because 7 held-out cells have a known category and")
-    assert f"and {MIN_CELLS} are needed; call Polygene.calibrate" in words
-    assert "for new groups" not in words
+def test_note_where_nothing_was_fitted():
+    note = replace(DONOR, fitted=False, n_cells=7, temperature=1.0).note
+    assert note.startswith("probabilities are not calibrated, because 7 held-out cells have a known category and")
+    assert f"and {MIN_CELLS} are needed; call Polygene.calibrate" in note
+    assert "for new groups" not in note
     flattened = "; for new groups, probabilities were flattened by a factor of 1.20"
-    assert flattened in replace(DONOR, fitted=False, factor=1.2).words
+    assert flattened in replace(DONOR, fitted=False, factor=1.2).note
 
 
 def shift_of(n_groups, factor):

@@ -8,7 +8,7 @@ from polygene_scverse import get
 def audited(predicted):
     """Data with an audit of a phenotype, in which two cells have no known category."""
     table = pd.DataFrame({"sample": ["s2", "s1"], "phenotype": "cell_type", "score": [-1.0, 2.0]})
-    stored = {"table": table, "words": ["one."], "phenotypes": ["cell_type"], "sample_key": "sample"}
+    stored = {"table": table, "notes": ["one."], "phenotypes": ["cell_type"], "sample_key": "sample"}
     predicted.uns["polygene"]["audit"] = stored
     predicted.obs["polygene_audit_cell_type"] = [0.9, 0.1, 0.5, None, None, None, 0.1]
     return predicted
@@ -17,7 +17,7 @@ def audited(predicted):
 def test_samples(audited):
     table = get.audit(audited)
     assert table["sample"].tolist() == ["s2", "s1"]
-    assert table.attrs["words"] == ["one."]
+    assert table.attrs["notes"] == ["one."]
     table["score"] = 0.0
     assert audited.uns["polygene"]["audit"]["table"]["score"].tolist() == [-1.0, 2.0]
 

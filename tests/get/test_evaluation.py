@@ -9,14 +9,14 @@ def evaluated(predicted):
     """Data with an evaluation of one phenotype."""
     table = pd.DataFrame({"phenotype": "cell_type", "method": ["Polygene", "kNN"], "score": "accuracy", "value": 0.5})
     groups = table.assign(group="d1", n_cells=7)
-    stored = {"table": table, "by_group": groups, "words": ["one.", "two."], "group_key": "donor"}
+    stored = {"table": table, "by_group": groups, "notes": ["one.", "two."], "group_key": "donor"}
     predicted.uns["polygene"]["evaluate"] = stored
     return predicted
 
 
 def test_a_copy_of_the_table(evaluated):
     table = get.evaluation(evaluated)
-    assert table.attrs["words"] == ["one.", "two."]
+    assert table.attrs["notes"] == ["one.", "two."]
     pd.testing.assert_frame_equal(table, evaluated.uns["polygene"]["evaluate"]["table"])
     table["value"] = 0.0
     assert (evaluated.uns["polygene"]["evaluate"]["table"]["value"] == 0.5).all()

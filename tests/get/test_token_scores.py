@@ -9,13 +9,13 @@ from polygene_scverse import get
 @pytest.fixture
 def scored():
     """Scores of two kinds of tokens, as they are noted."""
-    note = {"scores": {"words": np.array(["all", "genes"]), "of": np.array(["", ""]), "nll": np.array([1.5, np.nan])}}
+    note = {"scores": {"tokens": np.array(["all", "genes"]), "of": np.array(["", ""]), "nll": np.array([1.5, np.nan])}}
     return AnnData(np.ones((2, 2), dtype=np.float32), uns={"polygene": {"tokens": note, "mine": note}})
 
 
 @pytest.mark.parametrize("key", ["tokens", "mine"])
 def test_the_table_that_was_returned(scored, key):
-    expected = pd.DataFrame({"words": ["all", "genes"], "of": ["", ""], "nll": [1.5, np.nan]})
+    expected = pd.DataFrame({"tokens": ["all", "genes"], "of": ["", ""], "nll": [1.5, np.nan]})
     pd.testing.assert_frame_equal(get.token_scores(scored, key=key), expected, check_dtype=False)
 
 

@@ -96,7 +96,7 @@ def test_the_card_says_what_the_model_is(hub, simulated_and_model):
     accuracy = model.history_["cell_type_accuracy_final"].iloc[0, 0]
     assert f"| cell_type | {accuracy:.3f} |" in card
     assert "| cell_type | a\\|b | 0.812 |" in card
-    assert model.calibration_["sex"]["words"] in card
+    assert model.calibration_["sex"]["note"] in card
     assert "Simulated blood." in card
     assert "## Limitations" in card
 

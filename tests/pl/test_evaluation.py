@@ -22,10 +22,10 @@ def evaluated(drawn):
         for s in SCORES
     ]
     table = pd.DataFrame(rows)
-    table = table.assign(low=table["value"] - 0.1, high=table["value"] + 0.1, verdict="level")
+    table = table.assign(low=table["value"] - 0.1, high=table["value"] + 0.1, verdict="not significant")
     table.loc[(table["method"] == "trees") & (table["score"] == "accuracy"), "verdict"] = "worse"
     groups = pd.concat([table.assign(group=g, n_cells=5) for g in ("d1", "d2")])
-    stored = {"table": table, "by_group": groups, "words": [], "group_key": "donor"}
+    stored = {"table": table, "by_group": groups, "notes": [], "group_key": "donor"}
     drawn.uns["polygene"]["evaluate"] = stored
     return drawn
 

@@ -48,13 +48,13 @@ def cells_of(n_categories, n_phenotypes, n_obs=400):
     scores = ("macro_f1", "accuracy", "ece", "nll")
     rows = [(p, m, s, rng.uniform(0.4, 0.6)) for p in noted for m in METHODS for s in scores]
     table = pd.DataFrame(rows, columns=["phenotype", "method", "score", "value"])
-    table = table.assign(low=table["value"] - 0.1, high=table["value"] + 0.1, verdict="level")
+    table = table.assign(low=table["value"] - 0.1, high=table["value"] + 0.1, verdict="not significant")
     table.loc[(table["method"] == "CellTypist") & (table["score"] == "nll"), "verdict"] = "worse"
     groups = pd.concat([table.assign(group=g, n_cells=5) for g in ("d1", "d2")])
     adata.uns["polygene"] = {
         "train": {"phenotypes": list(noted), "history": history},
         "predict": noted,
-        "evaluate": {"table": table, "by_group": groups, "words": [], "group_key": "donor"},
+        "evaluate": {"table": table, "by_group": groups, "notes": [], "group_key": "donor"},
     }
     return adata
 

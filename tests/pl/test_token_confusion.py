@@ -13,7 +13,7 @@ def scored():
     note["categories"] = {"sex": ["female", "male"], "age": ["old", "young"]}
     of = np.array(["", "transformer, sex", "transformer, age"])
     nll = np.array([1.2544, 0.5, np.nan])
-    note["scores"] = {"words": np.array(["genes", "phenotypes", "phenotypes"]), "of": of, "nll": nll}
+    note["scores"] = {"tokens": np.array(["genes", "phenotypes", "phenotypes"]), "of": of, "nll": nll}
     return AnnData(np.ones((2, 2), dtype=np.float32), uns={"polygene": {"tokens": note}})
 
 

@@ -52,26 +52,26 @@ def test_columns(adata):
     assert 0 < table.loc["cell_type", "theils_u"] < 0.5
 
 
-def test_words(adata):
-    words = pp.confounding(adata, group_key="donor")["words"]
-    assert words["sex"] == (
+def test_note(adata):
+    note = pp.confounding(adata, group_key="donor")["note"]
+    assert note["sex"] == (
         "constant within each donor, so there are 6 independent observations, not 59; one category has only 2 of them, "
         "too few to distinguish its effect from that of the donor"
     )
-    assert words["disease"] == "constant within each donor, so there are 6 independent observations, not 60"
-    assert words["cell_type"] == "['mast'] occur in a single donor only"
+    assert note["disease"] == "constant within each donor, so there are 6 independent observations, not 60"
+    assert note["cell_type"] == "['mast'] occur in a single donor only"
 
 
 def test_nothing_to_say(adata):
     mixed = adata[adata.obs["cell_type"].isin(["B", "T", "NK"])]
-    assert pp.confounding(mixed, group_key="donor", phenotypes="cell_type")["words"].item() == ""
+    assert pp.confounding(mixed, group_key="donor", phenotypes="cell_type")["note"].item() == ""
 
 
 def test_one_group(adata):
     row = pp.confounding(adata[:10], group_key="donor", phenotypes="cell_type").iloc[0]
     assert row["theils_u"] == 0
     assert not row["constant"]
-    assert row["words"] == "all cells are of a single donor, so accuracy for others cannot be estimated"
+    assert row["note"] == "all cells are of a single donor, so accuracy for others cannot be estimated"
 
 
 def test_cells_without_a_group_are_left_out(adata):

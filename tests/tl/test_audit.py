@@ -88,8 +88,8 @@ def test_a_model_from_elsewhere(trained):
     assert found.notna().equals(known)
     expected = [proba.loc[cell, label] for cell, label in query.obs.loc[known, "cell_type"].items()]
     np.testing.assert_allclose(found[known], expected, rtol=1e-5)
-    (sentence,) = query.uns["polygene"]["audit"]["words"]
-    assert "sample_key= was not passed" in sentence
+    (sentence,) = query.uns["polygene"]["audit"]["notes"]
+    assert sentence.startswith("`sample_key`: none was passed, so only single cells are assessed")
 
 
 def test_scores_are_mean_log_likelihood_ratios(trained):
@@ -106,6 +106,35 @@ def test_scores_are_mean_log_likelihood_ratios(trained):
     assert table.loc["m", "score"] == pytest.approx(-male.mean(), rel=1e-4)
     assert table.loc["f", "share"] == pytest.approx((female < 0).mean())
     assert table.loc["f", "n_cells"] == len(female)
+
+
+def test_what_is_missing_is_said_before_training(samples, small, monkeypatch, capsys):
+    """Without samples a message names the columns that could be passed, and samples without a constant one are an error."""
+    said = []
+    monkeypatch.setattr(
+        "polygene_scverse.tl._audit.out_of_fold_evidence", lambda *_: said.append(capsys.readouterr().out)
+    )
+    with pytest.raises(TypeError):  # nothing was trained
+        pgs.tl.audit(samples, phenotypes="condition")
+    (message,) = said
+    assert message.startswith("`sample_key`: none was passed, so only single cells are assessed")
+    assert "Phenotypes that are constant within samples: 'condition' within ['sample']. Pass such a column." in message
+    wrong = (
+        r"`sample_key`: none of the phenotypes \['condition'\] is constant within 'donor', so no sample can be assessed. "
+        r"Columns within which they are: 'condition' within \['sample'\]. Pass another column .* group_key='donor'"
+    )
+    with pytest.raises(ValueError, match=wrong):
+        pgs.tl.audit(samples, phenotypes="condition", sample_key="donor")
+    assert len(said) == 1
+
+
+def test_labels_of_which_the_model_knows_none(trained):
+    cells, model = trained
+    cells.obs["sex"] = np.resize(["X0", "XXY"], cells.n_obs)
+    with pytest.raises(
+        ValueError, match=r"`phenotypes`: no cell has a category of \['sex'\] that the model knows, .* 'male'"
+    ):
+        pgs.tl.audit(cells, phenotypes="sex", model=model)
 
 
 @pytest.mark.parametrize(

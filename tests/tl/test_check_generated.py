@@ -23,7 +23,7 @@ def test_what_is_written_and_comes_back(parts, tmp_path):
     ]  # fmt: skip
     assert list(table["level"].unique()) == ["all", "B cell", "NK cell", "T cell"]
     together = table[table["level"] == "all"].set_index("metric")
-    assert together.loc["as_asked", "generated"] > 0.6
+    assert together.loc["as_requested", "generated"] > 0.6
     assert together.loc["slope_cell_type", "generated"] == pytest.approx(1, abs=0.3)
     note = generated.uns["polygene"]["check_generated"]
     assert (note["groupby"], note["n_genes"], note["training"], note["seed"]) == (["cell_type"], 40, True, 0)

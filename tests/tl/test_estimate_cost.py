@@ -61,6 +61,17 @@ def test_backed_data_layers_and_arguments_that_cost_nothing(cells, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["cells.h5ad"]
 
 
+def test_the_scale_is_detected_as_in_training():
+    """Total counts of cells, or what scanpy notes, tell it; only without them a warning is given, once."""
+    cells = pgs.datasets.pbmc68k()
+    quick = QUICK | {"phenotypes": "bulk_labels", "n_genes": 50}
+    pgs.tl.estimate_cost(cells, **quick)
+    del cells.obs["n_counts"]
+    with pytest.warns(UserWarning, match="target sum of the normalisation is unknown") as seen:
+        pgs.tl.estimate_cost(cells, **quick)
+    assert [w.filename for w in seen] == [__file__]
+
+
 def test_a_table_is_printed_if_wanted(cells, capsys):
     pgs.tl.estimate_cost(cells, **QUICK)
     assert capsys.readouterr().out == ""

@@ -55,7 +55,7 @@ def test_everything_is_stored_and_survives_a_file(evaluated, tmp_path):
     by_group = pgs.get.evaluation(cells, by_group=True)
     pd.testing.assert_frame_equal(pgs.get.evaluation(read, by_group=True), by_group)
     assert set(by_group["group"]) == set(cells.obs["donor"])
-    assert list(stored["words"]) == list(read.uns["polygene"]["evaluate"]["words"])
+    assert list(stored["notes"]) == list(read.uns["polygene"]["evaluate"]["notes"])
 
 
 def test_only_documented_keys_are_written(evaluated, simulated):
@@ -97,8 +97,8 @@ def test_categories_without_training_cells_are_left_out(cells, small):
     table = pgs.tl.evaluate(cells, split=split, train_kwargs=small, **arguments)
     n_known = cells.obs["cell_type"].iloc[split[1]].notna().sum()
     assert set(table["n_cells"]) == {n_known - 8}
-    words = pgs.get.evaluation(cells).attrs["words"]
-    assert "cell_type: 8 test cells have a category without training cells and are left out." in words
+    notes = pgs.get.evaluation(cells).attrs["notes"]
+    assert "cell_type: 8 test cells have a category without training cells and are left out." in notes
 
 
 def test_without_groups_a_sentence_tells(cells, small, capsys):
@@ -113,11 +113,11 @@ def test_a_trained_model_is_scored_on_what_it_predicts(trained, capsys):
     """By scikit-learn, of what predict_phenotype writes; in the table of a training in folds."""
     cells, model = trained
     table = pgs.tl.evaluate(cells, model=model, phenotypes="cell_type", group_key="donor", n_bootstrap=20)
-    words = capsys.readouterr().out
+    printed = capsys.readouterr().out
     assert list(table["method"].unique()) == ["Polygene", "majority"]
     pd.testing.assert_frame_equal(pgs.get.evaluation(cells), table)
     assert set(pgs.get.evaluation(cells, by_group=True)["group"]) == set(cells.obs["donor"])
-    assert "predicted by a trained model; the scores hold for new donors only if no cells of these" in words
+    assert "predicted by a trained model; the scores hold for new donors only if no cells of these" in printed
     pgs.tl.predict_phenotype(cells, model=model)
     known = cells.obs["cell_type"].notna().to_numpy()
     truth = cells.obs["cell_type"].astype(str)[known]
@@ -139,8 +139,8 @@ def test_cells_of_a_category_that_the_model_lacks_are_counted(trained):
     cells.obs["cell_type"] = cells.obs["cell_type"].astype(object)
     cells.obs.loc[cells.obs_names[:7], "cell_type"] = "astrocyte"
     table = pgs.tl.evaluate(cells, model=model, n_bootstrap=5)
-    words = pgs.get.evaluation(cells).attrs["words"]
-    assert "cell_type: 7 cells have a category without training cells and are left out." in words
+    notes = pgs.get.evaluation(cells).attrs["notes"]
+    assert "cell_type: 7 cells have a category without training cells and are left out." in notes
     assert table.loc[table["phenotype"] == "cell_type", "n_cells"].iloc[0] == cells.obs["cell_type"].notna().sum() - 7
     assert set(table["phenotype"]) == set(model.categories)
 

@@ -32,7 +32,7 @@ VERBS = {
     "polyfunctionality": {"groupby": "cell_type", "n_permutations": 2},
     "biomarkers": {"phenotype": "sex", "contexts": "cell_type", "n_permutations": 2},
     "evaluate": {"phenotypes": "sex", "split": 2, "baselines": "majority", "n_bootstrap": 2, "train_kwargs": FEW},
-    "audit": {"phenotypes": "sex", "sample_key": "donor", "n_folds": 2, "train_kwargs": FEW},
+    "audit": {"phenotypes": "sex", "n_folds": 2, "train_kwargs": FEW},
     "estimate_cost": {"phenotypes": "sex", "n_steps": 1, "verbose": False},
 }
 

@@ -118,7 +118,7 @@ def test_what_it_was_calibrated_on_is_noted(trained):
     cells, model = trained
     pgs.tl.predict_phenotype(cells)
     notes = cells.uns["polygene"]["calibration"]
-    assert notes == {name: entry["words"] for name, entry in model.calibration_.items()}
+    assert notes == {name: entry["note"] for name, entry in model.calibration_.items()}
     bare = model.without_data()
     bare.fitted_ = replace(model.fitted_, calibration={})
     pgs.tl.predict_phenotype(cells, phenotypes="sex", model=bare)

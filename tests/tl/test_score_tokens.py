@@ -7,8 +7,8 @@ from sklearn.metrics import accuracy_score, precision_recall_fscore_support
 import polygene_scverse as pgs
 
 
-def row(scores, words, of=""):
-    (found,) = scores[(scores["words"] == words) & (scores["of"] == of)].to_dict("records")
+def row(scores, tokens, of=""):
+    (found,) = scores[(scores["tokens"] == tokens) & (scores["of"] == of)].to_dict("records")
     return found
 
 
@@ -34,8 +34,8 @@ def test_rows_and_columns(scored):
     expected = [("all", ""), ("genes", ""), ("genes", "expressed"), ("genes", "not expressed")]
     expected += [("genes", "bin of expressed"), ("phenotypes", "transformer")]
     expected += [("phenotypes", f"transformer, {name}") for name in ("cell_type", "sex")]
-    assert list(scores[["words", "of"]].itertuples(index=False, name=None)) == expected
-    columns = ["words", "of", "n", "n_classes", "accuracy", "precision", "recall", "f1", "zero_offset", "nll"]
+    assert list(scores[["tokens", "of"]].itertuples(index=False, name=None)) == expected
+    columns = ["tokens", "of", "n", "n_classes", "accuracy", "precision", "recall", "f1", "zero_offset", "nll"]
     assert list(scores) == columns
 
 
@@ -69,7 +69,7 @@ def test_expressed_genes_stand_apart(scored):
 def test_the_correction_is_stated(trained):
     cells, model = trained
     scores = pgs.tl.score_tokens(cells)
-    offsets = {(r["words"], r["of"]): r["zero_offset"] for r in scores.to_dict("records")}
+    offsets = {(r["tokens"], r["of"]): r["zero_offset"] for r in scores.to_dict("records")}
     assert offsets["genes", ""] == model.count_hidden_tokens(cells).zero_offset > 0  # few genes are not expressed
     assert offsets["all", ""] == offsets["genes", "expressed"] == offsets["genes", ""]
     assert np.isnan([offsets["phenotypes", "transformer"], offsets["genes", "bin of expressed"]]).all()

@@ -73,7 +73,7 @@ def test_of_few_groups_all_are_in_training(cells, small, capsys, n_donors):
     assert (entry["n_groups"], entry["n_training_groups"]) == (0, n_donors)
     assert entry["factor"] > 1.0
     said = " ".join(capsys.readouterr().out.split())
-    assert f"cell_type: {entry['words']}" in said
+    assert f"cell_type: {entry['note']}" in said
     assert f"all {n_donors} groups" in said
 
 

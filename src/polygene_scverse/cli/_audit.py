@@ -14,7 +14,7 @@ from polygene_scverse.cli._train_arguments import without_none
 
 def audit(s: AuditSettings) -> None:
     """Find recorded phenotypes that the expression contradicts."""
-    (output,) = needed(s, "output")
+    output, _ = needed(s, "output", "sample_key")  # the table has a row per sample
     files = find_files(s.paths)
     if len(files) > 1:
         raise UserError(

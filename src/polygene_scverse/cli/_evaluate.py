@@ -130,7 +130,7 @@ def _flat(scores: pd.DataFrame) -> dict[str, float]:
     """Flatten the table to one number per score for loggers."""
     kinds = ("accuracy", "precision", "recall", "f1", "nll")
     return {
-        "_".join(filter(None, (row["words"], row["of"].replace(",", "").replace(" ", "_"), kind))): float(row[kind])
+        "_".join(filter(None, (row["tokens"], row["of"].replace(",", "").replace(" ", "_"), kind))): float(row[kind])
         for row in scores.to_dict("records")
         for kind in kinds
     }

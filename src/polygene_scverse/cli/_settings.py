@@ -283,7 +283,8 @@ class GenerateSettings(OneModelSettings):
 class AuditSettings(GeneNameSettings):
     """Find recorded phenotypes that the expression contradicts, such as swapped samples.
 
-    Trains a model for each fold. The output is a table (.csv, .tsv).
+    Trains a model for each fold. The output is a table (.csv, .tsv) with a row per sample; pgs.tl.audit in Python also
+    assesses single cells.
     """
 
     paths: list[str] | None = argument("An h5ad file or a zarr store.", metavar="DATA")
@@ -291,7 +292,7 @@ class AuditSettings(GeneNameSettings):
     output: Path | None = option("Table to write (.csv, .tsv).", "-o")
     overwrite: bool | None = option("Overwrite existing files.")
     phenotypes: list[str] | None = option("Obs columns to audit; by default those with a common name.")
-    sample_key: str | None = option("Obs column of the samples.")
+    sample_key: str | None = option("Obs column of the samples, within which a phenotype must be constant.")
     group_key: str | None = option(
         "Obs column of groups that are kept in one fold, such as donors; by default the samples."
     )

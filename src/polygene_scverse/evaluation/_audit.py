@@ -10,6 +10,8 @@ import pandas as pd
 from anndata import AnnData
 from numpy.typing import NDArray
 
+from polygene_scverse._validate import shorten
+from polygene_scverse.data.read._phenotypes import candidates
 from polygene_scverse.evaluation._folds import (
     Codes,
     Labels,
@@ -167,18 +169,74 @@ def category_offset(ratios: Floats, recorded: Codes, sample: int, other: int) ->
 
 
 CELLS_ONLY = (
-    "The probability of the recorded category of each cell is in obs['polygene_audit_<phenotype>'], where low values "
-    "contradict the record; pgs.get.audit(adata, phenotype=...) returns the most contradicted cells first."
+    "`sample_key`: none was passed, so only single cells are assessed, and the table of samples is empty. The "
+    "probability of the recorded category of each cell is written to obs['polygene_audit_<phenotype>'], where low "
+    "values contradict the record; pgs.get.audit(adata, phenotype=...) returns the most contradicted cells first."
 )
-"""Where to find the result if only single cells are assessed."""
+"""What an audit without samples reports."""
 
 
-def describe_audit(table: pd.DataFrame, sample_key: str | None) -> list[str]:
-    """Describe the flagged samples in sentences."""
+def check_samples(labels: Mapping[str, Labels], obs: pd.DataFrame, sample_key: str | None) -> str:
+    """Check what can be assessed, before anything is trained.
+
+    Parameters
+    ----------
+    labels
+        Recorded labels of each phenotype.
+    obs
+        Annotation of the cells.
+    sample_key
+        Column of the samples; None if there are none.
+
+    Returns
+    -------
+    A message if only single cells are assessed, with columns of samples that could be passed; otherwise empty.
+
+    Raises
+    ------
+    ValueError
+        If no cell has a label, or if no phenotype is constant within the samples.
+    """
+    if unknown := [name for name, label in labels.items() if (label.codes < 0).all()]:
+        raise ValueError(
+            f"`phenotypes`: no cell has a category of {unknown} that the model knows, so there is nothing to assess. "
+            f"It knows {shorten(labels[unknown[0]].categories)} of {unknown[0]!r}. Leave them out, or pass "
+            "another model."
+        )
+    constant = constant_columns(labels, obs)
+    pairs = [f"{name!r} within {columns}" for name, columns in constant.items()]
     if sample_key is None:
-        return [f"No samples were assessed, because sample_key= was not passed. {CELLS_ONLY}"]
-    if table.empty:
-        return [f"No samples were assessed, because no phenotype is constant within {sample_key!r}. {CELLS_ONLY}"]
+        could = (
+            f" Phenotypes that are constant within samples: {', '.join(pairs)}. Pass such a column." if pairs else ""
+        )
+        return CELLS_ONLY + could
+    samples = group_codes(obs, sample_key)
+    if any(label.constant_within(samples) for label in labels.values()):
+        return ""
+    pass_one = f" Columns within which they are: {', '.join(pairs)}." if pairs else ""
+    raise ValueError(
+        f"`sample_key`: none of the phenotypes {shorten(labels)} is constant within {sample_key!r}, so no sample can "
+        f"be assessed.{pass_one} Pass another column or other phenotypes. Without samples, pgs.tl.audit assesses "
+        f"single cells, and group_key={sample_key!r} keeps these groups in one fold."
+    )
+
+
+def constant_columns(labels: Mapping[str, Labels], obs: pd.DataFrame) -> dict[str, list[str]]:
+    """Columns of obs within which a phenotype is constant and which have more groups than it has categories."""
+    columns = {name: group_codes(obs, name) for name in candidates(obs)}
+    found = {
+        phenotype: [
+            name
+            for name, groups in columns.items()
+            if name != phenotype and len(label.categories) < groups.max() + 1 and label.constant_within(groups)
+        ]
+        for phenotype, label in labels.items()
+    }
+    return {phenotype: names for phenotype, names in found.items() if names}
+
+
+def describe_audit(table: pd.DataFrame) -> list[str]:
+    """Describe the flagged samples in sentences."""
     sentences = []
     for name, rows in table.groupby("phenotype", sort=False):
         flagged = rows[rows["flagged"]]

@@ -53,7 +53,7 @@ BEST: Final = {
     "variance_ratio": "1",
     "zeros": "reference",
     "tstr_f1": "1",
-    "as_asked": "1",
+    "as_requested": "1",
     "nn_ratio": "1",
     "attack_auroc": "0.5",
 }
@@ -184,7 +184,7 @@ class Judge:
                 "zeros": float((cells.counts[at] == 0).mean()),
                 **{f"{SLOPE}{c}": slope(changes[c][k], self.changes[c][k]) for c in self.others},
                 "tstr_f1": float(f1[k]),
-                "as_asked": float(asked[at].mean()),
+                "as_requested": float(asked[at].mean()),
                 **self._memorised(spaces, at, k),
             }
             scores |= {(name, metric): value for metric, value in found.items()}
@@ -200,7 +200,7 @@ class Judge:
         asked = self.classifier.predict(self.x) == self.classes
         rows = {name: self.classes == k for k, name in enumerate(self.names)} | {ALL: np.ones(len(asked), dtype=bool)}
         scores: Scores = {(name, "zeros"): float(self.zeros[at].mean()) for name, at in rows.items()}
-        return scores | {(name, "as_asked"): float(asked[at].mean()) for name, at in rows.items()}
+        return scores | {(name, "as_requested"): float(asked[at].mean()) for name, at in rows.items()}
 
     def _of_all(
         self, cells: CellSet, x: Floats, of_forest: tuple[Floats, Floats], asked: NDArray[np.bool_]
@@ -211,7 +211,7 @@ class Judge:
             "rf_auc": auroc(*of_forest),
             "correlation": agreement(*correlations),
             "zeros": float((cells.counts == 0).mean()),
-            "as_asked": float(asked.mean()),
+            "as_requested": float(asked.mean()),
         }
 
     def _memorised(

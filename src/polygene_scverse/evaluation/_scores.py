@@ -83,7 +83,7 @@ def verdict(score: str, low: float, high: float) -> str:
     sign = -1 if score in LOWER_IS_BETTER else 1
     if low > 0 or high < 0:
         return "better" if sign * low > 0 else "worse"
-    return "level"
+    return "not significant"
 
 
 def group_rows(

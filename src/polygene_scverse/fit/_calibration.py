@@ -61,7 +61,7 @@ class Calibration:
     factor: float = 1.0
 
     @property
-    def words(self) -> str:
+    def note(self) -> str:
         """Summarise the calibration in a sentence."""
         if not self.fitted:
             found = (

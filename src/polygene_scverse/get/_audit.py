@@ -23,7 +23,7 @@ def audit(adata: AnnData, phenotype: str | None = None) -> pd.DataFrame:
     Returns
     -------
     A copy of the table of :func:`~polygene_scverse.tl.audit`, with a row per sample and phenotype; the printed messages
-    are in ``attrs["words"]``. With `phenotype`, a table with a row per cell with a recorded category, most contradicted
+    are in ``attrs["notes"]``. With `phenotype`, a table with a row per cell with a recorded category, most contradicted
     first, and the columns ``recorded`` and ``probability``.
 
     Raises
@@ -46,7 +46,7 @@ def audit(adata: AnnData, phenotype: str | None = None) -> pd.DataFrame:
         )
     if phenotype is None:
         table = stored["table"].reset_index(drop=True)
-        table.attrs["words"] = [str(sentence) for sentence in stored["words"]]
+        table.attrs["notes"] = [str(sentence) for sentence in stored["notes"]]
         return table
     check_choice(phenotype, [str(name) for name in stored["phenotypes"]], "phenotype")
     columns = {"recorded": adata.obs[phenotype], "probability": adata.obs[audit_key(phenotype)]}

@@ -21,7 +21,7 @@ def evaluation(adata: AnnData, *, by_group: bool = False) -> pd.DataFrame:
     Returns
     -------
     A copy of the table of :func:`~polygene_scverse.tl.evaluate`, with a row per phenotype, method and score. The
-    printed messages are in ``attrs["words"]``. With `by_group`, the columns are ``phenotype``, ``group``, ``method``,
+    printed messages are in ``attrs["notes"]``. With `by_group`, the columns are ``phenotype``, ``group``, ``method``,
     ``score``, ``value`` and ``n_cells``.
 
     Raises
@@ -43,5 +43,5 @@ def evaluation(adata: AnnData, *, by_group: bool = False) -> pd.DataFrame:
     if by_group and not len(stored["by_group"]):
         raise KeyError("`by_group`: the evaluation was made without groups. Call pgs.tl.evaluate with group_key=.")
     table = stored["by_group" if by_group else "table"].reset_index(drop=True)
-    table.attrs["words"] = [str(sentence) for sentence in stored["words"]]
+    table.attrs["notes"] = [str(sentence) for sentence in stored["notes"]]
     return table

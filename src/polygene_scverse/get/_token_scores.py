@@ -30,6 +30,6 @@ def token_scores(adata: AnnData, *, key: str = TOKENS) -> pd.DataFrame:
 
     Examples
     --------
-    >>> pgs.get.token_scores(adata).query("words == 'genes'")[["of", "n", "accuracy", "nll"]]
+    >>> pgs.get.token_scores(adata).query("tokens == 'genes'")[["of", "n", "accuracy", "nll"]]
     """
     return pd.DataFrame(token_note(adata, key)["scores"]).copy()

@@ -85,17 +85,17 @@ def _values(model: Polygene, expression: Expression, columns: np.ndarray) -> dic
     scale, footing = expression.scale, expression.footing
     if shares := model.fitted_.shares:
         footing = same_footing(expression.sample, expression.var_names, scale, footing, shares)
-    words = "computed from the same genes as in training"
+    note = "computed from the same genes as in training"
     if not shares:
-        words = "computed from all genes; those used in training are not known"
-    elif footing is not None and footing.words:
-        words = footing.words
+        note = "computed from all genes; those used in training are not known"
+    elif footing is not None and footing.note:
+        note = footing.note
     silent = 0
     for block in expression.blocks(np.arange(expression.n_obs)):
         silent += int((np.diff(block[:, columns].indptr) == 0).sum())
     return {
         "scale": str(scale),
-        "totals": words,
+        "totals": note,
         "silent cells": f"{silent:,} cells express no gene of the model" if silent else "none",
     }
 

@@ -12,7 +12,7 @@ from anndata import AnnData
 
 from polygene_scverse._constants import RANK
 from polygene_scverse._validate import check_fraction, check_kwargs, check_whole
-from polygene_scverse.data.read._expression import Expression
+from polygene_scverse.data.read._expression import DEPTHS, Expression
 from polygene_scverse.data.read._phenotypes import resolve_phenotypes
 from polygene_scverse.data.read._source import BLOCK
 from polygene_scverse.fit._linear_path import MAX_CELLS
@@ -57,15 +57,20 @@ def estimate(
 
 
 def _sample(adata: AnnData, phenotypes: Sequence[str], n_cells: int, layer: str | None, use_raw: bool) -> AnnData:
-    """Sample cells into memory, with at least one of each category so that the network has its full size."""
+    """Sample cells into memory, with at least one of each category so that the network has its full size.
+
+    Total counts in ``obs`` and ``uns["log1p"]`` are kept, because the scale of expression is detected from them.
+    """
     expression = Expression.of(adata, layer, use_raw)
     rng = np.random.default_rng(0)
     rows = rng.choice(adata.n_obs, min(n_cells, adata.n_obs), replace=False)
-    obs = adata.obs[list(phenotypes)]
-    firsts = [np.flatnonzero(~obs[name].duplicated().to_numpy()) for name in phenotypes]
+    firsts = [np.flatnonzero(~adata.obs[name].duplicated().to_numpy()) for name in phenotypes]
     rows = np.unique(np.concatenate([rows, *firsts]))
+    obs = adata.obs[list(dict.fromkeys([*phenotypes, *(name for name in DEPTHS if name in adata.obs)]))].iloc[rows]
     var = (adata.raw.var if use_raw else adata.var).reindex(columns=[RANK]).dropna(axis=1)
-    return AnnData(expression.rows(rows), obs=obs.iloc[rows].copy(), var=pd.DataFrame(var, index=expression.var_names))
+    uns = {"log1p": adata.uns["log1p"]} if "log1p" in adata.uns else {}
+    var = pd.DataFrame(var, index=expression.var_names)
+    return AnnData(expression.rows(rows), obs=obs.copy(), var=var, uns=uns)
 
 
 def _extrapolate(cost: Cost, n_cells: int, n_held_out: int, per_step: int, max_epochs: int | None) -> pd.DataFrame:

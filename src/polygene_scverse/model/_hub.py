@@ -171,8 +171,8 @@ def model_card(
     )
     scores = _scores(model)
     parts.append("## Accuracy on held-out cells\n\n" + (markdown(scores) if len(scores) else "No cells were held out."))
-    if words := [f"* {name}: {entry['words']}" for name, entry in model.calibration_.items()]:
-        parts.append("Calibration:\n\n" + "\n".join(words))
+    if notes := [f"* {name}: {entry['note']}" for name, entry in model.calibration_.items()]:
+        parts.append("Calibration:\n\n" + "\n".join(notes))
     if evaluation is not None:
         parts.append("## Evaluation\n\n" + markdown(evaluation))
     parts.append(LIMITS)

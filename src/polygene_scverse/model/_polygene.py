@@ -246,11 +246,11 @@ class Polygene(SavingMixin, SetupMixin):
 
     @property
     def calibration_(self) -> dict[str, dict[str, Any]]:
-        """For each phenotype, the ``temperature``, a description of the calibration (``words``) and its statistics.
+        """For each phenotype, the ``temperature``, a description of the calibration (``note``) and its statistics.
 
         Errors before and after calibration are those of the calibration cells.
         """
-        return {name: {**vars(entry), "words": entry.words} for name, entry in self.fitted_.calibration.items()}
+        return {name: {**vars(entry), "note": entry.note} for name, entry in self.fitted_.calibration.items()}
 
     @property
     def mask_(self) -> str:
@@ -2085,7 +2085,7 @@ class Polygene(SavingMixin, SetupMixin):
         if measured.mean() < LEAST_OVERLAP and measured.sum() < ENOUGH_GENES:
             raise ValueError(
                 f"`adata`: {measured.sum()} of the model's {len(measured)} genes are in these data, which is too few: "
-                f"at least {LEAST_OVERLAP:.0%}, or {ENOUGH_GENES}, are needed. {expression.match_words} Look at "
+                f"at least {LEAST_OVERLAP:.0%}, or {ENOUGH_GENES}, are needed. {expression.match_note} Look at "
                 "model.gene_names(adata), or train a model on the genes of these data."
             )
         cells.warn_unmeasured(outlook=self._outlook(measured))

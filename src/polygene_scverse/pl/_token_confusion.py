@@ -90,9 +90,9 @@ def token_confusion(
 
 def _title(adata: AnnData, phenotype: str | None, key: str) -> str:
     """Kind of hidden tokens, and their mean NLL."""
-    words, of = ("genes", "") if phenotype is None else ("phenotypes", f"{TRANSFORMER}, {phenotype}")
+    tokens, of = ("genes", "") if phenotype is None else ("phenotypes", f"{TRANSFORMER}, {phenotype}")
     title = "hidden genes" if phenotype is None else f"{phenotype}, {TRANSFORMER}"
     scores = token_scores(adata, key=key)
     if "nll" not in scores:  # written by an older version
         return title
-    return f"{title}: NLL {scores.loc[(scores['words'] == words) & (scores['of'] == of), 'nll'].item():.3g}"
+    return f"{title}: NLL {scores.loc[(scores['tokens'] == tokens) & (scores['of'] == of), 'nll'].item():.3g}"

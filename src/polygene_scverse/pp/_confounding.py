@@ -40,7 +40,7 @@ def confounding(adata: AnnData, *, group_key: str, phenotypes: str | Sequence[st
     ``n_categories``, ``theils_u`` (mutual information with the group divided by the entropy of the phenotype; 0 for
     independence, 1 if the group determines it), ``constant`` (whether each group has a single category),
     ``fewest_groups`` (the smallest number of groups of any category), ``in_one_group`` (categories that occur in a
-    single group, separated by ``"; "``) and ``words`` (a summary of the problems, empty if there are none). Nothing is
+    single group, separated by ``"; "``) and ``note`` (a summary of the problems, empty if there are none). Nothing is
     written.
 
     Raises
@@ -94,7 +94,7 @@ def _describe(
         "fewest_groups": int(n_groups_of.min()),
         "in_one_group": "; ".join(alone),
     }
-    return row | {"words": _in_words(row, alone, group_key)}
+    return row | {"note": _note(row, alone, group_key)}
 
 
 def theils_u(table: NDArray[np.floating]) -> float:
@@ -118,21 +118,21 @@ def _sum_p_log(weights: NDArray[np.floating], p: NDArray[np.floating]) -> float:
     return float((weights * np.log(np.where(p > 0, p, 1.0))).sum())
 
 
-def _in_words(row: dict[str, Any], alone: Sequence[str], group_key: str) -> str:
+def _note(row: dict[str, Any], alone: Sequence[str], group_key: str) -> str:
     """Summarise the problems of a row; empty if there are none."""
     if row["n_groups"] < 2:
         return f"all cells are of a single {group_key}, so accuracy for others cannot be estimated"
-    words = []
+    parts = []
     if row["constant"]:
-        words.append(
+        parts.append(
             f"constant within each {group_key}, so there are {row['n_groups']} independent observations, not "
             f"{row['n_cells']:,}"
         )
         if row["fewest_groups"] < FEW_GROUPS:
-            words.append(
+            parts.append(
                 f"one category has only {row['fewest_groups']} of them, too few to distinguish its effect from that of "
                 f"the {group_key}"
             )
     elif alone:
-        words.append(f"{shorten(alone, 4)} occur in a single {group_key} only")
-    return "; ".join(words)
+        parts.append(f"{shorten(alone, 4)} occur in a single {group_key} only")
+    return "; ".join(parts)

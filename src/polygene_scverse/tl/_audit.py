@@ -19,9 +19,16 @@ from polygene_scverse._validate import (
     check_notes,
     check_seed,
     check_whole,
+    warn_once,
     write_notes,
 )
-from polygene_scverse.evaluation._audit import describe_audit, model_evidence, out_of_fold_evidence, sample_table
+from polygene_scverse.evaluation._audit import (
+    check_samples,
+    describe_audit,
+    model_evidence,
+    out_of_fold_evidence,
+    sample_table,
+)
 from polygene_scverse.evaluation._folds import Labels, Training, resolve_columns
 from polygene_scverse.model import Polygene
 from polygene_scverse.tl._models import anndata_of, check_unused, find
@@ -55,7 +62,8 @@ def audit(
     adata
         Cells with recorded phenotypes.
     sample_key
-        Obs column of the samples. Phenotypes that are constant within samples are also assessed per sample.
+        Obs column of the samples. Phenotypes that are constant within samples are also assessed per sample, and there
+        must be one. Without it only single cells are assessed, and the returned table is empty.
     group_key
         Obs column of groups that are kept in one fold, e.g. donors with several samples. By default `sample_key`;
         without either, single cells are split into folds.
@@ -92,7 +100,7 @@ def audit(
 
     Prints the flagged samples. Writes ``obs["polygene_audit_<phenotype>"]``, the probability of the recorded category
     of each cell (low values contradict it; NaN where no category is recorded or the model does not know it), and
-    ``uns["polygene"]["audit"]``: this table, ``words`` (the printed messages) and the phenotypes. Read it with
+    ``uns["polygene"]["audit"]``: this table, ``notes`` (the printed messages) and the phenotypes. Read it with
     :func:`~polygene_scverse.get.audit`.
 
     Raises
@@ -100,8 +108,9 @@ def audit(
     KeyError
         If a column or modality does not exist.
     ValueError
-        If there are fewer groups than folds, if training cells have only one category, if the model does not have a
-        phenotype, or if an argument is passed that has no effect together with `model`.
+        If no phenotype is constant within the samples, if there are fewer groups than folds, if training cells have
+        only one category, if the model does not have a phenotype or knows none of its categories, or if an argument is
+        passed that has no effect together with `model`.
 
     Examples
     --------
@@ -126,21 +135,27 @@ def audit(
     group_key = sample_key if group_key is None else group_key
     names = resolve_columns(data, phenotypes, sample_key=sample_key, group_key=group_key)
     check_free(data, "audit", map(audit_key, names), names)
-    if trained is None:
-        labels = {name: Labels.from_column(data.obs[name], missing=given.get("missing")) for name in names}
-        kwargs = {"max_epochs": max_epochs, "validation_size": 0, "layer": layer, "use_raw": use_raw}
-        kwargs |= {**gene_names, **given}
-        evidence = out_of_fold_evidence(data, labels, n_folds, Training(group_key, seed, kwargs))
-    else:
+    if trained is not None:
         for name in names:
             check_choice(name, trained.layout.phenotype_names, "phenotypes")
-        labels = {name: Labels.from_column(data.obs[name], trained.categories[name]) for name in names}
-        evidence = model_evidence(trained, data, labels, **gene_names)
+    known = {} if trained is None else trained.categories
+    labels = {name: Labels.from_column(data.obs[name], known.get(name), given.get("missing")) for name in names}
+    console = Console(soft_wrap=True, highlight=False)
+    if only_cells := check_samples(labels, data.obs, sample_key):
+        console.print(only_cells, markup=False)
+    with warn_once():
+        if trained is None:
+            kwargs = {"max_epochs": max_epochs, "validation_size": 0, "layer": layer, "use_raw": use_raw}
+            kwargs |= {**gene_names, **given}
+            evidence = out_of_fold_evidence(data, labels, n_folds, Training(group_key, seed, kwargs))
+        else:
+            evidence = model_evidence(trained, data, labels, **gene_names)
     table = sample_table(labels, evidence, data.obs, sample_key)
-    sentences = describe_audit(table, sample_key)
+    sentences = describe_audit(table)
     for name, label in labels.items():
         data.obs[audit_key(name)] = label.recorded_values(evidence[name].probabilities)
-    stored = {"table": table, "words": sentences, "phenotypes": names, "sample_key": sample_key or ""}
-    write_notes(data, audit=stored)
-    Console(soft_wrap=True, highlight=False).print("\n".join(sentences), markup=False)
+    notes = [only_cells] if only_cells else sentences
+    write_notes(data, audit={"table": table, "notes": notes, "phenotypes": names, "sample_key": sample_key or ""})
+    if sentences:
+        console.print("\n".join(sentences), markup=False)
     return table.copy()

@@ -78,7 +78,7 @@ def check_generated(
       that change most there, between classes that differ only in this column. Because these genes are selected for
       large changes, real cells also have a slope below 1;
     * ``tstr_f1``: F1 on held-out cells of a logistic regression trained on the cells; for all cells, macro-F1;
-    * ``as_asked``: fraction of the cells whose class is predicted by a logistic regression trained on real cells;
+    * ``as_requested``: fraction of the cells whose class is predicted by a logistic regression trained on real cells;
     * ``nn_ratio``: median distance to the nearest training cell, divided by that of held-out cells; a value below 1
       means that the cells are closer to training cells than held-out cells are;
     * ``attack_auroc``: AUROC of a membership attack that distinguishes training from held-out cells by their distance

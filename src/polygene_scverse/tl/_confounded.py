@@ -39,11 +39,11 @@ def note_confounding(
         return pd.DataFrame()
     report = describe_confounding(obs, group_key, names, missing)
     model.fitted_.confounding = {"group_key": group_key, "phenotypes": report.to_dict(orient="index")}
-    words = report["words"][report["words"] != ""]
-    if len(words):
+    notes = report["note"][report["note"] != ""]
+    if len(notes):
         warn(
             f"`group_key`: phenotypes that depend on {group_key!r} cannot be separated from it. "
-            + " ".join(f"{name}: {text}." for name, text in words.items())
+            + " ".join(f"{name}: {text}." for name, text in notes.items())
             + " See pgs.pp.confounding, and score on held-out groups with pgs.tl.evaluate."
         )
     return report

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from polygene_scverse._constants import N_GENES
+from polygene_scverse._validate import warn_once
 from polygene_scverse.model._estimate import estimate
 from polygene_scverse.tl._models import anndata_of
 
@@ -68,10 +69,11 @@ def estimate_cost(
     --------
     >>> pgs.tl.estimate_cost(adata, model_kwargs={"size": "2432"})
     """
-    table = estimate(
-        anndata_of(adata, mod), phenotypes=phenotypes, n_genes=n_genes, layer=layer, use_raw=use_raw,
-        max_epochs=max_epochs, n_steps=n_steps, model_kwargs=model_kwargs, train_kwargs=train_kwargs,
-    )  # fmt: skip
+    with warn_once():
+        table = estimate(
+            anndata_of(adata, mod), phenotypes=phenotypes, n_genes=n_genes, layer=layer, use_raw=use_raw,
+            max_epochs=max_epochs, n_steps=n_steps, model_kwargs=model_kwargs, train_kwargs=train_kwargs,
+        )  # fmt: skip
     if verbose:
         _print_costs(table)
     return table

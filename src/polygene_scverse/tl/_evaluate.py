@@ -12,7 +12,7 @@ from mudata import MuData
 from rich.console import Console
 
 from polygene_scverse._constants import BALANCE
-from polygene_scverse._validate import check_kwargs, check_notes, check_seed, check_whole, write_notes
+from polygene_scverse._validate import check_kwargs, check_notes, check_seed, check_whole, warn_once, write_notes
 from polygene_scverse.evaluation._baselines import choose_baselines
 from polygene_scverse.evaluation._evaluate import Evaluation, evaluate_folds, evaluate_model
 from polygene_scverse.evaluation._folds import Split, Training, resolve_columns
@@ -90,12 +90,12 @@ def evaluate(
     error, negative log-likelihood in nats), ``value``, ``low`` and ``high`` (95 % bootstrap interval), ``difference``,
     ``difference_low``, ``difference_high`` (the model minus the method, on the same bootstrap samples), ``verdict``
     (``"better"`` or ``"worse"`` if the interval of the difference excludes 0 in favour of or against the model,
-    otherwise ``"level"``; ``""`` for the majority baseline), ``n_cells``, ``n_groups``.
+    otherwise ``"not significant"``; ``""`` for the majority baseline), ``n_cells``, ``n_groups``.
 
     Categories are chosen with the default ``balance`` of `predict_phenotype`; ECE and NLL are computed from the
     probabilities. Cells whose category is not among the training cells are left out, and their number is printed.
     Prints accuracy and macro-F1 of the model and of the best baseline, and which baselines are significantly better.
-    Writes ``uns["polygene"]["evaluate"]``: this table, ``by_group`` (the same for each test group), ``words`` (the
+    Writes ``uns["polygene"]["evaluate"]``: this table, ``by_group`` (the same for each test group), ``notes`` (the
     printed messages), ``folds`` (test fold of each cell, -1 for none; n_obs) and the arguments. Read it with
     :func:`~polygene_scverse.get.evaluation`, draw it with :func:`~polygene_scverse.pl.evaluation`.
 
@@ -132,14 +132,15 @@ def evaluate(
     columns, chosen = resolve_columns(data, phenotypes, group_key=group_key), choose_baselines(baselines)
     given = check_kwargs(train_kwargs, "train_kwargs")
     training = Training(group_key, seed, {"layer": layer, "use_raw": use_raw, **names, **given})
-    result = evaluate_folds(data, columns, split, training, chosen, n_bootstrap, n_null)
+    with warn_once():
+        result = evaluate_folds(data, columns, split, training, chosen, n_bootstrap, n_null)
     arguments = {"group_key": group_key or "", "n_bootstrap": n_bootstrap, "n_null": n_null, "seed": seed}
     return _write(data, result, arguments)
 
 
 def _write(adata: AnnData, result: Evaluation, arguments: dict[str, Any]) -> pd.DataFrame:
     """Store and print the result."""
-    tables = {"table": result.table, "by_group": result.by_group, "words": result.sentences, "folds": result.folds}
+    tables = {"table": result.table, "by_group": result.by_group, "notes": result.sentences, "folds": result.folds}
     write_notes(adata, evaluate={**tables, **arguments, "balance": BALANCE})
     Console(soft_wrap=True, highlight=False).print("\n".join(result.sentences), markup=False)
     return result.table.copy()

@@ -130,7 +130,7 @@ def predict_phenotype(
         _write_set(data, name, sets.get(name))
         key = note_key(name)
         notes["predict"][key] = list(table.columns)
-        notes["calibration"][key] = trained.calibration_.get(name, {}).get("words", NOT_CALIBRATED)
+        notes["calibration"][key] = trained.calibration_.get(name, {}).get("note", NOT_CALIBRATED)
         notes["coverage"].pop(key, None)
         if name in sets:
             notes["coverage"][key] = coverage

@@ -85,7 +85,7 @@ def score_tokens(
     -------
     Table with rows for all hidden tokens, for genes (all, expressed, not expressed, and the bin of expressed genes
     given that they are expressed) and for phenotypes as predicted by the transformer (together and one by one), and the
-    columns ``words`` (kind of token), ``of``, ``n`` (number of hidden tokens), ``n_classes`` (number of classes that
+    columns ``tokens`` (kind of token), ``of``, ``n`` (number of hidden tokens), ``n_classes`` (number of classes that
     occur), ``accuracy``, macro-averaged ``precision``, ``recall`` and ``f1``, ``zero_offset`` (mean correction of the
     logit of bin 0) and ``nll``. The precision of expressed genes includes wrong predictions for genes that are not
     expressed.
@@ -155,9 +155,9 @@ def score_table(counts: TokenCounts) -> pd.DataFrame:
         ),
     ]
     table = pd.DataFrame(
-        [{"words": words, "of": of, **confusion_scores(m, classes=classes)} for words, of, m, _, classes in rows]
+        [{"tokens": tokens, "of": of, **confusion_scores(m, classes=classes)} for tokens, of, m, _, classes in rows]
     ).astype({"n": int, "n_classes": int})
-    corrected = (table["words"] != "phenotypes") & (table["of"] != "bin of expressed")
+    corrected = (table["tokens"] != "phenotypes") & (table["of"] != "bin of expressed")
     table["zero_offset"] = corrected.map({True: counts.zero_offset, False: float("nan")})
     table["nll"] = [sum(float(part.sum()) for part in sums) for _, _, _, sums, _ in rows]
     table["nll"] = table["nll"] / table["n"].where(table["n"] > 0)

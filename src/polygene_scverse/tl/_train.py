@@ -226,7 +226,7 @@ def train(
     if verbose:
         _print_scores(trained)
         for name, entry in trained.calibration_.items():
-            Console().print(f"{name}: {entry['words']}", markup=False, highlight=False)
+            Console().print(f"{name}: {entry['note']}", markup=False, highlight=False)
     folder = "" if save_to is None else str(Path(save_to).absolute())
     record = _record(trained, decided[0].rows[1], str(decided[0].scale), seed, folder)
     record |= {"confounding": reports[0]} if len(reports[0]) else {}

@@ -51,7 +51,7 @@ def test_genes_are_matched_whatever_they_are_called(own, known, way):
     assert list(found.names) == [known[i] for i in order] + ["nonsense"]
     assert found.matched.tolist() == [True] * len(own) + [False]
     assert found.how == {way: len(own)}
-    assert bool(found.words) == (way != "name")
+    assert bool(found.note) == (way != "name")
 
 
 def test_a_symbol_of_two_ids_is_left_out_and_said():
@@ -62,7 +62,7 @@ def test_a_symbol_of_two_ids_is_left_out_and_said():
         assert not found.matched[0]
         assert found.matched[1:].all()
         assert found.ambiguous == (symbol,)
-        assert "1 names are ambiguous and left out" in found.words
+        assert "1 names are ambiguous and left out" in found.note
     assert not match([first, *IDS], [symbol, *SYMBOLS]).matched[0]
     assert gene_id(symbol, "human") is None
 
@@ -77,7 +77,7 @@ def test_equal_names_win_and_no_gene_is_matched_twice():
 def test_genes_of_another_species_are_not_matched_by_case():
     found = match(list(MOUSE), SYMBOLS)
     assert not found.matched.any()
-    assert "mouse gene names and the model has human gene names" in found.words
+    assert "mouse gene names and the model has human gene names" in found.note
     assert not match(list(MOUSE.values()), SYMBOLS).matched.any()
     assert not match(list(MOUSE), IDS).matched.any()
 
@@ -99,9 +99,9 @@ def test_columns_of_var():
     probes = pd.DataFrame({"probe": ["CD3E", *"pqrs"]})
     found = match(["x", "y", "z", "CD3E", "w"], SYMBOLS, probes, gene_symbols="probe")
     assert list(found.names) == ["CD3E", "y", "z", "CD3E (not matched)", "w"]
-    assert found.words == ""
+    assert found.note == ""
     found = match(IDS, SYMBOLS, pd.DataFrame({"probe": [SYMBOLS[0], *"pqrs"]}), gene_symbols="probe")
-    assert "1 by var['probe'], 4 by Ensembl id and symbol" in found.words  # what was not asked for is said
+    assert "1 by var['probe'], 4 by Ensembl id and symbol" in found.note  # what was not asked for is said
     with pytest.raises(KeyError, match=r"`gene_ids`: 'ensembl' is not a column of adata\.var.*gene_ids"):
         match(SYMBOLS, IDS, var, gene_ids="ensembl")
 

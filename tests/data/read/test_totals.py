@@ -71,7 +71,7 @@ def test_genes_are_what_counts(dtype):
     kinds = pd.Series(["Gene Expression", "Peaks", "Gene Expression", "CRISPR Guide Capture"], dtype=dtype)
     found = genes_only(pd.DataFrame({"feature_types": kinds}))
     np.testing.assert_array_equal(found.counted, [True, False, True, False])
-    assert (found.share, found.words) == (1.0, "")
+    assert (found.share, found.note) == (1.0, "")
 
 
 # totals
@@ -167,7 +167,7 @@ def test_columns_that_training_did_not_have_do_not_count(scale, counts):
     x = sparse(counts if scale == COUNTS else per(counts, 1e4))
     found = same_footing(x, NAMES, scale, None, shares)
     np.testing.assert_array_equal(found.counted, NAMES.isin(list(shares)))
-    assert (found.share, found.words) == (1.0, "")
+    assert (found.share, found.note) == (1.0, "")
 
 
 def test_few_counts_in_columns_that_training_did_not_have_do_not_matter(counts):
@@ -188,7 +188,7 @@ def test_totals_of_some_genes_are_put_up_by_what_these_had_in_training(there, sc
     found = same_footing(x, NAMES[columns], scale, None, shares)
     assert found.counted.all()
     assert found.share == pytest.approx(sum(shares[name] for name in NAMES[columns]))
-    assert f"had {found.share:.0%} of the counts in training" in found.words
+    assert f"had {found.share:.0%} of the counts in training" in found.note
     if scale == COUNTS:
         np.testing.assert_allclose(found.totals(x, scale), cut.sum(1) / found.share, rtol=1e-6)
 
@@ -207,7 +207,7 @@ def test_genes_cut_before_training_and_after_the_normalisation_of_new_cells(coun
     x, scale = sparse(per(counts, 1e4)[:, more]), Scale("log", target=1e4, complete=False)
     found = same_footing(x, NAMES[more], scale, None, shares)
     np.testing.assert_array_equal(found.counted, columns[more])
-    assert (found.share, found.words) == (1.0, "")
+    assert (found.share, found.note) == (1.0, "")
     expected = 1e4 * counts[:, columns].sum(1) / np.maximum(counts.sum(1), 1)
     values = np.expm1(scale.to_log1p(x, found.totals(x, scale)).astype(np.float64))
     dense = sp.csr_matrix((values, x.indices, x.indptr), shape=x.shape).toarray()
@@ -231,7 +231,7 @@ def test_training_on_genes_cut_after_a_normalisation_asked_on_these_alone(counts
     x = sparse(counts[:, columns])
     found = same_footing(x, NAMES[columns], COUNTS, None, shares)
     assert found.share == pytest.approx(sum(shares.values()))
-    assert "are estimated from them" in found.words
+    assert "are estimated from them" in found.note
     np.testing.assert_allclose(found.totals(x, COUNTS), counts[:, columns].sum(1) / found.share, rtol=1e-6)
 
 
@@ -253,7 +253,7 @@ def test_too_little_to_estimate_from_is_said(own, counts):
     found = same_footing(sparse(counts), NAMES, COUNTS, own, shares)
     np.testing.assert_array_equal(found.counted, EVERY if own is None else own.counted)
     assert found.share == 1
-    assert found.words.startswith("The genes of these data had 0.1% of the counts in training, too few")
+    assert found.note.startswith("The genes of these data had 0.1% of the counts in training, too few")
 
 
 def test_no_gene_in_common_is_left_to_others_to_refuse(counts):

@@ -97,11 +97,11 @@ class AnnDataCells:
     def warn_unmeasured(self, outlook: str = "") -> None:
         """Warn about how genes were matched, unmeasured genes, and estimated total counts."""
         match = self.expression.match
-        if match is not None and match.words:
-            warn(match.words)
+        if match is not None and match.note:
+            warn(match.note)
         footing = self.tokenizer.footing
-        if footing is not None and footing.words:
-            warn(footing.words)
+        if footing is not None and footing.note:
+            warn(footing.note)
         genes, measured = self.layout.genes, self.tokenizer.measured
         if absent := [gene for gene, there in zip(genes, measured, strict=True) if not there]:
             warn(

@@ -168,9 +168,9 @@ class Expression:
         return self._kept(replace(self, var_names=found.names, match=found))
 
     @property
-    def match_words(self) -> str:
+    def match_note(self) -> str:
         """Message about how genes were matched; empty if there is nothing to report."""
-        return "" if self.match is None else self.match.words
+        return "" if self.match is None else self.match.note
 
     @property
     def n_vars(self) -> int:

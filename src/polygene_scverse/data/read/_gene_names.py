@@ -68,7 +68,7 @@ class GeneNames:
     asked: tuple[str, ...] = ()
 
     @property
-    def words(self) -> str:
+    def note(self) -> str:
         """Summary of the matching; empty if genes were only matched by name or as asked for."""
         parts = []
         if set(self.how) - {BY_NAME, *self.asked}:

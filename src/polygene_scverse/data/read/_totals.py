@@ -35,13 +35,13 @@ class Footing:
         Whether a column counts; shape (n_vars,).
     share
         Share of the counts in these columns; the total is their sum divided by it.
-    words
+    note
         Message to the user about the totals; empty if there is nothing to report.
     """
 
     counted: NDArray[np.bool_]
     share: float = 1.0
-    words: str = ""
+    note: str = ""
 
     def totals(self, x: sp.csr_matrix, scale: Scale) -> NDArray[np.float64]:
         """Total of each cell, in units of `Scale.counts`; shape (n_cells,).
@@ -131,11 +131,11 @@ def same_footing(
     there, every = float(of_training[common].sum()), float(sum(shares.values()))
     if there < LEAST_SHARE:
         everything = np.ones(len(var_names), dtype=bool) if own is None else own.counted
-        words = (
+        note = (
             f"The genes of these data had {there:.1%} of the counts in training, too few to estimate the total counts "
             "of cells, so expression may be normalised differently than in training. Pass all genes if you can."
         )
-        return Footing(everything, words=words) if common.any() else own
+        return Footing(everything, note=note) if common.any() else own
     observed = _observed(sample, scale, own, common)
     whole_training = every >= NEARLY_ALL
     if not scale.complete:  # totals are those of all genes, unless training had no others
@@ -143,12 +143,12 @@ def same_footing(
     if there >= NEARLY_ALL:
         return own if observed >= NEARLY_ALL else Footing(common)
     if whole_training or observed >= NEARLY_ALL or observed > COMPARABLE * there:
-        words = (
+        note = (
             f"The genes of these data had {there:.0%} of the counts in training. The total counts of cells, which are "
             "needed for normalisation, are estimated from them. Pass all genes if you can, or normalise before you "
             "subset genes."
         )
-        return Footing(common, there, words)
+        return Footing(common, there, note)
     return own
 
 
