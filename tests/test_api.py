@@ -102,7 +102,7 @@ def test_at_most_one_more_comes_by_position(name):
     assert inspect.Parameter.POSITIONAL_ONLY not in kinds
 
 
-COMMON = {"model": None, "gene_symbols": None, "gene_ids": None, "mod": None, "seed": 0, "batch_size": 64}
+COMMON = {"model": None, "gene_symbols": None, "gene_ids": None, "mod": None, "seed": 0, "batch_size": 128}
 """Last arguments of functions that take query cells, in this order, with their defaults."""
 OF_QUERY = {
     name: parameters(function)
@@ -131,7 +131,7 @@ def test_methods_of_cells_end_with_the_same_arguments(name):
     found = OF_CELLS[name]
     assert list(found)[-3:] == ["gene_symbols", "gene_ids", "batch_size"]
     assert {"adata", "indices"} <= set(found)
-    for key, default in {"adata": None, "indices": None, "seed": 0, "given": None, "batch_size": 64}.items():
+    for key, default in {"adata": None, "indices": None, "seed": 0, "given": None, "batch_size": 128}.items():
         assert key not in found or found[key].default == default
 
 
