@@ -156,7 +156,7 @@ def without_text(figure):
     return figure
 
 
-@pytest.mark.parametrize("name", ["reliability", "abstention", "history", "evaluation"])
+@pytest.mark.parametrize("name", ["reliability", "abstention", "history", "evaluation", "confusion", "umap"])
 def test_picture(name, tmp_path):
     """Draw again with `cp` of the picture that the message names, when a figure is changed on purpose."""
     drawn = DRAW[name](cells_of(3, 2), show=False)
