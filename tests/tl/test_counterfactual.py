@@ -1,4 +1,5 @@
 import logging
+import warnings
 
 import anndata as ad
 import numpy as np
@@ -40,7 +41,7 @@ def test_more_of_the_cell_is_kept(trained):
     np.testing.assert_array_equal(result.X[male], result.layers["unchanged"][male])
 
 
-@pytest.mark.filterwarnings("ignore:The genes of these data had")
+@pytest.mark.filterwarnings("ignore:The genes of these data had", "ignore:`adata`. phenotypes are not recorded")
 def test_it_survives_a_file_and_other_data(trained, tmp_path, caplog):
     cells, model = trained
     new = cells[:50, ::2].copy()
@@ -89,3 +90,22 @@ def test_too_much_is_refused_before_it_is_made(trained, monkeypatch):
     with pytest.raises(ValueError, match=r"60 genes in 300 cells .* Pass fewer cells, at most 250, or name the genes"):
         pgs.tl.counterfactual(trained[0], {"sex": "male"})
     assert pgs.tl.counterfactual(trained[0], {"sex": "male"}, genes=["gene30"]).shape == (300, 1)
+
+
+def test_phenotypes_that_are_not_recorded_are_named(trained):
+    cells, model = trained
+    new = cells[:50].copy()
+    del new.obs["sex"]
+    new.obs.iloc[:26, new.obs.columns.get_loc("cell_type")] = np.nan
+    n = int(new.obs["cell_type"].isna().sum())
+    words = (
+        rf"'cell_type' in {n}, 'sex' in 50 of 50 cells.*same in all cells.*'sex'\] = adata.obs\['polygene_sex_filled'"
+    )
+    with pytest.warns(UserWarning, match=words):
+        pgs.tl.counterfactual(new, {"sex": "male"}, genes=model.genes[:2], model=model)
+    pgs.tl.fill_phenotype(new, model=model)
+    for name in ("sex", "cell_type"):
+        new.obs[name] = new.obs[f"polygene_{name}_filled"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        pgs.tl.counterfactual(new, {"sex": "male"}, genes=model.genes[:2], model=model)

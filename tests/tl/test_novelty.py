@@ -1,3 +1,5 @@
+import warnings
+
 import anndata as ad
 import numpy as np
 import pytest
@@ -41,3 +43,19 @@ def test_a_modality(trained):
 def test_unknown_phenotype(trained):
     with pytest.raises(ValueError, match="`phenotype`: found 'age', but it must be one of"):
         pgs.tl.novelty(trained[0], phenotype="age")
+
+
+def test_cells_that_are_all_far_are_reported(trained):
+    cells, model = trained
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        pgs.tl.novelty(cells)
+    foreign = cells.copy()
+    foreign.X = foreign.X[:, np.random.default_rng(0).permutation(foreign.n_vars)]
+    found = model.novelty(foreign)["novelty"]
+    n = int((found > 0.95).sum())
+    assert n > foreign.n_obs / 3
+    with pytest.warns(
+        UserWarning, match=f"{n} of {foreign.n_obs} cells have a novelty above 0.95, expected are about 5%"
+    ):
+        pgs.tl.novelty(foreign, model=model)

@@ -13,8 +13,9 @@ import pandas as pd
 from anndata import AnnData
 from mudata import MuData
 
-from polygene_scverse._constants import COUNTERFACTUAL, KEEP, OBSERVED, UNCHANGED, UNS, note_key
-from polygene_scverse._validate import check_keep, check_names
+from polygene_scverse._constants import COUNTERFACTUAL, KEEP, OBSERVED, UNCHANGED, UNS, filled_key, note_key
+from polygene_scverse._validate import check_keep, check_names, warn
+from polygene_scverse.get._lookup import recorded_labels
 from polygene_scverse.model import Polygene
 from polygene_scverse.tl._models import cells_and_model, gene_names
 
@@ -34,10 +35,12 @@ def counterfactual(
     seed: int = 0,
     batch_size: int = 128,
 ) -> AnnData:
-    """Predict the expression of the same cells with a phenotype set to another category.
+    """Predict the expression of cells with a phenotype set to another category.
 
     The model predicts the hidden genes of each cell twice: once with the phenotypes set to the given categories, and
-    once with the recorded ones. All other phenotypes are shown as recorded, in cells where they are known.
+    once with the recorded ones. All other phenotypes of the model are shown as recorded. Where a phenotype is not
+    recorded, the prediction is an average over its categories, with a warning if most cells lack it; fill it with
+    :func:`~polygene_scverse.tl.fill_phenotype` first.
 
     The result is an association learned from observational data. It describes how cells of the other category differ in
     the training data, with all other recorded phenotypes equal. It does not predict the outcome of an experiment, and
@@ -103,6 +106,7 @@ def counterfactual(
         8e-9 * data.n_obs * len(chosen),
     )  # fmt: skip
     recorded = [name for name, column in trained.columns.items() if column in data.obs]
+    _warn_of_unrecorded(data, trained, keep)
     changed, unchanged = trained.expected_expression(
         data,
         genes=chosen,
@@ -129,4 +133,23 @@ def counterfactual(
         var=pd.DataFrame({"measured": np.isin(chosen, names)}, index=pd.Index(chosen)),
         layers={UNCHANGED: unchanged, OBSERVED: observed},
         uns={UNS: {COUNTERFACTUAL: {**note, "seed": seed}}},
+    )
+
+
+def _warn_of_unrecorded(data: AnnData, model: Polygene, keep: float) -> None:
+    """Warn of phenotypes that most cells lack, because the prediction is then an average over their categories."""
+    n_cells = {}
+    for column in model.columns.values():
+        labels = recorded_labels(data.obs[column]) if column in data.obs else None
+        n_cells[column] = data.n_obs if labels is None else int(labels.isna().sum())
+    missing = {column: n for column, n in n_cells.items() if n > data.n_obs / 2}
+    if not missing:
+        return
+    counts = ", ".join(f"{column!r} in {n:,}" for column, n in missing.items())
+    columns = "; ".join(f"adata.obs[{column!r}] = adata.obs[{filled_key(column)!r}]" for column in missing)
+    same = ", or even the same in all cells" if keep == 0 else ""
+    warn(
+        f"`adata`: phenotypes are not recorded ({counts} of {data.n_obs:,} cells). There the prediction is an average "
+        f"over all categories, so shifts are too small{same}. Fill them with predictions first: "
+        f"pgs.tl.fill_phenotype(adata); {columns}."
     )

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Final
 
 from anndata import AnnData
 from mudata import MuData
 
 from polygene_scverse._constants import NOVELTY
-from polygene_scverse._validate import check_free, check_key_added, check_notes, write_notes
+from polygene_scverse._validate import check_free, check_key_added, check_notes, warn, write_notes
 from polygene_scverse.model import Polygene
 from polygene_scverse.tl._models import cells_and_model
+
+FAR: Final = 0.95
+"""Novelty that about 5 % of the cells of known categories exceed."""
+FAR_SHARE: Final = 1 / 3
+"""Share of cells above it from which a warning is given."""
 
 
 def novelty(
@@ -53,8 +59,8 @@ def novelty(
     Returns
     -------
     None. Writes ``obs["polygene_novelty"]``, from 0 to 1: the fraction of the cells held out in training that are less
-    novel. About 5 % of cells like those have a value above 0.95. The phenotype is recorded in
-    ``uns["polygene"]["novelty"]``.
+    novel. About 5 % of cells like those have a value above 0.95; if more than a third of `adata` has, a warning says
+    so. The phenotype is recorded in ``uns["polygene"]["novelty"]``.
 
     Raises
     ------
@@ -74,5 +80,13 @@ def novelty(
     check_free(data, "novelty", [key_added], trained.categories)
     name = trained.reference_phenotype if phenotype is None else phenotype
     table = trained.novelty(data, phenotype=name, gene_symbols=gene_symbols, gene_ids=gene_ids, batch_size=batch_size)
-    data.obs[key_added] = table["novelty"].to_numpy()
+    found = table["novelty"].to_numpy()
+    n_far = int((found > FAR).sum())
+    if n_far > FAR_SHARE * len(found):
+        warn(
+            f"`adata`: {n_far:,} of {len(found):,} cells have a novelty above {FAR}, expected are about {1 - FAR:.0%}. "
+            f"These cells may not be of any category of {name!r}, or may differ from the training cells in tissue, "
+            "protocol or quality. Do not rely on their predictions."
+        )
+    data.obs[key_added] = found
     write_notes(data, novelty={"phenotype": name} | ({} if key_added == NOVELTY else {"key": key_added}))
