@@ -88,6 +88,10 @@ def test_columns(simulated):
     v.check_columns(["sex"], simulated.obs, "group_key", list)
     with pytest.raises(KeyError, match=r"`group_key`: \['x'\] are not columns .* have labels: \['sex'\]"):
         v.check_columns(["sex", "x"], simulated.obs, "group_key", lambda obs: ["sex"])
+    obs = simulated.obs.assign(patient="P1", polygene_sex="male")
+    with pytest.raises(KeyError, match=r"have labels: \['sex'\]; others: \[.*'patient'.*\]. Pass") as error:
+        v.check_columns(["x"], obs, "group_key", lambda obs: ["sex"])
+    assert "polygene_sex" not in str(error.value)
 
 
 def test_columns_of_labels():

@@ -21,6 +21,7 @@ from polygene_scverse._constants import (
     MISSING_WORDS,
     NOTES,
     NOVELTY,
+    PACKAGE,
     UNS,
     audit_key,
     confidence_key,
@@ -133,7 +134,8 @@ def check_writable(adata: AnnData) -> None:
 def check_data(data: object) -> None:
     """Reject what is neither AnnData nor MuData."""
     if not isinstance(data, AnnData) and not hasattr(data, "n_mod"):
-        raise TypeError(f"`adata`: found {type(data).__name__}, but AnnData or MuData is needed.")
+        remedy = " Pass adata, or adata.raw.to_adata()." if hasattr(data, "to_adata") else ""
+        raise TypeError(f"`adata`: found {type(data).__name__}, but AnnData or MuData is needed.{remedy}")
 
 
 def modality(data: Any, mod: str) -> AnnData:
@@ -203,10 +205,13 @@ def check_columns(
     """Reject names that are not obs columns with labels; `candidates` finds columns to suggest in the error."""
     absent = [key for key in keys if not _is_hashable(key) or key not in obs.columns]
     if absent:
-        kind = "look like phenotypes" if argument in ("phenotypes", "given") else "have labels"
+        found, of_phenotypes = list(candidates(obs)), argument in ("phenotypes", "given")
+        kind = "look like phenotypes" if of_phenotypes else "have labels"
+        rest = [name for name in obs.columns if name not in found and not str(name).startswith(f"{PACKAGE}_")]
+        others = f"; others: {shorten(rest, 12)}" if rest and not of_phenotypes else ""
         raise KeyError(
             f"`{argument}`: {shorten(absent)} are not columns of adata.obs. Columns that {kind}: "
-            f"{shorten(candidates(obs), 12)}. Pass some of them."
+            f"{shorten(found, 12)}{others}. Pass some of them."
         )
     for key in keys:
         check_labels(obs, key, argument)

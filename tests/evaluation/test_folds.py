@@ -15,6 +15,7 @@ def obs():
     return pd.DataFrame(
         {
             "donor": [f"d{i}" for i in donor],
+            "centre": "c1",
             "disease": np.array(["flu", "healthy"])[donor % 2],
             "cell_type": np.array(["B", "T", "unknown"])[np.arange(84) % 3],
         }
@@ -94,6 +95,7 @@ def test_a_given_split_is_kept(obs):
 
 ERRORS = {
     "many": ("donor", 13, "`split`: found 13 folds for 12 groups of 'donor'. Pass 2 or more, at most 12"),
+    "one group": ("centre", 5, "`group_key`: all cells are of one group of 'centre', but two are needed"),
     "one": ("donor", 1, "`split`: found 1 folds for 12 groups"),
     "shared": ("donor", (np.arange(10), np.arange(10, 84)), r"`split`: the groups \['d1'\] are on both sides"),
     "empty": (None, (np.arange(84), []), "`split`: found 84 training and 0 validation cells"),

@@ -7,6 +7,7 @@ import pytest
 import scanpy as sc
 
 import polygene_scverse as pgs
+from polygene_scverse.abilities import _panel
 from polygene_scverse.data.read._gene_names import gene_table
 
 TEN = ["cells", "genes matched", "unmeasured", "extra", "scale", "totals", "silent cells", "phenotypes"]
@@ -85,6 +86,17 @@ def test_data_that_cannot_be_read_are_told_apart(model, named):
     assert list(found.index) == TEN
     assert found["scale"].startswith("cannot be used: ")
     assert "negative" in found["scale"]
+    assert found["expected accuracy"] == "none, because the expression cannot be used"
+
+
+def test_too_few_genes_in_common(model, named, monkeypatch):
+    monkeypatch.setattr(_panel, "LEAST_OVERLAP", 0.2)
+    query = named[:50].copy()
+    query.var_names = [*model.genes[:3], *(f"other{i}" for i in range(3, query.n_vars))]
+    found = pgs.tl.check(query, model=model)
+    assert found["expected accuracy"] == "none, because too few genes of the model are in these data to predict"
+    with pytest.raises(ValueError, match="3 of the model's 40 genes are in these data, which is too few"):
+        pgs.tl.predict_phenotype(query, model=model)
 
 
 def test_no_gene_in_common(model, named):

@@ -36,6 +36,16 @@ def test_the_summary_says_what_was_decided(cells, small, capsys):
         assert word in said
 
 
+def test_columns_that_are_not_learned_are_named(cells, small, capsys):
+    cells.obs["arm"] = np.where(np.arange(cells.n_obs) % 2, "left", "right")
+    cells.obs["batch"] = np.where(np.arange(cells.n_obs) % 3, "b1", "b2")
+    cells.obs["polygene_sex"] = "male"
+    pgs.tl.train(cells, group_key="batch", **{**small, "verbose": True})
+    assert "not learned ['donor', 'arm'];" in " ".join(capsys.readouterr().out.replace("│", "").split())
+    pgs.tl.train(cells, phenotypes="sex", **{**small, "verbose": True})
+    assert "not learned" not in capsys.readouterr().out
+
+
 @pytest.mark.filterwarnings("ignore:'unknown' of:UserWarning")
 def test_final_scores_are_said_and_noted(cells, small, capsys):
     names = ["cell_type", "sex"]

@@ -23,6 +23,13 @@ SHARES: Final = (0.6, 0.4, 0.25, 0.25, 0.15, 0.15, 0.08, 0.08, 0.04, 0.04)
 """Shares of the genes that are kept in trials on held-out cells."""
 TRIAL_CELLS: Final = 1_000
 """Number of held-out cells in a trial."""
+LEAST_OVERLAP, ENOUGH_GENES = 0.02, 30
+"""Minimum share, or minimum number, of the model's genes that query cells must have."""
+
+
+def enough_genes(measured: NDArray[np.bool_]) -> bool:
+    """Whether cells with these measured genes can be predicted; `measured` has shape (n_genes,)."""
+    return bool(measured.mean() >= LEAST_OVERLAP or measured.sum() >= ENOUGH_GENES)
 
 
 def for_panel(

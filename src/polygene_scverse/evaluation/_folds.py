@@ -211,6 +211,12 @@ def _draw_folds(
     n_groups = len(np.unique(groups))
     if not 2 <= n_folds <= n_groups:
         units = "cells" if group_key is None else f"groups of {group_key!r}"
+        if n_groups < 2 and group_key is not None:
+            raise ValueError(
+                f"`group_key`: all cells are of one group of {group_key!r}, but two are needed to score on groups that "
+                "were not in training. Leave group_key= out, for scores on other cells of the same group; how good "
+                "predictions are in new groups is then not known."
+            )
         raise ValueError(
             f"`{argument}`: found {n_folds} folds for {n_groups} {units}. Pass 2 or more, at most {n_groups}."
         )

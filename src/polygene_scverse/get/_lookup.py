@@ -11,7 +11,7 @@ from anndata import AnnData
 from numpy.typing import NDArray
 
 from polygene_scverse._constants import confidence_key, note_key, phenotype_of, prediction_key
-from polygene_scverse._validate import check_anndata, label_of, notes_of, shorten
+from polygene_scverse._validate import check_anndata, check_data, label_of, notes_of, shorten
 
 
 def predicted_phenotypes(adata: AnnData) -> list[str]:
@@ -95,6 +95,7 @@ def category_table(adata: AnnData, phenotype: str, key_of: Callable, call: str) 
 
 def training_note(adata: AnnData) -> Mapping[str, Any]:
     """Entry of `tl.train` in uns; empty if no model was trained on `adata`."""
+    check_data(adata)
     found = notes_of(adata).get("train")
     return found if isinstance(found, Mapping) else {}
 

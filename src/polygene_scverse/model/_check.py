@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import pandas as pd
 from anndata import AnnData
+from numpy.typing import NDArray
 
 from polygene_scverse._validate import shorten
-from polygene_scverse.abilities._panel import expected_accuracy
+from polygene_scverse.abilities._panel import enough_genes, expected_accuracy
 from polygene_scverse.data.read._expression import Expression
 from polygene_scverse.data.read._phenotypes import encode_all
 from polygene_scverse.data.read._totals import same_footing
@@ -18,6 +19,8 @@ from polygene_scverse.engine import Engine
 
 if TYPE_CHECKING:
     from polygene_scverse.model._polygene import Polygene
+
+UNUSABLE: Final = "cannot be used"
 
 
 def check(
@@ -33,18 +36,25 @@ def check(
         try:
             found |= _values(model, expression, columns)
         except ValueError as error:
-            found |= {"scale": f"cannot be used: {error}", "totals": "–", "silent cells": "–"}
+            found |= {"scale": f"{UNUSABLE}: {error}", "totals": "–", "silent cells": "–"}
     found |= _labels(model, data)
     measured = np.isin(model.genes, expression.var_names)
-    accuracy = expected_accuracy(Engine(model.module), model.fitted_, measured) if measured.any() else {}
-    found["expected accuracy"] = (
-        ", ".join(f"{name} {value:.2f}" for name, value in accuracy.items()) + _held_out(model)
-        if accuracy
-        else "not known, because no cells were held out in training"
-        if measured.any()
-        else "none, because no gene of the model is in these data"
-    )
+    found["expected accuracy"] = _accuracy(model, measured, found["scale"].startswith(UNUSABLE))
     return found
+
+
+def _accuracy(model: Polygene, measured: NDArray[np.bool_], is_unusable: bool) -> str:
+    """Describe the accuracy to expect with these genes, or why there is none."""
+    if not measured.any():
+        return "none, because no gene of the model is in these data"
+    if not enough_genes(measured):
+        return "none, because too few genes of the model are in these data to predict"
+    if is_unusable:
+        return "none, because the expression cannot be used"
+    accuracy = expected_accuracy(Engine(model.module), model.fitted_, measured)
+    if not accuracy:
+        return "not known, because no cells were held out in training"
+    return ", ".join(f"{name} {value:.2f}" for name, value in accuracy.items()) + _held_out(model)
 
 
 def _held_out(model: Polygene) -> str:

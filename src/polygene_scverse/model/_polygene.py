@@ -66,7 +66,7 @@ from polygene_scverse.abilities._generate import LARGEST_DEPTH, draw_depths, dra
 from polygene_scverse.abilities._generate import check_size as check_entries
 from polygene_scverse.abilities._joint import check_size, joint, seen_together
 from polygene_scverse.abilities._novelty import novelty
-from polygene_scverse.abilities._panel import expected_accuracy, for_panel
+from polygene_scverse.abilities._panel import ENOUGH_GENES, LEAST_OVERLAP, enough_genes, expected_accuracy, for_panel
 from polygene_scverse.abilities._perturb import MOST_CELLS, matched_genes, mean_expression, perturb
 from polygene_scverse.abilities._polyfunctionality import Polyfunctionality, polyfunctionality
 from polygene_scverse.abilities._predict import category_log_shares, phenotype_logits, predict
@@ -105,10 +105,6 @@ from polygene_scverse.module._growth import grow_module
 from polygene_scverse.module._transformer import resolve_config
 
 NO_SCORES: Final = ConformalScores(np.zeros(0, dtype=np.int32), np.zeros(0, dtype=np.float32))
-
-
-LEAST_OVERLAP, ENOUGH_GENES = 0.02, 30
-"""Minimum share, or minimum number, of the model's genes that query cells must have."""
 
 
 class Polygene(SavingMixin, SetupMixin):
@@ -2082,7 +2078,7 @@ class Polygene(SavingMixin, SetupMixin):
         shares = self.fitted_.shares
         cells = AnnDataCells.of(expression, data.obs, rows, self.layout, self._columns, edges, shares)
         measured = cells.tokenizer.measured
-        if measured.mean() < LEAST_OVERLAP and measured.sum() < ENOUGH_GENES:
+        if not enough_genes(measured):
             raise ValueError(
                 f"`adata`: {measured.sum()} of the model's {len(measured)} genes are in these data, which is too few: "
                 f"at least {LEAST_OVERLAP:.0%}, or {ENOUGH_GENES}, are needed. {expression.match_note} Look at "

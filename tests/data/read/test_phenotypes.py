@@ -42,7 +42,7 @@ COLUMNS = {
     "missing level": (pd.Categorical(["a", "unknown", "b"]), ["a", "b"], [0, -1, 1]),
     "number levels": (pd.Categorical([10.0, None, 9.0]), ["9", "10"], [1, -1, 0]),
     "levels with one label": (pd.Categorical(["a", "a ", "b"]), ["a", "b"], [0, 0, 1]),
-    "many levels": (pd.Categorical([str(i) for i in range(300)]), sorted(map(str, range(300))), None),
+    "many levels": (pd.Categorical([str(i % 300) for i in range(600)]), sorted(map(str, range(300))), None),
 }
 
 
@@ -208,10 +208,12 @@ def test_phenotypes_that_cannot_be_resolved(asked, error, message, simulated):
         ([None, np.nan, "unknown"], r"`phenotypes`: all 3 values of adata\.obs\['x'\] are missing"),
         (pd.Categorical([None, None], categories=["a", "b"]), r"all 2 values of adata\.obs\['x'\] are missing"),
         (["a", "a", None], r"`phenotypes`: adata\.obs\['x'\] has only one category, 'a'"),
+        ([f"cell{i}" for i in range(40)], r"has 40 different values in 40 cells, like an identifier"),
+        ([f"cell{i // 2}" for i in range(39)] + [None] * 9, r"has 20 different values in 39 cells, like an identifier"),
         (np.linspace(0, 1, 101), r"`phenotypes`: adata\.obs\['x'\] has 101 different values, like a measurement"),
         ([f"cell{i}" for i in range(1001)], r"adata\.obs\['x'\] has 1001 different values, like .* identifier"),
     ],
-    ids=["missing", "missing categorical", "one category", "measurements", "identifiers"],
+    ids=["missing", "missing categorical", "one category", "names", "nearly names", "measurements", "identifiers"],
 )
 def test_columns_that_are_no_phenotype(values, message):
     with pytest.raises(ValueError, match=message):

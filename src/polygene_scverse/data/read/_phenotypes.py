@@ -16,6 +16,8 @@ from polygene_scverse.data.read._source import spread_rows
 
 MOST_CATEGORIES = 1000
 MOST_NUMBERS = 100
+FEWEST_IDENTIFIERS = 20
+"""Number of different values from which a column with fewer than two cells of each is taken for an identifier."""
 LOOKED_AT = 2000
 """Number of cells that are inspected to suggest columns."""
 
@@ -134,6 +136,12 @@ def categories_of(column: pd.Series, missing: Collection[str] = MISSING_WORDS) -
         raise ValueError(
             f"`phenotypes`: adata.obs[{name!r}] has {len(found)} different values, like a measurement or an "
             "identifier, but a phenotype needs categories. Bin it with pd.cut, or leave it out."
+        )
+    n_cells = int(column.notna().sum())
+    if len(found) >= FEWEST_IDENTIFIERS and 2 * len(found) > n_cells:
+        raise ValueError(
+            f"`phenotypes`: adata.obs[{name!r}] has {len(found)} different values in {n_cells} cells, like an "
+            "identifier, but a phenotype needs several cells of each category. Leave it out."
         )
     return found
 
