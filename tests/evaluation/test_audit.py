@@ -1,5 +1,3 @@
-import re
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -40,7 +38,8 @@ def test_many_flags_mean_nothing(n_wrong, reliable):
     sentences = describe_audit(table)
     if not reliable:
         (line,) = sentences
-        assert re.fullmatch("sex: 4 of 9 samples are flagged, .* the flags are meaningless.", line)
+        assert line.startswith("sex: 4 of 9 samples are flagged, too many to rely on. Either many labels are wrong")
+        assert line.endswith("Most contradicted: s0, recorded as 'f', suggested 'm' (100% of 4 cells).")
     elif n_wrong:
         assert sentences[0] == "sex: s0 is recorded as 'f', its expression suggests 'm' (100% of 4 cells, score -2.00)."
         assert len(sentences) == 3

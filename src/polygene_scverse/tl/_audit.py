@@ -95,8 +95,9 @@ def audit(
     over cells of the log-likelihood of the recorded category minus that of the best other category, in nats, relative
     to the midpoint between the other samples of the two categories; negative values contradict the record), ``share``
     (fraction of cells that contradict it), ``n_cells``, ``flagged`` (the score is below -0.1) and ``reliable`` (at most
-    a third of the samples are flagged; otherwise the expression does not predict the phenotype of new samples, and
-    flags are meaningless). Likelihoods are probabilities divided by the category frequencies in training.
+    a third of the samples are flagged; otherwise either many labels are wrong, or the expression does not predict the
+    phenotype of new samples, so that flags cannot be relied on). Likelihoods are probabilities divided by the category
+    frequencies in training.
 
     Prints the flagged samples. Writes ``obs["polygene_audit_<phenotype>"]``, the probability of the recorded category
     of each cell (low values contradict it; NaN where no category is recorded or the model does not know it), and
