@@ -27,7 +27,7 @@ def test_shared_genes_come_first(adata):
     assert [t.get_text() for t in ax.get_xticklabels()] == ["x", "y"]
     np.testing.assert_allclose(ax.images[0].get_array(), [[1, 1], [0.5, -1], [-0.25, 0.5]])
     assert ax.collections[0].get_offsets().tolist() == [[0, 0], [1, 0], [0, 1], [1, 2]]
-    assert ax.get_title() == "ill"
+    assert ax.get_title().startswith("ill\n• supports it (")
 
 
 def test_no_gene(adata):

@@ -83,7 +83,7 @@ def test_too_few_groups_are_said(result):
     few = result[result.obs["donor"] < "4"].copy()
     with pytest.warns(UserWarning, match="too few groups for a test"):
         (ax,) = pgs.pl.counterfactual(few, group_key="donor", show=False)
-    assert ax.get_title().endswith("48 cells, no null")
+    assert ax.get_title().endswith("48 cells, not tested")
     assert ax.get_legend() is None
 
 

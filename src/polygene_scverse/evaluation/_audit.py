@@ -241,12 +241,13 @@ def describe_audit(table: pd.DataFrame) -> list[str]:
     for name, rows in table.groupby("phenotype", sort=False):
         flagged = rows[rows["flagged"]]
         if not rows["reliable"].all():
-            first = rows.loc[rows["score"].idxmin()]
+            first = rows.nsmallest(1, "score").iloc[0]
             sentences.append(
                 f"{name}: {len(flagged)} of {len(rows)} samples are flagged, too many to rely on. Either many labels "
                 "are wrong or swapped, or the expression does not predict it in samples that were not in training, "
-                f"which pgs.tl.evaluate measures. Most contradicted: {first['sample']}, recorded as {first['recorded']!r}, "
-                f"suggested {first['suggested']!r} ({first['share']:.0%} of {first['n_cells']:,} cells)."
+                "which pgs.tl.evaluate measures. Most contradicted: "
+                f"{first['sample']}, recorded as {first['recorded']!r}, suggested {first['suggested']!r} "
+                f"({first['share']:.0%} of {first['n_cells']:,} cells)."
             )
         elif flagged.empty:
             sentences.append(f"{name}: the expression of all {len(rows)} samples agrees with the recorded phenotype.")

@@ -86,7 +86,8 @@ def biomarkers(
     ax.set_xticks(range(len(contexts)), contexts, rotation=90, fontsize=8)
     ax.set_yticks(range(len(genes)), genes, fontsize=7)
     ax.tick_params(length=0)
-    ax.set_title(str(category), fontsize=10)
+    dot = f"FDR < {fdr:g}" if rows["fdr"].notna().any() else "not tested: too few groups"
+    ax.set_title(f"{category}\n• supports it ({dot})", fontsize=10)
     ax.grid(visible=False)
     ax.figure.colorbar(image, ax=ax, shrink=0.6, label="score / highest of the context")
     return finish(ax, ax, "biomarkers", show, save)

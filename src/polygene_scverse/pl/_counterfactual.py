@@ -16,7 +16,7 @@ from polygene_scverse.get import counterfactual as get_counterfactual
 from polygene_scverse.pl._finish import finish
 from polygene_scverse.pl._style import PETROFF_10, text_width
 
-FOUND, OTHER = PETROFF_10[0], PETROFF_10[3]
+FOUND, OTHER = PETROFF_10[0], PETROFF_10[-1]
 SIDE = 3.4
 """Side length of a panel in inches."""
 FONT = 8
@@ -148,7 +148,7 @@ def _draw(ax: Axes, level: str, table: pd.DataFrame, labelled: pd.DataFrame, fdr
     varies = len(x) > 1 and np.ptp(x) > 0 and np.ptp(y) > 0
     agreement = f"r = {np.corrcoef(x, y)[0, 1]:.2f}, " if varies else ""
     of_groups = f", {table['n_groups'].iloc[0]} groups" if fdr is not None and not no_null else ""
-    missing = ", no null" if fdr is not None and no_null else ""
+    missing = ", not tested" if fdr is not None and no_null else ""
     ax.set_title(f"{level}\n{agreement}{table['n_cells'].iloc[0]:,} cells{of_groups}{missing}", fontsize=9)
     ax.set_xlabel("observed difference", fontsize=9)
     ax.set_ylabel("expected shift", fontsize=9)

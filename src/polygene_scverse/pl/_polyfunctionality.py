@@ -16,7 +16,7 @@ from polygene_scverse.get import polyfunctionality as get_polyfunctionality
 from polygene_scverse.pl._finish import finish
 from polygene_scverse.pl._style import PETROFF_10, label_points
 
-FOUND, OTHER = PETROFF_10[2], PETROFF_10[3]
+FOUND, OTHER = PETROFF_10[2], PETROFF_10[-1]
 
 
 def polyfunctionality(
@@ -73,7 +73,7 @@ def polyfunctionality(
     labelled = pd.concat([table[table["gene"] == gene] for gene in named]) if named else table[:0]
     ax.set(xlabel="shift of expression (log1p of counts per 10,000)", ylabel="shift of role")
     null = f"{int(found.sum())} of {len(table):,} genes at FDR {fdr:g}, {note['n_null']} groups"
-    ax.set_title(f"{note['groupby']}\n{null if note['n_null'] else 'no null: too few groups'}", fontsize=10)
+    ax.set_title(f"{note['groupby']}\n{null if note['n_null'] else 'not tested: too few groups'}", fontsize=10)
     ax.spines[["top", "right"]].set_visible(False)
     label_points(ax, labelled["expression_shift"], labelled["shift"], labelled["gene"])
     return finish(ax, ax, "polyfunctionality", show, save)

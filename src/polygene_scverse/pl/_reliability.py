@@ -80,6 +80,8 @@ def reliability(
         _draw_counts(figure.add_subplot(parts[1], sharex=ax), table, first=i % columns == 0)
         if i % columns == 0:
             ax.set_ylabel("accuracy")
+        if i == 0:
+            ax.legend(loc="upper left", fontsize=7, frameon=False, handlelength=1.2)
         axes.append(ax)
     return finish(axes[0], axes, "reliability", show, save)
 
@@ -96,11 +98,19 @@ def _draw(ax: Axes, adata: AnnData, name: str, n_bins: int) -> pd.DataFrame:
     gaps = (table["accuracy"] - table["confidence"]).abs()
     ax.plot([0, 1], [0, 1], color="grey", linewidth=0.8, linestyle=":", zorder=0)
     bars = ax.bar(
-        table["lower"], table["accuracy"], width=table["upper"] - table["lower"], align="edge", color=BAR, zorder=1
+        table["lower"],
+        table["accuracy"],
+        width=table["upper"] - table["lower"],
+        align="edge",
+        color=BAR,
+        zorder=1,
+        label="accuracy (pale: few cells)",
     )
     for bar, share in zip(bars, shares, strict=True):
         bar.set_alpha(0.25 + 0.75 * float(np.sqrt(share / shares.max())))
-    ax.vlines(table["confidence"], table["accuracy"], table["confidence"], color=GAP, linewidth=2)
+    ax.vlines(
+        table["confidence"], table["accuracy"], table["confidence"], color=GAP, linewidth=2, label="gap to confidence"
+    )
     ax.scatter(table["confidence"], table["confidence"], color=GAP, s=14, zorder=3)
     low, high = _wilson(table["accuracy"].to_numpy(), table["n_cells"].to_numpy())
     middle = (table["lower"] + table["upper"]) / 2
@@ -113,6 +123,7 @@ def _draw(ax: Axes, adata: AnnData, name: str, n_bins: int) -> pd.DataFrame:
         elinewidth=0.8,
         capsize=2,
         zorder=2,
+        label="95 % interval",
     )
     ax.set(xlim=(0, 1), ylim=(0, 1))
     ax.tick_params(labelbottom=False)

@@ -23,15 +23,18 @@ PETROFF_10 = (
     "#3f90da",
     "#ffa90e",
     "#bd1f01",
-    "#94a4a2",
     "#832db6",
     "#a96b59",
     "#e76300",
     "#b9ac70",
-    "#717581",
     "#92dadd",
+    "#717581",
+    "#94a4a2",
 )
-"""Ten colours selected with a survey and models of colour vision (Petroff, arXiv:2107.02270)."""
+"""Ten colours selected with a survey and models of colour vision (Petroff, arXiv:2107.02270).
+
+The two greys come last, because scanpy draws missing values in light grey.
+"""
 
 
 def palette(n: int) -> list[str]:
