@@ -78,8 +78,9 @@ class Calibration:
             limits = f"; {self._spread}"
         else:
             limits = "; the difference may be larger for new donors if cells of the same donors were used in training"
-        change = f"{100 * self.ece_before:.1f} before calibration with temperature {self.temperature:.2f}"
-        change += "" if self.ece_after <= self.ece_before else ", which made it worse"
+        change = f"{100 * self.ece_before:.1f} before calibration"
+        if self.ece_after > self.ece_before:
+            change += ", which did not help these cells" if self.factor == 1.0 else ", which is meant for new groups"
         return (
             f"confidence and accuracy differ by {100 * self.ece_after:.1f} percentage points on average (ECE) in "
             f"{where} ({change}){limits}"
@@ -88,12 +89,12 @@ class Calibration:
     @property
     def _spread(self) -> str:
         """Describe how probabilities are adjusted for new groups."""
-        times = f"for new groups, probabilities were flattened by a factor of {self.factor:.2f}"
-        if self.n_training_groups < 2:
-            return f"{times}, the default, because a single group does not show how much groups differ"
-        found = f"{times}, estimated by predicting the training groups from each other"
-        few = self.n_training_groups < FEW_GROUPS
-        return f"{found}, which is uncertain with {self.n_training_groups} groups" if few else found
+        times = f"probabilities are made less certain, because new groups differ (factor {self.factor:.2f}"
+        n = self.n_training_groups
+        if n < 2:
+            return f"{times}, the default, because a single group does not show how much)"
+        few = n < FEW_GROUPS
+        return f"{times}, {'roughly ' if few else ''}estimated by predicting the {n} training groups from each other)"
 
 
 def _many(n: int, group_key: str, which: str = "") -> str:
