@@ -81,7 +81,7 @@ def evaluate(
     seed
         Random seed for folds, trainings, bootstrap and permutations.
     train_kwargs
-        Passed to :func:`~polygene_scverse.tl.train`, e.g. ``n_genes``, ``max_epochs``, ``model_kwargs``.
+        Mapping of further arguments of :func:`~polygene_scverse.tl.train`, such as ``{"max_epochs": 2}``.
 
     Returns
     -------
