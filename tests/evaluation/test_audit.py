@@ -18,19 +18,19 @@ from polygene_scverse.evaluation._audit import (
 from polygene_scverse.evaluation._folds import Labels, Training, make_folds, train_fold
 
 
-def judge(n_wrong, lean=0.0):
-    """Nine samples of four cells; the likelihood speaks against the first ones, and leans to the second category."""
-    codes, samples = np.repeat(np.arange(9) % 2, 4), np.repeat(np.arange(9), 4)
+def judge(n_wrong, lean=0.0, n=9, other_cells=False):
+    """`n` samples of four cells; the likelihood speaks against the first ones, and leans to the second category."""
+    codes, samples = np.repeat(np.arange(n) % 2, 4), np.repeat(np.arange(n), 4)
     likelihood = np.stack([codes == 0, codes == 1], axis=1) * 2.0
     wrong = samples < n_wrong
     likelihood[wrong] = likelihood[wrong, ::-1]
     likelihood[:, 1] += lean
     names = np.char.add("s", samples.astype(str))
-    return pd.DataFrame(judge_samples("sex", Labels(["f", "m"], codes), likelihood, samples, names))
+    return pd.DataFrame(judge_samples("sex", Labels(["f", "m"], codes), likelihood, samples, names, other_cells))
 
 
 @pytest.mark.parametrize(("n_wrong", "reliable"), [(0, True), (3, True), (4, False)], ids=["none", "some", "many"])
-def test_many_flags_mean_nothing(n_wrong, reliable):
+def test_many_flags_are_not_reliable(n_wrong, reliable):
     table = judge(n_wrong)
     assert table["flagged"].tolist() == [True] * n_wrong + [False] * (9 - n_wrong)
     assert (table["score"] < 0).tolist() == table["flagged"].tolist()
@@ -38,13 +38,38 @@ def test_many_flags_mean_nothing(n_wrong, reliable):
     sentences = describe_audit(table)
     if not reliable:
         (line,) = sentences
-        assert line.startswith("sex: 4 of 9 samples are flagged, too many to rely on. Either many labels are wrong")
+        assert line.startswith(
+            "sex: 4 of 9 samples are flagged, too many to rely on. Either the labels of many samples"
+        )
+        assert "or the expression does not predict it in new samples. To tell them apart, pass model=" in line
         assert line.endswith("Most contradicted: s0, recorded as 'f', suggested 'm' (100% of 4 cells).")
     elif n_wrong:
         assert sentences[0] == "sex: s0 is recorded as 'f', its expression suggests 'm' (100% of 4 cells, score -2.00)."
         assert len(sentences) == 3
     else:
         assert sentences == ["sex: the expression of all 9 samples agrees with the recorded phenotype."]
+
+
+@pytest.mark.parametrize(("n", "n_wrong"), [(2, 2), (5, 2), (9, 4)], ids=["both", "a pair of five", "four of nine"])
+def test_a_model_from_elsewhere_can_contradict_many_samples(n, n_wrong):
+    table = judge(n_wrong, n=n, other_cells=True)
+    assert table["flagged"].sum() == n_wrong
+    assert table["reliable"].all()
+    many, *lines = describe_audit(table, other_cells=True)
+    assert many.startswith(f"sex: {n_wrong} of {n} samples are flagged, {n_wrong} of them with at least 90% of ")
+    assert "If the model is accurate on other data" in many
+    assert len(lines) == n_wrong
+    assert not judge(n_wrong, n=n)["reliable"].any()
+
+
+def test_a_model_that_says_the_same_of_all_samples_is_not_reliable():
+    table = judge(1, n=2, other_cells=True)
+    assert table["suggested"].tolist() == ["m", "m"]
+    assert table["flagged"].tolist() == [True, False]
+    assert not table["reliable"].any()
+    (line,) = describe_audit(table, other_cells=True)
+    assert "too many to rely on" in line
+    assert "If the model is accurate on other data" in line
 
 
 @pytest.mark.parametrize("lean", [-3.0, 3.0], ids=["first", "second"])

@@ -92,6 +92,17 @@ def test_a_model_from_elsewhere(trained):
     assert sentence.startswith("`sample_key`: none was passed, so only single cells are assessed")
 
 
+def test_a_model_from_elsewhere_relies_on_a_swap_of_all_samples(trained, capsys):
+    cells, model = trained
+    female = model.predict_phenotype(cells)["sex"]["female"] > np.exp(model.log_shares["sex"][0])
+    cells.obs["sample"] = np.where(female, "s1", "s2")
+    cells.obs["sex"] = np.where(female, "male", "female")
+    table = pgs.tl.audit(cells, phenotypes="sex", sample_key="sample", model=model)
+    assert (table["share"] > 0.99).all()
+    assert table["flagged"].tolist() == table["reliable"].tolist() == [True, True]
+    assert "their labels are swapped or named differently" in capsys.readouterr().out
+
+
 def test_scores_are_mean_log_likelihood_ratios(trained):
     """By hand: probability over share of the training cells, recorded against the other sex."""
     cells, model = trained

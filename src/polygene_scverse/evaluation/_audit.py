@@ -29,7 +29,9 @@ MIN_PROBABILITY = 1e-6
 MARGIN = 0.1
 """Nats per cell by which another category must fit better; smaller differences occur with uninformative models."""
 MAX_FLAGGED = 1 / 3
-"""Share of flagged samples above which the expression is considered not to predict the phenotype of new samples."""
+"""Share of flagged samples above which flags are not reliable, because chance can be the cause."""
+CLEAR_SHARE = 0.9
+"""Share of contradicting cells from which a flag by a model that was trained on other cells is clear."""
 
 COLUMNS = {
     **dict.fromkeys(("sample", "phenotype", "recorded", "suggested"), object),
@@ -81,7 +83,11 @@ def model_evidence(
 
 
 def sample_table(
-    labels: Mapping[str, Labels], evidence: Mapping[str, Evidence], obs: pd.DataFrame, sample_key: str | None
+    labels: Mapping[str, Labels],
+    evidence: Mapping[str, Evidence],
+    obs: pd.DataFrame,
+    sample_key: str | None,
+    other_cells: bool = False,
 ) -> pd.DataFrame:
     """Score the samples for each phenotype that is constant within samples.
 
@@ -95,6 +101,8 @@ def sample_table(
         Annotation of the cells.
     sample_key
         Column of the samples; None if there are none.
+    other_cells
+        Whether the model was trained on other cells, so that wrong labels are not part of its training.
 
     Returns
     -------
@@ -105,13 +113,19 @@ def sample_table(
         samples, names = group_codes(obs, sample_key), obs[sample_key].astype(str).to_numpy()
         for phenotype, label in labels.items():
             if label.constant_within(samples):
-                rows += judge_samples(phenotype, label, evidence[phenotype].log_likelihoods, samples, names)
+                found = evidence[phenotype].log_likelihoods
+                rows += judge_samples(phenotype, label, found, samples, names, other_cells)
     table = pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
     return table.sort_values("score", kind="stable", ignore_index=True)
 
 
 def judge_samples(
-    phenotype: str, label: Labels, log_likelihoods: Floats, samples: Codes, sample_names: NDArray[np.object_]
+    phenotype: str,
+    label: Labels,
+    log_likelihoods: Floats,
+    samples: Codes,
+    sample_names: NDArray[np.object_],
+    other_cells: bool = False,
 ) -> list[dict[str, Any]]:
     """Return a row for each sample with a recorded category.
 
@@ -125,6 +139,8 @@ def judge_samples(
         Log-likelihoods of each category; shape (n_obs, n_categories).
     samples, sample_names
         Number and name of each cell's sample; shape (n_obs,).
+    other_cells
+        Whether the model was trained on other cells.
     """
     cells = [np.flatnonzero((samples == s) & (label.codes >= 0)) for s in np.unique(samples[label.codes >= 0])]
     recorded = np.array([label.codes[members[0]] for members in cells])  # (n_samples,)
@@ -140,8 +156,19 @@ def judge_samples(
         row |= {"suggested": label.categories[best if scores[best] < 0 else own], "score": float(scores[best])}
         row |= {"share": float((ratios < 0).mean()), "n_cells": len(members), "flagged": bool(scores[best] < -MARGIN)}
         rows.append(row)
-    reliable = sum(row["flagged"] for row in rows) <= MAX_FLAGGED * len(rows)
+    reliable = _reliable([row for row in rows if row["flagged"]], len(rows), other_cells)
     return [row | {"reliable": reliable} for row in rows]
+
+
+def _reliable(flagged: list[dict[str, Any]], n_samples: int, other_cells: bool) -> bool:
+    """Whether at most a third of the samples are flagged, without those that are clear.
+
+    No flag is clear to a model that was trained on the labels in question, nor to one that suggests the same category
+    for all samples, as a model does that only recognises that the samples are new.
+    """
+    clear = other_cells and len({row["suggested"] for row in flagged}) > 1
+    doubtful = [row for row in flagged if not clear or row["share"] < CLEAR_SHARE]
+    return len(doubtful) <= MAX_FLAGGED * n_samples
 
 
 def category_offset(ratios: Floats, recorded: Codes, sample: int, other: int) -> float:
@@ -235,26 +262,54 @@ def constant_columns(labels: Mapping[str, Labels], obs: pd.DataFrame) -> dict[st
     return {phenotype: names for phenotype, names in found.items() if names}
 
 
-def describe_audit(table: pd.DataFrame) -> list[str]:
-    """Describe the flagged samples in sentences."""
+def describe_audit(table: pd.DataFrame, other_cells: bool = False) -> list[str]:
+    """Describe the flagged samples in sentences.
+
+    Parameters
+    ----------
+    table
+        As returned by `sample_table`.
+    other_cells
+        Whether the model was trained on other cells.
+    """
     sentences = []
     for name, rows in table.groupby("phenotype", sort=False):
         flagged = rows[rows["flagged"]]
-        if not rows["reliable"].all():
-            first = rows.nsmallest(1, "score").iloc[0]
-            sentences.append(
-                f"{name}: {len(flagged)} of {len(rows)} samples are flagged, too many to rely on. Either many labels "
-                "are wrong or swapped, or the expression does not predict it in samples that were not in training, "
-                "which pgs.tl.evaluate measures. Most contradicted: "
-                f"{first['sample']}, recorded as {first['recorded']!r}, suggested {first['suggested']!r} "
-                f"({first['share']:.0%} of {first['n_cells']:,} cells)."
-            )
-        elif flagged.empty:
+        if len(flagged) > MAX_FLAGGED * len(rows):
+            sentences.append(_describe_many(str(name), rows, len(flagged), other_cells))
+        if flagged.empty:
             sentences.append(f"{name}: the expression of all {len(rows)} samples agrees with the recorded phenotype.")
-        else:
+        elif rows["reliable"].all():
             sentences += [
                 f"{name}: {row.sample} is recorded as {row.recorded!r}, its expression suggests {row.suggested!r} "
                 f"({row.share:.0%} of {row.n_cells:,} cells, score {row.score:.2f})."
                 for row in flagged.itertuples()
             ]
     return sentences
+
+
+def _describe_many(name: str, rows: pd.DataFrame, n_flagged: int, other_cells: bool) -> str:
+    """Both causes of many flagged samples, and how to tell them apart."""
+    causes = (
+        "Either the labels of many samples are swapped or named differently, or the expression does not predict it in "
+        "new samples."
+    )
+    found = f"{name}: {n_flagged} of {len(rows)} samples are flagged"
+    if rows["reliable"].all():
+        n_clear = int((rows["flagged"] & (rows["share"] >= CLEAR_SHARE)).sum())
+        return (
+            f"{found}, {n_clear} of them with at least {CLEAR_SHARE:.0%} of their cells and in different directions. "
+            "If the model is accurate on other data (pgs.tl.evaluate(other_data, model=model)), their labels are "
+            "swapped or named differently."
+        )
+    remedy = (
+        "If the model is accurate on other data (pgs.tl.evaluate(other_data, model=model)), the labels are probably "
+        "wrong."
+        if other_cells
+        else "To tell them apart, pass model=, a model trained on other cells whose labels are known to be right."
+    )
+    first = rows.nsmallest(1, "score").iloc[0]
+    return (
+        f"{found}, too many to rely on. {causes} {remedy} Most contradicted: {first['sample']}, recorded as "
+        f"{first['recorded']!r}, suggested {first['suggested']!r} ({first['share']:.0%} of {first['n_cells']:,} cells)."
+    )

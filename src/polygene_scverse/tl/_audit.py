@@ -55,7 +55,8 @@ def audit(
 
     A model is trained for each fold and applied to the cells of the held-out groups, so no cell is assessed by a model
     that has seen it. Because wrong records are part of the training data of the other folds, this works only if few
-    records are wrong.
+    records are wrong: with a swapped pair at least six samples are needed, and more are better. If there are fewer, or
+    if many records may be wrong, pass `model`, a model trained on other cells.
 
     Parameters
     ----------
@@ -65,8 +66,10 @@ def audit(
         Obs column of the samples. Phenotypes that are constant within samples are also assessed per sample, and there
         must be one. Without it only single cells are assessed, and the returned table is empty.
     group_key
-        Obs column of groups that are kept in one fold, e.g. donors with several samples. By default `sample_key`;
-        without either, single cells are split into folds.
+        Obs column of groups that are kept in one fold. Pass the patient if there are several samples per patient, e.g.
+        before and after treatment; otherwise a model can recognise the patient in another sample, whose label may be
+        the wrong one. There must be as many patients as folds. By default `sample_key`; without either, single cells
+        are split into folds.
     phenotypes
         Obs columns to assess. By default, columns with a common name.
     n_folds
@@ -95,9 +98,10 @@ def audit(
     over cells of the log-likelihood of the recorded category minus that of the best other category, in nats, relative
     to the midpoint between the other samples of the two categories; negative values contradict the record), ``share``
     (fraction of cells that contradict it), ``n_cells``, ``flagged`` (the score is below -0.1) and ``reliable`` (at most
-    a third of the samples are flagged; otherwise either many labels are wrong, or the expression does not predict the
-    phenotype of new samples, so that flags cannot be relied on). Likelihoods are probabilities divided by the category
-    frequencies in training.
+    a third of the samples are flagged; with `model`, flags do not count if at least 90 % of the cells contradict the
+    record and different categories are suggested, as with swapped labels). If flags are not reliable, either the labels
+    of many samples are wrong, or the expression does not predict the phenotype of new samples. Likelihoods are
+    probabilities divided by the category frequencies in training.
 
     Prints the flagged samples. Writes ``obs["polygene_audit_<phenotype>"]``, the probability of the recorded category
     of each cell (low values contradict it; NaN where no category is recorded or the model does not know it), and
@@ -151,8 +155,9 @@ def audit(
             evidence = out_of_fold_evidence(data, labels, n_folds, Training(group_key, seed, kwargs))
         else:
             evidence = model_evidence(trained, data, labels, **gene_names)
-    table = sample_table(labels, evidence, data.obs, sample_key)
-    sentences = describe_audit(table)
+    other_cells = trained is not None
+    table = sample_table(labels, evidence, data.obs, sample_key, other_cells)
+    sentences = describe_audit(table, other_cells)
     for name, label in labels.items():
         data.obs[audit_key(name)] = label.recorded_values(evidence[name].probabilities)
     notes = [only_cells] if only_cells else sentences
