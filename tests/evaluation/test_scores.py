@@ -67,6 +67,15 @@ def test_verdicts(table):
     assert found["twin", "accuracy"] == "not significant"
 
 
+def test_few_groups_are_no_evidence_about_others(predictions):
+    def verdicts(groups):
+        found = pd.DataFrame(score_rows("cell_type", predictions, groups, 300, 0)).set_index(["method", "score"])
+        return [found.loc[(method, "accuracy"), "verdict"] for method in ("weak", "strong", "twin")]
+
+    assert verdicts(np.arange(200) % 4) == ["better in these groups", "worse in these groups", "not significant"]
+    assert verdicts(None) == ["better", "worse", "not significant"]  # the cells are the sample
+
+
 @pytest.mark.parametrize(
     ("score", "low", "high", "expected"),
     [

@@ -35,6 +35,12 @@ def test_a_baseline_that_wins_is_named_with_its_figures():
     )
 
 
+def test_a_baseline_that_wins_in_few_groups():
+    first, _, line = sentences(method_rows("trees", 0.8, macro_f1="worse in these groups"), n_groups=4)
+    assert first.endswith("Intervals and comparisons hold for these groups, and say little about others.")
+    assert line.startswith("sex: trees is better than the model in these groups, in macro-F1 (0.800")
+
+
 def test_a_baseline_that_wins_everywhere():
     *_, line = sentences(method_rows("trees", 0.8, "worse"))
     assert line.endswith("It is better in macro-F1, accuracy and ECE at once.")

@@ -51,6 +51,23 @@ def test_points_are_the_table(evaluated):
         assert same_color(color, COLORS[kind])
 
 
+@pytest.mark.parametrize(
+    ("verdict", "expected"),
+    [
+        ("worse", "significantly better than Polygene"),
+        ("worse in these groups", "better than Polygene in these few gro"),
+    ],
+    ids=["many groups", "few groups"],
+)
+def test_the_legend_says_what_red_means(evaluated, verdict, expected):
+    table = evaluated.uns["polygene"]["evaluate"]["table"]
+    table["verdict"] = table["verdict"].replace("worse", verdict)
+    axes = pl.evaluation(evaluated, show=False)
+    (legend,) = axes[0].figure.legends
+    assert any(f"a baseline that is {expected}" in text.get_text() for text in legend.get_texts())
+    assert any(same_color(color, COLORS["worse"]) for *_, color in points(axes[5]))
+
+
 def test_titles_and_names(evaluated):
     axes = pl.evaluation(evaluated, show=False)
     assert [ax.get_title() for ax in axes[:2]] == ["macro-F1", "accuracy"]

@@ -58,8 +58,8 @@ def evaluate_folds(
     labels = {name: Labels.from_column(adata.obs[name], missing=training.kwargs.get("missing")) for name in phenotypes}
     folds, groups = make_folds(adata.obs, group_key, split, labels, seed), group_codes(adata.obs, group_key)
     predictions = predict_folds(adata, folds, labels, training, baselines)
-    strata = np.zeros_like(groups) if group_key is None else groups
-    rows = [row for name in labels for row in score_rows(name, predictions[name], strata, n_bootstrap, seed)]
+    tested_groups = None if group_key is None else groups
+    rows = [row for name in labels for row in score_rows(name, predictions[name], tested_groups, n_bootstrap, seed)]
     constant = {n: label for n, label in labels.items() if group_key is not None and label.constant_within(groups)}
     table = pd.DataFrame(rows + null_rows(adata, folds, constant, training, n_null))
     by_group = [] if group_key is None else group_rows(predictions, groups, adata.obs[group_key])
@@ -98,8 +98,8 @@ def evaluate_model(
     labels = {n: Labels.from_column(adata.obs[model.columns[n]], model.categories[n]) for n in names}
     recorded = {n: Labels.from_column(adata.obs[model.columns[n]]) for n in names}
     groups, predictions = group_codes(adata.obs, group_key), predict_with(model, adata, labels, **gene_names)
-    strata = np.zeros_like(groups) if group_key is None else groups
-    rows = [row for name in labels for row in score_rows(name, predictions[name], strata, n_bootstrap, seed)]
+    tested_groups = None if group_key is None else groups
+    rows = [row for name in labels for row in score_rows(name, predictions[name], tested_groups, n_bootstrap, seed)]
     by_group = [] if group_key is None else group_rows(predictions, groups, adata.obs[group_key])
     sentences = describe_model(predictions, recorded, groups, group_key)
     tested = np.zeros(adata.n_obs, dtype=np.int64)

@@ -9,12 +9,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from polygene_scverse.evaluation._bootstrap import SCORES, bootstrap, interval, point_scores, sums_by_cell
+from polygene_scverse.evaluation._bootstrap import MIN_GROUPS, SCORES, bootstrap, interval, point_scores, sums_by_cell
 from polygene_scverse.evaluation._predictions import MODEL, Predictions
 from polygene_scverse.evaluation._scikit_learn import MAJORITY
 
 Row = dict[str, Any]
 LOWER_IS_BETTER, MIN_CELLS = ("ece", "nll"), 10
+HERE = " in these groups"
+"""End of a verdict from fewer groups than can be resampled: its interval does not contain the spread of groups."""
 
 
 def large_categories(predictions: Predictions) -> NDArray[np.bool_]:
@@ -29,7 +31,7 @@ def method_scores(predictions: Predictions, method: str) -> NDArray[np.float64]:
 
 
 def score_rows(
-    phenotype: str, predictions: Predictions, groups: NDArray[np.integer], n_bootstrap: int, seed: int
+    phenotype: str, predictions: Predictions, groups: NDArray[np.integer] | None, n_bootstrap: int, seed: int
 ) -> list[Row]:
     """One row per method and score, with intervals and the paired difference of the model minus the method.
 
@@ -40,7 +42,7 @@ def score_rows(
     predictions
         Predictions for all test cells.
     groups
-        Group of each cell of the data; shape (n_obs,).
+        Group of each cell of the data; shape (n_obs,). None if single cells were split.
     n_bootstrap, seed
         See `bootstrap`.
 
@@ -55,7 +57,7 @@ def score_rows(
             f"`phenotypes`: no test cell has a known value of {phenotype!r} that is in the training cells too. Leave "
             "it out, or pass another split."
         )
-    cell_groups = groups[predictions.rows]
+    cell_groups = np.zeros_like(predictions.rows) if groups is None else groups[predictions.rows]
     sums = {
         method: sums_by_cell(predictions.codes, probabilities, predictions.predicted[method])
         for method, probabilities in predictions.probabilities.items()
@@ -64,6 +66,7 @@ def score_rows(
     values = {method: point_scores(table, large) for method, table in sums.items()}
     samples = bootstrap(sums, cell_groups, large, n_bootstrap, seed)
     size = {"n_cells": len(cell_groups), "n_groups": len(np.unique(cell_groups))}
+    few_groups = groups is not None and size["n_groups"] < MIN_GROUPS
     rows = []
     for method, value in values.items():
         low, high = interval(samples[method])
@@ -73,16 +76,18 @@ def score_rows(
             row |= {"low": low[i], "high": high[i], "difference": values[MODEL][i] - value[i]}
             row |= {"difference_low": difference_low[i], "difference_high": difference_high[i]}
             judged = method not in (MODEL, MAJORITY)
-            row["verdict"] = verdict(score, difference_low[i], difference_high[i]) if judged else ""
+            row["verdict"] = (
+                verdict(score, difference_low[i], difference_high[i], few_groups=few_groups) if judged else ""
+            )
             rows.append(row | size)
     return rows
 
 
-def verdict(score: str, low: float, high: float) -> str:
+def verdict(score: str, low: float, high: float, *, few_groups: bool = False) -> str:
     """Whether the model is better or worse than a baseline, from the interval of the model minus the baseline."""
     sign = -1 if score in LOWER_IS_BETTER else 1
     if low > 0 or high < 0:
-        return "better" if sign * low > 0 else "worse"
+        return ("better" if sign * low > 0 else "worse") + (HERE if few_groups else "")
     return "not significant"
 
 

@@ -14,6 +14,7 @@ from polygene_scverse.evaluation._folds import Labels
 from polygene_scverse.evaluation._null import NULL
 from polygene_scverse.evaluation._predictions import MODEL, Predictions
 from polygene_scverse.evaluation._scikit_learn import MAJORITY
+from polygene_scverse.evaluation._scores import HERE
 
 SCORE_NAMES = {
     "accuracy": "accuracy",
@@ -24,6 +25,7 @@ SCORE_NAMES = {
     "nll": "NLL",
 }
 HEADLINE = {"macro_f1", "accuracy", "ece"}
+FEW_GROUPS = " Intervals and comparisons hold for these groups, and say little about others."
 
 
 def describe_evaluation(
@@ -86,14 +88,15 @@ def describe_model(
     recorded
         Labels of each phenotype with all categories of the cells.
     """
-    unit = "cells"
+    unit, limits = "cells", ""
     if group_key is not None:
         n_groups = len(np.unique(groups))
+        limits = FEW_GROUPS if n_groups < MIN_GROUPS else ""
         unit = f"the {n_groups} groups of {group_key!r}" if n_groups >= MIN_GROUPS else _unit(n_groups)
     sentences = [
         f"{len(groups):,} cells, predicted by a trained model; the scores hold for new donors only if no cells of "
         f"these donors were used in training. Bootstrap over {unit}; categories of the model are chosen with "
-        f"balance={BALANCE}."
+        f"balance={BALANCE}.{limits}"
     ]
     for name, found in predictions.items():
         if n_left := int(((recorded[name].codes >= 0) & (found.codes < 0)).sum()):
@@ -110,7 +113,8 @@ def _describe_test(predictions: Predictions, groups: NDArray[np.integer], group_
             f"will be lower. Pass group_key= to split by donor. Intervals: bootstrap over cells; {choice}."
         )
     held_out = f"{n_groups} held-out group{'s' * (n_groups > 1)} of {group_key!r}"
-    return f"{n_cells:,} test cells of {held_out}. Bootstrap over {_unit(n_groups)}; {choice}."
+    limits = FEW_GROUPS if n_groups < MIN_GROUPS else ""
+    return f"{n_cells:,} test cells of {held_out}. Bootstrap over {_unit(n_groups)}; {choice}.{limits}"
 
 
 def _unit(n_groups: int) -> str:
@@ -136,9 +140,11 @@ def _describe_scores(phenotype: str, table: pd.DataFrame) -> list[str]:
 def _describe_baselines(phenotype: str, table: pd.DataFrame) -> list[str]:
     if (table["method"] == MODEL).all():
         return []
-    lost = table[table["verdict"] == "worse"]
+    lost = table[table["verdict"].str.startswith("worse")]
     if lost.empty:
         return [f"{phenotype}: no baseline is significantly better than the model in any score."]
+    few_groups = lost["verdict"].str.endswith(HERE).any()
+    is_better = f"is better than the model{HERE}," if few_groups else "is significantly better than the model"
     sentences = []
     for method, rows in lost.groupby("method", sort=False):
         scores = set(rows["score"])
@@ -149,9 +155,7 @@ def _describe_baselines(phenotype: str, table: pd.DataFrame) -> list[str]:
             if row["score"] != "macro_f1_10" or "macro_f1" not in scores
         ]
         headline = " It is better in macro-F1, accuracy and ECE at once." if scores >= HEADLINE else ""
-        sentences.append(
-            f"{phenotype}: {method} is significantly better than the model in {', '.join(figures)}.{headline}"
-        )
+        sentences.append(f"{phenotype}: {method} {is_better} in {', '.join(figures)}.{headline}")
     return sentences
 
 

@@ -43,8 +43,9 @@ def evaluation(
     """Plot the scores of the model and of baselines with their intervals.
 
     One row per phenotype and one panel per score. The model is blue, with a band over its interval. Baselines are grey,
-    or red if they are significantly better than the model (paired, see :func:`~polygene_scverse.tl.evaluate`). Small
-    marks are the scores of single test groups.
+    or red if they are significantly better than the model (paired, see :func:`~polygene_scverse.tl.evaluate`). With
+    fewer than five test groups, red only means better in these groups. Small marks are the scores of single test
+    groups.
 
     Parameters
     ----------
@@ -122,7 +123,7 @@ def _new_axes(table: pd.DataFrame, n_rows: int, n_columns: int) -> np.ndarray:
 def _draw(ax: Axes, table: pd.DataFrame) -> None:
     """Draw a point with its interval for each method."""
     for y, (method, row) in enumerate(table.iterrows()):
-        color = COLORS["model" if method == MODEL else "worse" if row["verdict"] == "worse" else "other"]
+        color = COLORS["model" if method == MODEL else "worse" if row["verdict"].startswith("worse") else "other"]
         ax.plot([row["low"], row["high"]], [y, y], color=color, linewidth=1.8, solid_capstyle="butt", zorder=3)
         ax.plot(row["value"], y, "o", color=color, markersize=5, zorder=4)
         if method == MODEL:
@@ -138,11 +139,13 @@ def _handles(table: pd.DataFrame, *, with_groups: bool) -> list[Artist]:
     """Legend handles, only of what is drawn."""
     line: dict[str, Any] = {"marker": "o", "markersize": 5, "linewidth": 1.8}
     found: list[Artist] = [Line2D([], [], color=COLORS["model"], label=f"{MODEL} and its 95 % interval", **line)]
-    others = table["method"] != MODEL
-    if (others & (table["verdict"] != "worse")).any():
+    others, lost = table["method"] != MODEL, table["verdict"].str.startswith("worse")
+    if (others & ~lost).any():
         found.append(Line2D([], [], color=COLORS["other"], label="a baseline and its 95 % interval", **line))
-    if (others & (table["verdict"] == "worse")).any():
-        label = f"a baseline that is significantly better than {MODEL} (paired)"
+    if (others & lost).any():
+        few_groups = (table["verdict"] == "worse in these groups").any()
+        known = f"better than {MODEL} in these few groups" if few_groups else f"significantly better than {MODEL}"
+        label = f"a baseline that is {known} (paired)"
         found.append(Line2D([], [], color=COLORS["worse"], label=label, **line))
     if with_groups:
         style: dict[str, Any] = {"color": COLORS["group"], "marker": "|", "linestyle": "none"}

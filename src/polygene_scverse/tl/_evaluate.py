@@ -81,7 +81,8 @@ def evaluate(
     seed
         Random seed for folds, trainings, bootstrap and permutations.
     train_kwargs
-        Mapping of further arguments of :func:`~polygene_scverse.tl.train`, such as ``{"max_epochs": 2}``.
+        Arguments of :func:`~polygene_scverse.tl.train` as a dictionary, e.g. ``{"max_epochs": 2, "n_genes": 1000}``
+        for a faster evaluation; ``max_epochs`` is not an argument of its own.
 
     Returns
     -------
@@ -90,7 +91,9 @@ def evaluate(
     error, negative log-likelihood in nats), ``value``, ``low`` and ``high`` (95 % bootstrap interval), ``difference``,
     ``difference_low``, ``difference_high`` (the model minus the method, on the same bootstrap samples), ``verdict``
     (``"better"`` or ``"worse"`` if the interval of the difference excludes 0 in favour of or against the model,
-    otherwise ``"not significant"``; ``""`` for the majority baseline), ``n_cells``, ``n_groups``.
+    otherwise ``"not significant"``; ``""`` for the majority baseline), ``n_cells``, ``n_groups``. With fewer than five
+    test groups the verdict is ``"better in these groups"`` or ``"worse in these groups"``: cells of a donor are not
+    replicates, so the interval does not contain the differences between donors.
 
     Categories are chosen with the default ``balance`` of `predict_phenotype`; ECE and NLL are computed from the
     probabilities. Cells whose category is not among the training cells are left out, and their number is printed.
@@ -111,6 +114,7 @@ def evaluate(
     Examples
     --------
     >>> table = pgs.tl.evaluate(adata, group_key="donor", phenotypes=["cell_type", "disease"], n_null=5)
+    >>> quick = pgs.tl.evaluate(adata, group_key="donor", phenotypes="cell_type", train_kwargs={"max_epochs": 2})
     """
     trained = None if model is None else find(adata, model)
     data, names = anndata_of(adata, mod, trained), {"gene_symbols": gene_symbols, "gene_ids": gene_ids}
