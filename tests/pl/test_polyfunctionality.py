@@ -34,7 +34,7 @@ def test_points_are_the_table(moved):
     assert same_color(found.get_facecolor()[0], FOUND)
     assert same_color(others.get_facecolor()[0], OTHER)
     assert [text.get_text() for text in ax.texts] == ["g0", "g1", "g2"]
-    assert ax.get_title() == "tissue\n4 of 30 genes at FDR 0.05, 6 groups"
+    assert ax.get_title() == "tissue\n4 of 30 genes at FDR 0.05 (red), 6 groups"
 
 
 def test_named_genes_and_no_null(moved):

@@ -7,11 +7,12 @@ from matplotlib import colors
 from polygene_scverse.pl import _style
 
 
-@pytest.mark.parametrize("n", [1, 10, 11, 25, 60], ids=str)
+@pytest.mark.parametrize("n", [1, 8, 9, 10, 11, 25, 60], ids=str)
 def test_palette(n):
     palette = _style.palette(n)
     assert len(palette) == len(set(palette)) == n
     assert all(colors.is_color_like(color) for color in palette)
+    assert min(np.ptp(colors.to_rgb(color)) for color in palette) > 0.1  # no greys, which are missing values
 
 
 def test_palette_gives_up_on_very_many():

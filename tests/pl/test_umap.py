@@ -46,6 +46,17 @@ def test_recorded_and_predicted_have_the_same_colours(drawn):
     assert len(set(predicted.values())) == 3
 
 
+def test_no_category_is_grey_as_missing_values_are(drawn):
+    drawn.obs.loc[drawn.obs_names[::7], "bulk_labels"] = np.nan
+    ax = pl.umap(drawn, color="bulk_labels", show=False)
+    (*labels, missing) = (text.get_text() for text in ax.get_legend().get_texts())
+    chroma = [np.ptp(handle.get_facecolor()[0][:3]) for handle in ax.get_legend().legend_handles]
+    assert missing == "NA"
+    assert len(labels) == 10
+    assert min(chroma[:-1]) > 0.1
+    assert chroma[-1] == 0
+
+
 def test_palette_of_the_caller_wins(drawn):
     pl.umap(drawn, color="phase", palette=["#ff0000", "#00ff00", "#0000ff"], show=False)
     assert list(drawn.uns["phase_colors"]) == ["#ff0000", "#00ff00", "#0000ff"]

@@ -36,8 +36,6 @@ COLORS: Final = {
     "expressed genes": "#1f4e79",
 }
 """Colours of losses and of genes: genes are blue in every panel."""
-GREYS: Final = ("#94a4a2", "#717581")
-"""Colours of the palette that resemble the grey of the line styles in the legend."""
 Lines = dict[tuple[str, str], str]
 """Column of the history for each line, by the labels of its colour and of its dash."""
 
@@ -130,19 +128,22 @@ def _final_scores(table: pd.DataFrame) -> Lines:
 def _colors(panels: Mapping[str, Lines]) -> dict[str, str]:
     """Colour of each name, the same in every panel; phenotypes do not use the colours of losses and genes."""
     names = list(dict.fromkeys(name for name, _ in panels.get(PHENOTYPES, ())))
-    taken = {*COLORS.values(), *GREYS}
+    taken = set(COLORS.values())
     spare = [color for color in palette(len(names) + len(taken)) if color not in taken]
     return {**dict(zip(names, spare, strict=False)), **COLORS}
 
 
 def _legend_rows(panels: Mapping[str, Lines]) -> int:
-    """Number of rows of the longest legend, in two columns."""
-    n = [len({name for name, _ in lines}) + len({kind for _, kind in lines}) for lines in panels.values()]
-    return -(-(max(n) + len(FILLS)) // 2)
+    """Number of rows of the longest legend: colours in the first column, line styles and points in the second."""
+    names, kinds = ([{words[i] for words in lines} for lines in panels.values()] for i in (0, 1))
+    return max(*map(len, names), *(len(found) for found in kinds), 2 * len(FILLS) if PHENOTYPES in panels else 0)
 
 
 def _draw(ax: Axes, table: pd.DataFrame, lines: Lines, points: Lines, colors: Mapping[str, str]) -> None:
-    """Draw a line per column and a labelled point per final score; the legend shows colours and dashes separately."""
+    """Draw a line per column and a labelled point per final score.
+
+    The legend has the colours in its first column, and line styles and points in its second.
+    """
     names, kinds = (list(dict.fromkeys(words)) for words in zip(*lines, strict=True))
     dashes = dict(zip(kinds, ("-", "--"), strict=False))
     for (name, kind), column in lines.items():
@@ -150,10 +151,10 @@ def _draw(ax: Axes, table: pd.DataFrame, lines: Lines, points: Lines, colors: Ma
         marker = "o" if len(values) == 1 else None
         ax.plot(values.index, values, color=colors[name], linestyle=dashes[kind], marker=marker)
     handles = [Line2D([], [], color=colors[name], label=short_name(name, 26)) for name in names]
-    handles += [Line2D([], [], color="grey", linestyle=dashes[kind], label=kind) for kind in kinds if len(kinds) > 1]
+    styles = [Line2D([], [], color="grey", linestyle=dashes[kind], label=kind) for kind in kinds if len(kinds) > 1]
     if points:
-        handles += _draw_points(ax, table, points, colors)
-    legend_below(ax, handles)
+        styles += _draw_points(ax, table, points, colors)
+    legend_below(ax, handles, styles)
     ax.spines[["top", "right"]].set_visible(False)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
 

@@ -72,7 +72,7 @@ def polyfunctionality(
         ax.scatter(table["expression_shift"][part], table["shift"][part], s=size, color=color, linewidths=0)
     labelled = pd.concat([table[table["gene"] == gene] for gene in named]) if named else table[:0]
     ax.set(xlabel="shift of expression (log1p of counts per 10,000)", ylabel="shift of role")
-    null = f"{int(found.sum())} of {len(table):,} genes at FDR {fdr:g}, {note['n_null']} groups"
+    null = f"{int(found.sum())} of {len(table):,} genes at FDR {fdr:g} (red), {note['n_null']} groups"
     ax.set_title(f"{note['groupby']}\n{null if note['n_null'] else 'not tested: too few groups'}", fontsize=10)
     ax.spines[["top", "right"]].set_visible(False)
     label_points(ax, labelled["expression_shift"], labelled["shift"], labelled["gene"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import zip_longest
 
 import pandas as pd
 import scanpy as sc
@@ -10,7 +11,9 @@ from anndata import AnnData
 from matplotlib import rcParams
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from matplotlib.font_manager import FontProperties
+from matplotlib.lines import Line2D
 from matplotlib.text import Text
 from matplotlib.textpath import TextPath
 from matplotlib.transforms import Bbox, ScaledTranslation
@@ -33,27 +36,40 @@ PETROFF_10 = (
 )
 """Ten colours selected with a survey and models of colour vision (Petroff, arXiv:2107.02270).
 
-The two greys come last, because scanpy draws missing values in light grey.
+The two greys come last; `palette` leaves them out.
 """
+LEAST_CHROMA = 0.15
+"""Difference between the strongest and the weakest of red, green and blue below which a colour is a grey."""
 
 
 def palette(n: int) -> list[str]:
-    """Return `n` colours: those of `PETROFF_10` if sufficient, else those of scanpy."""
-    for colors in (PETROFF_10, sc.pl.palettes.default_20, sc.pl.palettes.default_28, sc.pl.palettes.default_102):
+    """Return `n` colours: those of `PETROFF_10` if sufficient, else those of scanpy.
+
+    Without greys, because scanpy draws missing values in light grey, unless there are too many categories.
+    """
+    scanpy = (sc.pl.palettes.default_20, sc.pl.palettes.default_28, sc.pl.palettes.default_102)
+    colorful = [[color for color in colors if not _is_grey(color)] for colors in (PETROFF_10, *scanpy)]
+    for colors in (*colorful, sc.pl.palettes.default_102):
         if n <= len(colors):
             return list(colors[:n])
     return ["grey"] * n
 
 
-def legend_below(ax: Axes, handles: Sequence[Artist], ncols: int = 2) -> None:
-    """Add a legend below the label of the x axis, where it covers no data."""
+def _is_grey(color: str) -> bool:
+    rgb = to_rgb(color)
+    return max(rgb) - min(rgb) < LEAST_CHROMA
+
+
+def legend_below(ax: Axes, handles: Sequence[Artist], more: Sequence[Artist] = ()) -> None:
+    """Add a legend below the label of the x axis, where it covers no data; `more` is a second column."""
     below = ScaledTranslation(0, -3.5 * rcParams["font.size"] / 72, ax.figure.dpi_scale_trans)
+    filled = list(zip_longest(handles, more, fillvalue=Line2D([], [], color="none", label=" ")))
     ax.legend(
-        handles=handles,
+        handles=[handle for column in zip(*filled, strict=True) for handle in column] if more else handles,
         frameon=False,
         fontsize="small",
         handlelength=2,
-        ncols=ncols,
+        ncols=2,
         loc="upper center",
         bbox_to_anchor=(0.5, 0),
         bbox_transform=ax.transAxes + below,
@@ -94,6 +110,10 @@ def _recorded_colors(adata: AnnData, key: str) -> dict[str, str]:
     return colors_of_labels(adata.obs[recorded], adata.uns[f"{recorded}_colors"])
 
 
+GAP = 1.5
+"""Least distance between labels, half of it around each, in pixels."""
+
+
 def text_width(labels: Iterable[str], size: str | float) -> float:
     """Width of the widest label, in inches."""
     font = FontProperties(family=rcParams["font.family"], size=size)
@@ -116,13 +136,14 @@ def label_points(ax: Axes, x: Iterable[float], y: Iterable[float], labels: Itera
     """
     taken: list[Bbox] = []
     ax.figure.canvas.draw()  # determines the size of the axes
-    places = [(4 + right, 2 + up) for right in range(0, 200, 10) for up in ((0, 9, -9) if right else (0,))]
+    ups = (0, 9, -9, 18, -18, 27, -27)
+    places = [(4 + right, 2 + up) for right in range(0, 200, 10) for up in (ups if right else (0,))]
     for at, height, label in zip(x, y, labels, strict=True):
         for place in places:
             arrow = {"arrowstyle": "-", "linewidth": 0.4, "color": "grey"} if place != places[0] else None
             text = ax.annotate(label, (at, height), place, textcoords="offset points", fontsize=7, arrowprops=arrow)
             text.get_window_extent()  # moves the text to its place
-            box = Text.get_window_extent(text)  # without its line
+            box = Text.get_window_extent(text).padded(GAP)  # without its line
             if place == places[-1] or not any(box.overlaps(other) for other in taken):
                 taken.append(box)
                 break
