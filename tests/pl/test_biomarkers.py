@@ -27,7 +27,25 @@ def test_shared_genes_come_first(adata):
     assert [t.get_text() for t in ax.get_xticklabels()] == ["x", "y"]
     np.testing.assert_allclose(ax.images[0].get_array(), [[1, 1], [0.5, -1], [-0.25, 0.5]])
     assert ax.collections[0].get_offsets().tolist() == [[0, 0], [1, 0], [0, 1], [1, 2]]
-    assert ax.get_title().startswith("ill\n• supports it (")
+    assert ax.get_title().startswith("ill\n• gene supports it (")
+
+
+@pytest.mark.parametrize("n_contexts", [2, 12], ids=str)
+@pytest.mark.parametrize(("fdr", "expected"), [(0.01, "FDR < 0.05"), (np.nan, "not tested: too few groups")], ids=str)
+def test_the_dots_are_explained_and_nothing_is_cut(n_contexts, fdr, expected):
+    contexts = [f"CD4-positive, alpha-beta T cell {i}" for i in range(n_contexts)]
+    rows = [{"gene": g, "context": c, "score": 1.0 + (g == "b")} for g in "abc" for c in contexts]
+    table = pd.DataFrame(rows, index=[str(i) for i in range(len(rows))])
+    table = table.assign(category="ill", log_fold_change=1.0, fdr=fdr)
+    adata = AnnData(shape=(2, 2))
+    adata.uns["polygene"] = {"biomarkers": {"table": table, "phenotype": "disease"}}
+    ax = pl.biomarkers(adata, show=False)
+    assert ax.get_title() == f"ill\n• gene supports it ({expected})"
+    ax.figure.canvas.draw()
+    boxes = [part.get_tightbbox() for part in ax.figure.axes]
+    assert min(value for box in boxes for value in (box.x0, box.y0)) > -1
+    assert max(box.x1 for box in boxes) < ax.figure.bbox.width + 1
+    assert max(box.y1 for box in boxes) < ax.figure.bbox.height + 1
 
 
 def test_no_gene(adata):

@@ -19,6 +19,16 @@ def test_title_has_the_calibration_error(drawn):
     assert ax.get_title() == f"phase\nECE {error:.3f}, 700 cells"
 
 
+def test_the_legend_is_below_the_panels(drawn):
+    axes = pl.reliability(drawn, show=False)
+    (legend,) = axes[0].figure.legends
+    words = " ".join(text.get_text() for text in legend.get_texts())
+    assert "paler: fewer cells" in words
+    assert "confidence, and its gap to the accuracy" in words
+    axes[0].figure.canvas.draw()
+    assert all(legend.get_window_extent().y1 <= ax.get_tightbbox().y0 for ax in axes[0].figure.axes)
+
+
 def test_a_panel_per_phenotype(drawn):
     axes = pl.reliability(drawn, show=False)
     assert [ax.get_title().split("\n")[0] for ax in axes] == ["bulk_labels", "phase"]

@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from polygene_scverse._validate import check_choice
 from polygene_scverse.get import biomarkers as get_biomarkers
 from polygene_scverse.pl._finish import finish
+from polygene_scverse.pl._style import short_name, text_width
 
 
 def biomarkers(
@@ -78,7 +79,8 @@ def biomarkers(
             f"`category`: no gene supports {category!r} in any context at FDR {fdr:g}. Pass a higher `fdr`."
         )
     if ax is None:
-        size = (1.8 + 0.32 * len(contexts), 1.6 + 0.16 * len(genes))
+        width = 1.6 + 0.32 * len(contexts) + text_width(genes, 7)
+        size = (max(4.2, width), max(1.9, 0.8 + 0.16 * len(genes)) + text_width(contexts, 8))
         ax = plt.subplots(figsize=size, layout="constrained")[1]
     image = ax.imshow(scores.loc[genes], cmap="RdBu_r", vmin=-1, vmax=1, aspect="auto", interpolation="nearest")
     y, x = np.nonzero(carries.loc[genes].to_numpy())
@@ -87,9 +89,9 @@ def biomarkers(
     ax.set_yticks(range(len(genes)), genes, fontsize=7)
     ax.tick_params(length=0)
     dot = f"FDR < {fdr:g}" if rows["fdr"].notna().any() else "not tested: too few groups"
-    ax.set_title(f"{category}\n• supports it ({dot})", fontsize=10)
+    ax.set_title(f"{short_name(category)}\n• gene supports it ({dot})", fontsize=9)
     ax.grid(visible=False)
-    ax.figure.colorbar(image, ax=ax, shrink=0.6, label="score / highest of the context")
+    ax.figure.colorbar(image, ax=ax, label="score / highest\nof the context")
     return finish(ax, ax, "biomarkers", show, save)
 
 

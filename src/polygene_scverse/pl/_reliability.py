@@ -9,7 +9,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from anndata import AnnData
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
 from polygene_scverse.get import reliability as get_reliability
@@ -17,7 +20,7 @@ from polygene_scverse.get._lookup import scored_phenotypes
 from polygene_scverse.pl._finish import finish
 from polygene_scverse.pl._style import PETROFF_10, short_name
 
-BAR, GAP = PETROFF_10[0], PETROFF_10[2]
+BAR, GAP, INTERVAL = PETROFF_10[0], PETROFF_10[2], "#555555"
 MOST_COLUMNS = 4
 """Maximum number of panels per row."""
 
@@ -33,9 +36,9 @@ def reliability(
     """Plot a reliability diagram: the accuracy of predictions against their confidence.
 
     One panel per phenotype and one bar per bin of confidence. The height of a bar is the accuracy of the most probable
-    category, the red dot is the mean confidence, and the red line between them is the calibration gap. Thin grey lines
-    are 95 % Wilson intervals of the accuracy, and the lower panel shows the number of cells in each bin. The expected
-    calibration error (ECE) in the title is the mean gap over cells.
+    category; bars of few cells are paler. The red dot is the mean confidence, and the red line between them is the
+    calibration gap. Thin grey lines are 95 % Wilson intervals of the accuracy, and the lower panel shows the number of
+    cells in each bin. The expected calibration error (ECE) in the title is the mean gap over cells.
 
     Parameters
     ----------
@@ -70,7 +73,7 @@ def reliability(
     names = scored_phenotypes(adata, phenotypes)
     columns = min(len(names), MOST_COLUMNS)
     rows = -(-len(names) // columns)
-    figure = plt.figure(figsize=(3.3 * columns, 4.4 * rows), layout="constrained")
+    figure = plt.figure(figsize=(3.3 * columns, 4.4 * rows + 0.6), layout="constrained")
     cells = figure.add_gridspec(rows, columns)
     axes = []
     for i, name in enumerate(names):
@@ -80,10 +83,20 @@ def reliability(
         _draw_counts(figure.add_subplot(parts[1], sharex=ax), table, first=i % columns == 0)
         if i % columns == 0:
             ax.set_ylabel("accuracy")
-        if i == 0:
-            ax.legend(loc="upper left", fontsize=7, frameon=False, handlelength=1.2)
         axes.append(ax)
+    figure.legend(handles=_handles(), loc="outside lower center", ncols=1, fontsize=8, frameon=False)
     return finish(axes[0], axes, "reliability", show, save)
+
+
+def _handles() -> list[Artist]:
+    """Legend handles of what each panel shows."""
+    return [
+        Patch(color=BAR, label="accuracy (paler: fewer cells)"),
+        Line2D([], [], color=INTERVAL, linewidth=0.8, label="its 95 % interval"),
+        Line2D(
+            [], [], color=GAP, linewidth=2, marker="o", markersize=4, label="confidence, and its gap to the accuracy"
+        ),
+    ]
 
 
 def _draw(ax: Axes, adata: AnnData, name: str, n_bins: int) -> pd.DataFrame:
@@ -98,19 +111,11 @@ def _draw(ax: Axes, adata: AnnData, name: str, n_bins: int) -> pd.DataFrame:
     gaps = (table["accuracy"] - table["confidence"]).abs()
     ax.plot([0, 1], [0, 1], color="grey", linewidth=0.8, linestyle=":", zorder=0)
     bars = ax.bar(
-        table["lower"],
-        table["accuracy"],
-        width=table["upper"] - table["lower"],
-        align="edge",
-        color=BAR,
-        zorder=1,
-        label="accuracy (pale: few cells)",
+        table["lower"], table["accuracy"], width=table["upper"] - table["lower"], align="edge", color=BAR, zorder=1
     )
     for bar, share in zip(bars, shares, strict=True):
         bar.set_alpha(0.25 + 0.75 * float(np.sqrt(share / shares.max())))
-    ax.vlines(
-        table["confidence"], table["accuracy"], table["confidence"], color=GAP, linewidth=2, label="gap to confidence"
-    )
+    ax.vlines(table["confidence"], table["accuracy"], table["confidence"], color=GAP, linewidth=2)
     ax.scatter(table["confidence"], table["confidence"], color=GAP, s=14, zorder=3)
     low, high = _wilson(table["accuracy"].to_numpy(), table["n_cells"].to_numpy())
     middle = (table["lower"] + table["upper"]) / 2
@@ -119,11 +124,10 @@ def _draw(ax: Axes, adata: AnnData, name: str, n_bins: int) -> pd.DataFrame:
         (low + high) / 2,
         yerr=(high - low) / 2,
         fmt="none",
-        ecolor="#555555",
+        ecolor=INTERVAL,
         elinewidth=0.8,
         capsize=2,
         zorder=2,
-        label="95 % interval",
     )
     ax.set(xlim=(0, 1), ylim=(0, 1))
     ax.tick_params(labelbottom=False)
