@@ -17,7 +17,7 @@ def adata():
     ]
     table = pd.DataFrame(rows, index=[str(i) for i in range(8)])
     adata = AnnData(shape=(2, 2))
-    adata.uns["polygene"] = {"biomarkers": {"table": table, "phenotype": "disease"}}
+    adata.uns["polygene"] = {"biomarkers": {"table": table, "phenotype": "disease", "group_key": "donor"}}
     return adata
 
 
@@ -38,7 +38,7 @@ def test_the_dots_are_explained_and_nothing_is_cut(n_contexts, fdr, expected):
     table = pd.DataFrame(rows, index=[str(i) for i in range(len(rows))])
     table = table.assign(category="ill", log_fold_change=1.0, fdr=fdr)
     adata = AnnData(shape=(2, 2))
-    adata.uns["polygene"] = {"biomarkers": {"table": table, "phenotype": "disease"}}
+    adata.uns["polygene"] = {"biomarkers": {"table": table, "phenotype": "disease", "group_key": "donor"}}
     ax = pl.biomarkers(adata, show=False)
     assert ax.get_title() == f"ill\n• gene supports it ({expected})"
     ax.figure.canvas.draw()
@@ -46,6 +46,16 @@ def test_the_dots_are_explained_and_nothing_is_cut(n_contexts, fdr, expected):
     assert min(value for box in boxes for value in (box.x0, box.y0)) > -1
     assert max(box.x1 for box in boxes) < ax.figure.bbox.width + 1
     assert max(box.y1 for box in boxes) < ax.figure.bbox.height + 1
+
+
+def test_contexts_that_are_not_tested_say_so(adata):
+    stored = adata.uns["polygene"]["biomarkers"]
+    stored["table"].loc[stored["table"]["context"] == "y", "fdr"] = np.nan
+    ax = pl.biomarkers(adata, show=False)
+    assert [t.get_text() for t in ax.get_xticklabels()] == ["x", "y (not tested)"]
+    assert ax.get_title() == "ill\n• gene supports it (FDR < 0.05)"
+    stored["table"]["fdr"], stored["group_key"] = np.nan, ""
+    assert pl.biomarkers(adata, show=False).get_title() == "ill\n• gene supports it (not tested: no group_key)"
 
 
 def test_no_gene(adata):

@@ -10,8 +10,10 @@ import pandas as pd
 from anndata import AnnData
 from matplotlib.axes import Axes
 
+from polygene_scverse._constants import BIOMARKERS
 from polygene_scverse._validate import check_choice
 from polygene_scverse.get import biomarkers as get_biomarkers
+from polygene_scverse.get._lookup import note_of
 from polygene_scverse.pl._finish import finish
 from polygene_scverse.pl._style import short_name, text_width
 
@@ -30,7 +32,8 @@ def biomarkers(
 
     Each row is a gene: first the genes that support the category in most contexts, then the genes that do so in one
     context only. The colour is the score divided by the highest score of the context; dots mark contexts in which the
-    gene supports the category (see :func:`~polygene_scverse.get.biomarkers`).
+    gene supports the category (see :func:`~polygene_scverse.get.biomarkers`). Where nothing could be tested, dots
+    do not depend on the FDR, and the title or the name of the context says "not tested".
 
     Parameters
     ----------
@@ -78,17 +81,20 @@ def biomarkers(
         raise ValueError(
             f"`category`: no gene supports {category!r} in any context at FDR {fdr:g}. Pass a higher `fdr`."
         )
+    tested = rows.groupby("context", observed=True)["fdr"].apply(lambda values: values.notna().any())
+    names = [name if tested[name] or not tested.any() else f"{name} (not tested)" for name in contexts]
     if ax is None:
         width = 1.6 + 0.32 * len(contexts) + text_width(genes, 7)
-        size = (max(4.2, width), max(1.9, 0.8 + 0.16 * len(genes)) + text_width(contexts, 8))
+        size = (max(4.2, width), max(1.9, 0.8 + 0.16 * len(genes)) + text_width(names, 8))
         ax = plt.subplots(figsize=size, layout="constrained")[1]
     image = ax.imshow(scores.loc[genes], cmap="RdBu_r", vmin=-1, vmax=1, aspect="auto", interpolation="nearest")
     y, x = np.nonzero(carries.loc[genes].to_numpy())
     ax.scatter(x, y, s=9, color="black", linewidths=0)
-    ax.set_xticks(range(len(contexts)), contexts, rotation=90, fontsize=8)
+    ax.set_xticks(range(len(contexts)), names, rotation=90, fontsize=8)
     ax.set_yticks(range(len(genes)), genes, fontsize=7)
     ax.tick_params(length=0)
-    dot = f"FDR < {fdr:g}" if rows["fdr"].notna().any() else "not tested: too few groups"
+    why = "too few groups" if note_of(adata, BIOMARKERS).get("group_key") else "no group_key"
+    dot = f"FDR < {fdr:g}" if tested.any() else f"not tested: {why}"
     ax.set_title(f"{short_name(category)}\n• gene supports it ({dot})", fontsize=9)
     ax.grid(visible=False)
     ax.figure.colorbar(image, ax=ax, label="score / highest\nof the context")
