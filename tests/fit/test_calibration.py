@@ -37,25 +37,25 @@ def fitted(n=400, groups=None, cells="held-out"):
 def test_note_of_one_new_group():
     assert DONOR.note == (
         "confidence and accuracy differ by 5.0 percentage points on average (ECE) in 70 held-out cells of one new group "
-        "of 'donor' (10.0 before calibration); a single group is little evidence about others"
+        "of 'donor' (10.0 before calibration). A single group is little evidence about others."
     )
 
 
 def test_note_of_several_groups_and_of_none():
     assert replace(DONOR, n_groups=2).note.endswith(
-        "(ECE) in 70 held-out cells of 2 new groups of 'donor' (10.0 before calibration)"
+        "(ECE) in 70 held-out cells of 2 new groups of 'donor' (10.0 before calibration)."
     )
     alone = replace(DONOR, group_key="", n_groups=0, cells="given").note
     assert alone.startswith(
         "confidence and accuracy differ by 5.0 percentage points on average (ECE) in 70 given cells (10.0 before"
     )
-    assert "; the difference may be larger for new donors if cells of the same donors were used in training" in alone
+    assert ". The difference may be larger for new donors if cells of the same donors were used in training" in alone
 
 
 @pytest.mark.parametrize(
     ("n", "limits"),
     [
-        (1, "1.30, the default, because a single group does not show how much)"),
+        (1, "1.30, a default); a single group does not show by how much, so check them in another group"),
         (
             3,
             "1.30, roughly estimated by predicting the 3 training groups from each other)",
@@ -66,7 +66,9 @@ def test_note_of_several_groups_and_of_none():
 def test_note_where_every_group_is_in_training(n, limits):
     note = replace(DONOR, n_groups=0, n_training_groups=n, factor=1.3).note
     assert f"in 70 held-out cells of {f'{n} groups' if n > 1 else 'one group'} of 'donor' in training (" in note
-    assert note.endswith(f"; probabilities are made less certain, because new groups differ (factor {limits}")
+    assert note.endswith(
+        f". Because new groups differ, all probabilities are made less certain (by a factor of {limits}."
+    )
 
 
 def test_note_says_when_calibration_made_it_worse():
@@ -74,7 +76,7 @@ def test_note_says_when_calibration_made_it_worse():
     assert note.startswith("confidence and accuracy differ by 10.0 percentage points on average (ECE) in 70")
     assert "(5.0 before calibration, which did not help these cells)" in note
     few = replace(DONOR, ece_before=0.05, ece_after=0.1, n_groups=0, n_training_groups=3, factor=1.3).note
-    assert "(5.0 before calibration, which is meant for new groups)" in few
+    assert "(5.0 before calibration). Because new groups differ" in few
 
 
 def test_note_where_nothing_was_fitted():
@@ -82,7 +84,7 @@ def test_note_where_nothing_was_fitted():
     assert note.startswith("probabilities are not calibrated, because 7 held-out cells have a known category and")
     assert f"and {MIN_CELLS} are needed; call Polygene.calibrate" in note
     assert "for new groups" not in note
-    flattened = "; probabilities are made less certain, because new groups differ (factor 1.20"
+    flattened = ". Because new groups differ, all probabilities are made less certain (by a factor of 1.20"
     assert flattened in replace(DONOR, fitted=False, factor=1.2).note
 
 

@@ -107,7 +107,7 @@ def test_donors_may_be_named(model, parts, small):
     _, new = parts
     larger = pgs.tl.train(new, model=model, group_key="donor", **{**small, "model_kwargs": None})
     assert (
-        "because new groups differ" in larger.calibration_["cell_type"]["note"]
+        "Because new groups differ" in larger.calibration_["cell_type"]["note"]
     )  # judged by predicting groups from each other
 
 

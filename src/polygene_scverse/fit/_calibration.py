@@ -62,37 +62,37 @@ class Calibration:
 
     @property
     def note(self) -> str:
-        """Summarise the calibration in a sentence."""
+        """Summarise the calibration in one or two sentences."""
         if not self.fitted:
             found = (
                 f"probabilities are not calibrated, because {self.n_cells} {self.cells} cells have a known category "
                 f"and {MIN_CELLS} are needed; call Polygene.calibrate with other labelled cells"
             )
-            return found + (f"; {self._spread}" if self.factor != 1.0 else "")
+            return found + (f". {self._spread}." if self.factor != 1.0 else ".")
         where, limits = f"{self.n_cells} {self.cells} cells", ""
+        worse = self.ece_after > self.ece_before
         if self.n_groups:
             where += f" of {_many(self.n_groups, self.group_key, 'new ')}"
-            limits = "" if self.n_groups > 1 else "; a single group is little evidence about others"
+            limits = "" if self.n_groups > 1 else ". A single group is little evidence about others"
         elif self.n_training_groups:
             where += f" of {_many(self.n_training_groups, self.group_key)} in training"
-            limits = f"; {self._spread}"
+            limits = f". {self._spread}"
         else:
-            limits = "; the difference may be larger for new donors if cells of the same donors were used in training"
+            limits = ". The difference may be larger for new donors if cells of the same donors were used in training"
         change = f"{100 * self.ece_before:.1f} before calibration"
-        if self.ece_after > self.ece_before:
-            change += ", which did not help these cells" if self.factor == 1.0 else ", which is meant for new groups"
+        change += ", which did not help these cells" if worse and self.factor == 1.0 else ""
         return (
             f"confidence and accuracy differ by {100 * self.ece_after:.1f} percentage points on average (ECE) in "
-            f"{where} ({change}){limits}"
+            f"{where} ({change}){limits}."
         )
 
     @property
     def _spread(self) -> str:
         """Describe how probabilities are adjusted for new groups."""
-        times = f"probabilities are made less certain, because new groups differ (factor {self.factor:.2f}"
+        times = f"Because new groups differ, all probabilities are made less certain (by a factor of {self.factor:.2f}"
         n = self.n_training_groups
         if n < 2:
-            return f"{times}, the default, because a single group does not show how much)"
+            return f"{times}, a default); a single group does not show by how much, so check them in another group"
         few = n < FEW_GROUPS
         return f"{times}, {'roughly ' if few else ''}estimated by predicting the {n} training groups from each other)"
 
