@@ -161,14 +161,15 @@ def judge_samples(
 
 
 def _reliable(flagged: list[dict[str, Any]], n_samples: int, other_cells: bool) -> bool:
-    """Whether at most a third of the samples are flagged, without those that are clear.
+    """Whether flags cannot well be chance: they are few, or a model from other cells clearly contradicts most samples.
 
-    No flag is clear to a model that was trained on the labels in question, nor to one that suggests the same category
-    for all samples, as a model does that only recognises that the samples are new.
+    In between, a model that responds to differences between samples instead of the phenotype flags as many. It must
+    contradict samples of different categories, because one that suggests the same category for all samples knows
+    nothing about them.
     """
-    clear = other_cells and len({row["suggested"] for row in flagged}) > 1
-    doubtful = [row for row in flagged if not clear or row["share"] < CLEAR_SHARE]
-    return len(doubtful) <= MAX_FLAGGED * n_samples
+    n_clear = sum(row["share"] >= CLEAR_SHARE for row in flagged)
+    reversed_labels = n_samples - n_clear <= MAX_FLAGGED * n_samples and len({row["suggested"] for row in flagged}) > 1
+    return len(flagged) <= MAX_FLAGGED * n_samples or (other_cells and reversed_labels)
 
 
 def category_offset(ratios: Floats, recorded: Codes, sample: int, other: int) -> float:
@@ -294,13 +295,14 @@ def _describe_many(name: str, rows: pd.DataFrame, n_flagged: int, other_cells: b
         "Either the labels of many samples are swapped or named differently, or the expression does not predict it in "
         "new samples."
     )
+    n_clear = int((rows["flagged"] & (rows["share"] >= CLEAR_SHARE)).sum())
     found = f"{name}: {n_flagged} of {len(rows)} samples are flagged"
+    if other_cells and n_clear:
+        found += f", {n_clear} of them with at least {CLEAR_SHARE:.0%} of their cells"
     if rows["reliable"].all():
-        n_clear = int((rows["flagged"] & (rows["share"] >= CLEAR_SHARE)).sum())
         return (
-            f"{found}, {n_clear} of them with at least {CLEAR_SHARE:.0%} of their cells and in different directions. "
-            "If the model is accurate on other data (pgs.tl.evaluate(other_data, model=model)), their labels are "
-            "swapped or named differently."
+            f"{found}, in more than one direction. If the model is accurate on other data "
+            "(pgs.tl.evaluate(other_data, model=model)), their labels are swapped or named differently."
         )
     remedy = (
         "If the model is accurate on other data (pgs.tl.evaluate(other_data, model=model)), the labels are probably "
@@ -310,6 +312,6 @@ def _describe_many(name: str, rows: pd.DataFrame, n_flagged: int, other_cells: b
     )
     first = rows.nsmallest(1, "score").iloc[0]
     return (
-        f"{found}, too many to rely on. {causes} {remedy} Most contradicted: {first['sample']}, recorded as "
+        f"{found}, too many to be sure. {causes} {remedy} Most contradicted: {first['sample']}, recorded as "
         f"{first['recorded']!r}, suggested {first['suggested']!r} ({first['share']:.0%} of {first['n_cells']:,} cells)."
     )

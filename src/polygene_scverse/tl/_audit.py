@@ -98,10 +98,10 @@ def audit(
     over cells of the log-likelihood of the recorded category minus that of the best other category, in nats, relative
     to the midpoint between the other samples of the two categories; negative values contradict the record), ``share``
     (fraction of cells that contradict it), ``n_cells``, ``flagged`` (the score is below -0.1) and ``reliable`` (at most
-    a third of the samples are flagged; with `model`, flags do not count if at least 90 % of the cells contradict the
-    record and different categories are suggested, as with swapped labels). If flags are not reliable, either the labels
-    of many samples are wrong, or the expression does not predict the phenotype of new samples. Likelihoods are
-    probabilities divided by the category frequencies in training.
+    a third of the samples are flagged, or, with `model`, at least two thirds with 90 % of their cells and in more than
+    one direction, as if all labels were swapped). If flags are not reliable, either the labels of many samples are
+    wrong, or the expression does not predict the phenotype of new samples; a `model` that is accurate on other data
+    speaks for the former. Likelihoods are probabilities divided by the category frequencies in training.
 
     Prints the flagged samples. Writes ``obs["polygene_audit_<phenotype>"]``, the probability of the recorded category
     of each cell (low values contradict it; NaN where no category is recorded or the model does not know it), and
