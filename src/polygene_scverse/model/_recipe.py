@@ -22,7 +22,13 @@ from polygene_scverse.data.feed._table import CellTable
 from polygene_scverse.data.read._expression import Expression, place_name
 from polygene_scverse.data.read._gene_names import NOT_MATCHED
 from polygene_scverse.data.read._ordered import Ordered, resolve_ordered
-from polygene_scverse.data.read._phenotypes import categories_of, encode_all, ordered_labels, resolve_phenotypes
+from polygene_scverse.data.read._phenotypes import (
+    candidates,
+    categories_of,
+    encode_all,
+    ordered_labels,
+    resolve_phenotypes,
+)
 from polygene_scverse.data.read._ranking import choose_genes
 from polygene_scverse.data.read._scale import Scale
 from polygene_scverse.data.read._split import Split, resolve_split
@@ -60,6 +66,8 @@ class Decisions:
         Additions to an earlier model: categories by phenotype, and ``genes``.
     n_rehearsed
         Number of cells drawn from what the earlier model stores about its training cells.
+    not_learned
+        Columns that look like phenotypes but have no usual name, if the phenotypes were not named.
     """
 
     model: Polygene
@@ -70,6 +78,7 @@ class Decisions:
     n_vars: int
     added: Mapping[str, Sequence[str]] = field(default_factory=dict)
     n_rehearsed: int = 0
+    not_learned: Sequence[str] = ()
 
 
 Tell = Callable[[Decisions], None]
@@ -129,11 +138,19 @@ def train_on_cells(
     model.deregister_manager(adata)  # otherwise scvi-tools' registry of managers keeps adata in memory
     if tell is not None:
         codes = model.encode(data.obs.iloc[rows[0]])
-        tell(Decisions(model, rows, codes, expression.scale, expression.where, len(expression.var_names)))
+        facts = (expression.scale, expression.where, len(expression.var_names))
+        others = [] if phenotypes is not None else _not_learned(data.obs, [*names, group_key])
+        tell(Decisions(model, rows, codes, *facts, not_learned=others))
     cells = model._training_cells(expression, rows, group_key)
     del expression
     train_model(model, cells, rates, seed=seed, **train_kwargs)
     return model
+
+
+def _not_learned(obs: pd.DataFrame, used: Sequence[str | None]) -> list[str]:
+    """Columns of text that look like phenotypes and are not used."""
+    found = [name for name in candidates(obs) if name not in used]
+    return [name for name in found if not pd.api.types.is_numeric_dtype(obs[name].dtype)]
 
 
 def train_further(
@@ -350,7 +367,9 @@ def train_on_files(
     registry = shard_registry(Polygene, shards, names, ordered, missing)
     model = Polygene(None, registry, genes=genes, **{"seed": seed, **check_kwargs(model_kwargs, "model_kwargs")})
     if tell is not None:
-        tell(Decisions(model, rows, model.encode(shards.obs.iloc[rows[0]]), scales[0], shards.where, shards.n_vars))
+        others = [] if phenotypes is not None else _not_learned(shards.obs, [*names, group_key])
+        codes = model.encode(shards.obs.iloc[rows[0]])
+        tell(Decisions(model, rows, codes, scales[0], shards.where, shards.n_vars, not_learned=others))
     cells = read_shards(
         shards,
         (rows[0], held_out),

@@ -18,7 +18,6 @@ from polygene_scverse._compat import identifiers_restored
 from polygene_scverse._constants import N_GENES, note_key
 from polygene_scverse._files import check_destination
 from polygene_scverse._validate import check_notes, shorten, write_notes
-from polygene_scverse.data.read._phenotypes import candidates
 from polygene_scverse.model import Polygene
 from polygene_scverse.model._recipe import (
     Decisions,
@@ -171,8 +170,7 @@ def train(
         decided.append(decisions)
         reports.append(note_confounding(decisions.model, obs, group_key, missing))
         if verbose:
-            unused = [] if phenotypes is not None or old is not None else _unused(decisions.model, obs, group_key)
-            _print_decisions(decisions, None if group_key is None else obs[group_key], unused)
+            _print_decisions(decisions, None if group_key is None else obs[group_key])
 
     seed = resolve_seed(seed)
     if save_to is not None:
@@ -237,14 +235,8 @@ def train(
     return trained
 
 
-def _unused(model: Polygene, obs: pd.DataFrame, group_key: str | None) -> list[str]:
-    """Columns of text that look like phenotypes but have no usual name, so that the model does not learn them."""
-    found = [name for name in candidates(obs) if name not in (*model.columns.values(), group_key)]
-    return [name for name in found if not pd.api.types.is_numeric_dtype(obs[name].dtype)]
-
-
-def _print_decisions(decisions: Decisions, groups: pd.Series | None, unused: Sequence[str]) -> None:
-    """Print the chosen settings as a table, and columns that could be phenotypes too."""
+def _print_decisions(decisions: Decisions, groups: pd.Series | None) -> None:
+    """Print the chosen settings as a table."""
     model, (training, held_out) = decisions.model, decisions.rows
     console, table = Console(markup=False), Table("decided", "", title="Polygene", show_header=False)
     kind = "cells"
@@ -260,8 +252,9 @@ def _print_decisions(decisions: Decisions, groups: pd.Series | None, unused: Seq
         known = int((decisions.codes[name] >= 0).sum())
         text = f"{len(categories)} categories {shorten(categories, 4)}, known for {known:,} training cells"
         table.add_row(f"phenotype {name}", text)
-    if unused:
-        table.add_row("not learned", f"{shorten(unused, 6)}; name the columns to learn in phenotypes=")
+    if decisions.not_learned:
+        text = f"{shorten(decisions.not_learned, 6)}; name the columns to learn in phenotypes="
+        table.add_row("not learned", text)
     for name, new in decisions.added.items():
         if new:
             table.add_row(f"added {name}", f"{len(new)}: {shorten(new, 4)}")
