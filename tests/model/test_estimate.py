@@ -39,7 +39,7 @@ def test_extrapolation_by_hand(cost):
     assert (training["cells"], training["epochs"], training["steps"]) == (900, 3, 3 * 57)
     assert training["seconds"] == pytest.approx(171 * 2.0 + 1000 * 0.01 + 3 * 100 * 0.1)
     assert training["memory_gb"] == pytest.approx((5_000 + 1000 * 200) / 1e9)
-    assert (prediction["cells"], prediction["steps"]) == (1000, 16)
+    assert (prediction["cells"], prediction["steps"]) == (1000, 8)
     assert prediction["seconds"] == pytest.approx(100.0)
     assert prediction["memory_gb"] == pytest.approx((1_000 + 1000 * 200) / 1e9)
 
