@@ -52,7 +52,7 @@ def variables(tmp_path_factory):
     adata.obs["cell_type"] = adata.obs["cell_type"].cat.rename_categories(["B cell", "NK cell", "T cell"])
     adata.obs["condition"] = adata.obs["condition"].cat.rename_categories(["control", "stimulated"])
     adata.obs["disease"] = adata.obs["disease"].cat.rename_categories(["healthy", "lupus"])
-    adata.obs["sample"] = adata.obs["donor"]
+    adata.obs["sample"] = adata.obs["donor"].astype(str) + "_" + adata.obs["sex"].astype(str)
     adata.obs.loc[adata.obs_names[::10], "sex"] = np.nan
     folder = tmp_path_factory.mktemp("examples")
     short = {"max_epochs": 2, "verbose": False, "model_kwargs": {"n_hidden": 16, "n_layers": 1, "n_intermediate": 16}}
