@@ -141,10 +141,11 @@ class Attribution:
         """Logits of the transformer if attention to each gene is multiplied by its gate; (B, C)."""
         module = self.model.module
         tokens, positions, mask = (batch[name] for name in INPUTS[:3])
-        columns, read = module.columns_read(positions, mask & (_with_special(gate, module.layout.n_special) > 0))
+        gate = _with_special(gate, module.layout.n_special)
+        columns, read = module.columns_read(positions, mask & (gate > 0))
         n = columns.shape[1]
         tokens, positions = tokens.gather(1, columns), positions.gather(1, columns)
-        gate = _with_special(gate, module.layout.n_special).gather(1, columns) * read
+        gate = gate.gather(1, columns) * read
         bias = gate.clamp(min=1e-12).log()[:, None, None, :]  # (B, 1, 1, K)
         x = module.encoder.embeddings(tokens, positions)
         for block in module.encoder.blocks:

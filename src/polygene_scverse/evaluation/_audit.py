@@ -231,16 +231,15 @@ def check_samples(labels: Mapping[str, Labels], obs: pd.DataFrame, sample_key: s
             f"It knows {shorten(labels[unknown[0]].categories)} of {unknown[0]!r}. Leave them out, or pass "
             "another model."
         )
-    constant = constant_columns(labels, obs)
-    pairs = [f"{name!r} within {columns}" for name, columns in constant.items()]
-    if sample_key is None:
+    samples = None if sample_key is None else group_codes(obs, sample_key)
+    if samples is not None and any(label.constant_within(samples) for label in labels.values()):
+        return ""
+    pairs = [f"{name!r} within {columns}" for name, columns in constant_columns(labels, obs).items()]
+    if samples is None:
         could = (
             f" Phenotypes that are constant within samples: {', '.join(pairs)}. Pass such a column." if pairs else ""
         )
         return CELLS_ONLY + could
-    samples = group_codes(obs, sample_key)
-    if any(label.constant_within(samples) for label in labels.values()):
-        return ""
     pass_one = f" Columns within which they are: {', '.join(pairs)}." if pairs else ""
     raise ValueError(
         f"`sample_key`: none of the phenotypes {shorten(labels)} is constant within {sample_key!r}, so no sample can "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -20,8 +20,6 @@ from polygene_scverse.engine import Engine
 if TYPE_CHECKING:
     from polygene_scverse.model._polygene import Polygene
 
-UNUSABLE: Final = "cannot be used"
-
 
 def check(
     model: Polygene, data: AnnData, *, gene_symbols: str | None = None, gene_ids: str | None = None
@@ -35,21 +33,23 @@ def check(
         warnings.simplefilter("ignore")  # their content is reported separately
         try:
             found |= _values(model, expression, columns)
+            is_usable = True
         except ValueError as error:
-            found |= {"scale": f"{UNUSABLE}: {error}", "totals": "–", "silent cells": "–"}
+            found |= {"scale": f"cannot be used: {error}", "totals": "–", "silent cells": "–"}
+            is_usable = False
     found |= _labels(model, data)
     measured = np.isin(model.genes, expression.var_names)
-    found["expected accuracy"] = _accuracy(model, measured, found["scale"].startswith(UNUSABLE))
+    found["expected accuracy"] = _accuracy(model, measured, is_usable=is_usable)
     return found
 
 
-def _accuracy(model: Polygene, measured: NDArray[np.bool_], is_unusable: bool) -> str:
+def _accuracy(model: Polygene, measured: NDArray[np.bool_], *, is_usable: bool) -> str:
     """Describe the accuracy to expect with these genes, or why there is none."""
     if not measured.any():
         return "none, because no gene of the model is in these data"
     if not enough_genes(measured):
         return "none, because too few genes of the model are in these data to predict"
-    if is_unusable:
+    if not is_usable:
         return "none, because the expression cannot be used"
     accuracy = expected_accuracy(Engine(model.module), model.fitted_, measured)
     if not accuracy:

@@ -139,7 +139,7 @@ def train_on_cells(
     if tell is not None:
         codes = model.encode(data.obs.iloc[rows[0]])
         facts = (expression.scale, expression.where, len(expression.var_names))
-        others = [] if phenotypes is not None else _not_learned(data.obs, [*names, group_key])
+        others = _not_learned(data.obs, phenotypes, [*names, group_key])
         tell(Decisions(model, rows, codes, *facts, not_learned=others))
     cells = model._training_cells(expression, rows, group_key)
     del expression
@@ -147,8 +147,10 @@ def train_on_cells(
     return model
 
 
-def _not_learned(obs: pd.DataFrame, used: Sequence[str | None]) -> list[str]:
-    """Columns of text that look like phenotypes and are not used."""
+def _not_learned(obs: pd.DataFrame, phenotypes: str | Sequence[str] | None, used: Sequence[str | None]) -> list[str]:
+    """Columns of text that look like phenotypes and are not used; none if the phenotypes were named."""
+    if phenotypes is not None:
+        return []
     found = [name for name in candidates(obs) if name not in used]
     return [name for name in found if not pd.api.types.is_numeric_dtype(obs[name].dtype)]
 
@@ -367,7 +369,7 @@ def train_on_files(
     registry = shard_registry(Polygene, shards, names, ordered, missing)
     model = Polygene(None, registry, genes=genes, **{"seed": seed, **check_kwargs(model_kwargs, "model_kwargs")})
     if tell is not None:
-        others = [] if phenotypes is not None else _not_learned(shards.obs, [*names, group_key])
+        others = _not_learned(shards.obs, phenotypes, [*names, group_key])
         codes = model.encode(shards.obs.iloc[rows[0]])
         tell(Decisions(model, rows, codes, scales[0], shards.where, shards.n_vars, not_learned=others))
     cells = read_shards(

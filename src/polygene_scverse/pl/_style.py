@@ -40,6 +40,8 @@ The two greys come last; `palette` leaves them out.
 """
 LEAST_CHROMA = 0.15
 """Difference between the strongest and the weakest of red, green and blue below which a colour is a grey."""
+GAP = 1.5
+"""Least distance between labels, half of it around each, in pixels."""
 
 
 def palette(n: int) -> list[str]:
@@ -108,10 +110,6 @@ def _recorded_colors(adata: AnnData, key: str) -> dict[str, str]:
     if f"{recorded}_colors" not in adata.uns:
         return {}
     return colors_of_labels(adata.obs[recorded], adata.uns[f"{recorded}_colors"])
-
-
-GAP = 1.5
-"""Least distance between labels, half of it around each, in pixels."""
 
 
 def text_width(labels: Iterable[str], size: str | float) -> float:
