@@ -20,6 +20,7 @@ import scipy.sparse as sp
 from anndata import AnnData
 
 import polygene_scverse as pgs
+from polygene_scverse.tl._models import remember
 
 matplotlib.use("Agg")
 
@@ -88,10 +89,20 @@ def small():
     return {"max_epochs": 2, "verbose": False, "model_kwargs": network}
 
 
+@pytest.fixture(scope="session")
+def _simulated_and_model(_simulated, small):
+    adata = _simulated.copy()
+    return adata, pgs.tl.train(adata, phenotypes=["cell_type", "sex"], **small)
+
+
 @pytest.fixture
-def simulated_and_model(simulated, small):
-    """Simulated cells that a model was trained on, and the model."""
-    return simulated, pgs.tl.train(simulated, phenotypes=["cell_type", "sex"], **small)
+def simulated_and_model(_simulated_and_model):
+    """Simulated cells that a model was trained on, and the model; copies, so that tests may change both."""
+    adata, model = _simulated_and_model
+    adata, model = adata.copy(), _apart(model)
+    model.module = copy.deepcopy(model.module)
+    remember(adata, model)
+    return adata, model
 
 
 @pytest.fixture(scope="session")

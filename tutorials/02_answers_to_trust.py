@@ -50,7 +50,8 @@ pgs.pl.abstention(held_out, "bulk_labels")
 
 # %%
 pgs.tl.predict_phenotype(held_out, model=model, min_confidence=0.6)
-(held_out.obs["polygene_bulk_labels"] == "unassigned").mean()
+unassigned = (held_out.obs["polygene_bulk_labels"] == "unassigned").mean()
+print(f"{unassigned:.0%} of the cells are unassigned")
 
 # %% [markdown]
 # ## Cell types that are not in the training data

@@ -93,7 +93,8 @@ pgs.pl.polyfunctionality(cells)
 
 # %%
 found = pgs.get.polyfunctionality(cells).query("fdr < 0.05")
-found["gene"].isin(changed).mean(), np.isin(changed, found["gene"]).mean()
+right, known = found["gene"].isin(changed).mean(), np.isin(changed, found["gene"]).mean()
+print(f"{right:.2f} of the discoveries are right; {known:.2f} of the changed genes are found")
 
 # %% [markdown]
 # ## Genes associated with a disease in several cell types, or in one

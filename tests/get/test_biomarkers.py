@@ -24,6 +24,7 @@ def test_contexts_are_counted(adata):
     assert table["n_contexts"].to_dict() == {"a": 2, "b": 1, "c": 0}
     assert table["contexts"].to_dict() == {"a": "x, y", "b": "x", "c": ""}
     assert table["score"].to_dict() == pytest.approx({"a": 1.0, "b": (0.5 - 1.0) / 2, "c": (0.75 + 0.5) / 2})
+    assert (table["n_scored"] == 2).all()
     assert (table["n_tested"] == 2).all()
     assert get.biomarkers(adata, fdr=0.5).set_index("gene")["n_contexts"]["c"] == 1
     assert get.biomarkers(adata, n_top=1).set_index("gene")["n_contexts"].to_dict() == {"a": 2, "b": 0, "c": 0}
@@ -31,7 +32,10 @@ def test_contexts_are_counted(adata):
 
 def test_without_a_null_scores_decide(adata):
     adata.uns["polygene"]["biomarkers"]["table"]["fdr"] = float("nan")
-    assert get.biomarkers(adata).set_index("gene")["n_contexts"].to_dict() == {"a": 2, "b": 1, "c": 1}
+    table = get.biomarkers(adata).set_index("gene")
+    assert table["n_contexts"].to_dict() == {"a": 2, "b": 1, "c": 1}
+    assert (table["n_scored"] == 2).all()
+    assert (table["n_tested"] == 0).all()
 
 
 def test_by_context(adata):

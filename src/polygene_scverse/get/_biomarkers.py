@@ -39,10 +39,11 @@ def biomarkers(
     Returns
     -------
     Table with a row for each gene and category and the columns ``gene``, ``category``, ``n_contexts`` (number of
-    contexts in which the gene supports the category), ``contexts`` (their names), ``n_tested`` (number of contexts with
-    a score) and ``score`` (mean over contexts of the score divided by the highest score of the context), sorted by
-    ``n_contexts``. With `by_context`, a row for each gene, category and context, and the columns ``gene``,
-    ``category``, ``context``, ``score``, ``log_fold_change``, ``n_groups``, ``p_value``, ``fdr`` and ``carries``.
+    contexts in which the gene supports the category), ``contexts`` (their names), ``n_scored`` (number of contexts in
+    which the category has a score), ``n_tested`` (number of contexts in which it was also tested) and ``score`` (mean
+    over contexts of the score divided by the highest score of the context), sorted by ``n_contexts``. With
+    `by_context`, a row for each gene, category and context, and the columns ``gene``, ``category``, ``context``,
+    ``score``, ``log_fold_change``, ``n_groups``, ``p_value``, ``fdr`` and ``carries``.
 
     Raises
     ------
@@ -76,7 +77,8 @@ def biomarkers(
     found = table.groupby(keys, observed=True, sort=False).agg(
         n_contexts=("carries", "sum"),
         contexts=("contexts", lambda names: ", ".join(map(str, names.dropna()))),
-        n_tested=("score", "size"),
+        n_scored=("score", "size"),
+        n_tested=("fdr", "count"),
         score=("score", "mean"),
     )
     found["n_contexts"] = found["n_contexts"].astype(int)
