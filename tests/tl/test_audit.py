@@ -183,7 +183,7 @@ def test_a_phenotype_that_the_model_does_not_have(trained):
 def test_refused_beside_a_model(argument, trained):
     cells, model = trained
     (name,) = argument
-    with pytest.raises(ValueError, match=rf"`model`: found together with \['{name}'\], which have no effect"):
+    with pytest.raises(ValueError, match=rf"`model`: passed together with \['{name}'\], which have no effect"):
         pgs.tl.audit(cells, phenotypes="sex", model=model, **argument)
 
 

@@ -169,7 +169,7 @@ def test_wrong_arguments_are_refused(model, parts, small, tmp_path):
         model.add_phenotype("cell_type", ["a", "b"])
     with pytest.raises(ValueError, match="two or more"):
         model.add_phenotype("tissue", ["eye"])
-    with pytest.raises(ValueError, match="`model_kwargs`: found together with model="):
+    with pytest.raises(ValueError, match="`model_kwargs`: passed together with model="):
         pgs.tl.train(new, model=model, **small)
     Polygene.setup_anndata(new, "sex")
     with pytest.raises(ValueError, match="not trained"):

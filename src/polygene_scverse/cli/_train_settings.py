@@ -53,10 +53,10 @@ class NetworkSettings(DataSettings):
     """Settings of the network."""
 
     n_genes: int | None = network_option("Number of genes, most variable first.", "--n_highly_variable_genes", low=1)
-    max_length: int | None = network_option("Number of tokens: that of genes and 8 others.", "--max_length")
+    max_length: int | None = network_option("Number of tokens: genes and 8 others.", "--max_length")
     n_bins: int | None = network_option("Number of expression bins; 2 for binary.", "--num_bins", low=2)
     binning: str | None = network_option("quantile or original.", choices=("quantile", "original"))
-    threshold: float | None = network_option("Value from which a gene counts as expressed.")
+    threshold: float | None = network_option("Minimum value of an expressed gene.")
     expression_min: float | None = network_option(
         "Lower edge of bin 1, if above 0; --threshold takes precedence.", "--expression_min_value"
     )

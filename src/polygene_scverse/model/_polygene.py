@@ -723,7 +723,7 @@ class Polygene(SavingMixin, SetupMixin):
         adata
             The cells.
         gene_symbols, gene_ids
-            Columns of ``var`` with gene symbols or Ensembl ids, to be used before ``var_names``.
+            Columns of ``var`` with gene symbols or Ensembl ids, tried before ``var_names``.
 
         Returns
         -------
@@ -762,7 +762,7 @@ class Polygene(SavingMixin, SetupMixin):
         given
             Phenotypes to show to the model as evidence, in cells where they are known; by default none.
         gene_symbols, gene_ids
-            Columns of ``var`` with gene symbols or Ensembl ids, to be used before ``var_names``. By default, genes are
+            Columns of ``var`` with gene symbols or Ensembl ids, tried before ``var_names``. By default, genes are
             matched by name, then by common columns such as ``var["gene_ids"]``, then from symbols to Ensembl ids, see
             `gene_names`.
         batch_size

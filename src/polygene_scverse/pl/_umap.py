@@ -50,10 +50,10 @@ def umap(
     ax
         Axes to draw into; only for a single panel.
     show
-        Whether to show the figure; by default as ``scanpy.settings.autoshow`` says.
+        Whether to show the figure; defaults to ``scanpy.settings.autoshow``.
     save
         Whether to save the figure. A string is appended to the default file name in ``scanpy.settings.figdir``; a path
-        with a folder is used as it is.
+        with a folder is used as is.
     **kwargs
         Passed to :func:`scanpy.pl.embedding`, e.g. ``ncols``, ``size``, ``legend_loc``, ``palette``, ``frameon``.
 
