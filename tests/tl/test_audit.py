@@ -53,7 +53,7 @@ def test_swapped_samples_are_found(swapped, small, tmp_path, capsys):
     assert (agree["recorded"] == agree["suggested"]).all()
     assert (rows["n_cells"] == swapped.obs["sample"].value_counts()[rows.index]).all()
     assert (rows["share"][:2] > 0.5).all()
-    assert "donor3_control is recorded as 'treated', its expression suggests 'control'" in capsys.readouterr().out
+    assert "donor3_control is recorded as 'treated', but its expression suggests 'control'" in capsys.readouterr().out
     assert set(swapped.obs) - set(before) == {"polygene_audit_condition", "polygene_audit_cell_type"}
     assert swapped.obs[before.columns].equals(before)
     wrong = swapped.obs["donor"] == "donor3"

@@ -138,7 +138,7 @@ def test_what_cannot_be_drawn_is_said(parts, small):
     old, new = parts
     model = pgs.tl.train(old, phenotypes="cell_type", **small)
     model.fitted_.counts = None
-    with pytest.warns(UserWarning, match=r"no cell is of \['B cell', 'T cell'\].*anndata.concat"):
+    with pytest.warns(UserWarning, match=r"no cell has the \w+ \['B cell', 'T cell'\].*anndata.concat"):
         pgs.tl.train(new, model=model, phenotypes="sex", **{**small, "model_kwargs": None})
 
 

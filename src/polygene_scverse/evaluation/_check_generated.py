@@ -126,7 +126,7 @@ def halves(codes: Codes, random: np.random.Generator) -> tuple[NDArray[np.int64]
 
 
 class Judge:
-    """Scores of cells compared with held-out cells; what does not depend on the cells is computed once.
+    """Scores of cells compared with held-out cells; results that are the same for all cells are computed once.
 
     Parameters
     ----------

@@ -394,7 +394,7 @@ def _read(path: Path, most: int) -> bytes:
     with path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
         if size > most:
-            raise ValueError(f"`dir_path`: {path} has {size:,} bytes, more than the {most:,} that it can have.")
+            raise ValueError(f"`dir_path`: {path} has {size:,} bytes, more than the maximum of {most:,}.")
         return file.read(most + 1)
 
 

@@ -308,9 +308,9 @@ def _rehearsed(model: Polygene, codes: NDArray[np.int64], seed: int) -> CellTabl
     if found is None:
         for name, labels in lost_by(state.category_counts, codes, model.categories).items():
             warn(
-                f"`adata`: no cell is of {shorten(labels)} of {name!r}, and the model cannot generate such cells, "
+                f"`adata`: no cell has the {name} {shorten(labels)}, and the model cannot generate such cells, "
                 "because its training data were not counts or it was saved by an earlier version, so it will forget "
-                "them. Pass cells of both, such as anndata.concat([old, new])."
+                "them. Pass old and new cells, such as anndata.concat([old, new])."
             )
         return None
     kinds, n_cells = found

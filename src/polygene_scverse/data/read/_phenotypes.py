@@ -236,7 +236,7 @@ def resolve_phenotypes(obs: pd.DataFrame, phenotypes: str | Sequence[str] | None
     check_columns(keys, obs, "phenotypes", candidates)
     if others := [key for key in keys if not isinstance(key, str)]:
         raise ValueError(
-            f"`phenotypes`: the names {others} of adata.obs are not text, which saved models need. Rename them, as "
+            f"`phenotypes`: the names {others} of adata.obs are not text, as saved models require. Rename them, as "
             "in adata.obs.columns = adata.obs.columns.astype(str)."
         )
     if len(set(keys)) != len(keys):

@@ -197,8 +197,8 @@ def train_model(
     if diverged:
         model.is_trained_, model.history_ = run.trained_before, run.history_before
         raise ValueError(
-            "`plan_kwargs`: the training diverged: weights became NaN or infinite. The model is as it was before. Pass "
-            f"a lower learning rate, such as plan_kwargs={{'lr': {LR}}}, which is the default for small networks."
+            "`plan_kwargs`: the training diverged: weights became NaN or infinite. The model is unchanged. Pass a "
+            f"lower learning rate, such as plan_kwargs={{'lr': {LR}}}, which is the default for small networks."
         )
     engine, held_out = Engine(model.module), cells.validation
     with one_blas_pool():
@@ -211,6 +211,6 @@ def warn_of_mask(state: FittedState) -> None:
     if state.mask == ORIGINAL_MASK:
         warn(
             "The weights are from the original, whose attention mask reveals whether a hidden gene is expressed. This "
-            "training does not reveal it, so the loss of genes is high in the beginning. The prediction of phenotypes "
+            "training does not reveal it, so the loss of genes is high at the beginning. The prediction of phenotypes "
             "is not affected."
         )
