@@ -106,7 +106,7 @@ def test_flipped_bits_of_saved_data_are_noticed(tmp_path, folder):
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 4
     path.write_bytes(content)
-    with pytest.raises(ValueError, match=r"`adata`: .*adata\.h5ad is damaged, or is not what was saved"):
+    with pytest.raises(ValueError, match=r"`adata`: .*adata\.h5ad is damaged, or was not saved"):
         Polygene.load(tmp_path / "m")
     assert Polygene.load(tmp_path / "m", adata=False).adata is None
     path.unlink()

@@ -113,7 +113,7 @@ def _resume(path: Path, url: str, output_file: str, pooch: Any = None) -> None:
 
 
 def _transfer(url: str, part: Path) -> None:
-    """Append the missing part to `part`, or write it anew if the server does not support ranges."""
+    """Append the missing part to `part`, or rewrite it if the server does not support ranges."""
     start = part.stat().st_size if part.exists() else 0
     headers = {"Accept-Encoding": "identity"}
     if start:

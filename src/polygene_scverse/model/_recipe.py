@@ -65,7 +65,7 @@ class Decisions:
     added
         Additions to an earlier model: categories by phenotype, and ``genes``.
     n_rehearsed
-        Number of cells drawn from what the earlier model stores about its training cells.
+        Number of cells drawn from the statistics that the earlier model stores.
     not_learned
         Columns that look like phenotypes but have no usual name, if the phenotypes were not named.
     """
@@ -176,8 +176,8 @@ def train_further(
     """Continue training a copy of a model, on cells that may have new categories, phenotypes and genes.
 
     If the cells include fewer cells of a combination of old categories than the model was trained on, the difference is
-    drawn from what the model stores about its training cells (see `rehearsal_cells`), to avoid forgetting. The linear
-    path is fitted to stored moments of those training cells instead of the drawn cells (see `EarlierCells`).
+    drawn from the statistics that the model stores (see `rehearsal_cells`), to avoid forgetting. The linear path is
+    fitted to stored moments of those training cells instead of the drawn cells (see `EarlierCells`).
 
     Parameters
     ----------

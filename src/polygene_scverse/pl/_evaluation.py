@@ -136,7 +136,7 @@ def _draw(ax: Axes, table: pd.DataFrame) -> None:
 
 
 def _handles(table: pd.DataFrame, *, with_groups: bool) -> list[Artist]:
-    """Legend handles, only of what is drawn."""
+    """Legend handles for the elements that are drawn."""
     line: dict[str, Any] = {"marker": "o", "markersize": 5, "linewidth": 1.8}
     found: list[Artist] = [Line2D([], [], color=COLORS["model"], label=f"{MODEL} and its 95 % interval", **line)]
     others, lost = table["method"] != MODEL, table["verdict"].str.startswith("worse")

@@ -89,7 +89,7 @@ def reliability(
 
 
 def _handles() -> list[Artist]:
-    """Legend handles of what each panel shows."""
+    """Legend handles for the elements of each panel."""
     return [
         Patch(color=BAR, label="accuracy (paler: fewer cells)"),
         Line2D([], [], color=INTERVAL, linewidth=0.8, label="its 95 % interval"),

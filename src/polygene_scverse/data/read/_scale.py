@@ -37,11 +37,11 @@ FEWEST_VALUES, FEWEST_OF_ROW, FEWEST_OF_CONSTANT = 10, 3, 4
 LARGEST_RESIDUE: Final = 0.05
 """Mean distance from the nearest integer up to which values count as multiples; 0.25 is expected by chance."""
 MIXED: Final = 0.05
-"""Share of rows with a second scale from which on mixed scales are an error."""
+"""Minimum share of rows with a second scale for an error about mixed scales."""
 MOST_ONES: Final = 1000
-"""Number of values from which on counts are not all 1 by chance."""
+"""Minimum number of values for which it is no coincidence that all counts are 1."""
 MANY_GENES, NO_ZEROS = 200, 0.99
-"""Number of genes of which no cell expresses all, and share of values above 0 that counts as all."""
+"""Number of genes that no single cell expresses all of, and share of values above 0 that counts as all."""
 LARGEST_SHARE: Final = 1.0
 """Largest value of genes that were scaled to 0 … 1; logarithms of normalised counts exceed it."""
 LARGEST_LOG: Final = 20.0

@@ -151,7 +151,7 @@ def train_model(
     checkpoints: Checkpoints | Mapping[str, Any] | str | Path | None = None,
     **trainer_kwargs: Any,
 ) -> None:
-    """Train a model on some cells, then fit what depends on its weights; arguments as in `Polygene.train`."""
+    """Train a model on some cells, then fit all that depends on its weights; arguments as in `Polygene.train`."""
     refuse_unknown(trainer_kwargs, plan_kwargs or {})
     train, state = cells.train, model.fitted_
     if (n_cut := int((train.lengths > rates.max_genes).sum())) > 0:
@@ -192,7 +192,7 @@ def train_model(
         else:  # refused, diverged, or ended before the first step: restore the previous state
             model.edges_ = edges_before
             vars(state).update(vars(before))
-            if run.weights:  # including what was fitted in closed form
+            if run.weights:  # including the parts fitted in closed form
                 model.module.load_state_dict(run.weights)
     if diverged:
         model.is_trained_, model.history_ = run.trained_before, run.history_before
