@@ -67,7 +67,7 @@ class Decisions:
     n_rehearsed
         Number of cells drawn from the statistics that the earlier model stores.
     not_learned
-        Columns that look like phenotypes but have no usual name, if the phenotypes were not named.
+        Columns that look like phenotypes but have no common name, if the phenotypes were not named.
     """
 
     model: Polygene

@@ -149,7 +149,7 @@ def _handles(table: pd.DataFrame, *, with_groups: bool) -> list[Artist]:
         found.append(Line2D([], [], color=COLORS["worse"], label=label, **line))
     if with_groups:
         style: dict[str, Any] = {"color": COLORS["group"], "marker": "|", "linestyle": "none"}
-        found.append(Line2D([], [], label="the same in a single test group", **style))
+        found.append(Line2D([], [], label="score in a single test group", **style))
     return found
 
 

@@ -101,7 +101,7 @@ def _check_basis(adata: AnnData, basis: str) -> None:
     if basis in adata.obsm:
         return
     remedy = "Call pgs.tl.embed(adata) first, which computes it unless umap=False is passed."
-    raise KeyError(f"`basis`: adata.obsm has no {basis!r}, it has {shorten(adata.obsm)}. {remedy}")
+    raise KeyError(f"`basis`: adata.obsm has no {basis!r}, only {shorten(adata.obsm)}. {remedy}")
 
 
 def _default_color(adata: AnnData) -> list[str]:
