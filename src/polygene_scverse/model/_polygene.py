@@ -1297,7 +1297,7 @@ class Polygene(SavingMixin, SetupMixin):
         n_cells
             As in `gene_contributions`, in each context.
         min_cells
-            Minimum number of cells on each side that a group needs in a context to be used in the test.
+            Minimum number of cells on each side that a group must have in a context to be included in the test.
         n_permutations
             Number of permutations.
         seed
@@ -1466,7 +1466,7 @@ class Polygene(SavingMixin, SetupMixin):
         indices
             Row numbers; all by default.
         seed
-            Random seed for which genes are predicted together.
+            Random seed for the choice of genes that are predicted together.
         log
             Whether to return the mean of log1p of counts per 10,000, instead of counts per 10,000.
         gene_symbols, gene_ids

@@ -55,7 +55,7 @@ def biomarkers(
 
     Returns
     -------
-    Axes, None if the figure is shown.
+    Axes, or None if the figure is shown.
 
     Raises
     ------

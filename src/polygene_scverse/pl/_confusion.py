@@ -62,7 +62,7 @@ def confusion(
 
     Returns
     -------
-    Axes, None if the figure is shown.
+    Axes, or None if the figure is shown.
 
     Raises
     ------

@@ -62,7 +62,7 @@ def counterfactual(
 
     Returns
     -------
-    A list of axes, None if the figure is shown.
+    A list of axes, or None if the figure is shown.
 
     Raises
     ------

@@ -73,7 +73,7 @@ def gene_interactions(
 
     Returns
     -------
-    Axes of the heatmap, None if the figure is shown.
+    Axes of the heatmap, or None if the figure is shown.
 
     Raises
     ------

@@ -70,7 +70,7 @@ def history(
 
     Returns
     -------
-    A list of axes, None if the figure is shown.
+    A list of axes, or None if the figure is shown.
 
     Raises
     ------

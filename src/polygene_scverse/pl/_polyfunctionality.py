@@ -48,7 +48,7 @@ def polyfunctionality(
 
     Returns
     -------
-    Axes, None if the figure is shown.
+    Axes, or None if the figure is shown.
 
     Raises
     ------

@@ -54,7 +54,7 @@ def token_confusion(
 
     Returns
     -------
-    Axes, None if the figure is shown.
+    Axes, or None if the figure is shown.
 
     Raises
     ------

@@ -54,7 +54,7 @@ def biomarkers(
     n_cells
         As in :func:`~polygene_scverse.tl.rank_genes`, for each context.
     min_cells
-        Minimum number of cells on each side that a donor needs in a context to be used in the test.
+        Minimum number of cells on each side that a donor must have in a context to be included in the test.
     n_permutations
         Number of permutations.
     model

@@ -73,7 +73,7 @@ def impute(
     mod
         Modality to use, for MuData; by default the one that the model was trained on, or ``"rna"``.
     seed
-        Random seed for which genes are predicted together.
+        Random seed for the choice of genes that are predicted together.
     batch_size
         Number of cells per step; reduced if many genes are predicted at once.
 
