@@ -456,7 +456,7 @@ def test_renamed_cells_with_tables_of_the_old_names(model):
     adata.obsm["scores"] = pd.DataFrame({"x": np.zeros(200)}, index=adata.obs_names)
     adata.obs.reset_index(drop=True, inplace=True)
     columns = list(adata.obs)
-    with pytest.raises(ValueError, match=r"`adata`: the tables in adata\.obsm belong to other cells"):
+    with pytest.raises(ValueError, match=r"`adata`: the tables in adata\.obsm have other cell names"):
         pgs.tl.predict_phenotype(adata, model=model)
     assert list(adata.obs) == columns
 

@@ -78,7 +78,7 @@ def test_from_vocabulary_takes_ids_from_places():
 
 def test_from_vocabulary_names_absent_words():
     words = [*SPECIAL_TOKENS, "[no_sex]", "[female]"]
-    with pytest.raises(ValueError, match=r"`words`: \['\[male\]'\] \(1 in all\) are not among the 9 words"):
+    with pytest.raises(ValueError, match=r"`words`: \['\[male\]'\] \(1 in all\) are not among the 9 tokens"):
         TokenLayout.from_vocabulary(words, {"sex": ["female", "male"]}, GENES, 3)
 
 

@@ -207,9 +207,7 @@ def test_rows():
         np.testing.assert_array_equal(v.check_rows(rows, 5, "split"), [0, 2, 4])
     assert v.check_rows([], 5, "split").dtype == np.int64
     for rows in ([5], [-6], [0.5], ["cell"], 3, [[0], [1]], [True, False]):
-        with pytest.raises(
-            ValueError, match=r"`split`: found .*, but numbers of rows from 0 to 4, or a mask of 5 cells"
-        ):
+        with pytest.raises(ValueError, match=r"`split`: found .*, but row numbers from 0 to 4, or a mask of 5 cells"):
             v.check_rows(rows, 5, "split")
 
 
@@ -224,7 +222,7 @@ def test_tables_of_other_cells(simulated):
     simulated.obsm["scores"] = pd.DataFrame({"x": np.zeros(simulated.n_obs)}, index=simulated.obs_names)
     simulated.obs.reset_index(drop=True, inplace=True)
     with pytest.raises(
-        ValueError, match=r"`adata`: the tables in adata\.obsm belong to other cells than adata\.obs_names"
+        ValueError, match=r"`adata`: the tables in adata\.obsm have other cell names than adata\.obs_names"
     ):
         v.check_writable(simulated)
 

@@ -7,7 +7,7 @@
 #
 # A model predicts a category for every cell, even for cells of a type that it does not know. This notebook checks the
 # probabilities, excludes uncertain cells, looks for cells that are unlike the training data, and compares the model
-# with simpler methods. It takes some minutes on a laptop.
+# with simpler methods. It takes a few minutes on a laptop.
 
 # %%
 import polygene_scverse as pgs
@@ -107,10 +107,10 @@ cells.obs.loc[cells.obs["sex"].isna(), ["polygene_sex_filled", "polygene_sex_fil
 # %% [markdown]
 # ## What not to conclude
 #
-# * **That a prediction with 95 % confidence is correct in 95 % of *any* cells.** Calibration and prediction sets hold
+# * **That predictions with 95 % confidence are correct in 95 % of *any* cells.** Calibration and prediction sets hold
 #   for cells like those that were held out. Predictions for another tissue, technology or donor may be overconfident.
-# * **That a cell with low novelty is of a known type.** Subtypes of known types are mostly not detected, see the
+# * **That a cell with low novelty is of a known type.** Subtypes of known types are mostly not detected; see the
 #   [results](../docs/trust.md#cell-types-that-are-not-in-the-training-data).
 # * **That filled values are measurements.** They are predictions; keep them separate from the recorded values.
 #
-# Next: [How reliable are the results?](../docs/trust.md) has the results on five data sets.
+# Next: [How reliable are the results?](../docs/trust.md) shows the results on five data sets.

@@ -74,7 +74,7 @@ shift.head(10)
 
 # %% [markdown]
 # Do cells that really are in G2M show this difference? The held-out cells show how genes differ between the two phases.
-# Dividing cells are of other types than non-dividing cells, so means are compared within types. The baseline is the
+# Dividing cells belong to other types than non-dividing cells, so means are compared within types. The baseline is the
 # same difference in the training cells.
 
 
@@ -112,8 +112,8 @@ for gene in answers["difference in held-out cells"].abs().nlargest(8).index:
 #   hypotheses on them: generating more cells does not make a result more certain.
 # * They are cells of these donors. They cannot replace donors, conditions or types that were not measured.
 # * They are not anonymous. An attack that fails here does not prove privacy.
-# * A counterfactual is an association, not the outcome of an experiment. Cells in G2M also differ from cells in G1 by
-#   type, and by everything else that is confounded with the phase in these cells.
+# * A counterfactual is an association, not the outcome of an experiment. Cells in G2M also differ from cells in G1 in
+#   type, and in everything else that is confounded with the phase in these cells.
 # * One sample is not representative of other people. With several donors, hold out whole donors, and pass `group_key=`
 #   to `pgs.get.counterfactual`.
 #

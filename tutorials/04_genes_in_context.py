@@ -4,7 +4,7 @@
 # # Genes in context
 #
 # VWF is a marker of endothelial cells. Does it have the same role in every tissue? And if a gene is up-regulated in a
-# disease, is it in all cell types, or in one? This notebook asks a trained model which genes drive a prediction,
+# disease, is this so in all cell types, or in one? This notebook asks a trained model which genes drive a prediction,
 # whether the role of a gene differs between tissues, and which genes are associated with a disease in several cell
 # types.
 #
@@ -88,8 +88,8 @@ pgs.tl.polyfunctionality(cells, "tissue", group_key="donor")
 pgs.pl.polyfunctionality(cells)
 
 # %% [markdown]
-# Genes at the top have another role in the other tissue, whether or not their expression differs (x axis). The fraction
-# of discoveries that are among the twelve genes, and the fraction of the twelve genes that are found:
+# Genes at the top have a different role in the other tissue, whether or not their expression differs (x axis). The next
+# cell shows the fraction of discoveries that are among the twelve genes, and the fraction of the twelve genes found.
 
 # %%
 found = pgs.get.polyfunctionality(cells).query("fdr < 0.05")
@@ -122,4 +122,4 @@ table.loc[cells.var_names[alone], ["n_contexts", "contexts", "score"]]
 # - Without donors there is no test. Cells of one donor are not replicates.
 # - None of this predicts what happens if a gene is changed.
 #
-# Next: [Genes in context](../docs/genes_in_context.md) describes the methods and how they were measured.
+# Next: [Genes in context](../docs/genes_in_context.md) describes the methods and how they were evaluated.

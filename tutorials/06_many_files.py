@@ -23,8 +23,8 @@ for i in range(3):
 # ## Train on files
 #
 # Pass paths instead of AnnData: a pattern with braces, a glob, or a list. Files may have any number of cells and
-# different genes; a gene that a file lacks is unmeasured in its cells. At most two buffers of `buffer_cells` cells are
-# in memory.
+# different genes; a gene missing from a file is unmeasured in its cells. At most two buffers of `buffer_cells` cells
+# are in memory.
 
 # %%
 model = pgs.tl.train(
@@ -65,7 +65,7 @@ sorted(path.name for path in (folder / "run").iterdir())
 #
 #     torchrun --nproc-per-node 4 train_distributed.py cells.h5ad my_model --devices 4
 #
-# [Large data and several processes](../docs/distributed.md) has the script.
+# [Large data and several processes](../docs/distributed.md) contains the script.
 #
 # ## How long will it take?
 #

@@ -1,6 +1,6 @@
 """Write files and folders to a temporary name, sync them, and replace the old ones in one step.
 
-If the process is killed or the disk is full, the old or the new content is there, and both are complete.
+If the process is killed or the disk is full, either the old or the new content exists, and it is complete.
 """
 
 from __future__ import annotations
@@ -96,12 +96,12 @@ def replace_folder(path: str | Path, own: Collection[str] | None = None) -> Iter
 
 
 def check_destination(folder: str | Path, argument: str) -> None:
-    """Check, before a long computation, that a folder can be written to, or be made if it does not exist.
+    """Check, before a long computation, that a folder can be written to, or created if it does not exist.
 
     Parameters
     ----------
     folder
-        The folder; it is not made, and nothing is left in it.
+        The folder; it is not created, and nothing is left in it.
     argument
         Name of the argument, for the error.
 

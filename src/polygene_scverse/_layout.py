@@ -142,7 +142,7 @@ class TokenLayout:
             )
         if absent:
             raise ValueError(
-                f"`words`: {absent[:5]} ({len(absent)} in all) are not among the {len(words)} words of the "
+                f"`words`: {absent[:5]} ({len(absent)} in all) are not among the {len(words)} tokens of the "
                 "vocabulary. Pass the vocabulary that belongs to these phenotypes."
             )
         slots = tuple(

@@ -1,8 +1,8 @@
 """Thread pools of other packages.
 
-Threads without work wait in busy loops for some time. More threads than cores therefore slow each other down, within a
-process and, if a machine is shared, between processes. scanpy's compiled loops set the number of OpenMP threads of the
-whole process permanently; numpy and scipy each bring a linear algebra library with its own threads.
+Idle threads wait in busy loops for some time, so more threads than cores slow each other down, within a process and, if
+a machine is shared, between processes. scanpy's compiled loops set the number of OpenMP threads of the whole process
+permanently; numpy and scipy each bring a linear algebra library with its own threads.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ def threads_kept() -> Iterator[None]:
 def one_blas_pool() -> Iterator[None]:
     """Limit linear algebra libraries other than numpy's to one thread, such as the one that scipy brings.
 
-    Large products of matrices use numpy's; what remains for scipy is too small for several threads. Several threads of
-    the program may be in such a block; the last one to leave restores the numbers.
+    Large matrix products use numpy's library; those in scipy are too small for several threads. Several threads of the
+    program may be in such a block; the last one to leave restores the numbers.
     """
     with _LOCK:
         if not _USERS[0]:

@@ -84,7 +84,7 @@ def check_labels(obs: pd.DataFrame, key: str, argument: str, table: str = "adata
         kinds = sorted({type(value).__name__ for value in column if not _is_hashable(value)})
         raise ValueError(
             f"`{argument}`: {table}[{key!r}] holds values of the type {' or '.join(kinds)}, but labels are needed. "
-            "Make them text, or pass another column."
+            "Convert them to text, or pass another column."
         ) from error
     return column
 
@@ -98,7 +98,7 @@ def _is_hashable(value: object) -> bool:
 
 
 def check_anndata(adata: object) -> None:
-    """Reject what is not AnnData, such as MuData where the modality is not known."""
+    """Raise an error unless the data are AnnData, for functions that do not take MuData."""
     if not isinstance(adata, AnnData):
         remedy = " Pass one modality, such as mdata['rna']." if hasattr(adata, "n_mod") else ""
         raise TypeError(f"`adata`: found {type(adata).__name__}, but AnnData is needed.{remedy}")
@@ -125,14 +125,14 @@ def check_writable(adata: AnnData) -> None:
         adata.obsm  # noqa: B018 - checked by anndata when it is looked at
     except ValueError as error:
         raise ValueError(
-            f"`adata`: the tables in adata.obsm belong to other cells than adata.obs_names, e.g. "
-            f"{shorten(adata.obs_names, 3)}, so nothing can be written there. Give the cells their names back, as in "
+            f"`adata`: the tables in adata.obsm have other cell names than adata.obs_names, e.g. "
+            f"{shorten(adata.obs_names, 3)}, so nothing can be written there. Restore the names, as in "
             "adata.obs_names = names."
         ) from error
 
 
 def check_data(data: object) -> None:
-    """Reject what is neither AnnData nor MuData."""
+    """Raise an error unless the data are AnnData or MuData."""
     if not isinstance(data, AnnData) and not hasattr(data, "n_mod"):
         remedy = " Pass adata, or adata.raw.to_adata()." if hasattr(data, "to_adata") else ""
         raise TypeError(f"`adata`: found {type(data).__name__}, but AnnData or MuData is needed.{remedy}")
@@ -176,7 +176,7 @@ def check_numbers(x: Any, where: str) -> None:
     masked = np.ma.is_masked(x)
     if masked or x.dtype.kind not in "biuf":
         found = "masked values" if masked else f"values of the type {x.dtype}"
-        raise ValueError(f"`adata`: {where} has {found}, but numbers are needed. Replace it by a matrix of numbers.")
+        raise ValueError(f"`adata`: {where} has {found}, but numbers are needed. Pass a matrix of numbers.")
 
 
 def check_unique_names(names: pd.Index, what: str = "adata.var_names") -> None:
@@ -221,8 +221,8 @@ def check_plain_name(name: str, argument: str) -> None:
     """Reject a name that is a path, or that files and stores do not support."""
     if not isinstance(name, str) or name in ("", ".", "..") or set(name) & set("/\\\0"):
         raise ValueError(
-            f"`{argument}`: found {name!r}, but a name is needed that files and stores can hold: text without '/' and "
-            "'\\\\'. Pass another name."
+            f"`{argument}`: found {name!r}, but names must be text without '/' and '\\\\', which files and stores "
+            "do not support. Pass another name."
         )
 
 
@@ -344,7 +344,7 @@ def check_choice(value: object, choices: Sequence[object], argument: str) -> Non
 
 
 def check_fraction(value: float, argument: str) -> None:
-    """Reject what is not a number from 0 to 1."""
+    """Raise an error unless the value is a number from 0 to 1."""
     if not (isinstance(value, Real) and 0 <= value <= 1):
         raise ValueError(f"`{argument}`: found {value!r}, but it must be a fraction. Pass a number from 0 to 1.")
 
@@ -386,7 +386,7 @@ def check_names(names: Any, argument: str) -> list[Any]:
         return [names]
     if isinstance(names, Mapping) or not isinstance(names, Iterable):
         raise TypeError(
-            f"`{argument}`: found {type(names).__name__} {shorten([names])}, but names are needed. Pass one or a list."
+            f"`{argument}`: found {type(names).__name__} {shorten([names])}, but names are needed. Pass one or more."
         )
     return list(names)
 
@@ -395,12 +395,12 @@ def check_some(names: Any, argument: str) -> list[Any]:
     """Names as from `check_names`; reject an empty list."""
     found = check_names(names, argument)
     if not found:
-        raise ValueError(f"`{argument}`: found an empty list, but at least one is needed. Pass some, or None for all.")
+        raise ValueError(f"`{argument}`: found an empty list, but at least one is needed. Pass None for all.")
     return found
 
 
 def check_kwargs(kwargs: Any, argument: str) -> dict[str, Any]:
-    """Arguments that are passed on, as a dict; reject what is not a mapping."""
+    """Arguments that are passed on, as a dict; reject anything but a mapping."""
     if kwargs is not None and not isinstance(kwargs, Mapping):
         raise TypeError(f"`{argument}`: found {type(kwargs).__name__}, but a mapping of names to values is needed.")
     return dict(kwargs or {})
@@ -424,7 +424,7 @@ def check_rows(rows: Any, n_obs: int, argument: str) -> NDArray[np.int64]:
     whole = np.issubdtype(found.dtype, np.integer) or not found.size
     if found.ndim != 1 or not whole or (found.size and (found.min() < -n_obs or found.max() >= n_obs)):
         raise ValueError(
-            f"`{argument}`: found {shorten(np.ravel(found), 3)}, but numbers of rows from 0 to {n_obs - 1}, or a mask "
+            f"`{argument}`: found {shorten(np.ravel(found), 3)}, but row numbers from 0 to {n_obs - 1}, or a mask "
             f"of {n_obs} cells, are needed. Pass one of them."
         )
     return np.where(found < 0, found + n_obs, found).astype(np.int64)
@@ -445,7 +445,7 @@ def check_not_negative(values: NDArray[np.floating], where: str, remedy: str = "
     """Reject negative values, as in scaled or otherwise transformed data."""
     if values.size and (lowest := values.min()) < 0:
         raise ValueError(
-            f"`adata`: {where} has negative values (lowest {lowest:.3g}), as scaled or corrected data have, but raw "
+            f"`adata`: {where} has negative values (lowest {lowest:.3g}), as in scaled or corrected data, but raw "
             f"counts or log1p of counts per 10,000 are needed. Pass unscaled data{remedy}."
         )
 

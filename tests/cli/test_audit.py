@@ -31,4 +31,4 @@ def test_a_model_of_other_cells(polygene, shards, model_folder, tmp_path):
     expected = pgs.tl.audit(ad.read_h5ad(path), sample_key="sample", phenotypes=["sex"], model=model_folder)
     assert len(pd.read_csv(table)) == len(expected) > 1
     said = polygene("audit", path, *flags, "--overwrite", "--n-folds", "3", code=2).said
-    assert "Error: --model: found together with ['n_folds'], which have no effect" in said
+    assert "Error: --model: passed together with ['n_folds'], which have no effect" in said

@@ -30,7 +30,7 @@ ERRORS = {
     "not yaml": ("a.yaml", "lr: [1", "a.yaml cannot be read"),
     "not toml": ("a.toml", "lr", "a.toml cannot be read"),
     "not json": ("a.json", "{", "a.json cannot be read"),
-    "a list": ("a.yaml", "- lr", "holds list, but a mapping of settings to values is needed"),
+    "a list": ("a.yaml", "- lr", "contains list, but a mapping of settings to values is needed"),
     "suffix": ("a.ini", "lr=1", "a.ini must end with one of .yaml"),
 }
 

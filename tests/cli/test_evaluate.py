@@ -33,7 +33,7 @@ def test_the_originals_flags(polygene, shards, model_folder, cells, tmp_path):
     flags += ["--output_dir", tmp_path / "out", "--mlm_probability", "0.3", "--phenotypic_mlm_probability", "0.6"]
     flags += ["--num_bins", "10", "--hidden_size", "64", "--sequence_types", "sex", "cell_type", "--device", "cpu"]
     said = polygene("evaluate", *flags).said
-    assert "not needed, because the saved model knows: --hidden_size, --num_bins" in said
+    assert "ignored, as the saved model determines them: --hidden_size, --num_bins" in said
     rates = {"expressed": 0.3, "not_expressed": 0.3, "hide_each": 0.6, "hide_all": 0.0, "gene_dropout": 0.0}
     expected = pgs.tl.score_tokens(cells, model=model_folder, masking={**rates, "max_genes": 1_000_000})
     found = pd.read_csv(tmp_path / "out" / "scores.csv")

@@ -64,7 +64,7 @@ def test_the_command_line_goes_before_the_file(run, tmp_path, args, lr):
     config.write_text("learning_rate: 0.5\nnames: x\nlinear: true\npaths: [a, b]\nshard_size: 3\n")
     settings, result = run("--config", str(config), *args)
     assert settings == Settings(paths=["a", "b"], lr=lr, names=["x"], linear=True), result.output
-    assert "Warning: not needed, because the saved model knows: --shard_size." in result.stderr
+    assert "Warning: ignored, as the saved model determines them: --shard_size." in result.stderr
 
 
 def test_an_unknown_key_is_an_error_that_names_it(run, tmp_path):

@@ -221,4 +221,4 @@ def test_a_model_is_trained_further(polygene, shards, model_folder, tmp_path):
     assert found.genes[: len(old.genes)] == old.genes
     assert list(found.categories) == list(old.categories)
     said = polygene("train", path, *flags, "--n-bins", "5", "-o", tmp_path / "other", code=2).said
-    assert "found together with --model, which determines it" in said
+    assert "passed together with --model, which determines it" in said

@@ -80,7 +80,7 @@ def test_number_of_genes(settings, expected):
 
 
 def test_genes_and_length_that_contradict_each_other():
-    with pytest.raises(UserError, match="--max-length: found 2440, but 512 genes and 8 other tokens are 520"):
+    with pytest.raises(UserError, match="--max-length: found 2440, but 512 genes and 8 other tokens make 520"):
         n_genes_of(TrainSettings(n_genes=512, max_length=2440))
 
 
@@ -112,7 +112,7 @@ def test_bins(settings, expected):
     ("settings", "match"),
     [
         ({"threshold": 9.5}, "--threshold: found 9.5, but it must be above 0 and below the last edge, 9.0"),
-        ({"threshold": 0.5, "binning": "quantile"}, "--binning: found together with --threshold"),
+        ({"threshold": 0.5, "binning": "quantile"}, "--binning: passed together with --threshold"),
     ],
     ids=["above the last", "two ways"],
 )

@@ -63,7 +63,9 @@ def test_cached_file_contacts_nothing(get, server):
 
 def test_truncated_then_resumed(get, server, path):
     server.ends_after = 3 * CHUNK
-    with pytest.raises(ConnectionError, match=rf"{3 * CHUNK} bytes are in cells.h5ad.part, so that a new try goes on"):
+    with pytest.raises(
+        ConnectionError, match=rf"{3 * CHUNK} bytes are in cells.h5ad.part; a new attempt resumes there"
+    ):
         get()
     assert names(path) == {"cells.h5ad.part"}
     server.ends_after = None

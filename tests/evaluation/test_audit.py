@@ -39,12 +39,15 @@ def test_many_flags_are_not_reliable(n_wrong, reliable):
     if not reliable:
         (line,) = sentences
         assert line.startswith(
-            "sex: 4 of 9 samples are flagged, too many to be sure. Either the labels of many samples"
+            "sex: 4 of 9 samples are flagged, too many to be reliable. Either the labels of many samples"
         )
-        assert "or the expression does not predict it in new samples. To tell them apart, pass model=" in line
+        assert "or the expression does not predict the phenotype in new samples. To find out, pass model=" in line
         assert line.endswith("Most contradicted: s0, recorded as 'f', suggested 'm' (100% of 4 cells).")
     elif n_wrong:
-        assert sentences[0] == "sex: s0 is recorded as 'f', its expression suggests 'm' (100% of 4 cells, score -2.00)."
+        assert (
+            sentences[0]
+            == "sex: s0 is recorded as 'f', but its expression suggests 'm' (100% of 4 cells, score -2.00)."
+        )
         assert len(sentences) == 3
     else:
         assert sentences == ["sex: the expression of all 9 samples agrees with the recorded phenotype."]
@@ -70,7 +73,10 @@ def test_a_model_that_contradicts_about_half_may_be_guessing(n, n_wrong):
     table = judge(n_wrong, n=n, other_cells=True)
     assert not table["reliable"].any()
     (line,) = describe_audit(table, other_cells=True)
-    assert f"{n_wrong} of them with at least 90% of their cells, too many to be sure. Either the labels of many" in line
+    assert (
+        f"{n_wrong} of them with at least 90% of their cells, too many to be reliable. Either the labels of many"
+        in line
+    )
     assert "If the model is accurate on other data" in line
 
 
@@ -80,7 +86,7 @@ def test_a_model_that_says_the_same_of_all_samples_is_not_reliable():
     assert table["flagged"].tolist() == [True, False]
     assert not table["reliable"].any()
     (line,) = describe_audit(table, other_cells=True)
-    assert "too many to be sure" in line
+    assert "too many to be reliable" in line
     assert "If the model is accurate on other data" in line
 
 

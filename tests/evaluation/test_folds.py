@@ -95,14 +95,14 @@ def test_a_given_split_is_kept(obs):
 
 ERRORS = {
     "many": ("donor", 13, "`split`: found 13 folds for 12 groups of 'donor'. Pass 2 or more, at most 12"),
-    "one group": ("centre", 5, "`group_key`: all cells are of one group of 'centre', but two are needed"),
+    "one group": ("centre", 5, "`group_key`: all cells belong to one group of 'centre', but two are needed"),
     "one": ("donor", 1, "`split`: found 1 folds for 12 groups"),
     "shared": ("donor", (np.arange(10), np.arange(10, 84)), r"`split`: the groups \['d1'\] are on both sides"),
     "empty": (None, (np.arange(84), []), "`split`: found 84 training and 0 validation cells"),
     "constant": (
         "donor",
         (np.arange(7), np.arange(7, 84)),
-        r"`split`: the training cells of fold 1 of 1 have the categories \['flu'\] of 'disease' only",
+        r"`split`: the training cells of fold 1 of 1 only have the categories \['flu'\] of 'disease'",
     ),
 }
 

@@ -152,7 +152,7 @@ def test_what_is_not_there():
         pgs.get.counterfactual(adata, groupby="age")
     with pytest.raises(ValueError, match="`n_permutations`: found 10, but at least 100"):
         pgs.get.counterfactual(adata, n_permutations=10)
-    with pytest.raises(ValueError, match=r"every cell is recorded as {'stim': 'yes'} already"):
+    with pytest.raises(ValueError, match=r"every cell is already recorded as {'stim': 'yes'}"):
         pgs.get.counterfactual(adata[adata.obs["stim"] == "yes"])
     with pytest.raises(KeyError, match="it has no predicted expression"):
         pgs.get.counterfactual(AnnData(np.ones((2, 2))))

@@ -72,7 +72,7 @@ def test_one_context_need_not_be_named(compared):
         ({"context": "B", "metric": "l2"}, ValueError, "`metric`: found 'l2', but it must be one of"),
         ({"context": "B", "genes": ["A", "X"]}, KeyError, r"`genes`: \['X'\] are not in adata.var_names"),
         ({"context": "B", "genes": ["D"]}, ValueError, "none of these 1 genes has a state in 'B': 10 of its cells"),
-        ({"context": "B", "key": "other"}, KeyError, r"`key`: no states of genes in adata, .*\['other'\]"),
+        ({"context": "B", "key": "other"}, KeyError, r"`key`: no gene states found; .*\['other'\]"),
     ],
     ids=["several contexts", "context", "metric", "gene", "no state", "key"],
 )

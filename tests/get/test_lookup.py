@@ -21,7 +21,7 @@ def test_predicted_phenotype_is_accepted(predicted):
 
 
 def test_phenotype_that_was_not_predicted(predicted):
-    text = r"no prediction of 'sex' found, adata.obs has no 'polygene_sex'. Predicted so far: \['cell_type', 'age', 'hidden'\]"
+    text = r"no prediction of 'sex' found: adata.obs has no 'polygene_sex'. Predicted so far: \['cell_type', 'age', 'hidden'\]"
     with pytest.raises(KeyError, match=text):
         _lookup.check_predicted(predicted, "sex")
 

@@ -24,7 +24,7 @@ def test_bins_without_cells_are_left_out(predicted):
 def test_not_recorded(predicted):
     del predicted.obs["cell_type"]
     with pytest.raises(
-        KeyError, match=r"'cell_type' is predicted but not recorded, adata.obs has no column 'cell_type'"
+        KeyError, match=r"'cell_type' is predicted but not recorded: adata.obs has no column 'cell_type'"
     ):
         get.reliability(predicted, "cell_type")
 

@@ -106,7 +106,7 @@ def test_flipped_bits_of_saved_data_are_noticed(tmp_path, folder):
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 4
     path.write_bytes(content)
-    with pytest.raises(ValueError, match=r"`adata`: .*adata\.h5ad is damaged, or is not what was saved"):
+    with pytest.raises(ValueError, match=r"`adata`: .*adata\.h5ad is damaged, or was not saved"):
         Polygene.load(tmp_path / "m")
     assert Polygene.load(tmp_path / "m", adata=False).adata is None
     path.unlink()
@@ -170,7 +170,7 @@ WRONG_TENSORS = {
     "not known": (lambda t: t.update({"weights/new": torch.ones(1)}), "not known"),
     "shape": (lambda t: t.update({"weights/head.bias": torch.ones(3)}), "but the configuration says"),
     "kind": (lambda t: t.update({"weights/head.bias": t["weights/head.bias"].long()}), "but the configuration says"),
-    "codes": (spoil(".codes", 99), "are not of its categories"),
+    "codes": (spoil(".codes", 99), "have other categories"),
     "counts": (spoil(".category_counts", -1.0), "category counts"),
 }
 
@@ -214,7 +214,7 @@ WRONG_PLAIN = {
         ].reverse(),
         "are in another order",
     ),
-    "edges": (lambda b: b["attributes"]["edges_"].reverse(), "do not rise from 0"),
+    "edges": (lambda b: b["attributes"]["edges_"].reverse(), "do not increase from 0"),
     "heads": (lambda b: network(b).update(n_heads=3), "`n_heads`: 3 does not divide"),
     "dropout": (lambda b: network(b).update(dropout=1.5), "dropout is 1.5"),
     "negative layers": (lambda b: network(b).update(n_layers=-1), "n_layers is -1"),

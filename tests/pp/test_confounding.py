@@ -71,7 +71,7 @@ def test_one_group(adata):
     row = pp.confounding(adata[:10], group_key="donor", phenotypes="cell_type").iloc[0]
     assert row["theils_u"] == 0
     assert not row["constant"]
-    assert row["note"] == "all cells are of a single donor, so accuracy for others cannot be estimated"
+    assert row["note"] == "all cells come from a single donor, so accuracy for others cannot be estimated"
 
 
 def test_cells_without_a_group_are_left_out(adata):

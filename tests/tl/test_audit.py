@@ -53,7 +53,7 @@ def test_swapped_samples_are_found(swapped, small, tmp_path, capsys):
     assert (agree["recorded"] == agree["suggested"]).all()
     assert (rows["n_cells"] == swapped.obs["sample"].value_counts()[rows.index]).all()
     assert (rows["share"][:2] > 0.5).all()
-    assert "donor3_control is recorded as 'treated', its expression suggests 'control'" in capsys.readouterr().out
+    assert "donor3_control is recorded as 'treated', but its expression suggests 'control'" in capsys.readouterr().out
     assert set(swapped.obs) - set(before) == {"polygene_audit_condition", "polygene_audit_cell_type"}
     assert swapped.obs[before.columns].equals(before)
     wrong = swapped.obs["donor"] == "donor3"
@@ -183,7 +183,7 @@ def test_a_phenotype_that_the_model_does_not_have(trained):
 def test_refused_beside_a_model(argument, trained):
     cells, model = trained
     (name,) = argument
-    with pytest.raises(ValueError, match=rf"`model`: found together with \['{name}'\], which have no effect"):
+    with pytest.raises(ValueError, match=rf"`model`: passed together with \['{name}'\], which have no effect"):
         pgs.tl.audit(cells, phenotypes="sex", model=model, **argument)
 
 

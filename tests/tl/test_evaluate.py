@@ -146,13 +146,17 @@ def test_cells_of_a_category_that_the_model_lacks_are_counted(trained):
 
 
 MODEL_ERRORS = {
-    "split": ({"split": 3}, ValueError, r"`model`: found together with \['split'\]"),
+    "split": ({"split": 3}, ValueError, r"`model`: passed together with \['split'\]"),
     "others": (
         {"baselines": [], "n_null": 1, "train_kwargs": {"max_epochs": 1}},
         ValueError,
         r"\['baselines', 'n_null', 'train_kwargs'\], which have no effect",
     ),
-    "layer": ({"layer": "counts", "use_raw": True}, ValueError, r"`model`: found together with \['layer', 'use_raw'\]"),
+    "layer": (
+        {"layer": "counts", "use_raw": True},
+        ValueError,
+        r"`model`: passed together with \['layer', 'use_raw'\]",
+    ),
     "phenotype": ({"phenotypes": "age"}, ValueError, "`phenotypes`: found 'age', but it must be one of"),
     "group": ({"group_key": "batch"}, KeyError, r"`group_key`: \['batch'\] are not columns"),
 }

@@ -56,6 +56,6 @@ def test_cells_that_are_all_far_are_reported(trained):
     n = int((found > 0.95).sum())
     assert n > foreign.n_obs / 3
     with pytest.warns(
-        UserWarning, match=f"{n} of {foreign.n_obs} cells have a novelty above 0.95, expected are about 5%"
+        UserWarning, match=f"{n} of {foreign.n_obs} cells have a novelty above 0.95; about 5% are expected"
     ):
         pgs.tl.novelty(foreign, model=model)

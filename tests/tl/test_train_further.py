@@ -138,7 +138,7 @@ def test_what_cannot_be_drawn_is_said(parts, small):
     old, new = parts
     model = pgs.tl.train(old, phenotypes="cell_type", **small)
     model.fitted_.counts = None
-    with pytest.warns(UserWarning, match=r"no cell is of \['B cell', 'T cell'\].*anndata.concat"):
+    with pytest.warns(UserWarning, match=r"no cell has the \w+ \['B cell', 'T cell'\].*anndata.concat"):
         pgs.tl.train(new, model=model, phenotypes="sex", **{**small, "model_kwargs": None})
 
 
@@ -169,7 +169,7 @@ def test_wrong_arguments_are_refused(model, parts, small, tmp_path):
         model.add_phenotype("cell_type", ["a", "b"])
     with pytest.raises(ValueError, match="two or more"):
         model.add_phenotype("tissue", ["eye"])
-    with pytest.raises(ValueError, match="`model_kwargs`: found together with model="):
+    with pytest.raises(ValueError, match="`model_kwargs`: passed together with model="):
         pgs.tl.train(new, model=model, **small)
     Polygene.setup_anndata(new, "sex")
     with pytest.raises(ValueError, match="not trained"):

@@ -1,1 +1,1 @@
-"""What a model can do, as plain functions of an engine, the fitted state and cells that return arrays."""
+"""Functions behind the methods of a model; they take an engine, its fitted state and cells, and return arrays."""

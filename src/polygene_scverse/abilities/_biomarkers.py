@@ -24,7 +24,7 @@ from polygene_scverse.fit import FittedState
 from polygene_scverse.metrics._pooled_p import pooled_p
 
 MIN_SIDE: Final = 3
-"""Groups with the category, and without it, that the null needs where too few groups have cells of both."""
+"""Minimum number of groups with and without the category for a test between groups."""
 
 
 @dataclass(frozen=True)
@@ -37,9 +37,9 @@ class ContextMarkers:
         Contributions in the cells of the context.
     p_value
         P-value of the difference in expression between cells of the category and other cells, over groups; NaN where
-        there is no null. Shape (n_categories, n_genes), as the scores.
+        nothing could be tested. Shape (n_categories, n_genes), as the scores.
     n_groups
-        Number of groups in the null, 0 where there is none; shape (n_categories,).
+        Number of groups in the test, 0 where nothing could be tested; shape (n_categories,).
     """
 
     contributions: GeneContributions

@@ -45,7 +45,7 @@ def check_size(n_cells: int, n_genes: int, n_results: int) -> None:
     if n > MAX_VALUES:
         raise ValueError(
             f"`adata`: expected expression of {n_genes:,} genes in {n_cells:,} cells is dense and would take "
-            f"{4 * n / 1e9:.1f} GB, but at most {4 * MAX_VALUES / 1e9:.1f} GB are made at a time. Pass fewer cells, at "
+            f"{4 * n / 1e9:.1f} GB, but the maximum is {4 * MAX_VALUES / 1e9:.1f} GB. Pass fewer cells, at "
             f"most {MAX_VALUES // (n_genes * n_results):,}, or name the genes you need in genes=."
         )
 

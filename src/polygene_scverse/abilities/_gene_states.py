@@ -193,5 +193,5 @@ def check_size(n_contexts: int, n_genes: int, n_hidden: int) -> None:
     if (size := 8 * n_contexts * n_genes * n_hidden) > MAX_BYTES:
         raise ValueError(
             f"`groupby`: states of {n_genes} genes in {n_contexts} contexts, or pairs of context and group, would take "
-            f"{size / 1e9:.1f} GB, and at most {MAX_BYTES / 1e9:.0f} GB are made. Pass fewer contexts or groups."
+            f"{size / 1e9:.1f} GB, but the maximum is {MAX_BYTES / 1e9:.0f} GB. Pass fewer contexts or groups."
         )

@@ -1,4 +1,4 @@
-"""Generate cells of given phenotypes in rounds: bins are drawn conditional on those of the earlier rounds."""
+"""Generate cells with given phenotypes in rounds: bins are drawn conditional on those of the earlier rounds."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def check_size(engine: Engine, n_cells: int) -> None:
         raise ValueError(
             f"`n_obs`: {n_cells:,} cells with some {per_cell:,.0f} expressed genes each would take "
             f"{16 * n_cells * per_cell / 1e9:.1f} GB. Generate at most {int(MAX_ENTRIES / per_cell):,} at a time, with "
-            "another seed each time."
+            "a different seed each time."
         )
 
 

@@ -72,7 +72,7 @@ def fit_reference(
     logits
         Logits of the held-out cells as returned by `phenotype_logits`, if already computed.
     groups
-        Group of each cell of the data set, if training groups are to be compared with each other in place of held-out
+        Group of each cell of the data set, if training groups are to be compared with each other, instead of held-out
         cells with all training cells.
     """
     table = draw_cells(train, MAX_CELLS, seed)

@@ -16,7 +16,7 @@ from polygene_scverse.abilities._gene_roles import GeneRoles
 from polygene_scverse.metrics._pooled_p import pooled_p
 
 MIN_GROUPS: Final = 5
-"""Number of groups with two contexts that the null needs."""
+"""Minimum number of groups with two contexts for a test."""
 MIN_POOL: Final = 100
 """Number of genes whose permuted statistics are pooled, if there are enough."""
 VARIANCE: Final = 0.95
@@ -49,7 +49,7 @@ class Polyfunctionality:
     n_groups
         Number of groups that have the gene in at least two contexts; shape (G,).
     p_value, fdr
-        NaN where there is no null; shape (G,).
+        NaN where nothing could be tested; shape (G,).
     n_null
         Number of groups in the null.
     """

@@ -1,4 +1,4 @@
-"""Cells drawn from what a model stores about its earlier training cells, to prevent forgetting."""
+"""Cells drawn from stored statistics of a model's earlier training cells, to prevent forgetting."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from polygene_scverse.cli._settings import CheckSettings
 
 
 def check(s: CheckSettings) -> None:
-    """Print for each file, in ten lines, how well it fits a model."""
+    """Print how well each file fits a model, in ten lines."""
     files = find_files(s.paths, s.data)
     model = read_model(s, files)
     from polygene_scverse import tl

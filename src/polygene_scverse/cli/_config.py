@@ -35,7 +35,9 @@ def read_config(path: Path, keys: Mapping[str, str]) -> dict[str, Any]:
     """
     table = _parse(path)
     if not isinstance(table, dict):
-        raise typer.BadParameter(f"{path} holds {type(table).__name__}, but a mapping of settings to values is needed.")
+        raise typer.BadParameter(
+            f"{path} contains {type(table).__name__}, but a mapping of settings to values is needed."
+        )
     values: dict[str, Any] = {}
     if unknown := [str(key) for key in table if key not in keys]:
         raise typer.BadParameter(f"{path}: {', '.join(_guess(key, keys) for key in unknown)}.")

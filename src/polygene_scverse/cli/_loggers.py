@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from lightning.pytorch.loggers import Logger
 
 PACKAGES = {"csv": (), "tensorboard": ("tensorboard", "tensorboardX"), "wandb": ("wandb",)}
-"""Packages of which a logger requires at least one."""
+"""Packages, at least one of which a logger requires."""
 
 
 def make_logger(name: str, folder: str | Path, project: str) -> Logger:

@@ -167,7 +167,7 @@ def add_command(
             values.pop("config")
             needless = [flag for key, flag in unused.items() if values.pop(key) is not None]
             if needless:
-                typer.echo(f"Warning: not needed, because the saved model knows: {', '.join(needless)}.", err=True)
+                typer.echo(f"Warning: ignored, as the saved model determines them: {', '.join(needless)}.", err=True)
             found = settings(**merged(values))
             check_values(found)
             if isinstance(found, Checked):

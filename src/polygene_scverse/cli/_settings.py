@@ -44,7 +44,7 @@ class OneModelSettings:
     model: Path | None = option("Folder of a saved model, or of a checkpoint of the original.", "-m", "--model_name")
     vocabulary: Path | None = original_option("Its vocabulary folder.", "--phenotypic_tokens_file")
     genes: str | None = original_option("Its genes: an h5ad file with highly_variable_rank, or a text file.")
-    threshold: float | None = original_option("With two bins, the value from which a gene counts as expressed.")
+    threshold: float | None = original_option("With two bins, the minimum value of an expressed gene.")
     batch_size: int | None = option("Number of cells per step.", "--eval_batch_size", low=1)
     device: str | None = option("auto, cpu, cuda, cuda:1 or mps.", "--accelerator")
     overwrite: bool | None = option("Overwrite existing files.")
@@ -264,7 +264,7 @@ class PerturbSettings(FilesSettings):
 
 @dataclass(frozen=True)
 class GenerateSettings(OneModelSettings):
-    """Generate new cells of given phenotypes.
+    """Generate new cells with given phenotypes.
 
     The output has counts, log1p of counts per 10,000, and the phenotypes of each cell.
     """
@@ -317,7 +317,7 @@ class ImportSettings:
     genes: str | None = option("Its genes: h5ad with highly_variable_rank, or text; by default FOLDER/genes.txt.")
     output: Path | None = option("Folder of the model.", "-o", "--output_dir")
     n_bins: int | None = option("Expected number of bins, as a check.", "--num_bins")
-    threshold: float | None = option("With two bins, the value from which a gene counts as expressed.")
+    threshold: float | None = option("With two bins, the minimum value of an expressed gene.")
     columns: list[str] | None = option("Obs column of a phenotype, if it has another name: age=years.")
     layer: str | None = option("Layer to use instead of X.")
     use_raw: bool | None = option("Use raw instead of X.")

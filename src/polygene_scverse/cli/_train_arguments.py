@@ -65,7 +65,7 @@ def n_genes_of(s: TrainSettings) -> int | None:
         return s.n_genes
     if s.n_genes is not None and s.max_length != s.n_genes + SPECIAL_WORDS:
         raise UserError(
-            f"--max-length: found {s.max_length}, but {s.n_genes} genes and {SPECIAL_WORDS} other tokens are "
+            f"--max-length: found {s.max_length}, but {s.n_genes} genes and {SPECIAL_WORDS} other tokens make "
             f"{s.n_genes + SPECIAL_WORDS}. Leave out one of the two."
         )
     return s.max_length - SPECIAL_WORDS
@@ -78,7 +78,7 @@ def binning_of(s: TrainSettings) -> str | list[float] | None:
     if s.threshold is None and s.expression_min is None and s.expression_max is None:
         return s.binning
     if s.binning is not None:
-        raise UserError("--binning: found together with --threshold or --expression-min/max. Pass one or the other.")
+        raise UserError("--binning: passed together with --threshold or --expression-min/max. Pass one or the other.")
     n_bins = N_BINS if s.n_bins is None else s.n_bins
     first = s.threshold if s.threshold is not None else s.expression_min or FIRST_EDGE
     last = LAST_EDGE if s.expression_max is None else s.expression_max

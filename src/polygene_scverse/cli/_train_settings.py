@@ -23,7 +23,9 @@ class DataSettings:
 
     paths: list[str] | None = argument(CELLS, metavar="DATA...")
     train_data: list[str] | None = data_option("The same as DATA.", "--train_data_path")
-    eval_data: list[str] | None = data_option("Cells to hold out, instead of a random split.", "--eval_data_path")
+    eval_data: list[str] | None = data_option(
+        "Files of cells to hold out, instead of a random split.", "--eval_data_path"
+    )
     model: Path | None = data_option("Folder of a saved model to train further, on one file.")
     output: Path | None = option("Folder of the model.", "-o", "--output_dir")
     overwrite: bool | None = option("Overwrite existing files.")
@@ -31,7 +33,7 @@ class DataSettings:
         "Obs columns to learn; by default those with a common name.", "--sequence_types"
     )
     vocabulary: Path | None = data_option(
-        "Folder with the lists of the original; labels must be in them.", "--phenotypic_tokens_file"
+        "Folder with the original's lists of categories, which must contain the labels.", "--phenotypic_tokens_file"
     )
     ordered: list[str] | None = data_option("Phenotypes whose categories have an order.")
     missing: list[str] | None = data_option(
@@ -53,10 +55,10 @@ class NetworkSettings(DataSettings):
     """Settings of the network."""
 
     n_genes: int | None = network_option("Number of genes, most variable first.", "--n_highly_variable_genes", low=1)
-    max_length: int | None = network_option("Number of tokens: that of genes and 8 others.", "--max_length")
+    max_length: int | None = network_option("Number of tokens: genes and 8 others.", "--max_length")
     n_bins: int | None = network_option("Number of expression bins; 2 for binary.", "--num_bins", low=2)
     binning: str | None = network_option("quantile or original.", choices=("quantile", "original"))
-    threshold: float | None = network_option("Value from which a gene counts as expressed.")
+    threshold: float | None = network_option("Minimum value of an expressed gene.")
     expression_min: float | None = network_option(
         "Lower edge of bin 1, if above 0; --threshold takes precedence.", "--expression_min_value"
     )
@@ -96,7 +98,7 @@ class TrainSettings(NetworkSettings):
     max_epochs: int | None = step_option("Number of passes over the cells.", "--n_epochs", low=0)
     batch_size: int | None = step_option("Number of cells per step.", "--train_batch_size", low=1)
     eval_batch_size: int | None = step_option(
-        "Number of cells per step in scoring held-out cells.", "--eval_batch_size", low=1
+        "Number of cells per step when scoring held-out cells.", "--eval_batch_size", low=1
     )
     lr: float | None = step_option("Maximum learning rate.", "--learning_rate")
     weight_decay: float | None = step_option("Weight decay.")

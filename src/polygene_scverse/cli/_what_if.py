@@ -99,7 +99,7 @@ def perturb(s: PerturbSettings) -> None:
 
 
 def generate(s: GenerateSettings) -> None:
-    """Generate cells of given phenotypes."""
+    """Generate cells with given phenotypes."""
     _, n_obs, output = needed(s, "model", "n_obs", "output")
     given = _categories(s.given or [], "--given")
     if output.suffix not in (".h5ad", ".zarr"):

@@ -104,16 +104,16 @@ def _resume(path: Path, url: str, output_file: str, pooch: Any = None) -> None:
     try:
         _transfer(url, part)
     except requests.RequestException as error:
-        kept = f" {part.stat().st_size} bytes are in {part.name}, so that a new try goes on." if part.exists() else ""
+        kept = f" {part.stat().st_size} bytes are in {part.name}; a new attempt resumes there." if part.exists() else ""
         raise ConnectionError(
-            f"{url} could not be downloaded: {error}.{kept} Try again; or download that address elsewhere and put the "
-            f"file here: {path}"
+            f"{url} could not be downloaded: {error}.{kept} Try again, or download it elsewhere and put the file "
+            f"here: {path}"
         ) from error
     os.replace(part, output_file)
 
 
 def _transfer(url: str, part: Path) -> None:
-    """Append the missing part to `part`, or write it anew if the server does not support ranges."""
+    """Append the missing part to `part`, or rewrite it if the server does not support ranges."""
     start = part.stat().st_size if part.exists() else 0
     headers = {"Accept-Encoding": "identity"}
     if start:
@@ -135,7 +135,7 @@ def _refuse_page(response: requests.Response, part: Path) -> None:
     title = re.search(r"<title>(.*?)</title>", response.text, re.DOTALL | re.IGNORECASE)
     raise ConnectionError(
         f"{response.url} sent a web page{f' ({title[1].strip()!r})' if title else ''} instead of the file, as Google "
-        "Drive does when it asks to confirm, or after too many downloads. Try again tomorrow; or open that address in "
+        "Drive does to ask for confirmation, or after too many downloads. Try again tomorrow, or open that address in "
         f"a browser and save the file here: {part.with_suffix('')}"
     )
 

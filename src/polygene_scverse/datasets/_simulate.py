@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from polygene_scverse._validate import check_fraction
 
 CELLS_PER_BLOCK = 4096
-"""Number of cells that are drawn at a time, to bound the memory use."""
+"""Number of cells drawn at a time, to limit memory use."""
 MARKER_SHARE = 0.5
 """Fraction of genes that are markers."""
 

@@ -125,7 +125,7 @@ class Engine:
                 consume(start + rows, outputs)
 
     def _n_read(self, lengths: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Number of genes that the network reads of cells with `lengths` expressed genes; shape (n_cells,)."""
+        """Number of genes that the network reads from cells with `lengths` expressed genes; shape (n_cells,)."""
         if self.module.linear is None or not self.for_phenotypes:
             return lengths
         n_read: NDArray[np.int64] = self.module.linear.n_read(torch.from_numpy(lengths)).numpy(force=True)

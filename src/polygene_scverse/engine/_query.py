@@ -29,7 +29,7 @@ class RandomHiding:
     shown
         Slots of phenotypes that are nevertheless shown as recorded, in cells where they are known.
     share
-        Share of the genes that are not predicted to hide as well, in place of the gene dropout in `rates`. It does not
+        Share of the genes that are not predicted to hide as well, instead of the gene dropout in `rates`. It does not
         affect which tokens are predicted.
     """
 
@@ -62,7 +62,7 @@ class Query:
     hidden
         Genes that are hidden as well but not predicted.
     hiding
-        Random masking of genes and phenotypes, in place of the other arguments.
+        Random masking of genes and phenotypes, instead of the other arguments.
     """
 
     shown: tuple[int, ...] = ()

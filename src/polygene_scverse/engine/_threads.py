@@ -1,4 +1,4 @@
-"""Compute small batches in parallel threads, in place of many threads for each small operation."""
+"""Compute small batches in parallel threads, instead of using many threads for each small operation."""
 
 from __future__ import annotations
 

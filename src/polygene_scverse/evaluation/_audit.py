@@ -31,7 +31,7 @@ MARGIN = 0.1
 MAX_FLAGGED = 1 / 3
 """Share of flagged samples above which flags are not reliable, because chance can be the cause."""
 CLEAR_SHARE = 0.9
-"""Share of contradicting cells from which a flag by a model that was trained on other cells is clear."""
+"""Minimum share of contradicting cells for a clear flag, if the model was trained on other cells."""
 
 COLUMNS = {
     **dict.fromkeys(("sample", "phenotype", "recorded", "suggested"), object),
@@ -281,7 +281,7 @@ def describe_audit(table: pd.DataFrame, other_cells: bool = False) -> list[str]:
             sentences.append(f"{name}: the expression of all {len(rows)} samples agrees with the recorded phenotype.")
         elif rows["reliable"].all():
             sentences += [
-                f"{name}: {row.sample} is recorded as {row.recorded!r}, its expression suggests {row.suggested!r} "
+                f"{name}: {row.sample} is recorded as {row.recorded!r}, but its expression suggests {row.suggested!r} "
                 f"({row.share:.0%} of {row.n_cells:,} cells, score {row.score:.2f})."
                 for row in flagged.itertuples()
             ]
@@ -291,8 +291,8 @@ def describe_audit(table: pd.DataFrame, other_cells: bool = False) -> list[str]:
 def _describe_many(name: str, rows: pd.DataFrame, n_flagged: int, other_cells: bool) -> str:
     """Both causes of many flagged samples, and how to tell them apart."""
     causes = (
-        "Either the labels of many samples are swapped or named differently, or the expression does not predict it in "
-        "new samples."
+        "Either the labels of many samples are swapped or named differently, or the expression does not predict the "
+        "phenotype in new samples."
     )
     n_clear = int((rows["flagged"] & (rows["share"] >= CLEAR_SHARE)).sum())
     found = f"{name}: {n_flagged} of {len(rows)} samples are flagged"
@@ -307,10 +307,10 @@ def _describe_many(name: str, rows: pd.DataFrame, n_flagged: int, other_cells: b
         "If the model is accurate on other data (pgs.tl.evaluate(other_data, model=model)), the labels are probably "
         "wrong."
         if other_cells
-        else "To tell them apart, pass model=, a model trained on other cells whose labels are known to be right."
+        else "To find out, pass model=, a model trained on other cells whose labels are known to be right."
     )
     first = rows.nsmallest(1, "score").iloc[0]
     return (
-        f"{found}, too many to be sure. {causes} {remedy} Most contradicted: {first['sample']}, recorded as "
+        f"{found}, too many to be reliable. {causes} {remedy} Most contradicted: {first['sample']}, recorded as "
         f"{first['recorded']!r}, suggested {first['suggested']!r} ({first['share']:.0%} of {first['n_cells']:,} cells)."
     )

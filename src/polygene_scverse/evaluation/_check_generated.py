@@ -126,7 +126,7 @@ def halves(codes: Codes, random: np.random.Generator) -> tuple[NDArray[np.int64]
 
 
 class Judge:
-    """Scores of cells compared with held-out cells; what does not depend on the cells is computed once.
+    """Scores of cells compared with held-out cells; results that are the same for all cells are computed once.
 
     Parameters
     ----------
@@ -205,7 +205,7 @@ class Judge:
     def _of_all(
         self, cells: CellSet, x: Floats, of_forest: tuple[Floats, Floats], asked: NDArray[np.bool_]
     ) -> dict[str, float]:
-        """Metrics that are computed from all cells together, in place of the mean over classes."""
+        """Metrics that are computed from all cells together, instead of as the mean over classes."""
         correlations = (gene_correlations(part[:, self.top], self.classes) for part in (x, self.x))
         return {
             "rf_auc": auroc(*of_forest),

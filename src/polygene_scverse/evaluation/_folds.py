@@ -148,8 +148,8 @@ def resolve_model_columns(
         check_columns([model.columns[name]], adata.obs, "phenotypes", candidates)
     if not names:
         raise ValueError(
-            f"`adata`: obs has none of the columns {list(model.columns.values())} that the model predicts, and nothing "
-            "can be compared. Add the recorded values."
+            f"`adata`: obs has none of the columns {list(model.columns.values())} that the model predicts, so there is "
+            "nothing to compare. Add the recorded values."
         )
     return names
 
@@ -198,9 +198,9 @@ def make_folds(
             found = np.unique(label.codes[rows][label.codes[rows] >= 0])
             if len(found) < 2:
                 raise ValueError(
-                    f"`{argument}`: the training cells of fold {i + 1} of {len(folds)} have the categories "
-                    f"{shorten(label.categories[c] for c in found)} of {name!r} only, so there is "
-                    "nothing to predict. Pass another seed or number of folds, or leave the phenotype out."
+                    f"`{argument}`: the training cells of fold {i + 1} of {len(folds)} only have the categories "
+                    f"{shorten(label.categories[c] for c in found)} of {name!r}, so there is nothing "
+                    "to predict. Pass another seed or number of folds, or leave the phenotype out."
                 )
     return folds
 
@@ -213,9 +213,9 @@ def _draw_folds(
         units = "cells" if group_key is None else f"groups of {group_key!r}"
         if n_groups < 2 and group_key is not None:
             raise ValueError(
-                f"`group_key`: all cells are of one group of {group_key!r}, but two are needed to score on groups that "
-                "were not in training. Leave group_key= out, for scores on other cells of the same group; how good "
-                "predictions are in new groups is then not known."
+                f"`group_key`: all cells belong to one group of {group_key!r}, but two are needed to score on "
+                "groups that were not in training. Leave out group_key= to score other cells of the same group; the "
+                "accuracy in new groups is then unknown."
             )
         raise ValueError(
             f"`{argument}`: found {n_folds} folds for {n_groups} {units}. Pass 2 or more, at most {n_groups}."

@@ -152,9 +152,9 @@ def _too_few(codes: dict[str, Codes], names: list[str], n_usable: int, needed: i
     counts = {source: np.bincount(c[c >= 0], minlength=len(names)).tolist() for source, c in codes.items()}
     return ValueError(
         f"`groupby`: two classes with {MIN_CELLS} cells or more on each side are needed ({needed} of `reference`), but "
-        f"{n_usable} of {shorten(names)} have so many; cells of each: "
+        f"{n_usable} of {shorten(names)} have that many; cells of each: "
         f"{', '.join(f'{source} {n}' for source, n in counts.items())}. Pass more cells, fewer columns, or data whose "
-        "labels are spelled alike."
+        "labels are spelled the same way."
     )
 
 

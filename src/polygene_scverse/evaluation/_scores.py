@@ -16,7 +16,7 @@ from polygene_scverse.evaluation._scikit_learn import MAJORITY
 Row = dict[str, Any]
 LOWER_IS_BETTER, MIN_CELLS = ("ece", "nll"), 10
 HERE = " in these groups"
-"""End of a verdict from fewer groups than can be resampled: its interval does not contain the spread of groups."""
+"""End of a verdict from fewer groups than can be resampled: its interval does not account for the spread of groups."""
 
 
 def large_categories(predictions: Predictions) -> NDArray[np.bool_]:

@@ -206,7 +206,7 @@ def known_sums(
     earlier
         Moments of the earlier cells.
     drawn
-        Which cells were drawn in place of earlier ones; shape (n_cells,).
+        Which cells were drawn to replace earlier ones; shape (n_cells,).
     cells
         Function that returns the standardised expression of some cells.
     codes

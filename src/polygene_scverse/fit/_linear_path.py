@@ -82,7 +82,7 @@ class LinearFit:
 def fit_linear_path(cells: PathCells, *, groups: pd.Series | None = None, seed: int = 0) -> LinearFit:
     """Fit the discriminants of every phenotype to training cells.
 
-    If cells were drawn in place of earlier ones, the discriminants use the stored moments of the earlier cells. Drawn
+    If cells were drawn to replace earlier ones, the discriminants use the stored moments of the earlier cells. Drawn
     cells provide the numbers of cells by category, and genes without stored moments. They are not predicted in
     cross-validation.
 

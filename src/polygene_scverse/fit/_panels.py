@@ -182,7 +182,7 @@ class PanelMoments:
         n_categories
             Number of categories of each phenotype.
         first_id
-            Id of the first cell that was drawn in place of the training cells.
+            Id of the first cell that was drawn to replace the training cells.
         """
         return EarlierCells(
             self.genes,

@@ -19,7 +19,7 @@ from polygene_scverse.fit._gene_scaler import GeneScaler, rescaled
 
 @dataclass(frozen=True)
 class PathCells:
-    """Cells with their standardisation, and the sums over earlier cells that some of them were drawn in place of.
+    """Cells with their standardisation, and sums over the earlier cells that some of them replace.
 
     Parameters
     ----------
@@ -34,7 +34,7 @@ class PathCells:
     scaler
         Standardisation of expression.
     drawn
-        Which cells were drawn in place of earlier ones; shape (n_cells,).
+        Which cells were drawn to replace earlier ones; shape (n_cells,).
     earlier
         Moments of the earlier cells.
     """

@@ -41,7 +41,7 @@ def audit(adata: AnnData, phenotype: str | None = None) -> pd.DataFrame:
     stored = note_of(adata, "audit")
     if stored is None:
         raise KeyError(
-            "`adata`: no audit is stored, adata.uns['polygene']['audit'] is not there. Call pgs.tl.audit(adata, "
+            "`adata`: no audit is stored in adata.uns['polygene']['audit']. Call pgs.tl.audit(adata, "
             "sample_key=...) first."
         )
     if phenotype is None:

@@ -60,7 +60,7 @@ def biomarkers(
     stored = note_of(adata, BIOMARKERS)
     if stored is None:
         raise KeyError(
-            f"`adata`: adata.uns[{UNS!r}][{BIOMARKERS!r}] is not there. Call pgs.tl.biomarkers(adata, ...) first."
+            f"`adata`: no result in adata.uns[{UNS!r}][{BIOMARKERS!r}]. Call pgs.tl.biomarkers(adata, ...) first."
         )
     table: pd.DataFrame = stored["table"].reset_index(drop=True)
     if category is not None:

@@ -40,8 +40,8 @@ def check_generated(adata: AnnData, level: str | None = None) -> pd.DataFrame:
     note = note_of(adata, CHECK_GENERATED)
     if note is None:
         raise KeyError(
-            f"`adata`: uns[{UNS!r}][{CHECK_GENERATED!r}] is not there. Call pgs.tl.check_generated(adata, reference, "
-            "groupby=...) first."
+            f"`adata`: no result in adata.uns[{UNS!r}][{CHECK_GENERATED!r}]. Call pgs.tl.check_generated(adata, "
+            "reference, groupby=...) first."
         )
     table = pd.DataFrame(note["table"])
     if level is not None:

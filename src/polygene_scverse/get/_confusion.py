@@ -50,7 +50,7 @@ def confusion(
     table = predictions(adata, phenotype)
     if "recorded" not in table:
         raise KeyError(
-            f"`phenotype`: {phenotype!r} is predicted but not recorded, adata.obs has no column {phenotype!r}, so "
+            f"`phenotype`: {phenotype!r} is predicted but not recorded: adata.obs has no column {phenotype!r}, so "
             "there is nothing to compare with. Use pgs.get.predictions(adata, phenotype) instead."
         )
     categories = list(table["recorded"].cat.categories)

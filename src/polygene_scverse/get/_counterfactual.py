@@ -96,7 +96,7 @@ def counterfactual(
     asked, other = _kinds(adata, note)
     if asked.all():
         raise ValueError(
-            f"`adata`: every cell is recorded as {dict(note['phenotypes'])} already, so nothing is changed. Pass "
+            f"`adata`: every cell is already recorded as {dict(note['phenotypes'])}, so nothing is changed. Pass "
             "cells of other categories to pgs.tl.counterfactual as well."
         )
     unmeasured = ~adata.var["measured"].to_numpy(dtype=bool)

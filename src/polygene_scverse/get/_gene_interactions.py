@@ -63,7 +63,7 @@ def gene_interactions(
     number = [str(name) for name in note["contexts"]].index(context)
     names = adata.var_names if genes is None else pd.Index(list(dict.fromkeys(map(str, genes))))
     if len(absent := names.difference(adata.var_names)):
-        raise KeyError(f"`genes`: {shorten(absent)} are not in adata.var_names. Pass only names that are.")
+        raise KeyError(f"`genes`: {shorten(absent)} are not in adata.var_names. Pass only names in it.")
     states = np.asarray(adata.varm[gene_states_key(key)])[adata.var_names.get_indexer(names), number]
     known = ~np.isnan(states[:, 0])
     if not known.any():
@@ -80,8 +80,8 @@ def _note(adata: AnnData, key: str) -> Mapping[str, Any]:
     note = note_of(adata, key)
     if note is None or gene_states_key(key) not in adata.varm:
         raise KeyError(
-            f"`key`: no states of genes in adata, adata.uns[{UNS!r}][{key!r}] and adata.varm[{gene_states_key(key)!r}] "
-            "are needed. Call pgs.tl.gene_interactions(adata) first."
+            f"`key`: no gene states found; adata.uns[{UNS!r}][{key!r}] and adata.varm[{gene_states_key(key)!r}] are "
+            "needed. Call pgs.tl.gene_interactions(adata) first."
         )
     return note
 

@@ -57,7 +57,7 @@ def check_predicted(adata: AnnData, phenotype: str, *, where: str = "obs", key_o
     found = predicted_phenotypes(adata)
     there = f"Predicted so far: {shorten(found)}. Pass one of them, or call" if found else "Call"
     raise KeyError(
-        f"`phenotype`: no prediction of {phenotype!r} found, adata.{where} has no {key!r}. {there} "
+        f"`phenotype`: no prediction of {phenotype!r} found: adata.{where} has no {key!r}. {there} "
         "pgs.tl.predict_phenotype(adata) first."
     )
 
@@ -140,7 +140,7 @@ def recorded_codes(adata: AnnData, phenotype: str, categories: list[str]) -> NDA
     """
     if phenotype not in adata.obs:
         raise KeyError(
-            f"`phenotype`: {phenotype!r} is predicted but not recorded, adata.obs has no column {phenotype!r}, so "
+            f"`phenotype`: {phenotype!r} is predicted but not recorded: adata.obs has no column {phenotype!r}, so "
             "there is nothing to compare with. Use pgs.get.predictions(adata, phenotype) instead."
         )
     return codes_among(recorded_labels(adata.obs[phenotype]), categories)

@@ -20,11 +20,11 @@ def polyfunctionality(adata: AnnData) -> pd.DataFrame:
     Returns
     -------
     Table with a row for each gene that is expressed in two contexts of a group, the most significant first, and the
-    columns ``gene``, ``shift`` (length of the shift that groups have in common, without what expression explains,
-    relative to the role of a median gene; 0 if groups do not agree), ``farthest`` (the context with the largest
-    distance from the mean over contexts), ``expression_shift`` (difference between the highest and the lowest mean of a
-    context, log1p of counts per 10,000), ``n_groups``, ``p_value`` and ``fdr`` (Benjamini and Hochberg); these two are
-    NaN if there are too few groups for a test, and genes are then ranked by ``shift``.
+    columns ``gene``, ``shift`` (length of the shift that the groups have in common, after removing the part explained
+    by expression, relative to the role of a median gene; 0 if groups do not agree), ``farthest`` (the context with the
+    largest distance from the mean over contexts), ``expression_shift`` (difference between the highest and the lowest
+    mean of a context, log1p of counts per 10,000), ``n_groups``, ``p_value`` and ``fdr`` (Benjamini–Hochberg); the last
+    two are NaN if there are too few groups for a test, and genes are then ranked by ``shift``.
 
     Raises
     ------
@@ -38,7 +38,7 @@ def polyfunctionality(adata: AnnData) -> pd.DataFrame:
     stored = note_of(adata, POLYFUNCTIONALITY)
     if stored is None:
         raise KeyError(
-            f"`adata`: adata.uns[{UNS!r}][{POLYFUNCTIONALITY!r}] is not there. Call "
+            f"`adata`: no result in adata.uns[{UNS!r}][{POLYFUNCTIONALITY!r}]. Call "
             "pgs.tl.polyfunctionality(adata, ...) first."
         )
     table: pd.DataFrame = stored["table"].reset_index(drop=True)

@@ -42,7 +42,7 @@ def prediction_sets(adata: AnnData, phenotype: str | None = None) -> pd.DataFram
     phenotype = the_phenotype(adata, phenotype)
     if prediction_key(phenotype) in adata.obs and set_key(phenotype) not in adata.obsm:
         raise KeyError(
-            f"`phenotype`: {phenotype!r} was predicted without sets, adata.obsm has no {set_key(phenotype)!r}. "
+            f"`phenotype`: {phenotype!r} was predicted without sets: adata.obsm has no {set_key(phenotype)!r}. "
             "Call pgs.tl.predict_phenotype(adata, coverage=0.9)."
         )
     table = category_table(adata, phenotype, set_key, "adata, coverage=..., model=model")

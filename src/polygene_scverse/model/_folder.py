@@ -36,7 +36,7 @@ from polygene_scverse.model._folder_checks import check_plain, check_shapes
 
 FORMAT: Final = "polygene-scverse model"
 FORMAT_VERSION: Final = 1
-"""Incremented when older releases can no longer read what a newer one writes."""
+"""Incremented when older releases can no longer read models written by a newer one."""
 
 MANIFEST: Final = "model.json"
 OTHER_FILES: Final = {
@@ -330,7 +330,7 @@ def data_file(folder: Path, data: Mapping[str, Any]) -> Path | None:
         return None
     if _hash_of(path) != (data.get("sha256"), data.get("size")):
         raise ValueError(
-            f"`adata`: {path} is damaged, or is not what was saved with the model. Pass adata=False to load without "
+            f"`adata`: {path} is damaged, or was not saved with the model. Pass adata=False to load without "
             "data, or adata= with the cells."
         )
     return path
@@ -394,7 +394,7 @@ def _read(path: Path, most: int) -> bytes:
     with path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
         if size > most:
-            raise ValueError(f"`dir_path`: {path} has {size:,} bytes, more than the {most:,} that it can have.")
+            raise ValueError(f"`dir_path`: {path} has {size:,} bytes, more than the maximum of {most:,}.")
         return file.read(most + 1)
 
 

@@ -25,7 +25,7 @@ FLOATS = ("F16", "BF16", "F32", "F64")
 
 
 def check_plain(attributes: Mapping[str, Any]) -> None:
-    """Raise an error for invalid slots, words, sizes, edges and temperatures.
+    """Raise an error for invalid slots, tokens, sizes, edges and temperatures.
 
     Raises
     ------
@@ -39,14 +39,14 @@ def check_plain(attributes: Mapping[str, Any]) -> None:
     slot_categories = [list(slot.categories) for slot in layout.phenotypes]
     _check(
         [list(names) for names in categories.values()] == slot_categories,
-        f"the categories that were registered, {shorten(categories.items(), 3)}, are not those of the words, or are in "
+        f"the registered categories, {shorten(categories.items(), 3)}, differ from those of the tokens or are in "
         "another order",
     )
     edges = attributes.get("edges_")
     if edges is not None:
         numbers = [float(edge) for edge in edges]
         fits = len(numbers) == layout.n_bins and numbers[0] == 0.0 and sorted(numbers) == numbers
-        _check(fits and all(map(math.isfinite, numbers)), f"the bin edges {shorten(numbers)} do not rise from 0")
+        _check(fits and all(map(math.isfinite, numbers)), f"the bin edges {shorten(numbers)} do not increase from 0")
     for name, entry in attributes["fitted_"]["calibration"].items():
         found = entry["temperature"]
         _check(
@@ -136,15 +136,15 @@ def check_fitted(fitted: FittedState, layout: TokenLayout) -> None:
         codes, p = scores.codes, scores.probabilities
         inside = name in sizes and codes.shape == p.shape and codes.ndim == 1
         inside = inside and bool(((codes >= 0) & (codes < sizes[name]) & (p >= 0) & (p <= 1)).all())
-        _check(inside, f"the calibration cells of {name!r} are not of its categories")
+        _check(inside, f"the calibration cells of {name!r} have other categories")
     counts = fitted.category_counts
     fits = not counts or [c.shape for c in counts] == [(n,) for n in sizes.values()]
-    _check(fits and all(bool((c >= 0).all() and np.isfinite(c).all()) for c in counts), "category counts do not fit")
+    _check(fits and all(bool((c >= 0).all() and np.isfinite(c).all()) for c in counts), "category counts do not match")
     shares = fitted.linear_share
     fits = len(shares) in (0, len(sizes)) and all(_is_number(share) and 0 <= share <= 1 for share in shares)
-    _check(fits, f"the shares of the linear path are {shares}")
+    _check(fits, f"the shares of the linear path, {shares}, are not valid")
     if (novelty := fitted.novelty) is not None:
-        _check(_novelty_fits(novelty, layout), "what novel cells are compared with")
+        _check(_novelty_fits(novelty, layout), "the reference for novelty is not valid")
 
 
 def _novelty_fits(novelty: NoveltyReference, layout: TokenLayout) -> bool:
@@ -191,21 +191,21 @@ def _config_of(attributes: Mapping[str, Any]) -> TransformerConfig:
 
 
 def _check_layout(layout: TokenLayout) -> None:
-    """Check that ids are unique and within the vocabulary, and that each category's word is at its id."""
+    """Check that ids are unique and within the vocabulary, and that each category's token is at its id."""
     words = layout.vocabulary
     _check(
         layout.n_bins >= 2 and layout.first_bin_id + layout.n_bins == len(words),
-        f"{layout.n_bins:,} expression bins after {layout.first_bin_id:,} other words do not make {len(words):,} words",
+        f"{layout.n_bins:,} expression bins and {layout.first_bin_id:,} other tokens do not make {len(words):,} tokens",
     )
-    _check(tuple(words[: len(SPECIAL_TOKENS)]) == SPECIAL_TOKENS, "the vocabulary does not begin with special words")
-    _check(all(isinstance(word, str) for word in (*words, *layout.genes)), "words or genes are not text")
+    _check(tuple(words[: len(SPECIAL_TOKENS)]) == SPECIAL_TOKENS, "special tokens are not at the start")
+    _check(all(isinstance(word, str) for word in (*words, *layout.genes)), "tokens or genes are not text")
     ids: list[int] = []
     for slot in layout.phenotypes:
         _check(len(slot.ids) == len(slot.categories) >= 1, f"{slot.name!r} has {len(slot.categories)} categories")
         _check(len(set(slot.categories)) == len(slot.categories), f"a category of {slot.name!r} is named twice")
         own = [*slot.ids, slot.no_value_id]
         inside = all(isinstance(i, int) and len(SPECIAL_TOKENS) <= i < layout.first_bin_id for i in own)
-        _check(inside and len(set(own)) == len(own), f"words of {slot.name!r} are not in the vocabulary")
+        _check(inside and len(set(own)) == len(own), f"tokens of {slot.name!r} are not in the vocabulary")
         _check_words(slot.name, slot.categories, [words[i] for i in slot.ids])
         ids += own
     _check(bool(layout.genes) or bool(ids), "there is neither a gene nor a phenotype")
@@ -215,7 +215,7 @@ def _check_words(name: str, categories: Sequence[str], words: Sequence[str]) -> 
     for category, word in zip(categories, words, strict=True):
         _check(
             word in (token_text(f"{name}={category}"), token_text(category)),
-            f"the word of {category!r} of {name!r} is {word!r}: categories are in another order than the words",
+            f"the token of {category!r} of {name!r} is {word!r}: categories and tokens are in another order",
         )
 
 
@@ -226,6 +226,6 @@ def _is_number(value: object) -> bool:
 def _check(fits: bool, what: str) -> None:
     if not fits:
         raise ValueError(
-            f"`dir_path`: this is no model that save() wrote, or it was changed: {what}. Pass the folder as it was "
-            "written."
+            f"`dir_path`: this model was not written by save(), or was changed afterwards: {what}. Pass the folder as "
+            "it was written."
         )

@@ -34,14 +34,14 @@ pgs.tl.predict_phenotype(adata, model=model)
 ```"""
 LIMITS = """## Limitations
 
-* The model only knows the categories above. A cell of another type gets one of them as well: see `pgs.tl.novelty`.
+* The model only knows the categories above. A cell of any other type is assigned one of them; see `pgs.tl.novelty`.
 * The scores hold for cells like the training cells. Expect lower accuracy for other laboratories and protocols.
 * A phenotype that is constant within donors may be predicted by recognising donors instead of biology."""
 EVERY_FILE_OF_DATA = ("*.h5ad", "*.h5mu")
 
 
 class Described(Protocol):
-    """What a card needs of a model."""
+    """Attributes of a model that are read for its card."""
 
     layout: TokenLayout
     fitted_: FittedState

@@ -128,8 +128,8 @@ class Polygene(SavingMixin, SetupMixin):
     n_bins
         Number of expression bins, including bin 0 ("not expressed"); 2 for a binary encoding.
     binning
-        ``"quantile"`` for quantiles of the expressed values in training cells, ``"original"`` for edges 0 and 0.1 … 9.0
-        equally spaced, or a list of `n_bins` lower edges starting with 0.
+        ``"quantile"`` for quantiles of the expressed values in training cells, ``"original"`` for 0 and equally spaced
+        edges from 0.1 to 9.0, or a list of `n_bins` lower edges starting with 0.
     size
         Named size of the network: ``"tiny"``, or ``"512"`` and ``"2432"`` for the sizes of the original.
     linear_path
@@ -141,13 +141,13 @@ class Polygene(SavingMixin, SetupMixin):
         Whether to add a gene-specific decoder to BERT's shared head. It is needed to predict expression (imputation,
         counterfactuals, generation). Without it, the network is that of the original.
     loss
-        Values of :class:`~polygene_scverse.module.LossConfig`.
+        Settings of the loss, see :class:`~polygene_scverse.module.LossConfig`.
     seed
         Random seed for the initial weights; by default ``scvi.settings.seed``, or 0.
     layout
         Slots and vocabulary of a saved model, instead of `genes`, `n_genes` and `n_bins`.
     **network
-        Values of :class:`~polygene_scverse.module.TransformerConfig` that differ from `size`.
+        Values of :class:`~polygene_scverse.module.TransformerConfig`, instead of those of `size`.
 
     Examples
     --------
@@ -314,8 +314,8 @@ class Polygene(SavingMixin, SetupMixin):
             Number of passes over the training cells. By default, enough to process about 25,000 cells or 2.5 million
             expressed genes.
         batch_size
-            Number of cells per batch, over all processes. If a GPU runs out of memory, it is halved and twice as many
-            batches are accumulated in a step.
+            Number of cells per batch, over all processes. If a GPU runs out of memory, batches are halved and twice as
+            many are accumulated in a step.
         group_key
             Obs column of the groups (donors, samples) that cells come from. Whole groups are held out if
             `validation_size` amounts to at least one group, and probabilities are calibrated for new groups.
@@ -432,7 +432,7 @@ class Polygene(SavingMixin, SetupMixin):
             If the model already has the phenotype, or if there are fewer than two categories.
         """
         if name in self.layout.phenotype_names or name in self._columns or name in self.added_:
-            raise ValueError(f"`name`: the model has a phenotype {name!r} already. Call add_categories to extend it.")
+            raise ValueError(f"`name`: the model already has a phenotype {name!r}. Call add_categories to extend it.")
         if isinstance(categories, str) or len(categories) < 2:
             raise ValueError(
                 f"`categories`: found {categories!r} for {name!r}, but two or more are needed. Pass a list."
@@ -460,7 +460,7 @@ class Polygene(SavingMixin, SetupMixin):
 
     @contextmanager
     def _growing(self, genes: Sequence[str] = (), seed: int = 0) -> Iterator[None]:
-        """Apply the recorded additions for a training; undone if no step of it completes.
+        """Apply the recorded additions for a training, and undo them if none of its steps completes.
 
         Copies of the model keep the previous network and fitted state.
 
@@ -492,7 +492,7 @@ class Polygene(SavingMixin, SetupMixin):
                 self._attach(data)
             yield
         except BaseException:
-            if self.fitted_.category_counts is counts:  # no step was done, as training replaces counts
+            if self.fitted_.category_counts is counts:  # training replaces the counts, so no step was done
                 if self._adata_manager is not None:
                     forget_manager(self, self._adata_manager)
                 self.__dict__.update(before)
@@ -535,7 +535,7 @@ class Polygene(SavingMixin, SetupMixin):
         n_bins
             Expected number of expression bins, as a check; it follows from the size of the vocabulary.
         threshold
-            For checkpoints with two bins, the value (log1p of counts per 10,000) from which a gene counts as expressed.
+            For checkpoints with two bins, the minimum value (log1p of counts per 10,000) of an expressed gene.
         columns
             Obs columns of phenotypes that differ from the defaults (sex, tissue, cell_type, development_stage for age,
             and disease).
@@ -578,7 +578,7 @@ class Polygene(SavingMixin, SetupMixin):
         return model
 
     def to_original(self, folder: str | Path, *, overwrite: bool = False, drop_linear_path: bool = False) -> None:
-        """Export a checkpoint for the original and for ``BertForMaskedLM`` of Hugging Face, with equal logits.
+        """Export a checkpoint for the original and for ``BertForMaskedLM`` of Hugging Face, with identical logits.
 
         Writes ``config.json`` (with the bin edges), ``model.safetensors``, ``vocab.txt``, ``genes.txt`` and, if the
         phenotypes are those of the original, the five lists of categories. Load it with ``from_original(folder)``.
@@ -633,7 +633,7 @@ class Polygene(SavingMixin, SetupMixin):
         repo_name
             ``"user/name"``; created if it does not exist.
         license
-            Licence of the model in the spelling of the hub, e.g. ``"cc-by-4.0"``.
+            Licence of the model, spelled as on the hub, e.g. ``"cc-by-4.0"``.
         description
             Description of the training cells and their source.
         evaluation
@@ -723,7 +723,7 @@ class Polygene(SavingMixin, SetupMixin):
         adata
             The cells.
         gene_symbols, gene_ids
-            Columns of ``var`` with gene symbols or Ensembl ids, to be used before ``var_names``.
+            Columns of ``var`` with gene symbols or Ensembl ids, tried before ``var_names``.
 
         Returns
         -------
@@ -762,7 +762,7 @@ class Polygene(SavingMixin, SetupMixin):
         given
             Phenotypes to show to the model as evidence, in cells where they are known; by default none.
         gene_symbols, gene_ids
-            Columns of ``var`` with gene symbols or Ensembl ids, to be used before ``var_names``. By default, genes are
+            Columns of ``var`` with gene symbols or Ensembl ids, tried before ``var_names``. By default, genes are
             matched by name, then by common columns such as ``var["gene_ids"]``, then from symbols to Ensembl ids, see
             `gene_names`.
         batch_size
@@ -954,10 +954,10 @@ class Polygene(SavingMixin, SetupMixin):
         probabilities of the categories, in 20 principal components of the standardised expression of the training
         cells, with one covariance for all categories that accounts for unmeasured genes. It is ranked among cells of
         known categories: held-out cells or, if groups are known and none was held out, training cells that are compared
-        with the other groups. Cells that are farther than all of these are ordered among themselves, so the score
-        approaches 1 and has no ties there. In benchmarks with left-out categories it detected more than the entropy or
-        the maximum of the probabilities and distances to single cells (``docs/trust.md``). New types that are similar
-        to a known type are not detected.
+        with the other groups. Cells that are farther than all of these are ordered by distance, with scores that
+        approach 1 without ties. In benchmarks with left-out categories, novelty detected more of the new cells than the
+        entropy or the maximum of the probabilities and than distances to single cells (``docs/trust.md``). New types
+        that are similar to a known type are not detected.
 
         Parameters
         ----------
@@ -976,8 +976,8 @@ class Polygene(SavingMixin, SetupMixin):
         Returns
         -------
         Table with a row per cell (n_cells x 2) and two columns from 0 to 1: ``novelty``, the fraction of cells of known
-        categories with a smaller distance, so that about 5 % of cells like those have a value above 0.95; and
-        ``unsure``, the fraction of held-out cells with a lower entropy of the probabilities.
+        categories with a smaller distance, so that about 5 % of such cells have a value above 0.95; and ``unsure``, the
+        fraction of held-out cells with a lower entropy of the probabilities.
 
         Raises
         ------
@@ -1194,7 +1194,7 @@ class Polygene(SavingMixin, SetupMixin):
         codes = encode(obs[groupby].iloc[rows], known)[0]
         if len(present := np.unique(codes[codes >= 0])) < 2:
             raise ValueError(
-                f"`groupby`: adata.obs[{groupby!r}] holds {len(present)} of the categories of {phenotype!r}, "
+                f"`groupby`: adata.obs[{groupby!r}] has {len(present)} of the categories of {phenotype!r}, "
                 f"{shorten(known)}, but at least two are needed. Pass cells of two or more categories."
             )
         cells = self._cells(data, rows[codes >= 0], names={"gene_symbols": gene_symbols, "gene_ids": gene_ids})
@@ -1221,8 +1221,8 @@ class Polygene(SavingMixin, SetupMixin):
         adata
             Cells; by default those the model was set up with. Genes are matched by name.
         phenotype
-            A phenotype of the model. By default the cell type, if a phenotype has a common name for it, else the
-            first phenotype.
+            A phenotype of the model. By default the cell type, if a phenotype has one of its common names, otherwise
+            the first phenotype.
         category
             Category to explain. By default the one that is predicted for each cell.
         indices
@@ -1252,7 +1252,7 @@ class Polygene(SavingMixin, SetupMixin):
         if len(known) < 2:
             raise ValueError(
                 f"`phenotype`: {name!r} has one category, {known[0]!r}, so there is no other to compare with. Pass a "
-                "phenotype of two or more."
+                "phenotype with two or more categories."
             )
         cells = self._cells(adata, indices, names={"gene_symbols": gene_symbols, "gene_ids": gene_ids})
         code = None if category is None else known.index(category)
@@ -1297,7 +1297,7 @@ class Polygene(SavingMixin, SetupMixin):
         n_cells
             As in `gene_contributions`, in each context.
         min_cells
-            Minimum number of cells on each side that a group needs in a context to be used in the test.
+            Minimum number of cells on each side that a group must have in a context to be included in the test.
         n_permutations
             Number of permutations.
         seed
@@ -1371,8 +1371,8 @@ class Polygene(SavingMixin, SetupMixin):
         """Hide tokens, predict them, and count true against predicted tokens.
 
         Each prediction is one of the tokens of its slot. If not-expressed genes are hidden at another rate than
-        expressed ones, the logit of bin 0 is corrected by the log of the ratio of the two rates. Weights of the
-        original are shown the attention mask that they were trained with, which reveals whether a hidden gene is
+        expressed ones, the logit of bin 0 is corrected by the log of the ratio of the two rates. Models imported from
+        the original use the attention mask that they were trained with, which reveals whether a hidden gene is
         expressed.
 
         Memory does not grow with the number of hidden tokens.
@@ -1458,7 +1458,7 @@ class Polygene(SavingMixin, SetupMixin):
         settings
             Categories to set phenotypes to in every cell; there is one result for each mapping.
         keep
-            Fraction of the cell's own genes that are shown when others are predicted: with 0 none. Each pass through
+            Fraction of the cell's own genes that are shown when others are predicted; 0 shows none. Each pass through
             the network predicts a fraction of ``1 - keep`` of the genes. With 1, all `genes` are predicted at once from
             all others.
         given
@@ -1466,9 +1466,9 @@ class Polygene(SavingMixin, SetupMixin):
         indices
             Row numbers; all by default.
         seed
-            Random seed for which genes are predicted together.
+            Random seed for the choice of genes that are predicted together.
         log
-            False for the mean of counts per 10,000.
+            Whether to return the mean of log1p of counts per 10,000, instead of counts per 10,000.
         gene_symbols, gene_ids
             As in `predict_phenotype`.
         batch_size
@@ -1554,7 +1554,7 @@ class Polygene(SavingMixin, SetupMixin):
         gene_symbols: str | None = None,
         gene_ids: str | None = None,
     ) -> sp.csr_matrix:
-        """Return the expression of cells for the genes of the model, in its scale.
+        """Return the expression of cells for the genes of the model, on the model's scale.
 
         Parameters
         ----------
@@ -1592,7 +1592,7 @@ class Polygene(SavingMixin, SetupMixin):
         allow_unseen: bool = False,
         batch_size: int = 128,
     ) -> AnnData:
-        """Generate new cells of given phenotypes, see :func:`~polygene_scverse.tl.generate`.
+        """Generate new cells with given phenotypes, see :func:`~polygene_scverse.tl.generate`.
 
         Parameters
         ----------
@@ -1705,8 +1705,8 @@ class Polygene(SavingMixin, SetupMixin):
 
         Returns
         -------
-        Dictionary with the ``names`` of the perturbations, of which the first ``n_perturbations`` are the requested
-        ones, ``n_genes`` and ``expression_of_genes`` of each, ``responses``, and the arrays of
+        Dictionary with the ``names`` of the perturbations (the first ``n_perturbations`` are the requested ones),
+        ``n_genes`` and ``expression_of_genes`` of each, ``responses``, and the arrays of
         :class:`~polygene_scverse.abilities._perturb.Shifts`.
 
         Raises
@@ -1719,10 +1719,10 @@ class Polygene(SavingMixin, SetupMixin):
         check_whole(n_null, "n_null")
         check_seed(seed)
         if isinstance(genes, str) or not len(genes):
-            raise ValueError(f"`genes`: found {genes!r}, but a list of genes is needed. Pass some of model.genes.")
+            raise ValueError(f"`genes`: found {genes!r}, but a list of genes is needed. Pass genes from model.genes.")
         wanted = [tuple(self._gene_slots([g] if isinstance(g, str) else list(g)).tolist()) for g in genes]
         if len(set(map(frozenset, wanted))) < len(wanted):
-            raise ValueError(f"`genes`: found {shorten(genes)}, of which some occur twice. Pass each once.")
+            raise ValueError(f"`genes`: found {shorten(genes)}, some of which occur twice. Pass each once.")
         asked = None if responses is None else self._gene_slots(responses, "responses")
         names = {"gene_symbols": gene_symbols, "gene_ids": gene_ids}
         cells = draw_cells(self._cells(adata, indices, names=names), MOST_CELLS, seed)
@@ -2128,7 +2128,7 @@ class Polygene(SavingMixin, SetupMixin):
             absent = [name for name, at in zip(names, found, strict=True) if at < 0]
             raise ValueError(
                 f"`{argument}`: found {shorten(names, 3)}, of which {shorten(absent, 3)} are not among the "
-                f"{len(self.genes)} genes of the model. Pass some of model.genes, each once, or None for all."
+                f"{len(self.genes)} genes of the model. Pass genes from model.genes, each once, or None for all."
             )
         return found.astype(np.int64)
 

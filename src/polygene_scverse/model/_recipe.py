@@ -65,9 +65,9 @@ class Decisions:
     added
         Additions to an earlier model: categories by phenotype, and ``genes``.
     n_rehearsed
-        Number of cells drawn from what the earlier model stores about its training cells.
+        Number of cells drawn from the statistics that the earlier model stores.
     not_learned
-        Columns that look like phenotypes but have no usual name, if the phenotypes were not named.
+        Columns that look like phenotypes but have no common name, if the phenotypes were not named.
     """
 
     model: Polygene
@@ -176,8 +176,8 @@ def train_further(
     """Continue training a copy of a model, on cells that may have new categories, phenotypes and genes.
 
     If the cells include fewer cells of a combination of old categories than the model was trained on, the difference is
-    drawn from what the model stores about its training cells (see `rehearsal_cells`), to avoid forgetting. The linear
-    path is fitted to stored moments of those training cells instead of the drawn cells (see `EarlierCells`).
+    drawn from the statistics that the model stores (see `rehearsal_cells`), to avoid forgetting. The linear path is
+    fitted to stored moments of those training cells instead of the drawn cells (see `EarlierCells`).
 
     Parameters
     ----------
@@ -308,9 +308,9 @@ def _rehearsed(model: Polygene, codes: NDArray[np.int64], seed: int) -> CellTabl
     if found is None:
         for name, labels in lost_by(state.category_counts, codes, model.categories).items():
             warn(
-                f"`adata`: no cell is of {shorten(labels)} of {name!r}, and the model cannot generate such cells, "
+                f"`adata`: no cell has the {name} {shorten(labels)}, and the model cannot generate such cells, "
                 "because its training data were not counts or it was saved by an earlier version, so it will forget "
-                "them. Pass cells of both, such as anndata.concat([old, new])."
+                "them. Pass old and new cells, such as anndata.concat([old, new])."
             )
         return None
     kinds, n_cells = found

@@ -57,7 +57,7 @@ class SavingMixin(BaseModelClass):
     convert_legacy_save = NotOffered("no version of Polygene wrote scvi-tools' old format. Pass the folder to load().")
     get_normalized_expression = NotOffered("it predicts bins of expression. See count_hidden_tokens.")
     update_setup_method_args = NotOffered("arguments belong to the data. Call setup_anndata again.")
-    view_registry = NotOffered("what was registered is shown by view_anndata_setup.")
+    view_registry = NotOffered("view_anndata_setup shows what was registered.")
     differential_abundance = NotOffered("it has no distribution over cells. See predict_phenotype.")
 
     def __dir__(self) -> list[str]:

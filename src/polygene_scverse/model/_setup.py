@@ -157,7 +157,7 @@ class SetupMixin(BaseModelClass):
         manager = self._adata_manager if adata is None else self.get_anndata_manager(adata)
         if manager is None:
             found = "the model holds no data" if adata is None else "these data were not set up for this model"
-            raise ValueError(f"`adata`: {found}. Pass data to which model.adata was set.")
+            raise ValueError(f"`adata`: {found}. Pass the data that model.adata is set to.")
         manager.view_registry(hide_state_registries=hide_state_registries)
 
     @classmethod

@@ -1,7 +1,7 @@
 """Lookup table for the part of the first block that is computed for each token alone.
 
 Before the attention of the first block, the state of a token depends only on its id and its position. The table has a
-row for each pair of a gene and a bin, several ten thousand in all, in place of millions of tokens in a data set.
+row for each pair of a gene and a bin, tens of thousands in total, instead of millions of tokens in a data set.
 
 Shapes: B cells, T tokens, K keys (the first K of the T tokens), A attention heads, D = n_hidden / A, R rows.
 """

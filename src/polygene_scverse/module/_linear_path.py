@@ -18,7 +18,7 @@ from polygene_scverse._constants import LINEAR_SUM, TARGET_SUM
 OPTIONAL: Final = ("ranks", "share_read")
 """Buffers that models saved by earlier versions do not have."""
 FEWEST: Final = 64
-"""Number of genes of a cell that the transformer reads at least, if the cell expresses as many."""
+"""Minimum number of genes of a cell that the transformer reads, if the cell expresses that many."""
 
 
 class LinearPath(nn.Module):
@@ -93,7 +93,7 @@ class LinearPath(nn.Module):
             self.ranks[torch.from_numpy(order)] = torch.arange(len(order)).flip(0).to(self.ranks.device)
 
     def n_read(self, lengths: Tensor) -> Tensor:
-        """Number of genes that the transformer reads of cells with `lengths` expressed genes; same shape."""
+        """Number of genes that the transformer reads from cells with `lengths` expressed genes; same shape."""
         return torch.minimum((lengths * float(self.share_read)).ceil().long().clamp(min=FEWEST), lengths)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:

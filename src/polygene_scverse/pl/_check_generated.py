@@ -43,10 +43,10 @@ def check_generated(
     metrics
         Metrics to draw; by default all that have values.
     show
-        Whether to show the figure; by default as ``scanpy.settings.autoshow`` says.
+        Whether to show the figure; defaults to ``scanpy.settings.autoshow``.
     save
         Whether to save the figure. A string is appended to the default file name in ``scanpy.settings.figdir``; a path
-        with a folder is used as it is.
+        with a folder is used as is.
 
     Returns
     -------

@@ -55,14 +55,14 @@ def confusion(
     ax
         Axes to draw into.
     show
-        Whether to show the figure; by default as ``scanpy.settings.autoshow`` says.
+        Whether to show the figure; defaults to ``scanpy.settings.autoshow``.
     save
         Whether to save the figure. A string is appended to the default file name in ``scanpy.settings.figdir``; a path
-        with a folder is used as it is.
+        with a folder is used as is.
 
     Returns
     -------
-    Axes, None if the figure is shown.
+    Axes, or None if the figure is shown.
 
     Raises
     ------

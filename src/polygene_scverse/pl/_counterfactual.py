@@ -43,7 +43,7 @@ def counterfactual(
     Parameters
     ----------
     adata
-        Result of :func:`~polygene_scverse.tl.counterfactual` for cells of which some have the requested category.
+        Result of :func:`~polygene_scverse.tl.counterfactual` for cells some of which have the requested category.
     groupby
         Obs column, such as the cell type.
     levels
@@ -55,14 +55,14 @@ def counterfactual(
     fdr
         Threshold of the false discovery rate.
     show
-        Whether to show the figure; by default as ``scanpy.settings.autoshow`` says.
+        Whether to show the figure; defaults to ``scanpy.settings.autoshow``.
     save
         Whether to save the figure. A string is appended to the default file name in ``scanpy.settings.figdir``; a path
-        with a folder is used as it is.
+        with a folder is used as is.
 
     Returns
     -------
-    A list of axes, None if the figure is shown.
+    A list of axes, or None if the figure is shown.
 
     Raises
     ------

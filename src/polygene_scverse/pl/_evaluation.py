@@ -59,10 +59,10 @@ def evaluation(
     by_group
         Whether to mark the scores of single test groups.
     show
-        Whether to show the figure; by default as ``scanpy.settings.autoshow`` says.
+        Whether to show the figure; defaults to ``scanpy.settings.autoshow``.
     save
         Whether to save the figure. A string is appended to the default file name in ``scanpy.settings.figdir``; a path
-        with a folder is used as it is.
+        with a folder is used as is.
 
     Returns
     -------
@@ -136,7 +136,7 @@ def _draw(ax: Axes, table: pd.DataFrame) -> None:
 
 
 def _handles(table: pd.DataFrame, *, with_groups: bool) -> list[Artist]:
-    """Legend handles, only of what is drawn."""
+    """Legend handles for the elements that are drawn."""
     line: dict[str, Any] = {"marker": "o", "markersize": 5, "linewidth": 1.8}
     found: list[Artist] = [Line2D([], [], color=COLORS["model"], label=f"{MODEL} and its 95 % interval", **line)]
     others, lost = table["method"] != MODEL, table["verdict"].str.startswith("worse")
@@ -149,7 +149,7 @@ def _handles(table: pd.DataFrame, *, with_groups: bool) -> list[Artist]:
         found.append(Line2D([], [], color=COLORS["worse"], label=label, **line))
     if with_groups:
         style: dict[str, Any] = {"color": COLORS["group"], "marker": "|", "linestyle": "none"}
-        found.append(Line2D([], [], label="the same in a single test group", **style))
+        found.append(Line2D([], [], label="score in a single test group", **style))
     return found
 
 

@@ -26,10 +26,10 @@ def finish(ax: Axes, drawn: Drawn, name: str, show: bool | None, save: bool | st
     name
         Type of the figure, the start of its file name.
     show
-        Whether to show the figure; by default as ``scanpy.settings.autoshow`` says.
+        Whether to show the figure; defaults to ``scanpy.settings.autoshow``.
     save
         True, or a name that is appended to `name`: save to ``scanpy.settings.figdir``. A path with a folder is used as
-        it is. By default as ``scanpy.settings.autosave`` says.
+        is. Defaults to ``scanpy.settings.autosave``.
 
     Returns
     -------

@@ -51,13 +51,14 @@ def gene_interactions(
     context
         A level of `groupby` in :func:`~polygene_scverse.tl.gene_interactions`. Optional if there is only one.
     genes
-        Genes to draw, or the number of the most variable genes to draw; None for all. Genes without a state in the
+        Genes to draw, or how many of the most variable genes to draw; None for all. Genes without a state in the
         context are not drawn.
     metric
-        ``"cosine"`` similarity or ``"mahalanobis"`` distance; by default what was passed to ``tl``.
+        ``"cosine"`` similarity or ``"mahalanobis"`` distance; by default the one passed to
+        :func:`~polygene_scverse.tl.gene_interactions`.
     cluster
         Whether to order genes by hierarchical clustering (average linkage), with a dendrogram unless `ax` is passed. If
-        False, genes keep the order of `genes`, which allows to compare contexts.
+        False, genes keep the order of `genes`, so that contexts can be compared.
     key
         Key of ``uns["polygene"]`` to read from.
     cmap
@@ -65,14 +66,14 @@ def gene_interactions(
     ax
         Axes to draw into.
     show
-        Whether to show the figure; by default as ``scanpy.settings.autoshow`` says.
+        Whether to show the figure; defaults to ``scanpy.settings.autoshow``.
     save
         Whether to save the figure. A string is appended to the default file name in ``scanpy.settings.figdir``; a path
-        with a folder is used as it is.
+        with a folder is used as is.
 
     Returns
     -------
-    Axes of the heatmap, None if the figure is shown.
+    Axes of the heatmap, or None if the figure is shown.
 
     Raises
     ------
@@ -118,10 +119,12 @@ def _chosen(
     else:
         absent = [gene for gene in genes if gene not in adata.var_names]
         if absent:
-            raise KeyError(f"`genes`: {shorten(absent)} are not in adata.var_names. Pass only names that are.")
+            raise KeyError(f"`genes`: {shorten(absent)} are not in adata.var_names. Pass only names in it.")
         names = pd.Index([gene for gene in dict.fromkeys(genes) if gene in matrix.index])
     if not len(names):
-        raise ValueError(f"`genes`: none of these has a state in {context!r}. Pass others, or None for all that do.")
+        raise ValueError(
+            f"`genes`: none of these has a state in {context!r}. Pass other genes, or None for all genes with a state."
+        )
     return matrix.loc[names, names]
 
 

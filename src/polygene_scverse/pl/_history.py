@@ -63,14 +63,14 @@ def history(
     figsize
         Width and height of the figure in inches.
     show
-        Whether to show the figure; by default as ``scanpy.settings.autoshow`` says.
+        Whether to show the figure; defaults to ``scanpy.settings.autoshow``.
     save
         Whether to save the figure. A string is appended to the default file name in ``scanpy.settings.figdir``; a path
-        with a folder is used as it is.
+        with a folder is used as is.
 
     Returns
     -------
-    A list of axes, None if the figure is shown.
+    A list of axes, or None if the figure is shown.
 
     Raises
     ------

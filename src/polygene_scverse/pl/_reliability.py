@@ -36,28 +36,28 @@ def reliability(
     """Plot a reliability diagram: the accuracy of predictions against their confidence.
 
     One panel per phenotype and one bar per bin of confidence. The height of a bar is the accuracy of the most probable
-    category; bars of few cells are paler. The red dot is the mean confidence, and the red line between them is the
-    calibration gap. Thin grey lines are 95 % Wilson intervals of the accuracy, and the lower panel shows the number of
-    cells in each bin. The expected calibration error (ECE) in the title is the mean gap over cells.
+    category; bars based on few cells are paler. The red dot is the mean confidence, and the red line between dot and
+    bar is the calibration gap. Thin grey lines are 95 % Wilson intervals of the accuracy, and the lower panel shows the
+    number of cells in each bin. The expected calibration error (ECE) in the title is the mean gap over cells.
 
     Parameters
     ----------
     adata
         Data with predictions from :func:`~polygene_scverse.tl.predict_phenotype`. Pass a subset, such as held-out
-        donors, to see how well calibrated predictions of new cells are.
+        donors, to see how well predictions of new cells are calibrated.
     phenotypes
         Phenotypes to draw; by default all predicted phenotypes that are in obs.
     n_bins
         Number of equally wide bins.
     show
-        Whether to show the figure; by default as ``scanpy.settings.autoshow`` says.
+        Whether to show the figure; defaults to ``scanpy.settings.autoshow``.
     save
         Whether to save the figure. A string is appended to the default file name in ``scanpy.settings.figdir``; a path
-        with a folder is used as it is.
+        with a folder is used as is.
 
     Returns
     -------
-    A list of axes, None if the figure is shown.
+    A list of axes, or None if the figure is shown.
 
     Raises
     ------
@@ -89,7 +89,7 @@ def reliability(
 
 
 def _handles() -> list[Artist]:
-    """Legend handles of what each panel shows."""
+    """Legend handles for the elements of each panel."""
     return [
         Patch(color=BAR, label="accuracy (paler: fewer cells)"),
         Line2D([], [], color=INTERVAL, linewidth=0.8, label="its 95 % interval"),

@@ -41,7 +41,7 @@ The two greys come last; `palette` leaves them out.
 LEAST_CHROMA = 0.15
 """Difference between the strongest and the weakest of red, green and blue below which a colour is a grey."""
 GAP = 1.5
-"""Least distance between labels, half of it around each, in pixels."""
+"""Minimum distance between labels, half of it around each, in pixels."""
 
 
 def palette(n: int) -> list[str]:

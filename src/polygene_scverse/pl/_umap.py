@@ -50,10 +50,10 @@ def umap(
     ax
         Axes to draw into; only for a single panel.
     show
-        Whether to show the figure; by default as ``scanpy.settings.autoshow`` says.
+        Whether to show the figure; defaults to ``scanpy.settings.autoshow``.
     save
         Whether to save the figure. A string is appended to the default file name in ``scanpy.settings.figdir``; a path
-        with a folder is used as it is.
+        with a folder is used as is.
     **kwargs
         Passed to :func:`scanpy.pl.embedding`, e.g. ``ncols``, ``size``, ``legend_loc``, ``palette``, ``frameon``.
 
@@ -101,7 +101,7 @@ def _check_basis(adata: AnnData, basis: str) -> None:
     if basis in adata.obsm:
         return
     remedy = "Call pgs.tl.embed(adata) first, which computes it unless umap=False is passed."
-    raise KeyError(f"`basis`: adata.obsm has no {basis!r}, it has {shorten(adata.obsm)}. {remedy}")
+    raise KeyError(f"`basis`: adata.obsm has no {basis!r}, only {shorten(adata.obsm)}. {remedy}")
 
 
 def _default_color(adata: AnnData) -> list[str]:

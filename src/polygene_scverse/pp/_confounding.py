@@ -121,7 +121,7 @@ def _sum_p_log(weights: NDArray[np.floating], p: NDArray[np.floating]) -> float:
 def _note(row: dict[str, Any], alone: Sequence[str], group_key: str) -> str:
     """Summarise the problems of a row; empty if there are none."""
     if row["n_groups"] < 2:
-        return f"all cells are of a single {group_key}, so accuracy for others cannot be estimated"
+        return f"all cells come from a single {group_key}, so accuracy for others cannot be estimated"
     parts = []
     if row["constant"]:
         parts.append(

@@ -55,21 +55,21 @@ def audit(
 
     A model is trained for each fold and applied to the cells of the held-out groups, so no cell is assessed by a model
     that has seen it. Because wrong records are part of the training data of the other folds, this works only if few
-    records are wrong: with a swapped pair at least six samples are needed, and more are better. If there are fewer, or
-    if many records may be wrong, pass `model`, a model trained on other cells.
+    records are wrong: finding a swapped pair takes at least six samples, and more are better. If there are fewer, or if
+    many records may be wrong, pass a `model` that was trained on other cells.
 
     Parameters
     ----------
     adata
         Cells with recorded phenotypes.
     sample_key
-        Obs column of the samples. Phenotypes that are constant within samples are also assessed per sample, and there
-        must be one. Without it only single cells are assessed, and the returned table is empty.
+        Obs column of the samples. Phenotypes that are constant within samples are also assessed per sample; at least
+        one must be. Without `sample_key`, only single cells are assessed, and the returned table is empty.
     group_key
         Obs column of groups that are kept in one fold. Pass the patient if there are several samples per patient, e.g.
         before and after treatment; otherwise a model can recognise the patient in another sample, whose label may be
-        the wrong one. There must be as many patients as folds. By default `sample_key`; without either, single cells
-        are split into folds.
+        wrong. There must be as many patients as folds. By default `sample_key`; without either, single cells are split
+        into folds.
     phenotypes
         Obs columns to assess. By default, columns with a common name.
     n_folds
@@ -77,13 +77,14 @@ def audit(
     max_epochs
         Number of passes over the training cells. Fewer are faster, but find fewer errors.
     model
-        A model trained on other cells, or the folder it was saved to, to use instead of training. `group_key`,
-        `n_folds`, `max_epochs`, `layer`, `use_raw` and `train_kwargs` cannot be used then.
+        A model trained on other cells, or the folder it was saved to, to use instead of training. It cannot be combined
+        with `group_key`, `n_folds`, `max_epochs`, `layer`, `use_raw` or `train_kwargs`.
     layer, use_raw
-        Source of expression, as in :func:`~polygene_scverse.tl.train`. A trained model reads it where it was trained.
+        Source of expression, as in :func:`~polygene_scverse.tl.train`. A trained model reads the source it was trained
+        on.
     gene_symbols, gene_ids
         Columns of ``var`` with the gene names to use instead of ``var_names``, see :func:`~polygene_scverse.tl.train`;
-        with `model`, to be used before ``var_names``.
+        with `model`, they are tried before ``var_names``.
     mod
         Modality to use, for MuData; by default the one that the model was trained on, or ``"rna"``.
     seed
@@ -100,8 +101,8 @@ def audit(
     (fraction of cells that contradict it), ``n_cells``, ``flagged`` (the score is below -0.1) and ``reliable`` (at most
     a third of the samples are flagged, or, with `model`, at least two thirds with 90 % of their cells and in more than
     one direction, as if all labels were swapped). If flags are not reliable, either the labels of many samples are
-    wrong, or the expression does not predict the phenotype of new samples; a `model` that is accurate on other data
-    speaks for the former. Likelihoods are probabilities divided by the category frequencies in training.
+    wrong, or the expression does not predict the phenotype of new samples; if `model` is accurate on other data, the
+    former is more likely. Likelihoods are probabilities divided by the category frequencies in training.
 
     Prints the flagged samples. Writes ``obs["polygene_audit_<phenotype>"]``, the probability of the recorded category
     of each cell (low values contradict it; NaN where no category is recorded or the model does not know it), and

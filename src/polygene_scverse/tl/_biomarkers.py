@@ -45,7 +45,7 @@ def biomarkers(
     adata
         Cells. Genes are matched by name.
     phenotype
-        A phenotype of the model, recorded in `adata`. By default the only one, if there is one besides `contexts`.
+        A phenotype of the model, recorded in `adata`. Optional if the model has only one besides `contexts`.
     contexts
         Obs column of contexts, such as ``"tissue"`` or ``"cell_type"``. Contexts with fewer than two categories of the
         phenotype are excluded.
@@ -54,14 +54,14 @@ def biomarkers(
     n_cells
         As in :func:`~polygene_scverse.tl.rank_genes`, for each context.
     min_cells
-        Minimum number of cells on each side that a donor needs in a context to be used in the test.
+        Minimum number of cells on each side that a donor must have in a context to be included in the test.
     n_permutations
         Number of permutations.
     model
         A model, or the folder it was saved to. By default the one last trained on `adata`.
     gene_symbols, gene_ids
-        Columns of ``var`` with gene symbols or Ensembl ids, to be used before ``var_names``. By default, genes are
-        matched by name, then by common columns such as ``var["gene_ids"]``, then from symbols to Ensembl ids, see
+        Columns of ``var`` with gene symbols or Ensembl ids, tried before ``var_names``. By default, genes are matched
+        by name, then by common columns such as ``var["gene_ids"]``, then from symbols to Ensembl ids, see
         :meth:`~polygene_scverse.model.Polygene.gene_names`.
     mod
         Modality to use, for MuData; by default the one that the model was trained on, or ``"rna"``.
@@ -72,8 +72,8 @@ def biomarkers(
 
     Returns
     -------
-    Nothing. Writes ``uns["polygene"]["biomarkers"]``: a ``table`` with a row for each gene, category and context, and
-    the arguments. Read it with :func:`~polygene_scverse.get.biomarkers`, draw it with
+    None. Writes ``uns["polygene"]["biomarkers"]``: a ``table`` with a row for each gene, category and context, and the
+    arguments. Read it with :func:`~polygene_scverse.get.biomarkers` and plot it with
     :func:`~polygene_scverse.pl.biomarkers`.
 
     Raises

@@ -31,7 +31,7 @@ def check(
     model
         A model, or the folder it was saved to. By default the one last trained on `adata`.
     gene_symbols, gene_ids
-        Columns of ``var`` with gene symbols or Ensembl ids, to be used before ``var_names``.
+        Columns of ``var`` with gene symbols or Ensembl ids, tried before ``var_names``.
     mod
         Modality to use, for MuData; by default the one that the model was trained on, or ``"rna"``.
 

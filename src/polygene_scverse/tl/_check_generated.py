@@ -29,10 +29,9 @@ def check_generated(
 ) -> pd.DataFrame:
     """Compare generated cells with held-out real cells, with baselines.
 
-    The same number of cells of each class is taken from both sides. The metrics are also computed for three baselines:
-    real training cells (``real cells``), a Gaussian copula fitted to each class, and each gene drawn independently
-    within a class. A metric has no meaning by itself: compare ``generated`` with the baselines, for better and for
-    worse.
+    Both sides are subsampled to the same number of cells of each class. The metrics are also computed for three
+    baselines: real training cells (``real cells``), a Gaussian copula fitted to each class, and each gene drawn
+    independently within a class. A metric has no meaning by itself; compare ``generated`` with the baselines.
 
     Parameters
     ----------
@@ -71,13 +70,14 @@ def check_generated(
     * ``correlation``: correlation between the gene-gene correlations within classes and those of held-out cells, for
       the 150 genes with the highest means;
     * ``mean_error``: mean absolute difference of the mean expression of genes;
-    * ``variance_ratio``: median over genes of the variance divided by that of held-out cells, for genes that at least a
-      tenth of these express;
+    * ``variance_ratio``: median over genes of the variance divided by that of held-out cells, for genes expressed by at
+      least a tenth of the held-out cells;
     * ``zeros``: fraction of counts that are 0;
     * ``slope_<column>``: slope of a regression of log-fold changes on those of the held-out cells, for the 100 genes
-      that change most there, between classes that differ only in this column. Because these genes are selected for
-      large changes, real cells also have a slope below 1;
-    * ``tstr_f1``: F1 on held-out cells of a logistic regression trained on the cells; for all cells, macro-F1;
+      with the largest changes there, between classes that differ only in this column. Because these genes are selected
+      for large changes, real cells also have a slope below 1;
+    * ``tstr_f1``: F1 of a logistic regression trained on the cells and tested on held-out cells; for all cells,
+      macro-F1;
     * ``as_requested``: fraction of the cells whose class is predicted by a logistic regression trained on real cells;
     * ``nn_ratio``: median distance to the nearest training cell, divided by that of held-out cells; a value below 1
       means that the cells are closer to training cells than held-out cells are;
@@ -86,7 +86,7 @@ def check_generated(
       does not prove privacy. Distances are measured on 30 principal components of all three sets.
 
     Writes this table and the arguments to ``uns["polygene"]["check_generated"]`` of `adata`. Read it with
-    :func:`~polygene_scverse.get.check_generated`, draw it with :func:`~polygene_scverse.pl.check_generated`.
+    :func:`~polygene_scverse.get.check_generated` and plot it with :func:`~polygene_scverse.pl.check_generated`.
 
     Raises
     ------

@@ -19,7 +19,7 @@ def note_confounding(
     Parameters
     ----------
     model
-        The model, for its phenotypes.
+        The model whose phenotypes are checked.
     obs
         obs table of the cells.
     group_key

@@ -63,12 +63,12 @@ def counterfactual(
     model
         A model, or the folder it was saved to. By default the one last trained on `adata`.
     gene_symbols, gene_ids
-        Columns of ``var`` with gene symbols or Ensembl ids, to be used before ``var_names``, see
+        Columns of ``var`` with gene symbols or Ensembl ids, tried before ``var_names``, see
         :meth:`~polygene_scverse.model.Polygene.gene_names`.
     mod
         Modality to use, for MuData; by default the one that the model was trained on, or ``"rna"``.
     seed
-        Random seed for which genes are predicted together.
+        Random seed for the choice of genes that are predicted together.
     batch_size
         Number of cells per step; reduced if many genes are predicted at once.
 
@@ -149,7 +149,7 @@ def _warn_of_unrecorded(data: AnnData, model: Polygene, keep: float) -> None:
     columns = "; ".join(f"adata.obs[{column!r}] = adata.obs[{filled_key(column)!r}]" for column in missing)
     same = ", or even the same in all cells" if keep == 0 else ""
     warn(
-        f"`adata`: phenotypes are not recorded ({counts} of {data.n_obs:,} cells). There the prediction is an average "
-        f"over all categories, so shifts are too small{same}. Fill them with predictions first: "
+        f"`adata`: phenotypes are not recorded ({counts} of {data.n_obs:,} cells). In these cells the prediction is "
+        f"an average over all categories, so shifts are too small{same}. Fill them with predictions first: "
         f"pgs.tl.fill_phenotype(adata); {columns}."
     )

@@ -75,14 +75,14 @@ def evaluate(
         Source of expression, as in :func:`~polygene_scverse.tl.train`. A trained model reads it where it was trained.
     gene_symbols, gene_ids
         Columns of ``var`` with the gene names to use instead of ``var_names``, see :func:`~polygene_scverse.tl.train`;
-        with `model`, to be used before ``var_names``.
+        with `model`, tried before ``var_names``.
     mod
         Modality to use, for MuData; by default the one that the model was trained on, or ``"rna"``.
     seed
         Random seed for folds, trainings, bootstrap and permutations.
     train_kwargs
-        Arguments of :func:`~polygene_scverse.tl.train` as a dictionary, e.g. ``{"max_epochs": 2, "n_genes": 1000}``
-        for a faster evaluation; ``max_epochs`` is not an argument of its own.
+        Arguments of :func:`~polygene_scverse.tl.train` as a dictionary, e.g. ``{"max_epochs": 2, "n_genes": 1000}`` for
+        a faster evaluation.
 
     Returns
     -------
@@ -93,14 +93,14 @@ def evaluate(
     (``"better"`` or ``"worse"`` if the interval of the difference excludes 0 in favour of or against the model,
     otherwise ``"not significant"``; ``""`` for the majority baseline), ``n_cells``, ``n_groups``. With fewer than five
     test groups the verdict is ``"better in these groups"`` or ``"worse in these groups"``: cells of a donor are not
-    replicates, so the interval does not contain the differences between donors.
+    replicates, so the interval does not account for differences between donors.
 
     Categories are chosen with the default ``balance`` of `predict_phenotype`; ECE and NLL are computed from the
     probabilities. Cells whose category is not among the training cells are left out, and their number is printed.
     Prints accuracy and macro-F1 of the model and of the best baseline, and which baselines are significantly better.
     Writes ``uns["polygene"]["evaluate"]``: this table, ``by_group`` (the same for each test group), ``notes`` (the
     printed messages), ``folds`` (test fold of each cell, -1 for none; n_obs) and the arguments. Read it with
-    :func:`~polygene_scverse.get.evaluation`, draw it with :func:`~polygene_scverse.pl.evaluation`.
+    :func:`~polygene_scverse.get.evaluation` and plot it with :func:`~polygene_scverse.pl.evaluation`.
 
     Raises
     ------

@@ -32,11 +32,11 @@ def explain_prediction(
 
     The explained category is compared with its closest competitor: the category that would come nearest after removing
     the 20 genes with the strongest evidence against it. The top genes are therefore those that the prediction depends
-    on, as deleting them shows (``docs/genes_in_context.md``). For genes that distinguish a category from all others,
-    use :func:`~polygene_scverse.tl.rank_genes`.
+    on, which deleting them confirms (``docs/genes_in_context.md``). For genes that distinguish a category from all
+    others, use :func:`~polygene_scverse.tl.rank_genes`.
 
     The contribution of a gene is what would be lost if the cell did not express it. For the linear path, this is weight
-    times expression; the transformer is run once for each gene that it reads of a cell, up to a second per cell.
+    times expression; the transformer is run once for each gene it reads, which takes up to a second per cell.
 
     Contributions describe this model. If several genes carry the same information, it may use only one of them.
 
@@ -47,16 +47,16 @@ def explain_prediction(
     cells
         Names of the cells, as in ``obs_names``; all by default.
     phenotype
-        A phenotype of the model. By default the cell type, if a phenotype has a common name for it, else the first
-        phenotype.
+        A phenotype of the model. By default the cell type, if a phenotype has one of its common names, otherwise the
+        first phenotype.
     category
         Category to explain, whether or not it is predicted. By default the one that
         :func:`~polygene_scverse.tl.predict_phenotype` predicts for each cell.
     model
         A model, or the folder it was saved to. By default the one last trained on `adata`.
     gene_symbols, gene_ids
-        Columns of ``var`` with gene symbols or Ensembl ids, to be used before ``var_names``. By default, genes are
-        matched by name, then by common columns such as ``var["gene_ids"]``, then from symbols to Ensembl ids, see
+        Columns of ``var`` with gene symbols or Ensembl ids, tried before ``var_names``. By default, genes are matched
+        by name, then by common columns such as ``var["gene_ids"]``, then from symbols to Ensembl ids, see
         :meth:`~polygene_scverse.model.Polygene.gene_names`.
     mod
         Modality to use, for MuData; by default the one that the model was trained on, or ``"rna"``.
@@ -65,8 +65,8 @@ def explain_prediction(
 
     Returns
     -------
-    New AnnData (cells x genes of the model). ``X`` (sparse) contains the contribution of each gene to the log-odds, in
-    natural logarithms, 0 where it is not expressed. ``obs`` has the columns ``"category"`` (explained), ``"against"``
+    New AnnData (cells x genes of the model). ``X`` (sparse) contains the contribution of each gene to the log-odds
+    (natural logarithm), 0 where it is not expressed. ``obs`` has the columns ``"category"`` (explained), ``"against"``
     (compared with) and ``"probability"``. ``uns["polygene"]["explain_prediction"]`` contains the phenotype. `adata` is
     not changed.
 

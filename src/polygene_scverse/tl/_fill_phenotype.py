@@ -58,7 +58,7 @@ def fill_phenotype(
     model
         A model, or the folder it was saved to. By default the one last trained on `adata`.
     gene_symbols, gene_ids
-        Columns of ``var`` with gene symbols or Ensembl ids, to be used before ``var_names``, see
+        Columns of ``var`` with gene symbols or Ensembl ids, tried before ``var_names``, see
         :meth:`~polygene_scverse.model.Polygene.gene_names`.
     mod
         Modality to use, for MuData; by default the one that the model was trained on, or ``"rna"``.
@@ -67,7 +67,7 @@ def fill_phenotype(
 
     Returns
     -------
-    None. Writes for each phenotype ``obs["polygene_<phenotype>_filled"]``, the recorded category or, if it is missing,
+    None. For each phenotype, writes ``obs["polygene_<phenotype>_filled"]``, the recorded category or, if it is missing,
     the predicted one; ``obs["polygene_<phenotype>_filled_probability"]``, the probability of the predicted category,
     NaN where the category is recorded; and ``uns["polygene"]["fill"]``, the phenotypes that were shown as evidence.
 

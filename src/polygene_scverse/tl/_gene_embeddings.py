@@ -50,8 +50,8 @@ def gene_embeddings(
         Obs column of contexts, such as ``"cell_type"``; cells without a value are excluded. By default all cells form
         one context, ``"all"``.
     group_key
-        Obs column of groups (donors, samples). The result then has a row for each gene, context and group, to see which
-        differences between contexts are larger than those between donors.
+        Obs column of groups (donors, samples). The result then has a row for each gene, context and group, so that
+        differences between contexts can be compared with those between donors.
     genes
         Genes of the model; by default all. Genes that too few cells express have no row.
     min_cells
@@ -62,8 +62,8 @@ def gene_embeddings(
     model
         A model, or the folder it was saved to. By default the one last trained on `adata`.
     gene_symbols, gene_ids
-        Columns of ``var`` with gene symbols or Ensembl ids, to be used before ``var_names``. By default, genes are
-        matched by name, then by common columns such as ``var["gene_ids"]``, then from symbols to Ensembl ids, see
+        Columns of ``var`` with gene symbols or Ensembl ids, tried before ``var_names``. By default, genes are matched
+        by name, then by common columns such as ``var["gene_ids"]``, then from symbols to Ensembl ids, see
         :meth:`~polygene_scverse.model.Polygene.gene_names`.
     mod
         Modality to use, for MuData; by default the one that the model was trained on, or ``"rna"``.
@@ -98,7 +98,7 @@ def gene_embeddings(
     wanted = np.ones(len(trained.genes), dtype=bool)
     if genes is not None:
         if absent := sorted(set(check_names(genes, "genes")) - set(trained.genes)):
-            raise KeyError(f"`genes`: {shorten(absent)} are not genes of the model. Pass some of model.genes.")
+            raise KeyError(f"`genes`: {shorten(absent)} are not genes of the model. Pass genes from model.genes.")
         wanted = np.isin(trained.genes, list(genes))
     found = trained.get_gene_states(
         data,

@@ -59,7 +59,7 @@ def gene_interactions(
         Obs column of contexts, such as ``"cell_type"``; cells without a value are excluded. By default all cells form
         one context, ``"all"``.
     genes
-        Genes of the model to write states of; by default all. Distances do not depend on this choice.
+        Genes of the model whose states are written; by default all. Distances do not depend on this choice.
     metric
         ``"cosine"`` similarity or ``"mahalanobis"`` distance, the default of
         :func:`~polygene_scverse.get.gene_interactions` and :func:`~polygene_scverse.pl.gene_interactions`. Both can be
@@ -74,8 +74,8 @@ def gene_interactions(
     model
         A model, or the folder it was saved to. By default the one last trained on `adata`.
     gene_symbols, gene_ids
-        Columns of ``var`` with gene symbols or Ensembl ids, to be used before ``var_names``. By default, genes are
-        matched by name, then by common columns such as ``var["gene_ids"]``, then from symbols to Ensembl ids, see
+        Columns of ``var`` with gene symbols or Ensembl ids, tried before ``var_names``. By default, genes are matched
+        by name, then by common columns such as ``var["gene_ids"]``, then from symbols to Ensembl ids, see
         :meth:`~polygene_scverse.model.Polygene.gene_names`.
     mod
         Modality to use, for MuData; by default the one that the model was trained on, or ``"rna"``.
@@ -111,7 +111,7 @@ def gene_interactions(
     data, trained = cells_and_model(adata, model, mod)
     check_notes(data, key_added, like=GENE_INTERACTIONS)
     if genes is not None and (absent := sorted(set(check_names(genes, "genes")) - set(trained.genes))):
-        raise KeyError(f"`genes`: {shorten(absent)} are not genes of the model. Pass some of model.genes.")
+        raise KeyError(f"`genes`: {shorten(absent)} are not genes of the model. Pass genes from model.genes.")
     found = trained.get_gene_states(
         data, groupby=groupby, given=given, gene_symbols=gene_symbols, gene_ids=gene_ids, batch_size=batch_size
     )

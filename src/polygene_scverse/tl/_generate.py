@@ -1,4 +1,4 @@
-"""Generate cells of given phenotypes."""
+"""Generate cells with given phenotypes."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ def generate(
     allow_unseen: bool = False,
     batch_size: int = 128,
 ) -> AnnData:
-    """Generate new cells of given phenotypes.
+    """Generate new cells with given phenotypes.
 
     All genes of a cell are drawn jointly from a statistical model that training fits in closed form to the counts of
     the training cells: a log-linear model of how often each gene has each count given the phenotypes, so that rare and
-    unseen combinations borrow from others, and a low-rank Gaussian copula for the correlation of genes and depth.
-    Frequent combinations of phenotypes have copula factors of their own, in which the cells of all others count for
-    500. The network is not used. If genes are drawn by the network in rounds instead (`n_rounds`), the means of the
-    phenotypes are kept, but hardly any correlation between genes. ``docs/generation.md`` compares both, and
-    :func:`~polygene_scverse.tl.check_generated` evaluates your own cells.
+    unseen combinations borrow information from others, and a low-rank Gaussian copula for the correlation of genes and
+    depth. Frequent combinations of phenotypes have their own copula factors, in which all other cells together have the
+    weight of 500 cells. The network is not used. If genes are drawn by the network in rounds instead (`n_rounds`), the
+    means of the phenotypes are reproduced, but hardly any of the correlation between genes. ``docs/generation.md``
+    compares both, and :func:`~polygene_scverse.tl.check_generated` evaluates your own cells.
 
     Generated cells reproduce what was learned from the training cells and are not new evidence. Do not test hypotheses
     on them, and do not use them as a substitute for donors or conditions that were not measured. Privacy of the
@@ -54,9 +54,10 @@ def generate(
     seed
         Random seed; the same seed gives the same cells.
     n_rounds
-        Number of rounds in which the network draws genes. In each round it draws the bins of some more genes, given the
-        phenotypes and the genes drawn before; genes of one round are drawn independently. By default the network is not
-        used, unless the training data were not counts or the model was saved by an earlier version; then 10 rounds.
+        Number of rounds in which the network draws genes. In each round it draws the bins of a further set of genes,
+        given the phenotypes and the genes drawn before; genes of one round are drawn independently. By default the
+        network is not used, unless the training data were not counts or the model was saved by an earlier version; in
+        these cases the default is 10.
     temperature
         Divides the logits; with values below 1, cells are more alike than the training cells.
     depth
@@ -76,10 +77,10 @@ def generate(
     Raises
     ------
     ValueError
-        If the model has no gene decoder or was saved by a version that did not store what is needed, if the model does
-        not have a phenotype or category, if no training cell had the given combination and `allow_unseen` is False, if
-        `n_obs` is below 1, missing or not the number of rows, if the cells would take more than 4 GB, if a number is
-        out of range, or if `depth` is None and the training data were not integer counts.
+        If the model has no gene decoder or was saved by a version that did not store the required statistics, if the
+        model does not have a phenotype or category, if no training cell had the given combination and `allow_unseen` is
+        False, if `n_obs` is below 1, missing or different from the number of rows, if the cells would take more than 4
+        GB, if a number is out of range, or if `depth` is None and the training data were not integer counts.
     TypeError
         If `given` or `model` has another type.
 

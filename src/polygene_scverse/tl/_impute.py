@@ -40,9 +40,9 @@ def impute(
 
     Measured genes are denoised with 20 factors fitted to the training cells, from all genes of the cell including the
     gene itself. On held-out molecules this is more accurate than the network, and than common simple methods on three
-    of four data sets (``benchmarks/results/impute.md``). With `keep`, the network predicts them instead, from a part of
-    the other genes at a time, so that a value never depends on the count of the gene itself. Genes that `adata` does
-    not have are predicted by the network from all measured genes.
+    of four data sets (``benchmarks/results/impute.md``). With `keep`, the network predicts them instead, each from a
+    part of the other genes, so that a value never depends on the count of the gene itself. Genes that `adata` does not
+    have are predicted by the network from all measured genes.
 
     Imputed values are expected values and have less variance than measurements, so correlations and tests of imputed
     genes are overconfident. They reflect associations in the training cells and are not measurements.
@@ -61,27 +61,27 @@ def impute(
         Fraction of the genes that are shown when the network predicts measured genes, at least 0 and below 1; this
         takes ``1 / (1 - keep)`` passes through the network, rounded up. By default measured genes are denoised by the
         factors, unless phenotypes are `given` or the model has no factors (trained on fewer than 50 cells, or saved by
-        an earlier version); then 0.75.
+        an earlier version); in these cases the default is 0.75.
     log
         Whether to return the mean of log1p of counts per 10,000. False returns the mean of counts per 10,000; multiply
         by the total of a cell / 10,000 to get counts.
     model
         A model, or the folder it was saved to. By default the one last trained on `adata`.
     gene_symbols, gene_ids
-        Columns of ``var`` with gene symbols or Ensembl ids, to be used before ``var_names``, see
+        Columns of ``var`` with gene symbols or Ensembl ids, tried before ``var_names``, see
         :meth:`~polygene_scverse.model.Polygene.gene_names`.
     mod
         Modality to use, for MuData; by default the one that the model was trained on, or ``"rna"``.
     seed
-        Random seed for which genes are predicted together.
+        Random seed for the choice of genes that are predicted together.
     batch_size
         Number of cells per step; reduced if many genes are predicted at once.
 
     Returns
     -------
-    For genes that `adata` does not have, a new AnnData (n_obs x n_such_genes) with the expected expression in ``X``;
-    None if `adata` has all of them. For genes that it has, writes ``layers["imputed"]`` (n_obs x n_vars; NaN for genes
-    that are not requested or not in the model). Both are dense, and their size is logged first. The arguments are
+    For genes that `adata` does not have, a new AnnData (n_obs x n_unmeasured_genes) with the expected expression in
+    ``X``; None if `adata` has all of them. For genes that it has, writes ``layers["imputed"]`` (n_obs x n_vars; NaN for
+    genes that are not requested or not in the model). Both are dense, and their size is logged first. The arguments are
     written to ``uns["polygene"]["impute"]``.
 
     Raises

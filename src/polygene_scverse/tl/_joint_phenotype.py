@@ -52,7 +52,7 @@ def joint_phenotype(
     model
         A model, or the folder it was saved to. By default the one last trained on `adata`.
     gene_symbols, gene_ids
-        Columns of ``var`` with gene symbols or Ensembl ids, to be used before ``var_names``, see
+        Columns of ``var`` with gene symbols or Ensembl ids, tried before ``var_names``, see
         :meth:`~polygene_scverse.model.Polygene.gene_names`.
     mod
         Modality to use, for MuData; by default the one that the model was trained on, or ``"rna"``.
@@ -106,7 +106,7 @@ def joint_phenotype(
 
 
 def _labels(chosen: np.ndarray, categories: Sequence[Sequence[str]]) -> pd.Categorical[str]:
-    """Occurring combinations, in the order of the model's categories."""
+    """Combinations that occur, in the order of the model's categories."""
     used, codes = np.unique(chosen, return_inverse=True)
     parts = np.unravel_index(used, [len(names) for names in categories])
     texts = [" | ".join(names[c] for names, c in zip(categories, row, strict=True)) for row in zip(*parts, strict=True)]

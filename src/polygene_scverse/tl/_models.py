@@ -77,7 +77,7 @@ def _loaded(folder: str | Path) -> Polygene:
 
 
 def check_unused(**values: Any) -> None:
-    """Reject arguments of a cross-validation together with a trained model; `values` are false where not given.
+    """Raise an error for arguments of a cross-validation if a model is passed; `values` are false if not passed.
 
     Raises
     ------
@@ -86,7 +86,7 @@ def check_unused(**values: Any) -> None:
     """
     if given := [name for name, value in values.items() if value is not None and value is not False and value != 0]:
         raise ValueError(
-            f"`model`: found together with {given}, which have no effect because nothing is trained. Leave them "
+            f"`model`: passed together with {given}, which have no effect because nothing is trained. Leave them "
             "out, or leave out model= for cross-validation."
         )
 

@@ -16,7 +16,7 @@ from polygene_scverse.tl._models import cells_and_model
 FAR: Final = 0.95
 """Novelty that about 5 % of the cells of known categories exceed."""
 FAR_SHARE: Final = 1 / 3
-"""Share of cells above it from which a warning is given."""
+"""Minimum fraction of cells above it for a warning."""
 
 
 def novelty(
@@ -48,8 +48,8 @@ def novelty(
     model
         A model, or the folder it was saved to. By default the one last trained on `adata`.
     gene_symbols, gene_ids
-        Columns of ``var`` with gene symbols or Ensembl ids, to be used before ``var_names``. By default, genes are
-        matched by name, then by common columns such as ``var["gene_ids"]``, then from symbols to Ensembl ids, see
+        Columns of ``var`` with gene symbols or Ensembl ids, tried before ``var_names``. By default, genes are matched
+        by name, then by common columns such as ``var["gene_ids"]``, then from symbols to Ensembl ids, see
         :meth:`~polygene_scverse.model.Polygene.gene_names`.
     mod
         Modality to use, for MuData; by default the one that the model was trained on, or ``"rna"``.
@@ -59,8 +59,8 @@ def novelty(
     Returns
     -------
     None. Writes ``obs["polygene_novelty"]``, from 0 to 1: the fraction of the cells held out in training that are less
-    novel. About 5 % of cells like those have a value above 0.95; if more than a third of `adata` has, a warning says
-    so. The phenotype is recorded in ``uns["polygene"]["novelty"]``.
+    novel. About 5 % of such cells have a value above 0.95; if more than a third of `adata` do, a warning is raised. The
+    phenotype is recorded in ``uns["polygene"]["novelty"]``.
 
     Raises
     ------
@@ -84,7 +84,7 @@ def novelty(
     n_far = int((found > FAR).sum())
     if n_far > FAR_SHARE * len(found):
         warn(
-            f"`adata`: {n_far:,} of {len(found):,} cells have a novelty above {FAR}, expected are about {1 - FAR:.0%}. "
+            f"`adata`: {n_far:,} of {len(found):,} cells have a novelty above {FAR}; about {1 - FAR:.0%} are expected. "
             f"These cells may not be of any category of {name!r}, or may differ from the training cells in tissue, "
             "protocol or quality. Do not rely on their predictions."
         )

@@ -36,9 +36,9 @@ def perturb(
     :func:`~polygene_scverse.get.perturb` uses as a null distribution.
 
     The result is an association learned from observational data: a gene that is correlated with a phenotype shifts it,
-    whether it causes it or not, and genes that are expressed together cannot be distinguished. It does not predict the
-    outcome of an experiment. On measured perturbations deep models have not been better than linear ones (Ahlmann-Eltze
-    et al., Nature Methods 2025).
+    whether or not it causes it, and genes that are expressed together cannot be distinguished. It does not predict the
+    outcome of an experiment. On measured perturbations, deep models have not been better than linear ones
+    (Ahlmann-Eltze et al., Nature Methods 2025).
 
     Parameters
     ----------
@@ -58,7 +58,7 @@ def perturb(
     model
         A model, or the folder it was saved to. By default the one last trained on `adata`.
     gene_symbols, gene_ids
-        Columns of ``var`` with gene symbols or Ensembl ids, to be used before ``var_names``, see
+        Columns of ``var`` with gene symbols or Ensembl ids, tried before ``var_names``, see
         :meth:`~polygene_scverse.model.Polygene.gene_names`.
     mod
         Modality to use, for MuData; by default the one that the model was trained on, or ``"rna"``.

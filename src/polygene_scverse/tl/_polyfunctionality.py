@@ -57,8 +57,8 @@ def polyfunctionality(
     model
         A model, or the folder it was saved to. By default the one last trained on `adata`.
     gene_symbols, gene_ids
-        Columns of ``var`` with gene symbols or Ensembl ids, to be used before ``var_names``. By default, genes are
-        matched by name, then by common columns such as ``var["gene_ids"]``, then from symbols to Ensembl ids, see
+        Columns of ``var`` with gene symbols or Ensembl ids, tried before ``var_names``. By default, genes are matched
+        by name, then by common columns such as ``var["gene_ids"]``, then from symbols to Ensembl ids, see
         :meth:`~polygene_scverse.model.Polygene.gene_names`.
     mod
         Modality to use, for MuData; by default the one that the model was trained on, or ``"rna"``.
@@ -69,8 +69,8 @@ def polyfunctionality(
 
     Returns
     -------
-    Nothing. Writes ``uns["polygene"]["polyfunctionality"]``: a ``table`` with a row for each gene, and the arguments.
-    Read it with :func:`~polygene_scverse.get.polyfunctionality`, draw it with
+    None. Writes ``uns["polygene"]["polyfunctionality"]``: a ``table`` with a row for each gene, and the arguments. Read
+    it with :func:`~polygene_scverse.get.polyfunctionality` and plot it with
     :func:`~polygene_scverse.pl.polyfunctionality`.
 
     Raises

@@ -78,8 +78,8 @@ def predict_phenotype(
     model
         A model, or the folder it was saved to. By default the one last trained on `adata`.
     gene_symbols, gene_ids
-        Columns of ``var`` with gene symbols or Ensembl ids, to be used before ``var_names``. By default, genes are
-        matched by name, then by common columns such as ``var["gene_ids"]``, then from symbols to Ensembl ids, see
+        Columns of ``var`` with gene symbols or Ensembl ids, tried before ``var_names``. By default, genes are matched
+        by name, then by common columns such as ``var["gene_ids"]``, then from symbols to Ensembl ids, see
         :meth:`~polygene_scverse.model.Polygene.gene_names`.
     mod
         Modality to use, for MuData; by default the one that the model was trained on, or ``"rna"``.
@@ -88,7 +88,7 @@ def predict_phenotype(
 
     Returns
     -------
-    None. Writes for each phenotype the chosen category ``obs["polygene_<phenotype>"]``, its probability
+    None. For each phenotype, writes the chosen category ``obs["polygene_<phenotype>"]``, its probability
     ``obs["polygene_<phenotype>_confidence"]``, the probabilities of all categories
     ``obsm["polygene_<phenotype>_proba"]`` (n_obs x n_categories) and their names ``uns["polygene"]["predict"]`` (read
     both with ``pgs.get.probabilities``), `balance` as ``uns["polygene"]["balance"]``, a description of the calibration

@@ -48,8 +48,8 @@ def score_tokens(
     Each prediction is one of the tokens of its slot. By default as many not-expressed genes are hidden as expressed
     ones, so the logit of bin 0 is corrected by the log of the ratio of the two sampling rates; the column
     ``zero_offset`` contains the correction. With ``masking="original"`` all genes are hidden at the same rate and
-    nothing is corrected. Imported models of the original are shown the attention mask they were trained with, which
-    reveals whether a hidden gene is expressed.
+    nothing is corrected. Models imported from the original use the attention mask they were trained with, which reveals
+    whether a hidden gene is expressed.
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ def score_tokens(
     model
         A model, or the folder it was saved to. By default the one last trained on `adata`.
     gene_symbols, gene_ids
-        Columns of ``var`` with gene symbols or Ensembl ids, to be used before ``var_names``, see
+        Columns of ``var`` with gene symbols or Ensembl ids, tried before ``var_names``, see
         :meth:`~polygene_scverse.model.Polygene.gene_names`.
     mod
         Modality to use, for MuData; by default the one that the model was trained on, or ``"rna"``.

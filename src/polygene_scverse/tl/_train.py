@@ -64,9 +64,10 @@ def train(
 
     If paths are passed instead of AnnData, cells are streamed from files that need not fit into memory. The files are
     read once to check expression and to rank genes by mean and variance over all training cells, and then once per
-    epoch, in buffers of blocks of cells from all files. Genes are matched by name; a gene that a file lacks is
-    unmeasured in its cells, not zero. Bin edges are computed from the cells of one buffer, and at most 10,000 held-out
-    cells are used for validation. If one buffer holds all training cells, the result equals that of training in memory.
+    epoch, in buffers of blocks of cells from all files. Genes are matched by name; genes missing from a file are
+    treated as unmeasured in its cells, not as zero. Bin edges are computed from the cells of one buffer, and at most
+    10,000 held-out cells are used for validation. If one buffer holds all training cells, the result equals that of
+    training in memory.
 
     Parameters
     ----------
@@ -95,7 +96,7 @@ def train(
         Number of genes, 3,000 by default. The most variable genes are used, or the first ones by
         ``var["highly_variable_rank"]`` if that column exists. With `model`, the genes of that model are kept; if the
         cells have old and new categories, the genes that a new model of the same size would select are added, and if
-        `n_genes` is larger, the most variable of the other genes.
+        `n_genes` is larger, the most variable remaining genes too.
     model
         A model, or the folder it was saved to, to train further. The model itself is not changed. New categories in
         `adata`, additional `phenotypes` and genes are added. To limit forgetting, cells are generated from the
@@ -178,7 +179,7 @@ def train(
     old = None if model is None else find(AnnData(), model)
     fixed = {"ordered": ordered, "missing": missing, "model_kwargs": model_kwargs}
     if old is not None and (given := [name for name, value in fixed.items() if value is not None]):
-        raise ValueError(f"`{given[0]}`: found together with model=, which determines it. Leave it out.")
+        raise ValueError(f"`{given[0]}`: passed together with model=, which determines it. Leave it out.")
     common: dict[str, Any] = {
         "phenotypes": phenotypes,
         "group_key": group_key,
@@ -193,11 +194,13 @@ def train(
         common |= {**fixed, "n_genes": N_GENES if n_genes is None else n_genes}
     if not isinstance(adata, (AnnData, MuData)):
         if old is not None:
-            raise TypeError("`model`: files cannot be trained on further. Pass AnnData, which may be backed by a file.")
+            raise TypeError(
+                "`model`: a model cannot be trained further on files. Pass AnnData, which may be backed by a file."
+            )
         if gene_symbols is not None or gene_ids is not None:
             raise ValueError(
-                "`gene_symbols`: found together with files, whose genes are matched by var_names. Set "
-                "these in the files."
+                "`gene_symbols`: passed together with files, whose genes are matched by var_names. Set "
+                "var_names in the files instead."
             )
         shards = ShardSet.open(adata, phenotypes, group_key, layer, use_raw)
         obs = shards.obs

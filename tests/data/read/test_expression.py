@@ -171,7 +171,7 @@ SPOILED = {
     "negative": (-1.0, r"adata\.X has negative values \(lowest -1\)"),
     "nan": (np.nan, r"1 values of adata\.X are NaN"),
     "infinite": (np.inf, r"1 values of adata\.X are infinite"),
-    "too large": (250.0, r"adata\.X was read as log1p of counts per 10,000, but has values that reach 250"),
+    "too large": (250.0, r"adata\.X was read as log1p of counts per 10,000, but has values up to 250"),
 }
 REMEDY = r", here for example by layer='counts' or use_raw=True\.$"
 

@@ -431,9 +431,9 @@ def test_detect_scale_of_nothing_but_ones():
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda x: (x > 0).astype(np.float32), "has no other values than 0 and 1, as binarised data have"),
-        (lambda x: x + 1, "has hardly any zeros, as imputed or denoised data"),
-        (lambda x: x @ x.T @ x / 1e4 + 0.1, "has hardly any zeros, as imputed or denoised data"),
+        (lambda x: (x > 0).astype(np.float32), "has only the values 0 and 1, as in binarised data"),
+        (lambda x: x + 1, "has hardly any zeros, as in imputed or denoised data"),
+        (lambda x: x @ x.T @ x / 1e4 + 0.1, "has hardly any zeros, as in imputed or denoised data"),
     ],
     ids=["binary", "pseudocount", "smoothed"],
 )

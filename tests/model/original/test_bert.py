@@ -217,8 +217,8 @@ def test_absent_files_are_named(tmp_path):
 @pytest.mark.parametrize(
     ("change", "match"),
     [
-        ({"hidden_size": None, "vocab_size": None}, r"config.json does not say \['hidden_size', 'vocab_size'\]"),
-        ({"hidden_act": "relu"}, r"says \{'hidden_act': 'relu'\}, but only \{'hidden_act': 'gelu'\} can be read"),
+        ({"hidden_size": None, "vocab_size": None}, r"config.json has no entries \['hidden_size', 'vocab_size'\]"),
+        ({"hidden_act": "relu"}, r"says \{'hidden_act': 'relu'\}, but only \{'hidden_act': 'gelu'\} is supported"),
         ({"model_type": "roberta"}, r"says \{'model_type': 'roberta'\}"),
         (
             {"is_decoder": True, "add_cross_attention": True},

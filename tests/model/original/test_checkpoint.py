@@ -198,7 +198,7 @@ def test_arguments_that_do_not_fit_are_refused(kwargs, match, theirs):
 @pytest.mark.parametrize("their_bins", [2], ids=["binary"], indirect=True)
 @pytest.mark.parametrize(
     ("threshold", "match"),
-    [(None, "`threshold`: the checkpoint has two bins and does not say"), (0.0, "begin with 0 and ascend")],
+    [(None, "`threshold`: the checkpoint has two bins, but not the minimum value"), (0.0, "begin with 0 and ascend")],
     ids=["absent", "zero"],
 )
 def test_two_bins_need_a_threshold(threshold, match, theirs):
@@ -211,7 +211,7 @@ def test_two_bins_need_a_threshold(threshold, match, theirs):
 @pytest.mark.parametrize(
     ("change", "match"),
     [
-        ({"vocab_size": 24}, r"`vocabulary`: vocab.txt has 23 words and the checkpoint 24 tokens, which leaves 1"),
+        ({"vocab_size": 24}, r"`vocabulary`: vocab.txt has 23 tokens and the checkpoint 24, which leaves 1"),
         ({"max_position_embeddings": 8}, "`folder`: the checkpoint has 8 positions, but 8 are not genes"),
         ({"max_position_embeddings": 36}, r"of another shape: \['bert.embeddings.position_embeddings.weight: \(37, 21"),
         ({"num_hidden_layers": 2}, r"not known: .*bert.encoder.layer.2.* and 8 more"),

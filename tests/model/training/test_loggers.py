@@ -116,6 +116,6 @@ def test_the_history_is_written_into_a_folder_of_the_user(trained, tmp_path):
 @pytest.mark.parametrize("logger", ["csv", True, [3]], ids=str)
 def test_what_is_no_logger_is_refused(trained, logger):
     with pytest.raises(
-        ValueError, match=r"`logger`: found .*, which is no logger. Pass a logger of Lightning, e.g. light"
+        ValueError, match=r"`logger`: found .*, which is not a logger. Pass a logger of Lightning, e.g. light"
     ):
         trained(logger=logger)

@@ -97,7 +97,7 @@ def test_memory_that_runs_out_halves_the_batches_and_keeps_the_steps(model_of, s
     expected = fit(whole, batch_size=16)
     small_memory(8)
     model, seen = model_of(**STILL), Gradients()
-    with pytest.warns(UserWarning, match=r"Memory ran out with 16 cells .* begins anew with 8: .* 16 cells, in 2") as w:
+    with pytest.warns(UserWarning, match=r"Memory ran out with 16 cells .* restarts with 8: .* 16 cells, in 2") as w:
         fit(model, batch_size=16, seen=seen)
     assert len([x for x in w if "Memory ran out" in str(x.message)]) == 1
     assert sorted(seen.rows[1] + seen.rows[2]) == sorted(expected.rows[0])
@@ -120,7 +120,7 @@ def test_training_that_runs_out_late_begins_anew(model_of, small_memory):
     fit(whole, batch_size=16)
     small_memory(8, first=6)
     model = model_of(**STILL)
-    with pytest.warns(UserWarning, match="begins anew"):
+    with pytest.warns(UserWarning, match="restarts"):
         fit(model, batch_size=16)
     assert_close(whole, model)
 
@@ -146,7 +146,7 @@ def test_a_single_cell_that_is_too_much_is_an_error(model_of, small_memory):
         pytest.raises(OutOfMemoryError, match="out of memory") as caught,
     ):
         fit(model, batch_size=2)
-    assert caught.value.__notes__ == ["No step of training was done: the model is as it was before."]
+    assert caught.value.__notes__ == ["No training step was completed, so the model is unchanged."]
 
 
 # errors and interruptions
@@ -170,7 +170,7 @@ def test_an_error_before_the_first_step_leaves_an_untrained_model(model_of):
     model, seen = model_of(), Gradients(0, stop)
     with pytest.raises(RuntimeError, match="cat is on the keyboard") as caught:
         fit(model, seen=seen)
-    assert caught.value.__notes__ == ["No step of training was done: the model is as it was before."]
+    assert caught.value.__notes__ == ["No training step was completed, so the model is unchanged."]
     assert (model.is_trained_, model.module.training, model.history_) == (False, False, None)
 
 

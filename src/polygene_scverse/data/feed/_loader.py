@@ -83,10 +83,10 @@ class LengthSampler(Sampler[BatchKey]):
     """Batches of cells of similar length.
 
     If shuffled, the cells are shuffled, cut into windows of `WINDOW` batches and sorted by length within each window,
-    and then the batches are shuffled. Otherwise the longest cells come first, so that the largest batch is seen at
-    once. Batches are formed over all processes and then split, so that all processes get cells of similar length. With
-    `parts`, the cells of an optimiser step are split into that many batches; which cells form a step does not depend on
-    it.
+    and then the batches are shuffled. Otherwise the longest cells come first, so that the largest batch is seen
+    immediately. Batches are formed over all processes and then split, so that all processes get cells of similar
+    length. With `parts`, the cells of an optimiser step are split into that many batches; which cells form a step does
+    not depend on it.
 
     Parameters
     ----------

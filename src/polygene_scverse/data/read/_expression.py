@@ -287,7 +287,7 @@ class Expression:
         return self._kept(replace(self, matrix=sp.vstack(parts, format="csr"), checked=True))
 
     def _kept(self, other: Expression) -> Expression:
-        """Transfer what was found out about the values to another expression of the same values."""
+        """Copy the results of the checks to another expression with the same values."""
         other.__dict__.update({name: vars(self)[name] for name in ("scale", "_sampled") if name in vars(self)})
         return other
 

@@ -155,7 +155,7 @@ def _sources(
             continue
         if name not in columns:
             raise KeyError(
-                f"`{argument}`: {name!r} is not a column of adata.var, which has {shorten(columns)}. Pass one."
+                f"`{argument}`: {name!r} is not a column of adata.var, which has {shorten(columns)}. Pass one of them."
             )
         yield f"var[{name!r}]", _names(var[name])  # type: ignore[index]
     yield BY_NAME, [str(name) for name in var_names]

@@ -183,7 +183,7 @@ def encode_all(
 
 
 def find_phenotypes(obs: pd.DataFrame) -> list[str]:
-    """Columns with the usual name of a phenotype and at least two categories; for several usual names, the first."""
+    """Columns with a common name of a phenotype and at least two categories; for several common names, the first."""
     found = []
     for names in PHENOTYPE_ALIASES.values():
         there = [name for name in names if (obs.columns == name).sum() == 1]
@@ -213,7 +213,7 @@ def candidates(obs: pd.DataFrame) -> list[str]:
 
 
 def resolve_phenotypes(obs: pd.DataFrame, phenotypes: str | Sequence[str] | None) -> list[str]:
-    """The requested phenotype columns, or those found by their usual names.
+    """The requested phenotype columns, or those found by their common names.
 
     Raises
     ------
@@ -236,7 +236,7 @@ def resolve_phenotypes(obs: pd.DataFrame, phenotypes: str | Sequence[str] | None
     check_columns(keys, obs, "phenotypes", candidates)
     if others := [key for key in keys if not isinstance(key, str)]:
         raise ValueError(
-            f"`phenotypes`: the names {others} of adata.obs are not text, which saved models need. Rename them, as "
+            f"`phenotypes`: the names {others} of adata.obs are not text, as saved models require. Rename them, as "
             "in adata.obs.columns = adata.obs.columns.astype(str)."
         )
     if len(set(keys)) != len(keys):

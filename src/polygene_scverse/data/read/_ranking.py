@@ -59,7 +59,7 @@ def choose_genes(
     if genes is not None:
         genes = [str(gene) for gene in check_names(genes, "genes")]
         if absent := [gene for gene in genes if gene not in expression.var_names]:
-            raise KeyError(f"`genes`: {shorten(absent)} are not in adata.var_names. Pass only names that are.")
+            raise KeyError(f"`genes`: {shorten(absent)} are not in adata.var_names. Pass only names in it.")
         return genes
     return genes_by_rank(rank_genes(expression, rows, seed=seed) if ranks is None else ranks, n_genes)
 

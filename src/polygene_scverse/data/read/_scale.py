@@ -37,11 +37,11 @@ FEWEST_VALUES, FEWEST_OF_ROW, FEWEST_OF_CONSTANT = 10, 3, 4
 LARGEST_RESIDUE: Final = 0.05
 """Mean distance from the nearest integer up to which values count as multiples; 0.25 is expected by chance."""
 MIXED: Final = 0.05
-"""Share of rows with a second scale from which on mixed scales are an error."""
+"""Minimum share of rows with a second scale for an error about mixed scales."""
 MOST_ONES: Final = 1000
-"""Number of values from which on counts are not all 1 by chance."""
+"""Minimum number of values for which it is no coincidence that all counts are 1."""
 MANY_GENES, NO_ZEROS = 200, 0.99
-"""Number of genes of which no cell expresses all, and share of values above 0 that counts as all."""
+"""Number of genes that no single cell expresses all of, and share of values above 0 that counts as all."""
 LARGEST_SHARE: Final = 1.0
 """Largest value of genes that were scaled to 0 … 1; logarithms of normalised counts exceed it."""
 LARGEST_LOG: Final = 20.0
@@ -185,8 +185,8 @@ class Scale:
         check_not_negative(values, where, remedy)
         if (highest := float(values.max(initial=0.0))) > self.largest:
             raise ValueError(
-                f"`adata`: {where} was read as {self}, but has values that reach {highest:.4g}, which such data cannot "
-                f"have. Bring all cells to one scale, best to raw counts{remedy}."
+                f"`adata`: {where} was read as {self}, but has values up to {highest:.4g}, which such data cannot "
+                f"have. Bring all cells to one scale, preferably raw counts{remedy}."
             )
 
 
@@ -377,9 +377,9 @@ def unlike_cells(x: sp.csr_matrix) -> str:
         Rows spread over a data set, with all columns and without stored zeros; shape (n_rows, n_vars).
     """
     if x.nnz >= MOST_ONES and x.data.max() == 1 and x.data.min() == 1:
-        return "has no other values than 0 and 1, as binarised data have, so the level of expression is lost"
+        return "has only the values 0 and 1, as in binarised data, so the level of expression is lost"
     if x.shape[1] >= MANY_GENES and x.shape[0] >= FEWEST_VALUES and x.nnz >= NO_ZEROS * x.shape[0] * x.shape[1]:
-        return "has hardly any zeros, as imputed or denoised data and sums over many cells have"
+        return "has hardly any zeros, as in imputed or denoised data and in sums over many cells"
     return ""
 
 
@@ -399,8 +399,8 @@ def _check_one_scale(evidence: Mapping[Any, Evidence], whole: NDArray[np.bool_],
     if min(whole.mean(), logged.mean()) > MIXED and (whole | logged).mean() > 0.8:
         raise ValueError(
             f"`adata`: of {len(whole)} sampled rows of {where}, {int(whole.sum())} contain counts and "
-            f"{int(logged.sum())} logarithms of normalised counts. Bring all cells to one scale, best to raw "
-            f"counts{remedy}."
+            f"{int(logged.sum())} logarithms of normalised counts. Bring all cells to one scale, preferably "
+            f"raw counts{remedy}."
         )
 
 

@@ -18,7 +18,7 @@ FEATURE_TYPES: Final = "feature_types"
 """Column of ``var`` in which 10x distinguishes genes from proteins, peaks and guides."""
 GENES: Final = "Gene Expression"
 NEARLY_ALL: Final = 0.98
-"""Share of the counts from which on genes are considered complete."""
+"""Minimum share of the counts for which genes are considered complete."""
 LEAST_SHARE: Final = 0.002
 """Share of the training counts below which totals cannot be estimated."""
 COMPARABLE: Final = 1.5

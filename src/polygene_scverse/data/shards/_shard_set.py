@@ -58,7 +58,7 @@ class ShardSet:
         paths
             Paths or patterns, see `expand_paths`.
         phenotypes
-            Obs columns to read. By default those with a usual name that all files have.
+            Obs columns to read. By default those with a common name that all files have.
         group_key
             Obs column with the groups.
         layer, use_raw

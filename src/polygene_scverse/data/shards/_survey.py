@@ -53,8 +53,8 @@ def survey(shards: ShardSet, rows: NDArray[np.int64], n_genes: int) -> tuple[lis
         first, in_first = found[0]
         if first.kind != scale.kind:
             raise ValueError(
-                f"`adata`: found {first} in {in_first}, but {scale} in {file.path}. Pass files that hold raw counts in "
-                "all, or log1p of normalised counts in all."
+                f"`adata`: found {first} in {in_first}, but {scale} in {file.path}. Pass files that all hold raw "
+                "counts, or all hold log1p of normalised counts."
             )
     ranks = moments.rank(shards.var_names) if noted is None else noted
     return genes_by_rank(ranks, n_genes), [scale for scale, _ in found]

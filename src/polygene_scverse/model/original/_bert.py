@@ -133,7 +133,9 @@ def _shapes_of(folder: Path) -> dict[str, tuple[int, ...]]:
         with safetensors.safe_open(path, "pt") as file:
             return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
     except Exception as error:
-        raise ValueError(f"`folder`: {path} is damaged, or holds more than tensors ({error}). Pass another.") from error
+        raise ValueError(
+            f"`folder`: {path} is damaged, or holds more than tensors ({error}). Pass another checkpoint."
+        ) from error
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -149,7 +151,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     path = folder / CONFIG_FILE
     if not path.is_file():
         raise FileNotFoundError(
-            f"`folder`: there is no {CONFIG_FILE} in {folder}. Pass the folder of a checkpoint, which holds it beside "
+            f"`folder`: there is no {CONFIG_FILE} in {folder}. Pass the folder of a checkpoint, which contains it and "
             f"{WEIGHTS_FILE} or {PICKLED_FILE}."
         )
     try:
@@ -158,11 +160,11 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise ValueError(f"`folder`: {path} is not JSON ({error}). Pass the folder of a checkpoint.") from error
     absent = [key for key in (*SIZES.values(), "vocab_size", "max_position_embeddings") if key not in config]
     if absent:
-        raise ValueError(f"`folder`: {path} does not say {absent}. Pass the folder of a BERT checkpoint.")
+        raise ValueError(f"`folder`: {path} has no entries {absent}. Pass the folder of a BERT checkpoint.")
     other = {key: config[key] for key, value in SAME.items() if config.get(key, value) != value}
     if other:
         raise ValueError(
-            f"`folder`: {path} says {other}, but only { ({key: SAME[key] for key in other}) } can be read. Pass a "
+            f"`folder`: {path} says {other}, but only { ({key: SAME[key] for key in other}) } is supported. Pass a "
             "checkpoint of the original Polygene."
         )
     return config

@@ -157,7 +157,7 @@ def _layout(
         columns = {slot["name"]: slot["column"] for slot in slots}
         return TokenLayout.from_dict({"phenotypes": slots, "genes": genes, **bins}), columns
     except (KeyError, TypeError) as error:
-        raise ValueError(f"`folder`: {PHENOTYPES_KEY} in {CONFIG_FILE} is damaged: {error!r}. Export anew.") from error
+        raise ValueError(f"`folder`: {PHENOTYPES_KEY} in {CONFIG_FILE} is damaged: {error!r}. Export again.") from error
 
 
 def _number_of_genes(length: int, n_special: int) -> int:
@@ -173,7 +173,7 @@ def _number_of_bins(n_tokens: int, n_words: int, n_bins: int | None) -> int:
     left = n_tokens - n_words
     if left < 2:
         raise ValueError(
-            f"`vocabulary`: {VOCABULARY_FILE} has {n_words} words and the checkpoint {n_tokens} tokens, which leaves "
+            f"`vocabulary`: {VOCABULARY_FILE} has {n_words} tokens and the checkpoint {n_tokens}, which leaves "
             f"{left} expression bins, but at least 2 are needed. Pass the vocabulary that belongs to the checkpoint."
         )
     if n_bins is not None and n_bins != left:
@@ -192,7 +192,7 @@ def _edges(n_bins: int, threshold: float | None, saved: Sequence[float] | None) 
         raise ValueError(f"`threshold`: found {threshold}, but the checkpoint has {n_bins} bins, not 2. Leave it out.")
     if n_bins == 2 and saved is None:
         raise ValueError(
-            "`threshold`: the checkpoint has two bins and does not say from which value on a gene is expressed. Pass "
+            "`threshold`: the checkpoint has two bins, but not the minimum value of an expressed gene. Pass "
             "the threshold it was trained with."
         )
     if saved is not None and len(saved) == n_bins and saved[0] == 0 and sorted(saved) == list(saved):

@@ -50,8 +50,8 @@ def read_vocabulary(folder: str | Path) -> tuple[list[str], dict[str, list[str]]
 
     Returns
     -------
-    The words in the order of their ids, without bins; and the categories of each phenotype, in the order of its
-    slots: sex, tissue, cell_type, age, disease.
+    The tokens in the order of their ids, without bins; and the categories of each phenotype, in the order of its slots:
+    sex, tissue, cell_type, age, disease.
 
     Raises
     ------
@@ -72,20 +72,20 @@ def read_vocabulary(folder: str | Path) -> tuple[list[str], dict[str, list[str]]
 
 
 def read_words(folder: str | Path) -> list[str]:
-    """Read only ``vocab.txt``: the words in the order of their ids, without bins.
+    """Read only ``vocab.txt``: the tokens in the order of their ids, without bins.
 
     Raises
     ------
     FileNotFoundError
         If it does not exist.
     ValueError
-        If it is empty, or has a repeated word.
+        If it is empty, or has a repeated token.
     """
     path = Path(folder) / VOCABULARY_FILE
     if not path.is_file():
         raise FileNotFoundError(
-            f"`vocabulary`: there is no {VOCABULARY_FILE} in {folder}. Pass the folder that holds it, which is that of "
-            "the checkpoint where to_original() wrote it."
+            f"`vocabulary`: there is no {VOCABULARY_FILE} in {folder}. Pass the folder that holds it; to_original() "
+            "writes it to the folder of the checkpoint."
         )
     return _read_lines(path)
 
@@ -94,8 +94,8 @@ def _read_lines(path: Path) -> list[str]:
     lines = [line.strip() for line in path.read_text(encoding="utf-8").strip().splitlines()]
     if not lines or len(set(lines)) != len(lines):
         raise ValueError(
-            f"`folder`: {path} {'holds a line twice' if lines else 'is empty'}, but each line is one word of the "
-            "vocabulary. Pass the files as the original has them."
+            f"`folder`: {path} {'holds a line twice' if lines else 'is empty'}, but each line is one token of "
+            "the vocabulary. Pass the original's files unchanged."
         )
     return lines
 

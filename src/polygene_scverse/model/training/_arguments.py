@@ -16,15 +16,15 @@ from polygene_scverse.data.read._split import Split
 from polygene_scverse.model.training._plan import PolygeneTrainingPlan
 
 REMEDIES: Final = {
-    "shuffle_set_split": "Cells are drawn at random; pass split= with row numbers for other ones.",
+    "shuffle_set_split": "Cells are drawn at random; pass split= with row numbers to choose them.",
     "load_sparse_tensor": "Only expressed genes are loaded in any case. Leave it out.",
     "datamodule": "Cells are read from AnnData, or from files by pgs.tl.train(paths). Leave it out.",
-    "plan_config": "Pass plan_kwargs= with its values.",
-    "trainer_config": "Pass its values themselves.",
+    "plan_config": "Pass its values in plan_kwargs=.",
+    "trainer_config": "Pass its values as arguments of train().",
     "pin_memory": "Pass loader_kwargs={'pin_memory': True}.",
     "external_indexing": "Pass split= with row numbers of the training and of the validation cells.",
-    "reduce_lr_on_plateau": "The learning rate falls as plan_kwargs={'schedule': ...} says: 'linear', 'cosine' or "
-    "'constant'. Leave it out, or pass early_stopping=True.",
+    "reduce_lr_on_plateau": "The schedule of the learning rate is set by plan_kwargs={'schedule': ...}: 'linear', "
+    "'cosine' or 'constant'. Leave it out, or pass early_stopping=True.",
 }
 """Advice for some unsupported arguments."""
 
@@ -79,7 +79,7 @@ def split_of(split: Split | None, splitter: Mapping[str, Any] | None) -> Split |
     indexing: Sequence[Any] | None = found.pop("external_indexing", None)
     if found:
         name = next(iter(found))
-        remedy = REMEDIES.get(name, "Pass what torch's DataLoader knows in loader_kwargs=.")
+        remedy = REMEDIES.get(name, "Pass arguments of torch's DataLoader in loader_kwargs=.")
         raise ValueError(f"`datasplitter_kwargs`: {name!r} is not supported. {remedy}")
     if indexing is None:
         return split
@@ -87,7 +87,7 @@ def split_of(split: Split | None, splitter: Mapping[str, Any] | None) -> Split |
         raise ValueError("`datasplitter_kwargs`: found external_indexing together with split=. Pass one of them.")
     if len(indexing) == 3 and len(indexing[2]):
         raise ValueError(
-            "`datasplitter_kwargs`: external_indexing names test cells, which no training uses. Pass two lists."
+            "`datasplitter_kwargs`: external_indexing names test cells, which are not used in training. Pass two lists."
         )
     return indexing[0], indexing[1]
 

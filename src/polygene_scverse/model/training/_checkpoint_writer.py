@@ -1,8 +1,8 @@
 """Saving of training checkpoints, and resuming from them.
 
-Lightning's `ModelCheckpoint` names the file and saves it every few steps. The rest is implemented here, because it
-supports intervals of steps or epochs but not both, it saves at the end of an epoch before the losses of that epoch
-are in the history, and it does not save at the end of training. Lightning also writes a file to the system's
+Lightning's `ModelCheckpoint` names the file and saves it every few steps. The rest is implemented here, because
+`ModelCheckpoint` supports intervals of steps or epochs but not both, saves at the end of an epoch before the losses of
+that epoch are in the history, and does not save at the end of training. Lightning also writes a file to the system's
 temporary folder and moves it, which is not atomic across file systems, and a write error ends training: see
 `WholeFiles`.
 """
@@ -77,7 +77,7 @@ class WholeFiles(TorchCheckpointIO):
 
 
 class CheckpointWriter(ModelCheckpoint):
-    """Saves what is needed to resume training bit by bit: Lightning's state, position, history and random state.
+    """Saves everything needed to resume training bit for bit: Lightning's state, position, history and random state.
 
     Parameters
     ----------

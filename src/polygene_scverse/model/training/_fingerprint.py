@@ -42,7 +42,7 @@ def cells_digest(cells: CellTable | ShardFeed | None) -> str:
 def identity_of(
     module: PolygeneModule, splitter: CellSplitter, edges: list[float] | None, arguments: Mapping[str, Any]
 ) -> dict[str, str]:
-    """Everything that must be equal for a training to resume from the checkpoint of another one, by description.
+    """Everything that must match for a training to resume from a checkpoint, by description.
 
     Parameters
     ----------

@@ -64,7 +64,7 @@ def check_loggers(logger: Logger | Iterable[Logger] | bool | None) -> list[Logge
     loggers = [item for item in items if isinstance(item, Logger)]
     if len(loggers) < len(items):
         raise ValueError(
-            f"`logger`: found {logger!r}, which is no logger. Pass a logger of Lightning, e.g. "
+            f"`logger`: found {logger!r}, which is not a logger. Pass a logger of Lightning, e.g. "
             "lightning.pytorch.loggers.CSVLogger('logs'), or a list of loggers."
         )
     return loggers

@@ -225,13 +225,13 @@ class TrainingRun:
 
     def _what_remains(self) -> str:
         if self.runner is None or not self.n_steps:
-            return "No step of training was done: the model is as it was before."
+            return "No training step was completed, so the model is unchanged."
         self.model.train_indices, self.model.validation_indices = self.splitter.train_idx, self.splitter.val_idx
         trainer = self.runner.trainer
         text = (
             f"The training ended after {trainer.global_step} steps, in epoch {trainer.current_epoch + 1} of "
-            f"{self.max_epochs}. The model has the weights of that step: it can be used and saved, and to call train() "
-            "again trains them further, with a schedule from its beginning."
+            f"{self.max_epochs}. The model has the weights of that step and can be used and saved. Calling train() "
+            "again trains it further, with a new learning rate schedule."
         )
         if self.checkpoints is not None and self.checkpoints.path.exists():
             text += f" To resume from {self.checkpoints.path}, pass checkpoints with resume=True."
@@ -251,7 +251,7 @@ class TrainingRun:
         resumes = self.writer is not None and self.writer.path.exists()
         warn(
             f"Memory ran out with {size} cells in a batch. Training "
-            f"{'resumes from the last checkpoint' if resumes else 'begins anew'} with {self._largest_batch}: a step "
+            f"{'resumes from the last checkpoint' if resumes else 'restarts'} with {self._largest_batch}: a step "
             f"still has {self.splitter.batch_size} cells, in {self.batches_per_step} batches. To avoid this, pass a "
             f"smaller batch_size and accumulate_grad_batches={self.batches_per_step}."
         )

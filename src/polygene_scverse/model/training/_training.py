@@ -151,7 +151,7 @@ def train_model(
     checkpoints: Checkpoints | Mapping[str, Any] | str | Path | None = None,
     **trainer_kwargs: Any,
 ) -> None:
-    """Train a model on some cells, then fit what depends on its weights; arguments as in `Polygene.train`."""
+    """Train a model on some cells, then fit all that depends on its weights; arguments as in `Polygene.train`."""
     refuse_unknown(trainer_kwargs, plan_kwargs or {})
     train, state = cells.train, model.fitted_
     if (n_cut := int((train.lengths > rates.max_genes).sum())) > 0:
@@ -192,13 +192,13 @@ def train_model(
         else:  # refused, diverged, or ended before the first step: restore the previous state
             model.edges_ = edges_before
             vars(state).update(vars(before))
-            if run.weights:  # including what was fitted in closed form
+            if run.weights:  # including the parts fitted in closed form
                 model.module.load_state_dict(run.weights)
     if diverged:
         model.is_trained_, model.history_ = run.trained_before, run.history_before
         raise ValueError(
-            "`plan_kwargs`: the training diverged: weights became NaN or infinite. The model is as it was before. Pass "
-            f"a lower learning rate, such as plan_kwargs={{'lr': {LR}}}, which is the default for small networks."
+            "`plan_kwargs`: the training diverged: weights became NaN or infinite. The model is unchanged. Pass a "
+            f"lower learning rate, such as plan_kwargs={{'lr': {LR}}}, which is the default for small networks."
         )
     engine, held_out = Engine(model.module), cells.validation
     with one_blas_pool():
@@ -211,6 +211,6 @@ def warn_of_mask(state: FittedState) -> None:
     if state.mask == ORIGINAL_MASK:
         warn(
             "The weights are from the original, whose attention mask reveals whether a hidden gene is expressed. This "
-            "training does not reveal it, so the loss of genes is high in the beginning. The prediction of phenotypes "
+            "training does not reveal it, so the loss of genes is high at the beginning. The prediction of phenotypes "
             "is not affected."
         )
