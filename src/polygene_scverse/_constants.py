@@ -116,6 +116,7 @@ NOTES: Final[dict[str, tuple[str, ...]]] = {
     "prepare": ("scale", "place"),
     "train": ("phenotypes", "versions"),
     "predict": (),
+    "columns": (),
     "calibration": (),
     "coverage": (),
     "balance": (),

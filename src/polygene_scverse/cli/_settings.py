@@ -136,9 +136,17 @@ class EvaluateSettings(ModelSettings):
         "Phenotypes to write confusion matrices of; by default all.", "--sequence_types"
     )
     masking: str | None = option("original: hide 15 % of all genes and half of the phenotypes.")
-    mask_genes: float | None = option("Fraction of genes to hide.", "--mlm_probability", low=0, high=1)
+    mask_genes: float | None = option(
+        "Fraction of genes to hide; the other rates are then those of the original.",
+        "--mlm_probability",
+        low=0,
+        high=1,
+    )
     mask_phenotypes: float | None = option(
-        "Probability that a phenotype is hidden.", "--phenotypic_mlm_probability", low=0, high=1
+        "Probability that a phenotype is hidden; the other rates are then those of the original.",
+        "--phenotypic_mlm_probability",
+        low=0,
+        high=1,
     )
     given: list[str] | None = option("Recorded phenotypes to show to the model.")
     hidden_share: float | None = option("Fraction of the other genes to hide as well, from 0 to 1.", low=0, high=1)

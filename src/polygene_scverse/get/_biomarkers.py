@@ -43,7 +43,8 @@ def biomarkers(
     which the category has a score), ``n_tested`` (number of contexts in which it was also tested) and ``score`` (mean
     over contexts of the score divided by the highest score of the context), sorted by ``n_contexts``. With
     `by_context`, a row for each gene, category and context, and the columns ``gene``, ``category``, ``context``,
-    ``score``, ``log_fold_change``, ``n_groups``, ``p_value``, ``fdr`` and ``carries``.
+    ``score``, ``log_fold_change``, ``n_groups``, ``p_value``, ``fdr`` and ``carries`` (whether the gene supports the
+    category in the context).
 
     Raises
     ------

@@ -123,6 +123,15 @@ def token_note(adata: AnnData, key: str) -> Mapping[str, Any]:
     return note
 
 
+def recorded_column(adata: AnnData, phenotype: str) -> str | None:
+    """Obs column with the recorded labels of a predicted phenotype, None if there is none.
+
+    It has the name of the phenotype, except for models of the original, which read ``age`` from ``development_stage``.
+    """
+    column = notes_of(adata).get("columns", {}).get(note_key(phenotype), phenotype)
+    return column if column in adata.obs else None
+
+
 def recorded_labels(column: pd.Series) -> pd.Series:
     """Labels of an obs column as the model reads them; missing values are NaN."""
     positions, values = pd.factorize(column)
@@ -138,12 +147,13 @@ def recorded_codes(adata: AnnData, phenotype: str, categories: list[str]) -> NDA
     KeyError
         If the phenotype is not recorded.
     """
-    if phenotype not in adata.obs:
+    column = recorded_column(adata, phenotype)
+    if column is None:
         raise KeyError(
             f"`phenotype`: {phenotype!r} is predicted but not recorded: adata.obs has no column {phenotype!r}, so "
             "there is nothing to compare with. Use pgs.get.predictions(adata, phenotype) instead."
         )
-    return codes_among(recorded_labels(adata.obs[phenotype]), categories)
+    return codes_among(recorded_labels(adata.obs[column]), categories)
 
 
 def codes_among(labels: pd.Series, categories: list[str]) -> NDArray[np.int64]:
@@ -162,7 +172,7 @@ def scored_phenotypes(adata: AnnData, phenotypes: str | Sequence[str] | None) ->
     if phenotypes is not None:
         return [phenotypes] if isinstance(phenotypes, str) else list(phenotypes)
     predicted = predicted_phenotypes(adata)
-    found = [name for name in predicted if name in adata.obs]
+    found = [name for name in predicted if recorded_column(adata, name) is not None]
     if not found:
         raise KeyError(
             f"`phenotypes`: none of the predicted phenotypes {shorten(predicted)} is recorded in adata.obs, so there "

@@ -6,7 +6,14 @@ import pandas as pd
 from anndata import AnnData
 
 from polygene_scverse._constants import confidence_key, prediction_key
-from polygene_scverse.get._lookup import check_predicted, codes_among, model_categories, recorded_labels, the_phenotype
+from polygene_scverse.get._lookup import (
+    check_predicted,
+    codes_among,
+    model_categories,
+    recorded_column,
+    recorded_labels,
+    the_phenotype,
+)
 
 
 def predictions(adata: AnnData, phenotype: str | None = None) -> pd.DataFrame:
@@ -40,7 +47,8 @@ def predictions(adata: AnnData, phenotype: str | None = None) -> pd.DataFrame:
     phenotype = the_phenotype(adata, phenotype)
     check_predicted(adata, phenotype)
     categories = model_categories(adata, phenotype)
-    recorded = recorded_labels(adata.obs[phenotype]) if phenotype in adata.obs else None
+    column = recorded_column(adata, phenotype)
+    recorded = None if column is None else recorded_labels(adata.obs[column])
     if recorded is not None:
         categories += sorted(set(recorded.dropna()) - set(categories))
     columns = {

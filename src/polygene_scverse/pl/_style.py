@@ -20,7 +20,7 @@ from matplotlib.transforms import Bbox, ScaledTranslation
 
 from polygene_scverse._constants import prediction_key
 from polygene_scverse._validate import colors_of_labels
-from polygene_scverse.get._lookup import predicted_phenotypes
+from polygene_scverse.get._lookup import predicted_phenotypes, recorded_column
 
 PETROFF_10 = (
     "#3f90da",
@@ -103,8 +103,9 @@ def note_colors(adata: AnnData, key: str) -> None:
 
 def _recorded_colors(adata: AnnData, key: str) -> dict[str, str]:
     """Colour of each recorded category if `key` is a prediction."""
-    recorded = {prediction_key(name): name for name in predicted_phenotypes(adata)}.get(key)
-    if recorded is None or recorded not in adata.obs:
+    name = {prediction_key(name): name for name in predicted_phenotypes(adata)}.get(key)
+    recorded = None if name is None else recorded_column(adata, name)
+    if recorded is None:
         return {}
     note_colors(adata, recorded)
     if f"{recorded}_colors" not in adata.uns:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,8 +9,8 @@ import pandas as pd
 from anndata import AnnData
 
 from polygene_scverse._constants import CHECK_GENERATED
-from polygene_scverse._validate import check_names, check_notes, check_seed, check_writable, shorten, write_notes
-from polygene_scverse.evaluation._check_generated import compare
+from polygene_scverse._validate import check_names, check_notes, check_seed, check_writable, shorten, warn, write_notes
+from polygene_scverse.evaluation._check_generated import MIN_CELLS, compare
 from polygene_scverse.evaluation._generated_cells import read_sets
 
 
@@ -108,11 +107,10 @@ def check_generated(
     arguments: dict[str, Any] = {"n_genes": n_genes, "max_cells": max_cells, "layer": layer, "use_raw": use_raw}
     sets = read_sets(adata, reference, training, columns, **arguments, seed=seed)
     if sets.left_out:
-        warnings.warn(
-            f"`groupby`: {shorten(sets.left_out)} are left out, because they have fewer than {sets.needed} cells on "
-            "one of the sides.",
-            UserWarning,
-            stacklevel=2,
+        others = "`reference`" if training is None else "`reference` or `training`"
+        warn(
+            f"`groupby`: {shorten(sets.left_out)} are left out, because they have fewer than {MIN_CELLS} cells in "
+            f"`adata`, or fewer than {sets.needed} in {others}."
         )
     table = compare(sets.generated, sets.reference, sets.real, sets.labels, members=training is not None, seed=seed)
     note = {"groupby": columns, "n_genes": len(sets.genes), "training": training is not None, "seed": seed}

@@ -139,14 +139,14 @@ def counterfactual(
 def _warn_of_unrecorded(data: AnnData, model: Polygene, keep: float) -> None:
     """Warn of phenotypes that most cells lack, because the prediction is then an average over their categories."""
     n_cells = {}
-    for column in model.columns.values():
+    for name, column in model.columns.items():
         labels = recorded_labels(data.obs[column]) if column in data.obs else None
-        n_cells[column] = data.n_obs if labels is None else int(labels.isna().sum())
-    missing = {column: n for column, n in n_cells.items() if n > data.n_obs / 2}
+        n_cells[name] = data.n_obs if labels is None else int(labels.isna().sum())
+    missing = {name: n for name, n in n_cells.items() if n > data.n_obs / 2}
     if not missing:
         return
-    counts = ", ".join(f"{column!r} in {n:,}" for column, n in missing.items())
-    columns = "; ".join(f"adata.obs[{column!r}] = adata.obs[{filled_key(column)!r}]" for column in missing)
+    counts = ", ".join(f"{name!r} in {n:,}" for name, n in missing.items())
+    columns = "; ".join(f"adata.obs[{model.columns[name]!r}] = adata.obs[{filled_key(name)!r}]" for name in missing)
     same = ", or even the same in all cells" if keep == 0 else ""
     warn(
         f"`adata`: phenotypes are not recorded ({counts} of {data.n_obs:,} cells). In these cells the prediction is "

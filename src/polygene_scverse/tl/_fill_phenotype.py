@@ -87,12 +87,13 @@ def fill_phenotype(
     data, trained = cells_and_model(adata, model, mod)
     check_notes(data, "fill")
     names = list(trained.categories) if phenotypes is None else check_some(phenotypes, "phenotypes")
-    recorded = [name for name in trained.categories if name in data.obs]
+    columns = trained.columns
+    recorded = [name for name, column in columns.items() if column in data.obs]
     evidence = recorded if given is None else check_names(given, "given")
     for argument, wanted in (("phenotypes", names), ("given", evidence)):
         for name in wanted:
             check_choice(name, list(trained.categories), argument)
-    if absent := [name for name in evidence if name not in data.obs]:
+    if absent := [columns[name] for name in evidence if name not in recorded]:
         raise KeyError(f"`given`: {shorten(absent)} are not columns of adata.obs. Pass recorded phenotypes.")
     keys = [key(name) for name in names for key in (filled_key, filled_probability_key)]
     check_free(data, "fill_phenotype", keys, trained.categories)
@@ -114,7 +115,8 @@ def _fill(
 ) -> tuple[pd.Categorical, np.ndarray]:
     """Category of each cell, and its probability where the category is not recorded; shape (n_obs,) each."""
     blank = pd.Series(None, index=data.obs_names, dtype=object)
-    labels = recorded_labels(data.obs[name]) if name in data.obs else blank
+    column = model.columns[name]
+    labels = recorded_labels(data.obs[column]) if column in data.obs else blank
     probability = np.full(data.n_obs, np.nan)
     rows = np.flatnonzero(labels.isna())
     if len(rows):

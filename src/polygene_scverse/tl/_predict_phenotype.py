@@ -91,8 +91,9 @@ def predict_phenotype(
     None. For each phenotype, writes the chosen category ``obs["polygene_<phenotype>"]``, its probability
     ``obs["polygene_<phenotype>_confidence"]``, the probabilities of all categories
     ``obsm["polygene_<phenotype>_proba"]`` (n_obs x n_categories) and their names ``uns["polygene"]["predict"]`` (read
-    both with ``pgs.get.probabilities``), `balance` as ``uns["polygene"]["balance"]``, a description of the calibration
-    as ``uns["polygene"]["calibration"]``, and, if ``uns`` has colours for the recorded categories, the same colours for
+    both with ``pgs.get.probabilities``), the obs column that has the recorded categories as
+    ``uns["polygene"]["columns"]``, `balance` as ``uns["polygene"]["balance"]``, a description of the calibration as
+    ``uns["polygene"]["calibration"]``, and, if ``uns`` has colours for the recorded categories, the same colours for
     the predicted ones. For ordered phenotypes with numeric categories, also writes the expected value
     ``obs["polygene_<phenotype>_expected"]``. With `coverage` also the prediction sets
     ``obsm["polygene_<phenotype>_set"]`` (n_obs x n_categories, True where a category is in the set; read with
@@ -110,7 +111,7 @@ def predict_phenotype(
     >>> pgs.get.predictions(adata, "cell_type")
     """
     data, trained = cells_and_model(adata, model, mod)
-    check_notes(data, "predict", "calibration", "coverage")
+    check_notes(data, "predict", "columns", "calibration", "coverage")
     if min_confidence is not None:
         check_fraction(min_confidence, "min_confidence")
     names = list(trained.categories) if phenotypes is None else check_names(phenotypes, "phenotypes")
@@ -124,12 +125,14 @@ def predict_phenotype(
     if coverage is not None:
         sets = trained.prediction_sets(tables, coverage=coverage, by_category=by_category)
     before = notes_of(data)
-    notes: dict[str, dict] = {key: dict(before.get(key, {})) for key in ("predict", "calibration", "coverage")}
+    written = ("predict", "columns", "calibration", "coverage")
+    notes: dict[str, dict] = {key: dict(before.get(key, {})) for key in written}
     for name, table in tables.items():
-        _write(data, name, table, chosen[name].array, min_confidence)
+        _write(data, name, trained.columns[name], table, chosen[name].array, min_confidence)
         _write_set(data, name, sets.get(name))
         key = note_key(name)
         notes["predict"][key] = list(table.columns)
+        notes["columns"][key] = trained.columns[name]
         notes["calibration"][key] = trained.calibration_.get(name, {}).get("note", NOT_CALIBRATED)
         notes["coverage"].pop(key, None)
         if name in sets:
@@ -139,8 +142,15 @@ def predict_phenotype(
     write_notes(data, **notes, balance=balance)
 
 
-def _write(data: AnnData, name: str, table: pd.DataFrame, chosen: pd.Categorical, min_confidence: float | None) -> None:
-    """Write the chosen category, confidence and probabilities of one phenotype."""
+def _write(
+    data: AnnData,
+    name: str,
+    column: str,
+    table: pd.DataFrame,
+    chosen: pd.Categorical,
+    min_confidence: float | None,
+) -> None:
+    """Write the chosen category, confidence and probabilities of one phenotype, recorded in `column`."""
     confidence = table.to_numpy()[np.arange(len(chosen)), chosen.codes]
     if min_confidence is not None:
         chosen = chosen.add_categories([UNASSIGNED])
@@ -148,7 +158,7 @@ def _write(data: AnnData, name: str, table: pd.DataFrame, chosen: pd.Categorical
     data.obs[prediction_key(name)] = chosen
     data.obs[confidence_key(name)] = confidence
     data.obsm[probability_key(name)] = table.to_numpy()
-    _keep_colors(data, name, list(chosen.categories))
+    _keep_colors(data, name, column, list(chosen.categories))
 
 
 def _write_set(data: AnnData, name: str, table: pd.DataFrame | None) -> None:
@@ -159,12 +169,12 @@ def _write_set(data: AnnData, name: str, table: pd.DataFrame | None) -> None:
         del data.obsm[set_key(name)]
 
 
-def _keep_colors(data: AnnData, name: str, categories: list[str]) -> None:
+def _keep_colors(data: AnnData, name: str, column: str, categories: list[str]) -> None:
     """Give predicted categories the colours of the recorded ones."""
-    colors = data.uns.get(f"{name}_colors")
-    if colors is None or name not in data.obs:
+    colors = data.uns.get(f"{column}_colors")
+    if colors is None or column not in data.obs:
         return
-    recorded = colors_of_labels(data.obs[name], colors)
+    recorded = colors_of_labels(data.obs[column], colors)
     recorded[UNASSIGNED] = GREY
     if set(categories) <= set(recorded):
         data.uns[f"{prediction_key(name)}_colors"] = [recorded[category] for category in categories]

@@ -197,11 +197,12 @@ def train(
             raise TypeError(
                 "`model`: a model cannot be trained further on files. Pass AnnData, which may be backed by a file."
             )
-        if gene_symbols is not None or gene_ids is not None:
-            raise ValueError(
-                "`gene_symbols`: passed together with files, whose genes are matched by var_names. Set "
-                "var_names in the files instead."
-            )
+        for argument, value in {"gene_symbols": gene_symbols, "gene_ids": gene_ids}.items():
+            if value is not None:
+                raise ValueError(
+                    f"`{argument}`: passed together with files, whose genes are matched by var_names. Set "
+                    "var_names in the files instead."
+                )
         shards = ShardSet.open(adata, phenotypes, group_key, layer, use_raw)
         obs = shards.obs
         trained = train_on_files(shards, **common | train_kwargs)
