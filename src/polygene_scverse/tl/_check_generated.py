@@ -107,10 +107,12 @@ def check_generated(
     arguments: dict[str, Any] = {"n_genes": n_genes, "max_cells": max_cells, "layer": layer, "use_raw": use_raw}
     sets = read_sets(adata, reference, training, columns, **arguments, seed=seed)
     if sets.left_out:
-        others = "`reference`" if training is None else "`reference` or `training`"
+        where = "`adata`, `reference` or `training`"
+        if training is None:
+            where = f"`adata`, or fewer than {sets.needed} in `reference`"
         warn(
             f"`groupby`: {shorten(sets.left_out)} are left out, because they have fewer than {MIN_CELLS} cells in "
-            f"`adata`, or fewer than {sets.needed} in {others}."
+            f"{where}."
         )
     table = compare(sets.generated, sets.reference, sets.real, sets.labels, members=training is not None, seed=seed)
     note = {"groupby": columns, "n_genes": len(sets.genes), "training": training is not None, "seed": seed}
