@@ -107,6 +107,6 @@ def test_small_batches_and_sizes(engine, source, monkeypatch):
     (after,) = expected_expression(engine, source, np.arange(36), keep=0.5)
     np.testing.assert_allclose(after, before, atol=1e-5)
     with pytest.raises(
-        ValueError, match=r"would take 24.0 GB, but at most 2.0 GB .* at most 83,333, or name the genes"
+        ValueError, match=r"would take 24.0 GB, but the maximum is 2.0 GB.* at most 83,333, or name the genes"
     ):
         check_size(1_000_000, 3000, 2)

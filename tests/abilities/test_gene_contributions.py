@@ -116,7 +116,7 @@ def test_genes_that_are_not_measured_have_no_score(model, query):
     [
         ({"phenotype": "organ"}, "`phenotype`: found 'organ'"),
         ({"n_cells": 0}, "`n_cells`: found 0"),
-        ({"groupby": "donor"}, r"`groupby`: adata.obs\['donor'\] holds 0 of the categories of 'cell_type'"),
+        ({"groupby": "donor"}, r"`groupby`: adata.obs\['donor'\] has 0 of the categories of 'cell_type'"),
     ],
 )
 def test_what_cannot_be_asked_is_refused(arguments, match, model, query):
