@@ -6,7 +6,6 @@ os.environ.setdefault("NUMBA_NUM_THREADS", "1")  # compiled loops beside torch's
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import copy
-import gc
 import warnings
 from itertools import pairwise
 from pathlib import Path
@@ -27,14 +26,6 @@ matplotlib.use("Agg")
 
 
 DATA = Path(os.environ.get("POLYGENE_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _frozen():
-    """Objects that outlive a module are left out of later garbage collections, which Lightning calls often."""
-    yield
-    gc.collect()
-    gc.freeze()
 
 
 @pytest.fixture(scope="session")
