@@ -24,7 +24,6 @@ from polygene_scverse.tl._models import remember
 
 matplotlib.use("Agg")
 
-
 DATA = Path(os.environ.get("POLYGENE_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
 
