@@ -96,7 +96,10 @@ def coverage(session: nox.Session) -> None:
 
 MATRIX = {
     "py311-scvi1.4-anndata0.11-pandas2": (
-        *("3.11", "scvi-tools>=1.4.2,<1.5", "anndata>=0.11,<0.12", "pandas>=2,<2.3"),
+        "3.11",
+        "scvi-tools>=1.4.2,<1.5",
+        "anndata>=0.11,<0.12",
+        "pandas>=2,<2.3",
         "scipy<1.17",  # with newer ones, this anndata cannot read rows of sparse matrices in backed files
         "zarr<3",  # this anndata does not depend on zarr, and does not support newer ones
     ),

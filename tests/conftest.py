@@ -20,7 +20,6 @@ import scipy.sparse as sp
 from anndata import AnnData
 
 import polygene_scverse as pgs
-from polygene_scverse.tl._models import remember
 
 matplotlib.use("Agg")
 
@@ -98,6 +97,8 @@ def _simulated_and_model(_simulated, small):
 @pytest.fixture
 def simulated_and_model(_simulated_and_model):
     """Simulated cells that a model was trained on, and the model; copies, so that tests may change both."""
+    from polygene_scverse.tl._models import remember
+
     adata, model = _simulated_and_model
     adata, model = adata.copy(), _apart(model)
     model.module = copy.deepcopy(model.module)

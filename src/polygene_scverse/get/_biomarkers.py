@@ -5,9 +5,9 @@ from __future__ import annotations
 import pandas as pd
 from anndata import AnnData
 
-from polygene_scverse._constants import BIOMARKERS, UNS
+from polygene_scverse._constants import BIOMARKERS
 from polygene_scverse._validate import check_choice
-from polygene_scverse.get._lookup import note_of
+from polygene_scverse.get._lookup import result_of
 
 
 def biomarkers(
@@ -58,11 +58,7 @@ def biomarkers(
     >>> table = pgs.get.biomarkers(adata, "lupus")
     >>> table.query("n_contexts == 1")
     """
-    stored = note_of(adata, BIOMARKERS)
-    if stored is None:
-        raise KeyError(
-            f"`adata`: no result in adata.uns[{UNS!r}][{BIOMARKERS!r}]. Call pgs.tl.biomarkers(adata, ...) first."
-        )
+    stored = result_of(adata, BIOMARKERS, "pgs.tl.biomarkers(adata, ...)")
     table: pd.DataFrame = stored["table"].reset_index(drop=True)
     if category is not None:
         check_choice(category, list(dict.fromkeys(table["category"])), "category")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pandas as pd
 from anndata import AnnData
 
-from polygene_scverse._constants import CHECK_GENERATED, UNS
+from polygene_scverse._constants import CHECK_GENERATED
 from polygene_scverse._validate import check_choice
-from polygene_scverse.get._lookup import note_of
+from polygene_scverse.get._lookup import result_of
 
 
 def check_generated(adata: AnnData, level: str | None = None) -> pd.DataFrame:
@@ -37,12 +37,7 @@ def check_generated(adata: AnnData, level: str | None = None) -> pd.DataFrame:
     --------
     >>> pgs.get.check_generated(cells, "all").set_index("metric")[["generated", "Gaussian copula"]]
     """
-    note = note_of(adata, CHECK_GENERATED)
-    if note is None:
-        raise KeyError(
-            f"`adata`: no result in adata.uns[{UNS!r}][{CHECK_GENERATED!r}]. Call pgs.tl.check_generated(adata, "
-            "reference, groupby=...) first."
-        )
+    note = result_of(adata, CHECK_GENERATED, "pgs.tl.check_generated(adata, reference, groupby=...)")
     table = pd.DataFrame(note["table"])
     if level is not None:
         check_choice(level, list(dict.fromkeys(table["level"])), "level")

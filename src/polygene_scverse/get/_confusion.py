@@ -8,7 +8,7 @@ import pandas as pd
 from anndata import AnnData
 
 from polygene_scverse._validate import check_choice
-from polygene_scverse.get._lookup import the_phenotype
+from polygene_scverse.get._lookup import not_recorded, the_phenotype
 from polygene_scverse.get._predictions import predictions
 from polygene_scverse.metrics import confusion_matrix
 
@@ -49,10 +49,7 @@ def confusion(
     check_choice(normalize, (None, "true", "pred", "all"), "normalize")
     table = predictions(adata, phenotype)
     if "recorded" not in table:
-        raise KeyError(
-            f"`phenotype`: {phenotype!r} is predicted but not recorded: adata.obs has no column {phenotype!r}, so "
-            "there is nothing to compare with. Use pgs.get.predictions(adata, phenotype) instead."
-        )
+        raise not_recorded(phenotype)
     categories = list(table["recorded"].cat.categories)
     matrix = confusion_matrix(
         table["recorded"].cat.codes,

@@ -10,7 +10,7 @@ import pandas as pd
 from anndata import AnnData
 from numpy.typing import NDArray
 
-from polygene_scverse._constants import confidence_key, note_key, phenotype_of, prediction_key
+from polygene_scverse._constants import UNS, confidence_key, note_key, phenotype_of, prediction_key
 from polygene_scverse._validate import check_anndata, check_data, label_of, notes_of, shorten
 
 
@@ -106,6 +106,21 @@ def note_of(adata: AnnData, key: str) -> Any:
     return notes_of(adata).get(key)
 
 
+def result_of(adata: AnnData, key: str, call: str) -> Mapping[str, Any]:
+    """Entry of a function in uns.
+
+    Raises
+    ------
+    KeyError
+        If it does not exist; names the `call` that writes it.
+    """
+    note = note_of(adata, key)
+    if note is None:
+        raise KeyError(f"`adata`: no result in adata.uns[{UNS!r}][{key!r}]. Call {call} first.")
+    found: Mapping[str, Any] = note
+    return found
+
+
 def token_note(adata: AnnData, key: str) -> Mapping[str, Any]:
     """Entry of `tl.score_tokens` in uns.
 
@@ -149,11 +164,16 @@ def recorded_codes(adata: AnnData, phenotype: str, categories: list[str]) -> NDA
     """
     column = recorded_column(adata, phenotype)
     if column is None:
-        raise KeyError(
-            f"`phenotype`: {phenotype!r} is predicted but not recorded: adata.obs has no column {phenotype!r}, so "
-            "there is nothing to compare with. Use pgs.get.predictions(adata, phenotype) instead."
-        )
+        raise not_recorded(phenotype)
     return codes_among(recorded_labels(adata.obs[column]), categories)
+
+
+def not_recorded(phenotype: str) -> KeyError:
+    """Error for a phenotype that is predicted but not recorded."""
+    return KeyError(
+        f"`phenotype`: {phenotype!r} is predicted but not recorded: adata.obs has no column {phenotype!r}, so "
+        "there is nothing to compare with. Use pgs.get.predictions(adata, phenotype) instead."
+    )
 
 
 def codes_among(labels: pd.Series, categories: list[str]) -> NDArray[np.int64]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pandas as pd
 from anndata import AnnData
 
-from polygene_scverse._constants import POLYFUNCTIONALITY, UNS
-from polygene_scverse.get._lookup import note_of
+from polygene_scverse._constants import POLYFUNCTIONALITY
+from polygene_scverse.get._lookup import result_of
 
 
 def polyfunctionality(adata: AnnData) -> pd.DataFrame:
@@ -35,11 +35,6 @@ def polyfunctionality(adata: AnnData) -> pd.DataFrame:
     --------
     >>> pgs.get.polyfunctionality(adata).query("fdr < 0.05")
     """
-    stored = note_of(adata, POLYFUNCTIONALITY)
-    if stored is None:
-        raise KeyError(
-            f"`adata`: no result in adata.uns[{UNS!r}][{POLYFUNCTIONALITY!r}]. Call "
-            "pgs.tl.polyfunctionality(adata, ...) first."
-        )
+    stored = result_of(adata, POLYFUNCTIONALITY, "pgs.tl.polyfunctionality(adata, ...)")
     table: pd.DataFrame = stored["table"].reset_index(drop=True)
     return table

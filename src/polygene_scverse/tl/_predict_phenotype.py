@@ -128,7 +128,8 @@ def predict_phenotype(
     written = ("predict", "columns", "calibration", "coverage")
     notes: dict[str, dict] = {key: dict(before.get(key, {})) for key in written}
     for name, table in tables.items():
-        _write(data, name, trained.columns[name], table, chosen[name].array, min_confidence)
+        _write(data, name, table, chosen[name].array, min_confidence)
+        _keep_colors(data, name, trained.columns[name])
         _write_set(data, name, sets.get(name))
         key = note_key(name)
         notes["predict"][key] = list(table.columns)
@@ -142,15 +143,8 @@ def predict_phenotype(
     write_notes(data, **notes, balance=balance)
 
 
-def _write(
-    data: AnnData,
-    name: str,
-    column: str,
-    table: pd.DataFrame,
-    chosen: pd.Categorical,
-    min_confidence: float | None,
-) -> None:
-    """Write the chosen category, confidence and probabilities of one phenotype, recorded in `column`."""
+def _write(data: AnnData, name: str, table: pd.DataFrame, chosen: pd.Categorical, min_confidence: float | None) -> None:
+    """Write the chosen category, confidence and probabilities of one phenotype."""
     confidence = table.to_numpy()[np.arange(len(chosen)), chosen.codes]
     if min_confidence is not None:
         chosen = chosen.add_categories([UNASSIGNED])
@@ -158,7 +152,6 @@ def _write(
     data.obs[prediction_key(name)] = chosen
     data.obs[confidence_key(name)] = confidence
     data.obsm[probability_key(name)] = table.to_numpy()
-    _keep_colors(data, name, column, list(chosen.categories))
 
 
 def _write_set(data: AnnData, name: str, table: pd.DataFrame | None) -> None:
@@ -169,12 +162,13 @@ def _write_set(data: AnnData, name: str, table: pd.DataFrame | None) -> None:
         del data.obsm[set_key(name)]
 
 
-def _keep_colors(data: AnnData, name: str, column: str, categories: list[str]) -> None:
-    """Give predicted categories the colours of the recorded ones."""
+def _keep_colors(data: AnnData, name: str, column: str) -> None:
+    """Give predicted categories the colours of the recorded ones, in `column`."""
     colors = data.uns.get(f"{column}_colors")
     if colors is None or column not in data.obs:
         return
     recorded = colors_of_labels(data.obs[column], colors)
     recorded[UNASSIGNED] = GREY
+    categories = data.obs[prediction_key(name)].cat.categories
     if set(categories) <= set(recorded):
         data.uns[f"{prediction_key(name)}_colors"] = [recorded[category] for category in categories]
