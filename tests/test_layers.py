@@ -19,7 +19,7 @@ TESTS = Path(__file__).parent
 FILES = sorted(SOURCE.rglob("*.py"))
 IDS = [str(path.relative_to(SOURCE)) for path in FILES]
 
-LAYER_0 = {"_constants", "_layout", "_validate", "_threads", "_quiet", "_files", "_compat"}
+LAYER_0 = {"_constants", "_layout", "_validate", "_threads", "_quiet", "_files", "_progress", "_compat"}
 ARROWS = {
     "_constants": set(),
     "_layout": set(),
@@ -27,13 +27,14 @@ ARROWS = {
     "_threads": set(),
     "_quiet": set(),
     "_files": set(),
+    "_progress": set(),
     "_compat": {"_constants"},
     "data": LAYER_0 - {"_compat"},
     "module": {"_constants", "_layout"},
     "metrics": set(),
     "fit": {"metrics", "_constants", "_validate"},
-    "engine": {"module", "data", "_constants", "_layout", "_validate"},
-    "abilities": {"engine", "fit", "data", "metrics", "_constants", "_layout", "_validate"},
+    "engine": {"module", "data", "_constants", "_layout", "_progress", "_validate"},
+    "abilities": {"engine", "fit", "data", "metrics", "_constants", "_layout", "_progress", "_validate"},
     "model": {"abilities", "engine", "fit", "module", "data", *LAYER_0},
     "evaluation": {"model", "fit", "data", "metrics", *LAYER_0},
     "datasets": {"_constants", "_validate"},
@@ -57,6 +58,7 @@ HEAVY_OF = {
     "_threads": set(),
     "_quiet": set(),
     "_files": set(),
+    "_progress": set(),
     "_compat": {"torch", "lightning", "scvi"},
     "data": {"torch", "lightning", "scvi", "anndata", "mudata", "scanpy", "h5py"},
     "module": {"torch", "scvi"},

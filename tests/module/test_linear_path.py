@@ -145,12 +145,12 @@ def test_the_limit_ranks_genes_by_importance_and_those_without_last():
 
 @pytest.mark.parametrize(
     ("share", "expected"),
-    [(1.0, [0, 1, 64, 65, 129, 1000]), (0.5, [0, 1, 64, 64, 65, 500]), (0.0, [0, 1, 64, 64, 64, 64])],
+    [(1.0, [0, 1, 32, 33, 65, 1000]), (0.5, [0, 1, 32, 32, 33, 500]), (0.0, [0, 1, 32, 32, 32, 32])],
 )
-def test_at_least_64_genes_are_read(share, expected):
+def test_at_least_32_genes_are_read(share, expected):
     path = LinearPath(5, 2)
     path.limit(share)
-    assert path.n_read(torch.tensor([0, 1, 64, 65, 129, 1000])).tolist() == expected
+    assert path.n_read(torch.tensor([0, 1, 32, 33, 65, 1000])).tolist() == expected
 
 
 def test_a_path_saved_without_a_limit_has_none():

@@ -36,7 +36,7 @@ from polygene_scverse.fit._linear_path import (
     MAX_CANDIDATES,
     MAX_CELLS,
     READ_LOSS,
-    SHARE_READ,
+    SHARES_READ,
     USUAL_SHARE_OF_GROUPS,
     USUAL_WEIGHTS,
     fit_linear_path,
@@ -154,7 +154,7 @@ def fit_path(
     found = fit_linear_path(cells, groups=of_cells, seed=seed)
     state.panels = PanelMoments.fit(cells, found.temperatures)
     module.linear.load(found.weights, found.bias, found.cap, found.centre)
-    module.linear.limit(SHARE_READ, found.importance)
+    module.linear.limit(SHARES_READ[0], found.importance)
     usual = share_of(USUAL_WEIGHTS) if groups is None else USUAL_SHARE_OF_GROUPS
     state.linear_share = [usual] * table.layout.n_phenotypes
     return list(found.shifts) or nothing
@@ -163,17 +163,20 @@ def fit_path(
 def fit_shares(engine: Engine, state: FittedState, held_out: CellTable) -> None:
     """Fit the mixture weight of the linear path in each phenotype, and how many genes the transformer reads.
 
-    It reads all only if the held-out cells are more likely then.
+    It reads the smallest share of `SHARES_READ` with which the held-out cells are as likely as with all genes, and all
+    genes if there is none.
     """
     if (linear := engine.module.linear) is None:
         return
     linear.limit(1.0)
     loss_of_all, shares_of_all = _mixtures(engine, held_out)
-    linear.limit(SHARE_READ)
-    loss, state.linear_share = _mixtures(engine, held_out)
-    if loss > loss_of_all + READ_LOSS:
-        linear.limit(1.0)
-        state.linear_share = shares_of_all
+    for share in SHARES_READ:
+        linear.limit(share)
+        loss, state.linear_share = _mixtures(engine, held_out)
+        if loss <= loss_of_all + READ_LOSS:
+            return
+    linear.limit(1.0)
+    state.linear_share = shares_of_all
 
 
 def _mixtures(engine: Engine, held_out: CellTable) -> tuple[float, list[float]]:

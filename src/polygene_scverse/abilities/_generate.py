@@ -14,6 +14,7 @@ from scipy.stats import binom
 from torch import Tensor
 
 from polygene_scverse._constants import N_ROUNDS, TARGET_SUM
+from polygene_scverse._progress import progress
 from polygene_scverse.abilities._expected_expression import step_size
 from polygene_scverse.data.feed._random import cell_keys, uniform
 from polygene_scverse.data.feed._table import CellTable
@@ -128,9 +129,11 @@ def generate(
     """
     layout = engine.module.layout
     parts = []
-    for start in range(0, len(codes), BLOCK):
-        ids = np.arange(start, min(start + BLOCK, len(codes)))
-        parts.append(_block(engine, codes[ids], ids, start // BLOCK, n_rounds, temperature, seed))
+    with progress("cells", len(codes)) as advance:
+        for start in range(0, len(codes), BLOCK):
+            ids = np.arange(start, min(start + BLOCK, len(codes)))
+            parts.append(_block(engine, codes[ids], ids, start // BLOCK, n_rounds, temperature, seed))
+            advance(len(ids))
     cells = Cells.concatenate(parts)
     totals = _by_length(cells.lengths, codes, depths)
     rows = np.repeat(np.arange(len(cells)), cells.lengths)
@@ -178,13 +181,15 @@ def generate_counts(
     """
     layout, parts = engine.module.layout, []
     n_factors = model.n_factors
-    for start in range(0, len(codes), BLOCK):
-        ids = np.arange(start, min(start + BLOCK, len(codes)))
-        keys = cell_keys(seed, 0, ids)[:, None]
-        both = uniform(keys, FACTOR, np.arange(n_factors)), uniform(keys, BIN, np.arange(layout.n_genes))
-        of_factors, of_genes = (np.clip(part, 1e-9, 1.0 - 1e-9) for part in both)
-        drawn = model.draw(codes[ids], engine.module.n_categories, of_factors, of_genes, temperature)
-        parts.append(sp.csr_matrix(drawn))
+    with progress("cells", len(codes)) as advance:
+        for start in range(0, len(codes), BLOCK):
+            ids = np.arange(start, min(start + BLOCK, len(codes)))
+            keys = cell_keys(seed, 0, ids)[:, None]
+            both = uniform(keys, FACTOR, np.arange(n_factors)), uniform(keys, BIN, np.arange(layout.n_genes))
+            of_factors, of_genes = (np.clip(part, 1e-9, 1.0 - 1e-9) for part in both)
+            drawn = model.draw(codes[ids], engine.module.n_categories, of_factors, of_genes, temperature)
+            parts.append(sp.csr_matrix(drawn))
+            advance(len(ids))
     counts = sp.csr_matrix(sp.vstack(parts, format="csr"))
     sums = np.asarray(counts.sum(axis=1)).ravel()
     totals = np.maximum(_by_length(sums, codes, depths), sums)

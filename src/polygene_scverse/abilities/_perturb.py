@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from polygene_scverse._progress import progress
 from polygene_scverse.abilities._expected_expression import expectation, step_size
 from polygene_scverse.abilities._predict import linear_share, unseen_offsets
 from polygene_scverse.data.feed._random import cell_keys, uniform
@@ -146,21 +147,24 @@ def perturb(
     n_categories = sum(engine.module.n_categories)
     means = np.full((len(changes), before.shape[1]), np.nan)
     distance, expression = np.full(len(changes), np.nan), np.full((len(changes), len(responses)), np.nan)
-    for i, (change, (_, at)) in enumerate(zip(changes, rows, strict=True)):
-        if not len(at):
-            continue
-        shift = _phenotypes(engine, state, table.read(np.sort(at)), Query(genes=change)) - before[np.sort(at)]
-        means[i] = shift.mean(axis=0)
-        distance[i] = np.linalg.norm(shift[:, n_categories:], axis=1).mean()
-        some = np.sort(at[:MOST_ASKED])
-        cells, own = table.read(some), np.array([gene for gene, _, _ in change])
-        for columns in _parts(layout.n_genes, responses):
-            others = columns[~np.isin(responses[columns], own)]
-            unchanged = expected[np.ix_(some, others)]
-            if len(others) < len(columns):  # `expected` hides the perturbed genes, but here they are shown
-                unchanged = _expected(engine, cells, responses[others], ())
-            if len(others):
-                expression[i, others] = (_expected(engine, cells, responses[others], change) - unchanged).mean(axis=0)
+    with progress("perturbations", len(changes)) as advance:
+        for i, (change, (_, at)) in enumerate(zip(changes, rows, strict=True)):
+            advance(1)
+            if not len(at):
+                continue
+            shift = _phenotypes(engine, state, table.read(np.sort(at)), Query(genes=change)) - before[np.sort(at)]
+            means[i] = shift.mean(axis=0)
+            distance[i] = np.linalg.norm(shift[:, n_categories:], axis=1).mean()
+            some = np.sort(at[:MOST_ASKED])
+            cells, own = table.read(some), np.array([gene for gene, _, _ in change])
+            for columns in _parts(layout.n_genes, responses):
+                others = columns[~np.isin(responses[columns], own)]
+                unchanged = expected[np.ix_(some, others)]
+                if len(others) < len(columns):  # `expected` hides the perturbed genes, but here they are shown
+                    unchanged = _expected(engine, cells, responses[others], ())
+                if len(others):
+                    changed = _expected(engine, cells, responses[others], change)
+                    expression[i, others] = (changed - unchanged).mean(axis=0)
     n_cells = np.array([n for n, _ in rows], dtype=np.int64)
     return Shifts(n_cells, means[:, :n_categories], means[:, n_categories:], distance, expression)
 

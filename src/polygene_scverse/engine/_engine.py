@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from polygene_scverse._progress import progress
 from polygene_scverse._validate import check_whole
 from polygene_scverse.data.feed._source import CellSource
 from polygene_scverse.data.feed._table import CellTable
@@ -83,6 +84,8 @@ class Engine:
     ) -> None:
         """Call `function` on every batch and pass its results to `consume`; nothing else is stored.
 
+        If this takes long, a progress bar is shown.
+
         Parameters
         ----------
         source
@@ -119,10 +122,11 @@ class Engine:
                 return function(query.batch(table, rows))
 
         on_cpu = self.module.device.type == "cpu"
-        tabulated = self.module.encoder.tabulated(layout, n_cells)
-        with evaluating(self.module), torch.inference_mode(), tabulated, Threads.of(on_cpu) as threads:
+        tabulated, bar = self.module.encoder.tabulated(layout, n_cells), progress("cells", n_cells)
+        with evaluating(self.module), torch.inference_mode(), tabulated, Threads.of(on_cpu) as threads, bar as advance:
             for (_, start, rows), outputs in threads.map(answer, batches(threads)):
                 consume(start + rows, outputs)
+                advance(len(rows))
 
     def _n_read(self, lengths: NDArray[np.int64]) -> NDArray[np.int64]:
         """Number of genes that the network reads from cells with `lengths` expressed genes; shape (n_cells,)."""

@@ -10,6 +10,7 @@ import pandas as pd
 from anndata import AnnData
 from numpy.typing import NDArray
 
+from polygene_scverse._progress import hidden, progress
 from polygene_scverse._validate import shorten
 from polygene_scverse.data.read._phenotypes import candidates
 from polygene_scverse.evaluation._folds import (
@@ -63,11 +64,14 @@ def out_of_fold_evidence(
     """Compute the evidence for each phenotype with models trained on neither the cell nor its group."""
     shapes = {name: (2, adata.n_obs, len(label.categories)) for name, label in labels.items()}
     evidence = {name: Evidence(*np.zeros(shape)) for name, shape in shapes.items()}
-    for train_rows, test_rows in make_folds(adata.obs, training.group_key, n_folds, labels, training.seed, "n_folds"):
-        model, _ = train_fold(adata, train_rows, list(labels), training)
-        for name, found in model_evidence(model, copy_cells(adata, test_rows), labels).items():
-            for all_cells, test_cells in zip(evidence[name], found, strict=True):
-                all_cells[test_rows] = test_cells
+    folds = make_folds(adata.obs, training.group_key, n_folds, labels, training.seed, "n_folds")
+    with hidden(training.is_verbose), progress("models", len(folds)) as advance:
+        for train_rows, test_rows in folds:
+            model, _ = train_fold(adata, train_rows, list(labels), training)
+            for name, found in model_evidence(model, copy_cells(adata, test_rows), labels).items():
+                for all_cells, test_cells in zip(evidence[name], found, strict=True):
+                    all_cells[test_rows] = test_cells
+            advance(1)
     return evidence
 
 

@@ -91,6 +91,11 @@ class Training:
     seed: int
     kwargs: Mapping[str, Any]
 
+    @property
+    def is_verbose(self) -> bool:
+        """Whether each training shows its own progress."""
+        return bool(self.kwargs.get("verbose", False))
+
 
 def group_codes(obs: pd.DataFrame, group_key: str | None) -> Codes:
     """Number of each cell's group; without a column each cell is its own group. Missing values form one group."""
@@ -255,10 +260,10 @@ def train_fold(adata: AnnData, rows: Rows, phenotypes: Sequence[str], training: 
     check_not_empty(*cells.shape)
     cells.var = cells.var.drop(columns=RANK, errors="ignore")
     cells.uns.pop(UNS, None)
-    progress = kwargs.pop("verbose", False)
+    kwargs.pop("verbose", None)
     if "save_to" in kwargs:
         raise ValueError("`train_kwargs`: found save_to, but the models of folds are not kept. Leave it out.")
-    defaults = {"group_key": group_key, "enable_progress_bar": progress, "seed": training.seed}
+    defaults = {"group_key": group_key, "enable_progress_bar": training.is_verbose, "seed": training.seed}
     return train_on_cells(cells, phenotypes=list(phenotypes), **(defaults | kwargs)), cells
 
 

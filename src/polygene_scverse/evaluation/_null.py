@@ -10,6 +10,7 @@ import pandas as pd
 from anndata import AnnData
 from numpy.typing import NDArray
 
+from polygene_scverse._progress import hidden, progress
 from polygene_scverse.evaluation._bootstrap import SCORES
 from polygene_scverse.evaluation._folds import Codes, Fold, Labels, Training, group_codes
 from polygene_scverse.evaluation._predictions import MODEL, predict_folds
@@ -67,11 +68,13 @@ def null_rows(
     adata = adata.to_memory() if adata.isbacked else adata
     rng, groups = np.random.default_rng(training.seed), group_codes(adata.obs, training.group_key)
     samples: dict[str, list[NDArray[np.float64]]] = {name: [] for name in labels}
-    for i in range(n):
-        permuted = draw_permutation(labels, groups, folds, rng)
-        seeded = replace(training, seed=training.seed + i)
-        for name, predictions in predict_folds(with_labels(adata, permuted), folds, permuted, seeded, ()).items():
-            samples[name].append(method_scores(predictions.known(), MODEL))
+    with hidden(training.is_verbose), progress("permutations", n) as advance:
+        for i in range(n):
+            permuted = draw_permutation(labels, groups, folds, rng)
+            seeded = replace(training, seed=training.seed + i)
+            for name, predictions in predict_folds(with_labels(adata, permuted), folds, permuted, seeded, ()).items():
+                samples[name].append(method_scores(predictions.known(), MODEL))
+            advance(1)
     rows = []
     for name, label in labels.items():
         table, known = np.array(samples[name]), label.codes >= 0  # (n, 6), (n_obs,)

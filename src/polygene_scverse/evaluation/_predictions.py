@@ -11,6 +11,7 @@ import pandas as pd
 from anndata import AnnData
 from numpy.typing import NDArray
 
+from polygene_scverse._progress import hidden, progress
 from polygene_scverse.evaluation._baselines import baseline_probabilities
 from polygene_scverse.evaluation._features import read_features
 from polygene_scverse.evaluation._folds import (
@@ -103,22 +104,27 @@ def predict_folds(
     groups = None if training.group_key is None else group_codes(adata.obs, training.group_key)
     where = {"layer": training.kwargs.get("layer"), "use_raw": training.kwargs.get("use_raw", False)}
     start = 0
-    for train_rows, test_rows in folds:
-        model, train_cells = train_fold(adata, train_rows, list(labels), training)
-        test_cells = copy_cells(adata, test_rows)
-        tables = model.predict_phenotype(test_cells)
-        decided = model.decide(tables)
-        if baselines:
-            train, test = (read_features(model, cells, **where) for cells in (train_cells, test_cells))
-            train_groups = None if groups is None else groups[train_rows]
-        for name, label in labels.items():
-            found, codes, n_categories = predictions[name], label.codes[train_rows], len(label.categories)
-            predicted = pd.Index(label.categories).get_indexer(pd.Index(decided[name].astype(str)))
-            found.fill(MODEL, start, fill_columns(tables[name], label.categories), predicted)
-            for method in baselines:
-                values = baseline_probabilities(method, train, codes, train_groups, test, n_categories, training.seed)
-                found.fill(method, start, values, values.argmax(axis=1))
-        start += len(test_rows)
+    n_models = len(folds) * (1 + len(baselines) * len(labels))
+    with hidden(training.is_verbose), progress("models", n_models) as advance:
+        for train_rows, test_rows in folds:
+            model, train_cells = train_fold(adata, train_rows, list(labels), training)
+            advance(1)
+            test_cells = copy_cells(adata, test_rows)
+            tables = model.predict_phenotype(test_cells)
+            decided = model.decide(tables)
+            if baselines:
+                train, test = (read_features(model, cells, **where) for cells in (train_cells, test_cells))
+                train_groups = None if groups is None else groups[train_rows]
+            for name, label in labels.items():
+                found, codes, n_categories = predictions[name], label.codes[train_rows], len(label.categories)
+                predicted = pd.Index(label.categories).get_indexer(pd.Index(decided[name].astype(str)))
+                found.fill(MODEL, start, fill_columns(tables[name], label.categories), predicted)
+                for method in baselines:
+                    known = (train, codes, train_groups)
+                    values = baseline_probabilities(method, *known, test, n_categories, training.seed)
+                    found.fill(method, start, values, values.argmax(axis=1))
+                    advance(1)
+            start += len(test_rows)
     return predictions
 
 

@@ -17,7 +17,7 @@ from polygene_scverse._constants import LINEAR_SUM, TARGET_SUM
 
 OPTIONAL: Final = ("ranks", "share_read")
 """Buffers that models saved by earlier versions do not have."""
-FEWEST: Final = 64
+FEWEST: Final = 32
 """Minimum number of genes of a cell that the transformer reads, if the cell expresses that many."""
 
 

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from polygene_scverse._layout import TokenLayout
+from polygene_scverse._progress import hidden
 from polygene_scverse._threads import one_blas_pool
 from polygene_scverse._validate import warn
 from polygene_scverse.abilities._calibrate import fit_after_training
@@ -201,7 +202,7 @@ def train_model(
             f"lower learning rate, such as plan_kwargs={{'lr': {LR}}}, which is the default for small networks."
         )
     engine, held_out = Engine(model.module), cells.validation
-    with one_blas_pool():
+    with one_blas_pool(), hidden(not trainer_kwargs.get("enable_progress_bar", True)):
         scores = fit_after_training(engine, state, train, held_out, cells.groups, seed, cells.earlier)
     model.history_ = with_final_scores(model.history_, scores)
 
