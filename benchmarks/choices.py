@@ -57,7 +57,7 @@ MODELS = {
 }
 GENES = "hidden expressed genes"
 READ = (1.0, 0.75, 0.5, 0.25, 0.0)
-"""Shares of a cell's expressed genes that the transformer reads; at least 64 genes."""
+"""Shares of a cell's expressed genes that the transformer reads; at least 32 genes."""
 NEIGHBOURS = 15
 """Nearest neighbours in the embedding that vote for the category of a cell."""
 KNN = "neighbours in the embedding, macro-F1"

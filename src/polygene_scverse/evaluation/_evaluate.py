@@ -94,7 +94,7 @@ def evaluate_model(
     **gene_names
         ``gene_symbols`` and ``gene_ids`` of :meth:`~polygene_scverse.model.Polygene.predict_phenotype`.
     """
-    names = resolve_model_columns(adata, model, phenotypes, group_key)
+    names = resolve_model_columns(adata, model, phenotypes, group_key=group_key)
     labels = {n: Labels.from_column(adata.obs[model.columns[n]], model.categories[n]) for n in names}
     recorded = {n: Labels.from_column(adata.obs[model.columns[n]]) for n in names}
     groups, predictions = group_codes(adata.obs, group_key), predict_with(model, adata, labels, **gene_names)

@@ -124,16 +124,14 @@ def resolve_columns(adata: AnnData, phenotypes: str | Sequence[str] | None, **ke
         If no phenotype was named and none is found.
     """
     names = resolve_phenotypes(adata.obs, phenotypes)
-    for argument, key in keys.items():
-        if key is not None:
-            check_columns([key], adata.obs, argument, candidates)
+    _check_keys(adata, keys)
     return names
 
 
 def resolve_model_columns(
-    adata: AnnData, model: Polygene, phenotypes: str | Sequence[str] | None, group_key: str | None
+    adata: AnnData, model: Polygene, phenotypes: str | Sequence[str] | None, **keys: str | None
 ) -> list[str]:
-    """The requested phenotypes of a model, or all whose columns are in obs.
+    """The requested phenotypes of a model, or all whose columns are in obs; further arguments as in `resolve_columns`.
 
     Raises
     ------
@@ -142,8 +140,7 @@ def resolve_model_columns(
     ValueError
         If a name is not a phenotype of the model, or if no column is in obs.
     """
-    if group_key is not None:
-        check_columns([group_key], adata.obs, "group_key", candidates)
+    _check_keys(adata, keys)
     if phenotypes is None:
         names = [name for name, column in model.columns.items() if column in adata.obs]
     else:
@@ -157,6 +154,13 @@ def resolve_model_columns(
             "nothing to compare. Add the recorded values."
         )
     return names
+
+
+def _check_keys(adata: AnnData, keys: Mapping[str, str | None]) -> None:
+    """Check that the obs columns named by further arguments exist."""
+    for argument, key in keys.items():
+        if key is not None:
+            check_columns([key], adata.obs, argument, candidates)
 
 
 def make_folds(

@@ -13,7 +13,6 @@ from rich.console import Console
 
 from polygene_scverse._constants import audit_key
 from polygene_scverse._validate import (
-    check_choice,
     check_free,
     check_kwargs,
     check_notes,
@@ -29,7 +28,7 @@ from polygene_scverse.evaluation._audit import (
     out_of_fold_evidence,
     sample_table,
 )
-from polygene_scverse.evaluation._folds import Labels, Training, resolve_columns
+from polygene_scverse.evaluation._folds import Labels, Training, resolve_columns, resolve_model_columns
 from polygene_scverse.model import Polygene
 from polygene_scverse.tl._models import anndata_of, check_unused, find
 
@@ -71,7 +70,8 @@ def audit(
         wrong. There must be as many patients as folds. By default `sample_key`; without either, single cells are split
         into folds.
     phenotypes
-        Obs columns to assess. By default, columns with a common name.
+        Obs columns to assess, or phenotypes of `model`. By default, columns with a common name, or all phenotypes of
+        `model` whose columns are in obs.
     n_folds
         Number of folds; one model is trained for each.
     max_epochs
@@ -139,13 +139,14 @@ def audit(
             train_kwargs=train_kwargs,
         )
     group_key = sample_key if group_key is None else group_key
-    names = resolve_columns(data, phenotypes, sample_key=sample_key, group_key=group_key)
+    if trained is None:
+        names = resolve_columns(data, phenotypes, sample_key=sample_key, group_key=group_key)
+        labels = {name: Labels.from_column(data.obs[name], None, given.get("missing")) for name in names}
+    else:
+        names = resolve_model_columns(data, trained, phenotypes, sample_key=sample_key)
+        columns, known = trained.columns, trained.categories
+        labels = {name: Labels.from_column(data.obs[columns[name]], known[name]) for name in names}
     check_free(data, "audit", map(audit_key, names), names)
-    if trained is not None:
-        for name in names:
-            check_choice(name, trained.layout.phenotype_names, "phenotypes")
-    known = {} if trained is None else trained.categories
-    labels = {name: Labels.from_column(data.obs[name], known.get(name), given.get("missing")) for name in names}
     console = Console(soft_wrap=True, highlight=False)
     if only_cells := check_samples(labels, data.obs, sample_key):
         console.print(only_cells, markup=False)

@@ -45,3 +45,14 @@ def test_colors_are_those_of_the_column(imported, labelled):
     categories = list(labelled.obs["polygene_age"].cat.categories)
     known = dict(zip(recorded, labelled.uns["development_stage_colors"], strict=True))
     assert list(labelled.uns["polygene_age_colors"]) == [known[category] for category in categories]
+
+
+def test_the_audit_reads_the_column(imported, labelled):
+    pgs.tl.audit(labelled, phenotypes="age", model=imported)
+    recorded = labelled.obs["development_stage"].astype(str).to_numpy()
+    found = imported.predict_phenotype(labelled, phenotypes=["age"])["age"]
+    known = np.isin(recorded, found.columns)
+    assert known.any()
+    expected = found.to_numpy()[np.flatnonzero(known), found.columns.get_indexer(recorded[known])]
+    np.testing.assert_allclose(labelled.obs["polygene_audit_age"][known], expected, rtol=1e-5)
+    assert labelled.obs["polygene_audit_age"][~known].isna().all()
