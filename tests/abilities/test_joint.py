@@ -154,8 +154,10 @@ def test_recorded_phenotypes_are_seen_only_when_given(known):
     np.testing.assert_array_equal(model.joint_phenotype(blank, phenotypes=["a", "c"]), plain)
     with_b = model.joint_phenotype(query, phenotypes=["a", "c"], given="b")
     assert not np.allclose(with_b, plain, atol=0.05)
-    marginal = model.predict_phenotype(query, given="b")
-    np.testing.assert_allclose(with_b.sum(2), marginal["a"], atol=0.02)
+    # of the two orders whose mean is the joint distribution, one has this marginal exactly, the other nearly
+    difference = np.abs(with_b.sum(2) - model.predict_phenotype(query, given="b")["a"])
+    assert difference.mean(axis=None) < 0.002
+    assert difference.max(axis=None) < 0.03
     # where b is not recorded nothing is shown
     np.testing.assert_allclose(model.joint_phenotype(blank, phenotypes=["a", "c"], given="b"), plain, atol=1e-6)
 
