@@ -1,7 +1,8 @@
-"""Training on data larger than memory: peak memory, speed and accuracy, compared with training in memory.
+"""Training on and prediction of data larger than memory: peak memory, speed and accuracy, compared with memory.
 
     python benchmarks/out_of_core.py                # 1,000,000 cells in 20 files, about 1 GB of disk, half an hour
     python benchmarks/out_of_core.py --quick        # 50,000 cells
+    python benchmarks/out_of_core.py --predict      # prediction from one file, about three minutes
 
 Cells are negative binomial with known phenotypes. The files are filled with cells drawn from a simulated pool; accuracy
 is measured on other simulated cells. Each task runs in its own process, whose memory is monitored from outside,
@@ -30,6 +31,7 @@ import psutil
 import torch
 from _machine import GIB
 from _report import report
+from anndata.experimental import concat_on_disk
 
 import polygene_scverse as pgs
 from polygene_scverse._layout import TokenLayout
@@ -43,9 +45,12 @@ from polygene_scverse.data.shards._survey import survey, tokenizers_of
 N_GENES = 2_000
 PHENOTYPES = {"cell_type": 12, "disease": 3}
 POOL, TEST, FITS = 20_000, 5_000, 100_000
+SAMPLE = 10_000
+"""Cells that are timed for an estimate."""
 MOST_DISK = 10 * 10**9
 COLUMNS = ["task", "cells", "buffer", "before training, s", "cells/s", "% of in memory", "cells/CPU s", "% by CPU s"]
 COLUMNS += ["peak RSS, GiB", "accuracy"]
+PREDICTION = ["task", "cells", "estimated, s", "seconds", "cells/s", "peak RSS, GiB", "accuracy"]
 Result = dict[str, Any]
 
 
@@ -149,6 +154,40 @@ def train(paths: list[str], test: str, n_steps: int, in_memory: bool, buffer_cel
     }
 
 
+def predict(path: str, folder: str) -> Result:
+    """Predict the cells of a file with a saved model; a sample of them is timed first, for an estimate."""
+    model = pgs.model.Polygene.load(folder, adata=False)
+    cells = ad.read_h5ad(path, backed="r")
+    sample = cells[:SAMPLE].to_memory()
+    pgs.tl.predict_phenotype(sample, model=model)
+    started = time.perf_counter()
+    pgs.tl.predict_phenotype(sample, model=model)
+    estimate = (time.perf_counter() - started) * cells.n_obs / sample.n_obs
+    print(f"{cells.n_obs:,} cells: about {estimate:.0f} s", flush=True)
+    started = time.perf_counter()
+    pgs.tl.predict_phenotype(cells, model=model)
+    seconds = time.perf_counter() - started
+    right = [(cells.obs[f"polygene_{name}"].astype(str) == cells.obs[name].astype(str)).mean() for name in PHENOTYPES]
+    rates = {"cells": cells.n_obs, "cells/s": cells.n_obs / seconds, "accuracy": float(np.mean(right))}
+    return rates | {"estimated, s": estimate, "seconds": seconds}
+
+
+def run_prediction(folder: Path, n_cells: int, n_files: int) -> list[Mapping[str, Any]]:
+    """Prediction of a quarter of the cells and of all, each from one file."""
+    pool = write_files(folder, n_cells, n_files)
+    model, rows = str(folder / "model"), []
+    pgs.tl.train(pool, phenotypes=list(PHENOTYPES), save_to=model, verbose=False)
+    paths = [folder / f"shard_{i}.h5ad" for i in range(n_files)]
+    for part in (paths[: max(1, n_files // 4)], paths):
+        path = folder / "all.h5ad"
+        concat_on_disk(part, path)
+        print(f"{len(part)} of {n_files} files: {path.stat().st_size / 1e9:.2f} GB")
+        rows.append({"task": "prediction from one file", **watched(predict, str(path), model)})
+        print(rows[-1])
+        path.unlink()
+    return rows
+
+
 def _work(connection: Any, n_threads: int, task: Callable[..., Result], arguments: tuple) -> None:
     torch.set_num_threads(n_threads)
     connection.send(task(*arguments))
@@ -218,17 +257,25 @@ def main() -> None:
     parser.add_argument("--buffer-cells", type=int, default=65_536)
     parser.add_argument("--folder", type=Path, default=None, help="where to make the folder of the files")
     parser.add_argument("--quick", action="store_true", help="50,000 cells, 512 steps, buffers of 8,192")
+    parser.add_argument("--predict", action="store_true", help="prediction alone, whose results are in another file")
     arguments = parser.parse_args()
     command = "python benchmarks/out_of_core.py"
     sizes = [arguments.cells, arguments.files, arguments.steps, arguments.buffer_cells]
     if arguments.quick:
         command, sizes = f"{command} --quick", [50_000, 10, 512, 8_192]
+    results = Path(__file__).parent / "results"
+    if arguments.predict:
+        with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
+            rows = run_prediction(Path(folder), *sizes[:2])
+        title = f"{sizes[0]:,} cells x {N_GENES:,} genes; default network"
+        report(title, PREDICTION, rows, f"{command} --predict", results / "out_of_core_prediction.md")
+        return
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
         rows = run(Path(folder), *sizes)
     title = (
         f"{sizes[0]:,} cells x {N_GENES:,} genes in {sizes[1]} files; default network, {sizes[2]:,} steps of 16 cells"
     )
-    report(title, COLUMNS, rows, command, Path(__file__).parent / "results" / "out_of_core.md")
+    report(title, COLUMNS, rows, command, results / "out_of_core.md")
 
 
 if __name__ == "__main__":

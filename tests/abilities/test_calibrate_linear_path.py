@@ -224,8 +224,11 @@ def loss_of(model, table, share):
     return np.mean(losses), shares
 
 
+@pytest.mark.parametrize("of_new_groups", [False, True])
 @pytest.mark.parametrize("margin", ["none", "some", "half", "all"])
-def test_the_transformer_reads_the_fewest_genes_with_which_held_out_cells_are_as_likely(changed, monkeypatch, margin):
+def test_the_transformer_reads_the_fewest_genes_with_which_held_out_cells_are_as_likely(
+    changed, monkeypatch, margin, of_new_groups
+):
     model = changed
     monkeypatch.setattr(_linear_path, "FEWEST", 1)
     generator = torch.Generator().manual_seed(1)
@@ -237,14 +240,18 @@ def test_the_transformer_reads_the_fewest_genes_with_which_held_out_cells_are_as
     assert half < quarter  # so that a margin between them selects half of the genes
     margins = {"none": -np.inf, "some": half - 1e-6, "half": (half + quarter) / 2, "all": quarter + 1e-6}
     monkeypatch.setattr(_calibrate, "READ_LOSS", margins[margin])
-    fit_shares(Engine(model.module), model.fitted_, table)
-    expected = {"none": 1.0, "some": 1.0, "half": 0.5, "all": 0.25}[margin]
+    fit_shares(Engine(model.module), model.fitted_, table, of_new_groups=of_new_groups)
+    expected = {"none": 1.0, "some": 1.0, "half": 0.5, "all": 0.25 if of_new_groups else 0.5}[margin]
     assert float(model.module.linear.share_read) == expected
     np.testing.assert_allclose(model.fitted_.linear_share, found[expected][1], rtol=1e-4)
 
 
-def test_without_held_out_cells_the_transformer_reads_a_quarter_of_the_genes(cells, trained):
-    assert float(trained(cells(60), validation_size=0.0).module.linear.share_read) == 0.25
+@pytest.mark.parametrize(("group_key", "share"), [(None, 0.5), ("donor", 0.25)])
+def test_how_many_genes_are_read_without_held_out_cells(cells, trained, group_key, share):
+    adata = cells(60)
+    adata.obs["donor"] = np.resize(["d1", "d2", "d3"], adata.n_obs)
+    model = trained(adata, group_key=group_key, validation_size=0.0)
+    assert float(model.module.linear.share_read) == share
 
 
 def test_a_second_training_fits_it_anew(cells, model_of):

@@ -36,7 +36,8 @@ from polygene_scverse.fit._linear_path import (
     MAX_CANDIDATES,
     MAX_CELLS,
     READ_LOSS,
-    SHARES_READ,
+    SHARE_READ,
+    SHARE_READ_OF_GROUPS,
     USUAL_SHARE_OF_GROUPS,
     USUAL_WEIGHTS,
     fit_linear_path,
@@ -100,7 +101,7 @@ def fit_after_training(
         held_out = draw_cells(held_out, MAX_HELD_OUT, seed)
         held_out_groups = None if groups is None else new_groups(groups, train.ids, held_out.ids)
         if groups is None or held_out_groups is not None:
-            fit_shares(engine, state, held_out)
+            fit_shares(engine, state, held_out, of_new_groups=groups is not None)
         shares = (share.numpy(force=True).astype(np.float64) for share in category_log_shares(engine, state))
         log_shares = dict(zip(names, shares, strict=True))
         found = phenotype_logits(engine, state, held_out)
@@ -154,23 +155,23 @@ def fit_path(
     found = fit_linear_path(cells, groups=of_cells, seed=seed)
     state.panels = PanelMoments.fit(cells, found.temperatures)
     module.linear.load(found.weights, found.bias, found.cap, found.centre)
-    module.linear.limit(SHARES_READ[0], found.importance)
+    module.linear.limit(SHARE_READ if groups is None else SHARE_READ_OF_GROUPS, found.importance)
     usual = share_of(USUAL_WEIGHTS) if groups is None else USUAL_SHARE_OF_GROUPS
     state.linear_share = [usual] * table.layout.n_phenotypes
     return list(found.shifts) or nothing
 
 
-def fit_shares(engine: Engine, state: FittedState, held_out: CellTable) -> None:
+def fit_shares(engine: Engine, state: FittedState, held_out: CellTable, *, of_new_groups: bool = False) -> None:
     """Fit the mixture weight of the linear path in each phenotype, and how many genes the transformer reads.
 
-    It reads the smallest share of `SHARES_READ` with which the held-out cells are as likely as with all genes, and all
-    genes if there is none.
+    It reads the smallest share of the genes with which the held-out cells are as likely as with all genes. A quarter is
+    only tried on cells of new groups, because those of the training groups do not show how much is lost in new ones.
     """
     if (linear := engine.module.linear) is None:
         return
     linear.limit(1.0)
     loss_of_all, shares_of_all = _mixtures(engine, held_out)
-    for share in SHARES_READ:
+    for share in (SHARE_READ_OF_GROUPS, SHARE_READ) if of_new_groups else (SHARE_READ,):
         linear.limit(share)
         loss, state.linear_share = _mixtures(engine, held_out)
         if loss <= loss_of_all + READ_LOSS:

@@ -46,8 +46,10 @@ USUAL_SHARE_OF_GROUPS: Final = 0.9
 """Share of the linear path if every group is in training, so that both paths cannot be compared in new groups."""
 WEIGHT_STRENGTH: Final = 100.0
 """Inverse variance of the prior of both weights."""
-SHARES_READ: Final = (0.25, 0.5)
-"""Shares of a cell's expressed genes that the transformer may read to predict phenotypes; the first is the default."""
+SHARE_READ: Final = 0.5
+"""Share of a cell's expressed genes that the transformer reads to predict phenotypes."""
+SHARE_READ_OF_GROUPS: Final = 0.25
+"""The same if groups are known, where the share of the transformer in the prediction suits new groups."""
 READ_LOSS: Final = 0.01
 """Maximum increase of the negative log-likelihood of held-out cells, in nats, for which not all genes are read."""
 

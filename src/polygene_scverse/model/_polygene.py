@@ -134,9 +134,9 @@ class Polygene(SavingMixin, SetupMixin):
         Named size of the network: ``"tiny"``, or ``"512"`` and ``"2432"`` for the sizes of the original.
     linear_path
         Whether to combine the phenotype logits with linear discriminants of gene expression, which are fitted after
-        training. The discriminants use all genes. To predict phenotypes faster, the transformer then reads a quarter
-        of the genes that a cell expresses, but at least 32: those with the largest weights in the discriminants. If
-        held-out cells are predicted worse than with all genes, it reads half of them or all.
+        training. The discriminants use all genes. To predict phenotypes faster, the transformer then reads half of the
+        genes that a cell expresses, with `group_key` a quarter, but at least 32: those with the largest weights in the
+        discriminants. If held-out cells are predicted worse than with all genes, it reads more of them or all.
     gene_decoder
         Whether to add a gene-specific decoder to BERT's shared head. It is needed to predict expression (imputation,
         counterfactuals, generation). Without it, the network is that of the original.
