@@ -49,7 +49,7 @@ def confusion(
     check_choice(normalize, (None, "true", "pred", "all"), "normalize")
     table = predictions(adata, phenotype)
     if "recorded" not in table:
-        raise not_recorded(phenotype)
+        raise not_recorded(adata, phenotype)
     categories = list(table["recorded"].cat.categories)
     matrix = confusion_matrix(
         table["recorded"].cat.codes,

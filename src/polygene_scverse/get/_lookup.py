@@ -139,12 +139,14 @@ def token_note(adata: AnnData, key: str) -> Mapping[str, Any]:
 
 
 def recorded_column(adata: AnnData, phenotype: str) -> str | None:
-    """Obs column with the recorded labels of a predicted phenotype, None if there is none.
-
-    It has the name of the phenotype, except for models of the original, which read ``age`` from ``development_stage``.
-    """
-    column = notes_of(adata).get("columns", {}).get(note_key(phenotype), phenotype)
+    """Obs column with the recorded labels of a predicted phenotype, None if there is none."""
+    column = _column_of(adata, phenotype)
     return column if column in adata.obs else None
+
+
+def _column_of(adata: AnnData, phenotype: str) -> str:
+    """Obs column of a phenotype: of that name, but models of the original read ``age`` from ``development_stage``."""
+    return str(notes_of(adata).get("columns", {}).get(note_key(phenotype), phenotype))
 
 
 def recorded_labels(column: pd.Series) -> pd.Series:
@@ -164,15 +166,16 @@ def recorded_codes(adata: AnnData, phenotype: str, categories: list[str]) -> NDA
     """
     column = recorded_column(adata, phenotype)
     if column is None:
-        raise not_recorded(phenotype)
+        raise not_recorded(adata, phenotype)
     return codes_among(recorded_labels(adata.obs[column]), categories)
 
 
-def not_recorded(phenotype: str) -> KeyError:
+def not_recorded(adata: AnnData, phenotype: str) -> KeyError:
     """Error for a phenotype that is predicted but not recorded."""
     return KeyError(
-        f"`phenotype`: {phenotype!r} is predicted but not recorded: adata.obs has no column {phenotype!r}, so "
-        "there is nothing to compare with. Use pgs.get.predictions(adata, phenotype) instead."
+        f"`phenotype`: {phenotype!r} is predicted but not recorded: adata.obs has no column "
+        f"{_column_of(adata, phenotype)!r}, so there is nothing to compare with. Use "
+        "pgs.get.predictions(adata, phenotype) instead."
     )
 
 

@@ -56,3 +56,9 @@ def test_the_audit_reads_the_column(imported, labelled):
     expected = found.to_numpy()[np.flatnonzero(known), found.columns.get_indexer(recorded[known])]
     np.testing.assert_allclose(labelled.obs["polygene_audit_age"][known], expected, rtol=1e-5)
     assert labelled.obs["polygene_audit_age"][~known].isna().all()
+
+
+def test_an_error_names_the_column(predicted):
+    del predicted.obs["development_stage"]
+    with pytest.raises(KeyError, match=r"adata\.obs has no column 'development_stage'"):
+        pgs.get.reliability(predicted, "age")
