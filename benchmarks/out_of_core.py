@@ -1,4 +1,4 @@
-"""Training on and prediction of data larger than memory: peak memory, speed and accuracy, compared with memory.
+"""Training on and prediction of data larger than memory: peak memory, speed and accuracy.
 
     python benchmarks/out_of_core.py                # 1,000,000 cells in 20 files, about 1 GB of disk, half an hour
     python benchmarks/out_of_core.py --quick        # 50,000 cells
@@ -264,14 +264,12 @@ def main() -> None:
     if arguments.quick:
         command, sizes = f"{command} --quick", [50_000, 10, 512, 8_192]
     results = Path(__file__).parent / "results"
+    with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
+        rows = run_prediction(Path(folder), *sizes[:2]) if arguments.predict else run(Path(folder), *sizes)
     if arguments.predict:
-        with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
-            rows = run_prediction(Path(folder), *sizes[:2])
         title = f"{sizes[0]:,} cells x {N_GENES:,} genes; default network"
         report(title, PREDICTION, rows, f"{command} --predict", results / "out_of_core_prediction.md")
         return
-    with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
-        rows = run(Path(folder), *sizes)
     title = (
         f"{sizes[0]:,} cells x {N_GENES:,} genes in {sizes[1]} files; default network, {sizes[2]:,} steps of 16 cells"
     )

@@ -34,8 +34,7 @@ def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
     ------
     Function to call with the number that was completed since the last call.
     """
-    console = Console(stderr=True)
-    if _HIDDEN.get() or not _can_show(console):
+    if _HIDDEN.get() or not _can_show(console := Console(stderr=True)):
         yield lambda n: None
         return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())

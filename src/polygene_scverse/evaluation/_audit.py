@@ -10,7 +10,6 @@ import pandas as pd
 from anndata import AnnData
 from numpy.typing import NDArray
 
-from polygene_scverse._progress import hidden, progress
 from polygene_scverse._validate import shorten
 from polygene_scverse.data.read._phenotypes import candidates
 from polygene_scverse.evaluation._folds import (
@@ -65,7 +64,7 @@ def out_of_fold_evidence(
     shapes = {name: (2, adata.n_obs, len(label.categories)) for name, label in labels.items()}
     evidence = {name: Evidence(*np.zeros(shape)) for name, shape in shapes.items()}
     folds = make_folds(adata.obs, training.group_key, n_folds, labels, training.seed, "n_folds")
-    with hidden(training.is_verbose), progress("models", len(folds)) as advance:
+    with training.progress("models", len(folds)) as advance:
         for train_rows, test_rows in folds:
             model, _ = train_fold(adata, train_rows, list(labels), training)
             for name, found in model_evidence(model, copy_cells(adata, test_rows), labels).items():

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.model_selection import KFold, StratifiedGroupKFold
 
 from polygene_scverse._constants import RANK, UNS
+from polygene_scverse._progress import hidden, progress
 from polygene_scverse._validate import check_choice, check_columns, check_names, check_not_empty, shorten
 from polygene_scverse.data.read._phenotypes import (
     candidates,
@@ -95,6 +97,12 @@ class Training:
     def is_verbose(self) -> bool:
         """Whether each training shows its own progress."""
         return bool(self.kwargs.get("verbose", False))
+
+    @contextmanager
+    def progress(self, what: str, total: int) -> Iterator[Callable[[int], None]]:
+        """As `progress`, but no bar is shown beside those of the trainings."""
+        with hidden(self.is_verbose), progress(what, total) as advance:
+            yield advance
 
 
 def group_codes(obs: pd.DataFrame, group_key: str | None) -> Codes:

@@ -10,7 +10,6 @@ import pandas as pd
 from anndata import AnnData
 from numpy.typing import NDArray
 
-from polygene_scverse._progress import hidden, progress
 from polygene_scverse.evaluation._bootstrap import SCORES
 from polygene_scverse.evaluation._folds import Codes, Fold, Labels, Training, group_codes
 from polygene_scverse.evaluation._predictions import MODEL, predict_folds
@@ -68,7 +67,7 @@ def null_rows(
     adata = adata.to_memory() if adata.isbacked else adata
     rng, groups = np.random.default_rng(training.seed), group_codes(adata.obs, training.group_key)
     samples: dict[str, list[NDArray[np.float64]]] = {name: [] for name in labels}
-    with hidden(training.is_verbose), progress("permutations", n) as advance:
+    with training.progress("permutations", n) as advance:
         for i in range(n):
             permuted = draw_permutation(labels, groups, folds, rng)
             seeded = replace(training, seed=training.seed + i)

@@ -11,7 +11,6 @@ import pandas as pd
 from anndata import AnnData
 from numpy.typing import NDArray
 
-from polygene_scverse._progress import hidden, progress
 from polygene_scverse.evaluation._baselines import baseline_probabilities
 from polygene_scverse.evaluation._features import read_features
 from polygene_scverse.evaluation._folds import (
@@ -105,7 +104,7 @@ def predict_folds(
     where = {"layer": training.kwargs.get("layer"), "use_raw": training.kwargs.get("use_raw", False)}
     start = 0
     n_models = len(folds) * (1 + len(baselines) * len(labels))
-    with hidden(training.is_verbose), progress("models", n_models) as advance:
+    with training.progress("models", n_models) as advance:
         for train_rows, test_rows in folds:
             model, train_cells = train_fold(adata, train_rows, list(labels), training)
             advance(1)
@@ -120,8 +119,8 @@ def predict_folds(
                 predicted = pd.Index(label.categories).get_indexer(pd.Index(decided[name].astype(str)))
                 found.fill(MODEL, start, fill_columns(tables[name], label.categories), predicted)
                 for method in baselines:
-                    known = (train, codes, train_groups)
-                    values = baseline_probabilities(method, *known, test, n_categories, training.seed)
+                    fitted_to = (train, codes, train_groups)
+                    values = baseline_probabilities(method, *fitted_to, test, n_categories, training.seed)
                     found.fill(method, start, values, values.argmax(axis=1))
                     advance(1)
             start += len(test_rows)
