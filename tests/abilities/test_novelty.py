@@ -1,14 +1,18 @@
 """Novelty: scikit-learn as an oracle, a kind of cells that training has not seen, and what is saved."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse as sp
+import torch
 from sklearn.metrics import roc_auc_score
 
 from polygene_scverse.abilities._novelty import fit_reference, novelty
+from polygene_scverse.abilities._predict import phenotype_logits
 from polygene_scverse.datasets import simulate
-from polygene_scverse.engine import Engine
+from polygene_scverse.engine import Engine, Query
 from polygene_scverse.model import Polygene
 
 SMALL = {"n_hidden": 16, "n_layers": 1, "n_heads": 2, "n_intermediate": 16}
@@ -130,6 +134,33 @@ def test_cells_may_come_from_anywhere(model, novel):
     table = model._cells(novel).read_all()
     found = novelty(Engine(model.module), model.fitted_, model.fitted_.novelty, table, "sex")
     np.testing.assert_array_equal(found, model.novelty(novel, phenotype="sex"))
+
+
+def test_the_network_sums_expression_as_the_reference(model, novel):
+    """Sums over the genes of a batch, against a product of matrices; also for a space of fewer genes and no genes."""
+    space, table = model.fitted_.novelty.space, model._cells(novel).read_all()
+    expected = space.sums(table.cells.matrix(table.layout.n_genes))
+    batch = Query().batch(table, np.arange(len(table)))
+    weights, cap = torch.from_numpy(space.loadings), torch.from_numpy(space.cap)
+    found = model.module.expression_sums(batch["positions"], batch["values"], cap, weights)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-4 * np.abs(expected).max())
+    none = model.module.expression_sums(batch["positions"], batch["values"][:, :0], cap, weights)
+    assert none.shape == found.shape
+    assert not none.any()
+
+
+def test_a_space_of_the_first_genes(model, novel, apart):
+    """A model that has more genes than the reference uses."""
+    model = apart(model)
+    whole, n = model.fitted_.novelty, 100
+    part = {name: getattr(whole.space, name)[..., :n] for name in ("cap", "centre", "deviation", "components", "noise")}
+    model.fitted_.novelty = replace(whole, space=replace(whole.space, **part))
+    table = model._cells(novel).read_all()
+    space = model.fitted_.novelty.space
+    distances = space.distances(space.sums(table.cells.matrix(150)), np.ones(150, dtype=bool), "sex")
+    (logits,) = phenotype_logits(Engine(model.module), model.fitted_, table, slots=[1])
+    expected = model.fitted_.novelty.score("sex", logits, distances)
+    np.testing.assert_allclose(model.novelty(novel, phenotype="sex"), expected, atol=0.02)
 
 
 def test_cells_that_differ_in_what_is_measured(model, novel):

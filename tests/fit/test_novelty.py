@@ -108,14 +108,14 @@ def test_centres_and_spread_as_numpy_and_scikit_learn(space):
 @pytest.mark.parametrize("measured", [EVERY, MOST], ids=["all genes", "some genes"])
 @pytest.mark.parametrize("name", NAMES)
 def test_distances_as_scipy(space, measured, name):
-    found = space.distances(csr(OTHERS * measured), measured, name)
+    found = space.distances(space.sums(csr(OTHERS * measured)), measured, name)
     np.testing.assert_allclose(found, expected_distances(space, OTHERS, name, measured), rtol=1e-3)
 
 
 def test_another_kind_is_far(space):
     other, _ = drawn(40, seed=2, kinds=(3,))
     x = np.concatenate([OTHERS, other])
-    distances = space.distances(csr(x), EVERY, "kind")
+    distances = space.distances(space.sums(csr(x)), EVERY, "kind")
     p = np.eye(4)[np.concatenate([OTHER_CODES[:, 0], np.full(40, 1)])]  # the other kind is taken for one of the known
     found = space.expected(distances, p, "kind")
     assert roc_auc_score(np.arange(len(x)) >= len(OTHERS), found) > 0.95
@@ -123,7 +123,7 @@ def test_another_kind_is_far(space):
 
 def test_categories_with_too_few_cells_do_not_count(space):
     """A cell that is predicted to be of such a category is compared with the others."""
-    distances = space.distances(csr(OTHERS), EVERY, "kind")
+    distances = space.distances(space.sums(csr(OTHERS)), EVERY, "kind")
     p = np.tile([0.0, 0.0, 0.0, 1.0], (len(OTHERS), 1))
     np.testing.assert_allclose(space.expected(distances, p, "kind"), distances[:, :3].mean(1))
     p = np.random.default_rng(0).dirichlet(np.ones(4), len(OTHERS))
@@ -140,7 +140,7 @@ def test_cells_are_not_novel_for_want_of_genes():
         csr(TRAIN), CODES, EVERY, csr(OTHERS), EVERY, LOGITS | {"kind": 20.0 * np.eye(4)[OTHER_CODES[:, 0]]}
     )
     for name, measured in (("all", EVERY), ("few", few)):
-        distances = known.space.distances(csr(cells * measured), measured, "kind")
+        distances = known.space.distances(known.space.sums(csr(cells * measured)), measured, "kind")
         share[name] = (known.score("kind", 20.0 * np.eye(4)[codes[:, 0]], distances)[:, 0] > 0.9).mean()
     assert share["all"] == pytest.approx(0.1, abs=0.07)
     assert share["few"] < 0.2
@@ -149,13 +149,14 @@ def test_cells_are_not_novel_for_want_of_genes():
 def test_the_reference_is_in_order(reference, space):
     for name, logits in LOGITS.items():
         known = space.known[name] > 0
-        found = np.sort(expected_of(space.distances(csr(OTHERS), EVERY, name), logits, known))
+        found = np.sort(expected_of(space.distances(space.sums(csr(OTHERS)), EVERY, name), logits, known))
         np.testing.assert_allclose(reference.distances[name], found, rtol=1e-4)
         np.testing.assert_allclose(reference.entropies[name], np.sort(entropy(logits)), rtol=1e-6)
 
 
 def test_scores_of_the_held_out_cells_are_evenly_spread(reference):
-    found = reference.score("kind", LOGITS["kind"], reference.space.distances(csr(OTHERS), EVERY, "kind"))
+    distances = reference.space.distances(reference.space.sums(csr(OTHERS)), EVERY, "kind")
+    found = reference.score("kind", LOGITS["kind"], distances)
     assert found.shape == (80, 2)
     for column in found.T:
         np.testing.assert_allclose(np.sort(column), (np.arange(80) + 1.0) / 81, atol=1e-6)
@@ -169,7 +170,8 @@ def test_groups_are_compared_with_each_other():
     folds = []
     for group in range(3):
         rest, own = groups != group, groups == group
-        distances = fit_space(csr(TRAIN[rest]), CODES[rest], EVERY, SIZES).distances(csr(TRAIN[own]), EVERY, "kind")
+        other = fit_space(csr(TRAIN[rest]), CODES[rest], EVERY, SIZES)
+        distances = other.distances(other.sums(csr(TRAIN[own])), EVERY, "kind")
         folds.append([row[code] for row, code in zip(distances, CODES[own, 0], strict=True)])
     np.testing.assert_allclose(found.distances["kind"], np.sort(np.concatenate(folds)), rtol=1e-5)
     np.testing.assert_array_equal(found.space.components, fitted().space.components)
@@ -192,7 +194,7 @@ def test_cells_that_differ_in_what_is_measured(space):
     found = fit_novelty(csr(TRAIN), CODES, EVERY, csr(OTHERS * measured), measured, LOGITS)
     known = space.known["kind"] > 0
     parts = [
-        expected_of(space.distances(csr((OTHERS * m)[i::2]), m, "kind"), LOGITS["kind"][i::2], known)
+        expected_of(space.distances(space.sums(csr((OTHERS * m)[i::2])), m, "kind"), LOGITS["kind"][i::2], known)
         for i, m in enumerate((EVERY, MOST))
     ]
     np.testing.assert_allclose(found.distances["kind"], np.sort(np.concatenate(parts)), rtol=1e-4)

@@ -6,18 +6,21 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from polygene_scverse.abilities._predict import phenotype_logits
+from polygene_scverse.data.feed._adata_cells import AnnDataCells
 from polygene_scverse.data.feed._source import CellSource, draw_cells
 from polygene_scverse.data.feed._table import CellTable
-from polygene_scverse.engine import Engine
+from polygene_scverse.engine import Batch, Engine
 from polygene_scverse.fit import FittedState
 from polygene_scverse.fit._novelty import MAX_CELLS, NoveltyReference, fit_novelty
 
 
 def novelty(
-    engine: Engine, state: FittedState, reference: NoveltyReference, source: CellSource, phenotype: str
+    engine: Engine, state: FittedState, reference: NoveltyReference, source: AnnDataCells | CellTable, phenotype: str
 ) -> NDArray[np.float64]:
     """Share of reference cells closer to their category, and share predicted more confidently; shape (n_cells, 2).
 
@@ -32,19 +35,17 @@ def novelty(
     phenotype
         Phenotype whose categories and logits are used.
     """
-    distances = np.zeros((len(source), len(reference.space.known[phenotype])), dtype=np.float32)
+    space, layout = reference.space, engine.module.layout
+    n_other = layout.n_genes - len(space.cap)  # genes that are not used here
+    loadings = torch.from_numpy(np.pad(space.loadings, ((0, n_other), (0, 0))))  # (G, K)
+    cap = torch.from_numpy(np.pad(space.cap, (0, n_other)))
 
-    def observe(rows: NDArray[np.int64], table: CellTable) -> None:
-        measured = np.atleast_2d(table.measured)
-        kinds = np.zeros(len(table), dtype=np.int64) if table.kinds is None else table.kinds
-        x = table.cells.matrix(table.layout.n_genes)
-        for kind in np.unique(kinds):
-            members = kinds == kind
-            part = x if members.all() else x[members]
-            distances[rows[members]] = reference.space.distances(part, measured[kind], phenotype)
+    def sums(batch: Batch) -> list[Tensor]:
+        return [engine.module.expression_sums(batch["positions"], batch["values"], cap, loadings)]
 
-    slot = engine.module.layout.phenotype_names.index(phenotype)
-    (logits,) = phenotype_logits(engine, state, source, slots=[slot], observe=observe)
+    slot = layout.phenotype_names.index(phenotype)
+    logits, found = phenotype_logits(engine, state, source, slots=[slot], also=sums)
+    distances = space.distances(found, source.measured_in(np.arange(len(source))), phenotype)
     return reference.score(phenotype, logits, distances)
 
 

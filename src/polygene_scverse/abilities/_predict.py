@@ -13,7 +13,7 @@ from torch import Tensor
 
 from polygene_scverse.data.feed._source import CellSource
 from polygene_scverse.engine import INPUTS, Batch, Engine, Query, log_shares, probabilities
-from polygene_scverse.engine._engine import Observer
+from polygene_scverse.engine._engine import Function
 from polygene_scverse.fit import FittedState
 
 UNSEEN: Final = -1e4
@@ -55,7 +55,7 @@ def phenotype_logits(
     source: CellSource,
     query: Query | None = None,
     slots: Sequence[int] | None = None,
-    observe: Observer | None = None,
+    also: Function | None = None,
 ) -> list[NDArray[np.float32]]:
     """Uncalibrated logits of phenotypes, both paths combined; for each phenotype shape (n_cells, n_categories).
 
@@ -69,18 +69,19 @@ def phenotype_logits(
         What is shown to the network; by default all expressed genes and no phenotype.
     slots
         Slots of the phenotypes; default: all.
-    observe
-        As for `Engine.run`.
+    also
+        Computes further results from the tensors of a batch, which are returned after the logits.
     """
     share, offsets = linear_share(engine, state), unseen_offsets(engine, state)
     slots = range(engine.module.layout.n_phenotypes) if slots is None else slots
 
     def logits(batch: Batch) -> list[Tensor]:
         found = engine.module.predict(*(batch[name] for name in INPUTS), share)
-        return [found[slot] + offsets[slot] for slot in slots]
+        others = [] if also is None else also(batch)
+        return [*(found[slot] + offsets[slot] for slot in slots), *others]
 
     engine = replace(engine, for_phenotypes=True)
-    return engine.gather(source, Query() if query is None else query, logits, observe)
+    return engine.gather(source, Query() if query is None else query, logits)
 
 
 def predict(

@@ -24,7 +24,6 @@ from polygene_scverse.module import PolygeneModule
 Batch = dict[str, Tensor]
 Function = Callable[[Batch], Sequence[Tensor]]
 Consumer = Callable[[NDArray[np.int64], Sequence[Tensor]], None]
-Observer = Callable[[NDArray[np.int64], CellTable], None]
 INPUTS: Final = ("tokens", "positions", "key_mask", "values", "measured")
 """Arrays of a batch that the prediction methods of the module take."""
 BLOCK: Final = 2048
@@ -74,14 +73,7 @@ class Engine:
         module._modules = {**self.module._modules, "linear": other}
         return replace(self, module=module)
 
-    def run(
-        self,
-        source: CellSource,
-        query: Query,
-        function: Function,
-        consume: Consumer,
-        observe: Observer | None = None,
-    ) -> None:
+    def run(self, source: CellSource, query: Query, function: Function, consume: Consumer) -> None:
         """Call `function` on every batch and pass its results to `consume`; nothing else is stored.
 
         If this takes long, a progress bar is shown.
@@ -97,18 +89,11 @@ class Engine:
             shared state.
         consume
             Called with the positions of the cells of a batch, shape (n_batch,), and the results for them.
-        observe
-            Called in the reading thread with the positions of each block of cells and the cells, for computations
-            that do not use the network.
         """
         layout, n_cells = self.module.layout, len(source)
 
         def read(start: int) -> CellTable:
-            block = np.arange(start, min(start + BLOCK, n_cells))
-            table = source.read(block)
-            if observe is not None:
-                observe(block, table)
-            return table
+            return source.read(np.arange(start, min(start + BLOCK, n_cells)))
 
         def batches(threads: Threads) -> Iterator[tuple[CellTable, int, NDArray[np.int64]]]:
             for start, table in threads.ahead(read, range(0, n_cells, BLOCK)):
@@ -135,9 +120,7 @@ class Engine:
         n_read: NDArray[np.int64] = self.module.linear.n_read(torch.from_numpy(lengths)).numpy(force=True)
         return n_read
 
-    def gather(
-        self, source: CellSource, query: Query, function: Function, observe: Observer | None = None
-    ) -> list[NDArray[np.float32]]:
+    def gather(self, source: CellSource, query: Query, function: Function) -> list[NDArray[np.float32]]:
         """As `run`, but return one row for each cell, in the order of the cells; shape (n_cells, any) each."""
         results: list[NDArray[np.float32]] = []
 
@@ -147,7 +130,7 @@ class Engine:
             for result, output in zip(results, outputs, strict=True):
                 result[rows] = output.float().cpu().numpy()
 
-        self.run(source, query, function, write, observe)
+        self.run(source, query, function, write)
         return results
 
 

@@ -72,7 +72,27 @@ class Space:
     spreads: dict[str, Floats]
     known: dict[str, Floats]
 
-    def distances(self, x: sp.csr_matrix, measured: NDArray[np.bool_], phenotype: str) -> NDArray[np.float64]:
+    @property
+    def loadings(self) -> NDArray[np.float64]:
+        """Weight of each gene's clipped expression along each component; shape (G, K)."""
+        components = self.components.astype(np.float64)
+        found: NDArray[np.float64] = (components / self.noise / self.deviation).T
+        return found
+
+    def sums(self, x: sp.csr_matrix) -> NDArray[np.float64]:
+        """Sum of each cell's clipped expression, weighted by `loadings`; shape (N, K).
+
+        Parameters
+        ----------
+        x
+            log1p of counts per 10,000; shape (N, at least G).
+        """
+        x = x[:, : len(self.cap)]
+        clipped = sp.csr_matrix((capped(x.data, self.cap[x.indices]), x.indices, x.indptr), shape=x.shape)
+        found: NDArray[np.float64] = clipped @ self.loadings
+        return found
+
+    def distances(self, sums: NDArray[np.floating], measured: NDArray[np.bool_], phenotype: str) -> NDArray[np.float64]:
         """Squared Mahalanobis distance of each cell to each category; shape (N, C).
 
         If genes are unmeasured, the position of a cell is estimated from the others by generalised least squares, and
@@ -82,24 +102,32 @@ class Space:
 
         Parameters
         ----------
-        x
-            log1p of counts per 10,000; shape (N, at least G).
+        sums
+            As returned by `sums`; shape (N, K).
         measured
-            Whether each gene is measured; shape (at least G,).
+            Whether each gene is measured; shape (at least G,), or (N, at least G) if it differs between cells.
         phenotype
             Phenotype whose categories are used.
         """
-        n_genes = self.components.shape[1]
-        every = np.ones(n_genes, dtype=np.bool_)
-        positions, off = self.positions(x, measured)
-        spread = self.spreads[phenotype].astype(np.float64)
-        spread = spread + NOISE_FACTOR * (off - self.positions(x[:0], every)[1])
+        kinds, of_cells = np.unique(np.atleast_2d(measured), axis=0, return_inverse=True)
+        of_cells = np.broadcast_to(of_cells.reshape(-1), len(sums))
+        found = np.zeros((len(sums), len(self.known[phenotype])))
+        for i, kind in enumerate(kinds):
+            found[of_cells == i] = self._distances(sums[of_cells == i], kind[: len(self.cap)], phenotype)
+        return found
+
+    def _distances(
+        self, sums: NDArray[np.floating], measured: NDArray[np.bool_], phenotype: str
+    ) -> NDArray[np.float64]:
+        off = self.covariance(measured)
+        spread = self.spreads[phenotype] + NOISE_FACTOR * (off - self.covariance(np.ones_like(measured)))
         whitening = solve_triangular(cholesky(spread, lower=True), np.eye(len(spread)), lower=True)
+        positions = (sums - (self.centre * measured) @ self.loadings) @ off  # (N, K)
         centres = self.centres[phenotype].astype(np.float64)
         squares: NDArray[np.float64] = cdist(positions @ whitening.T, centres @ whitening.T, "sqeuclidean")
         known = self.known[phenotype] > 0
         nearest = squares[:, known if known.any() else slice(None)].min(axis=1, keepdims=True)
-        found: NDArray[np.float64] = nearest + float(measured[:n_genes].mean()) * (squares - nearest)
+        found: NDArray[np.float64] = nearest + float(measured.mean()) * (squares - nearest)
         return found
 
     def expected(self, distances: NDArray[np.floating], p: NDArray[np.floating], phenotype: str) -> NDArray[np.float64]:
@@ -121,18 +149,12 @@ class Space:
         found: NDArray[np.float64] = (distances * weights).sum(axis=1) / weights.sum(axis=1)
         return found
 
-    def positions(
-        self, x: sp.csr_matrix, measured: NDArray[np.bool_]
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Position of each cell along the components, and the covariance of its error; shapes (N, K) and (K, K)."""
-        n_genes = self.components.shape[1]
-        components = self.components.astype(np.float64)
-        weights = components / self.noise.astype(np.float64) * measured[:n_genes]  # (K, G)
-        precision = weights @ components.T + 1e-6 * np.eye(len(components))
-        scaled = weights / self.deviation
-        sums = _capped(x[:, :n_genes], self.cap) @ scaled.T - scaled @ self.centre  # (N, K)
-        off = np.linalg.inv(precision.astype(np.float64))
-        return sums @ off, off
+    def covariance(self, measured: NDArray[np.bool_]) -> NDArray[np.float64]:
+        """Covariance of the error of a position that is estimated from the measured genes; shape (K, K)."""
+        components, noise = self.components.astype(np.float64), self.noise.astype(np.float64)
+        precision = components / noise * measured @ components.T + 1e-6 * np.eye(len(components))
+        found: NDArray[np.float64] = np.linalg.inv(precision.astype(np.float64))
+        return found
 
 
 @dataclass(frozen=True)
@@ -210,7 +232,7 @@ def fit_space(
     cap, centre, deviation = (_single(a) for a in (scaler.cap, scaler.centre, scaler.deviation))
     space = Space(cap, centre, deviation, _single(pca.components_), _single(noise), {}, {}, {})
     weighted = (standardised @ (space.components / space.noise).T).astype(np.float64)
-    positions = weighted @ space.positions(x[:0], np.ones(x.shape[1], dtype=np.bool_))[1]
+    positions = weighted @ space.covariance(np.ones(x.shape[1], dtype=np.bool_))
     for (name, n), of_cells in zip(sizes.items(), codes.T, strict=True):
         space.centres[name], space.spreads[name], space.known[name] = _categories(positions, of_cells, n)
     return space
@@ -274,7 +296,7 @@ def fit_novelty(
     distances = {}
     for name, z in logits.items():
         if not found[name]:
-            of_categories = _by_kind(space, held_out, held_out_measured, name)
+            of_categories = space.distances(space.sums(held_out), held_out_measured, name)
             found[name] = [space.expected(of_categories, softmax(z.astype(np.float64), axis=1), name)]
         distances[name] = _single(np.sort(np.concatenate(found[name])))
     return NoveltyReference(space, distances, {name: _single(np.sort(entropy(z))) for name, z in logits.items()})
@@ -307,26 +329,10 @@ def _between_groups(
             cells = np.flatnonzero(own & (of_cells >= 0))
             cells = cells[counts[of_cells[cells]] >= MIN_CELLS]
             if len(cells):
-                of_categories = _by_kind(space, x[cells], measured if measured.ndim == 1 else measured[cells], name)
+                of_cells_measured = measured if measured.ndim == 1 else measured[cells]
+                of_categories = space.distances(space.sums(x[cells]), of_cells_measured, name)
                 found[name].append(of_categories[np.arange(len(cells)), of_cells[cells]])
     return found
-
-
-def _by_kind(space: Space, x: sp.csr_matrix, measured: NDArray[np.bool_], name: str) -> NDArray[np.float64]:
-    """Distances of cells to each category, computed together for cells with the same measured genes; shape (N, C)."""
-    if measured.ndim == 1:
-        return space.distances(x, measured, name)
-    kinds, of_cells = np.unique(measured, axis=0, return_inverse=True)
-    found = np.zeros((x.shape[0], len(space.centres[name])))
-    for i, kind in enumerate(kinds):
-        members = of_cells.reshape(-1) == i
-        found[members] = space.distances(x[members], kind, name)
-    return found
-
-
-def _capped(x: sp.csr_matrix, cap: NDArray[np.floating]) -> sp.csr_matrix:
-    """Rescaled and clipped expression."""
-    return sp.csr_matrix((capped(x.data, cap[x.indices]), x.indices, x.indptr), shape=x.shape)
 
 
 def entropy(logits: NDArray[np.floating]) -> NDArray[np.float64]:

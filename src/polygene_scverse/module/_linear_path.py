@@ -21,6 +21,27 @@ FEWEST: Final = 32
 """Minimum number of genes of a cell that the transformer reads, if the cell expresses that many."""
 
 
+def clipped_sums(genes: Tensor, values: Tensor, cap: Tensor, weights: Tensor) -> Tensor:
+    """Weighted sums of rescaled and clipped expression, with the dtype of the weights; shape (B, n_sums).
+
+    Parameters
+    ----------
+    genes
+        Index of each shown gene; shape (B, K).
+    values
+        Expression of these genes, log1p of counts per 10,000; 0 on padding. Shape (B, K).
+    cap
+        Upper limit of log1p of counts per 1,000 of each gene; shape (G,).
+    weights
+        Weights of each gene; shape (G, n_sums).
+    """
+    if not values.shape[1]:  # no visible genes, which embedding_bag does not support
+        return weights.new_zeros(len(values), weights.shape[1])
+    values = torch.log1p(torch.expm1(values) * (LINEAR_SUM / TARGET_SUM))
+    values = torch.minimum(values, cap[genes]).to(weights.dtype)
+    return F.embedding_bag(genes, weights, per_sample_weights=values, mode="sum")
+
+
 class LinearPath(nn.Module):
     """Linear logits of the categories of all phenotypes from the shown genes; the weights are fitted elsewhere.
 
@@ -115,8 +136,4 @@ class LinearPath(nn.Module):
             Whether each gene is measured; shape (G,), or (B, G) if it differs between cells.
         """
         average_logits = self.bias - (self.centre * measured) @ self.weights  # (C,) or (B, C)
-        if not values.shape[1]:  # no visible genes, which embedding_bag does not support
-            return average_logits.expand(len(values), -1)
-        values = torch.log1p(torch.expm1(values) * (LINEAR_SUM / TARGET_SUM))
-        values = torch.minimum(values, self.cap[genes])
-        return F.embedding_bag(genes, self.weights, per_sample_weights=values, mode="sum") + average_logits
+        return clipped_sums(genes, values, self.cap, self.weights) + average_logits

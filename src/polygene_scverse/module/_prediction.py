@@ -13,7 +13,7 @@ from torch import Tensor
 
 from polygene_scverse._layout import MASK, PAD, TokenLayout
 from polygene_scverse.module._device import move_arguments
-from polygene_scverse.module._linear_path import LinearPath
+from polygene_scverse.module._linear_path import LinearPath, clipped_sums
 
 
 class PredictionMixin:
@@ -111,10 +111,18 @@ class PredictionMixin:
         """Logits of the linear path; P times (B, categories)."""
         if self.linear is None:
             raise ValueError("`linear_path`: the model has none. Create it with linear_path=True, the default.")
-        s = self.layout.n_special
-        genes = (positions[:, s : s + values.shape[1]] - self.layout.first_gene_position).clamp(min=0)  # (B, K - s)
-        logits = self.linear(genes, values, measured)  # (B, C)
+        logits = self.linear(self._visible_genes(positions, values), values, measured)  # (B, C)
         return list(logits.split(self.n_categories, dim=1))
+
+    @move_arguments
+    def expression_sums(self, positions: Tensor, values: Tensor, cap: Tensor, weights: Tensor) -> Tensor:
+        """Weighted sums of the expression of the visible genes; arguments as for the encoder and `clipped_sums`."""
+        return clipped_sums(self._visible_genes(positions, values), values, cap, weights)
+
+    def _visible_genes(self, positions: Tensor, values: Tensor) -> Tensor:
+        """Index of each visible gene, 0 on padding, in the shape of `values`."""
+        s = self.layout.n_special
+        return (positions[:, s : s + values.shape[1]] - self.layout.first_gene_position).clamp(min=0)
 
     @move_arguments
     def transformer_logits(self, tokens: Tensor, positions: Tensor, key_mask: Tensor) -> list[Tensor]:

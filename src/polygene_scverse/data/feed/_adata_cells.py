@@ -94,6 +94,10 @@ class AnnDataCells:
         codes = self.codes[rows].astype(np.int64)
         return CellTable(cells, codes, self.ids[rows], self.layout, self.tokenizer.measured)
 
+    def measured_in(self, rows: NDArray[np.integer]) -> NDArray[np.bool_]:
+        """Whether each gene is measured, in any of the cells; shape (n_genes,)."""
+        return self.tokenizer.measured
+
     def warn_unmeasured(self, outlook: str = "") -> None:
         """Warn about how genes were matched, unmeasured genes, and estimated total counts."""
         match = self.expression.match
