@@ -54,6 +54,19 @@ def test_it_survives_a_file_and_other_data(trained, tmp_path, caplog):
     assert ad.read_h5ad(tmp_path / "result.h5ad").uns["polygene"]["counterfactual"]["phenotypes"]["sex"] == "male"
 
 
+@pytest.mark.filterwarnings("ignore:.*the model was not trained on")
+def test_cells_without_a_category_of_the_model_are_counted(trained):
+    """A label that the model does not know is like none: both phenotypes would be averaged over."""
+    cells, model = trained
+    new = cells[:40].copy()
+    new.obs["sex"] = new.obs["sex"].astype(str)
+    new.obs.loc[new.obs_names[:25], "sex"] = "hermaphrodite"
+    new.obs.loc[new.obs_names[25:28], "sex"] = None
+    words = r"not recorded, or with a category that the model does not know \('sex' in 28 of 40 cells\)"
+    with pytest.warns(UserWarning, match=words):
+        pgs.tl.counterfactual(new, {"cell_type": "T cell"}, model=model)
+
+
 @pytest.mark.parametrize(
     ("phenotypes", "kwargs", "words"),
     [

@@ -15,7 +15,6 @@ from mudata import MuData
 
 from polygene_scverse._constants import COUNTERFACTUAL, KEEP, OBSERVED, UNCHANGED, UNS, filled_key, note_key
 from polygene_scverse._validate import check_keep, check_names, warn
-from polygene_scverse.get._lookup import recorded_labels
 from polygene_scverse.model import Polygene
 from polygene_scverse.tl._models import cells_and_model, gene_names
 
@@ -138,10 +137,7 @@ def counterfactual(
 
 def _warn_of_unrecorded(data: AnnData, model: Polygene, keep: float) -> None:
     """Warn of phenotypes that most cells lack, because the prediction is then an average over their categories."""
-    n_cells = {}
-    for name, column in model.columns.items():
-        labels = recorded_labels(data.obs[column]) if column in data.obs else None
-        n_cells[name] = data.n_obs if labels is None else int(labels.isna().sum())
+    n_cells = {name: int((codes < 0).sum()) for name, codes in model.encode(data.obs).items()}
     missing = {name: n for name, n in n_cells.items() if n > data.n_obs / 2}
     if not missing:
         return
@@ -149,7 +145,7 @@ def _warn_of_unrecorded(data: AnnData, model: Polygene, keep: float) -> None:
     columns = "; ".join(f"adata.obs[{model.columns[name]!r}] = adata.obs[{filled_key(name)!r}]" for name in missing)
     same = ", or even the same in all cells" if keep == 0 else ""
     warn(
-        f"`adata`: phenotypes are not recorded ({counts} of {data.n_obs:,} cells). In these cells the prediction is "
-        f"an average over all categories, so shifts are too small{same}. Fill them with predictions first: "
-        f"pgs.tl.fill_phenotype(adata); {columns}."
+        f"`adata`: phenotypes are not recorded, or with a category that the model does not know ({counts} of "
+        f"{data.n_obs:,} cells). In these cells the prediction is an average over all categories, so shifts are too "
+        f"small{same}. Fill them with predictions first: pgs.tl.fill_phenotype(adata); {columns}."
     )
