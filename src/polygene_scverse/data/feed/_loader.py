@@ -22,6 +22,9 @@ from polygene_scverse.data.feed._table import CellPart, CellTable
 WINDOW = 16
 """Number of batches whose cells are sorted by length together."""
 
+VALIDATION_FACTOR = 4
+"""Validation batches have this many times the cells of a training batch, as no gradients are stored."""
+
 BatchKey = tuple[int, NDArray[np.int64]]
 
 
@@ -209,7 +212,8 @@ class CellSplitter(pl.LightningDataModule):
         if self.validation is None:
             return []
         rates = replace(self.rates, gene_dropout=0.0, hide_all=1.0)
-        sampler = LengthSampler(self.validation.cells.lengths, -(-self.batch_size // self.parts), **self._ranks())
+        batch_size = VALIDATION_FACTOR * -(-self.batch_size // self.parts)
+        sampler = LengthSampler(self.validation.cells.lengths, batch_size, **self._ranks())
         dataset = BatchDataset(self.validation, rates, seed=self.seed, fixed_epoch=0)
         return make_loader(dataset, sampler, **self.loader_kwargs)
 
