@@ -28,6 +28,7 @@ from polygene_scverse._compat import seeded
 
 LABEL, N_GENES, N_CELLS, N_TEST = "label", 3000, 2000, 4000
 EXPRESSED = (130, 400, 1200)
+N_DONORS = 5
 OURS = "polygene"
 SHORT = 2
 """Number of epochs if the network is only needed to measure its speed."""
@@ -37,7 +38,10 @@ Cells = tuple[ad.AnnData, ad.AnnData]
 
 
 def cells_of(n_expressed: int) -> Cells:
-    """Training and test cells: T cells of different donors, or simulated cells if more genes are to be expressed."""
+    """Training and test cells of different donors: T cells, or simulated cells if more genes are to be expressed.
+
+    Simulated donors do not differ. Polygene is told which cells share a donor, as its documentation recommends.
+    """
     if n_expressed == EXPRESSED[0]:
         task = tcells()
         for part in (task.train, task.test):
@@ -48,10 +52,11 @@ def cells_of(n_expressed: int) -> Cells:
     types = rng.gamma(1.0, rate, (5, N_GENES))
     types *= rate / types.mean(1, keepdims=True)
     found = []
-    for n in (N_CELLS, N_TEST):
+    for part, n in (("train", N_CELLS), ("test", N_TEST)):
         codes = rng.integers(0, len(types), n)
         rates = types[codes] * 2.2  # uneven rates leave more genes unexpressed
         obs = pd.DataFrame({LABEL: pd.Categorical([f"type {c}" for c in codes])}, index=[f"cell{i}" for i in range(n)])
+        obs["donor"] = pd.Categorical([f"{part} {i % N_DONORS}" for i in range(n)])
         x = sp.csr_matrix(rng.poisson(rates).astype(np.float32))
         found.append(ad.AnnData(x, obs=obs, var=pd.DataFrame(index=[f"gene{i}" for i in range(N_GENES)])))
     return found[0], found[1]
