@@ -9,6 +9,7 @@ import scipy.sparse as sp
 import torch
 from sklearn.metrics import roc_auc_score
 
+from polygene_scverse.abilities import _novelty
 from polygene_scverse.abilities._novelty import fit_reference, novelty
 from polygene_scverse.abilities._predict import phenotype_logits
 from polygene_scverse.datasets import simulate
@@ -98,6 +99,12 @@ def test_indices_and_batches_change_nothing(model, novel):
     table = model.novelty(novel)
     some = model.novelty(novel, indices=[7, 3, 100], batch_size=2)
     pd.testing.assert_frame_equal(some, table.iloc[[7, 3, 100]], atol=0.02)
+
+
+def test_many_cells_are_scored_in_parts(model, novel, monkeypatch):
+    table = model.novelty(novel)
+    monkeypatch.setattr(_novelty, "MOST_SCORED", 100)
+    pd.testing.assert_frame_equal(model.novelty(novel), table, check_exact=True)
 
 
 def test_saved_with_the_model(model, novel, tmp_path):

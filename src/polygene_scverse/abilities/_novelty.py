@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 import numpy as np
 import pandas as pd
@@ -17,6 +18,9 @@ from polygene_scverse.data.feed._table import CellTable
 from polygene_scverse.engine import Batch, Engine
 from polygene_scverse.fit import FittedState
 from polygene_scverse.fit._novelty import MAX_CELLS, NoveltyReference, fit_novelty
+
+MOST_SCORED: Final = 50_000
+"""Approximate number of cells that are scored at a time, which limits memory."""
 
 
 def novelty(
@@ -37,7 +41,7 @@ def novelty(
     """
     space, layout = reference.space, engine.module.layout
     n_other = layout.n_genes - len(space.cap)  # genes that are not used here
-    loadings = torch.from_numpy(np.pad(space.loadings, ((0, n_other), (0, 0))))  # (G, K)
+    loadings = torch.from_numpy(np.pad(space.loadings, ((0, n_other), (0, 0)))).float()  # (G, K)
     cap = torch.from_numpy(np.pad(space.cap, (0, n_other)))
 
     def sums(batch: Batch) -> list[Tensor]:
@@ -45,8 +49,14 @@ def novelty(
 
     slot = layout.phenotype_names.index(phenotype)
     logits, found = phenotype_logits(engine, state, source, slots=[slot], also=sums)
-    distances = space.distances(found, source.measured_in(np.arange(len(source))), phenotype)
-    return reference.score(phenotype, logits, distances)
+
+    def scores(rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        distances = space.distances(found[rows], source.measured_in(rows), phenotype)
+        return reference.score(phenotype, logits[rows], distances)
+
+    return np.concatenate(
+        [scores(rows) for rows in np.array_split(np.arange(len(source)), 1 + len(source) // MOST_SCORED)]
+    )
 
 
 def fit_reference(
