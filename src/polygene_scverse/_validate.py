@@ -64,6 +64,11 @@ def label_of(value: Any, missing: Collection[str] = MISSING_WORDS) -> str | None
     return None if not text or text.lower() in missing else text
 
 
+def distinct(values: pd.Index | NDArray[Any]) -> list[Any]:
+    """Distinct values of a column as a list; numbers keep their precision, which an index would convert to double."""
+    return list(np.asarray(values) if pd.api.types.is_float_dtype(values.dtype) else values)
+
+
 def check_labels(obs: pd.DataFrame, key: str, argument: str, table: str = "adata.obs") -> pd.Series:
     """Column of obs, or of the table called `table`, which must be unique and contain labels.
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from anndata import AnnData
+from anndata import AnnData, concat
 
 import polygene_scverse as pgs
 
@@ -45,3 +45,11 @@ def predicted():
     note = {"phenotypes": ["cell_type", "age"], "history": losses}
     adata.uns["polygene"] = {"train": note, "predict": {"cell_type": categories, "age": ["30", "40"]}}
     return adata
+
+
+@pytest.fixture
+def joined(predicted):
+    """The cells of `predicted`, followed by three whose phenotypes are recorded but not predicted."""
+    obs = pd.DataFrame({"cell_type": ["T", "B", "T"]}, index=["other0", "other1", "other2"])
+    others = AnnData(np.ones((3, 2), dtype=np.float32), obs=obs)
+    return concat([predicted, others], join="outer", uns_merge="first")

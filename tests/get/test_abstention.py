@@ -23,3 +23,7 @@ def test_refuses_unassigned_cells(predicted):
 def test_not_predicted(predicted):
     with pytest.raises(KeyError, match="no prediction of 'tissue' found"):
         get.abstention(predicted, "tissue")
+
+
+def test_cells_without_a_prediction_are_left_out(predicted, joined):
+    pd.testing.assert_frame_equal(get.abstention(joined, "cell_type"), get.abstention(predicted, "cell_type"))

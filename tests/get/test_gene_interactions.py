@@ -85,3 +85,7 @@ def test_states_that_were_lost_are_named(compared):
     del compared.varm["polygene_gene_interactions_states"]
     with pytest.raises(KeyError, match=r"varm\['polygene_gene_interactions_states'\] are needed"):
         get.gene_interactions(compared, "B")
+
+
+def test_one_gene_may_be_named_alone(compared):
+    assert get.gene_interactions(compared, "B", genes="A").shape == (1, 1)

@@ -97,3 +97,25 @@ def test_of_several_phenotypes_one_must_be_named(name, predicted):
 def test_no_phenotype_is_predicted():
     with pytest.raises(KeyError, match=r"adata has no predictions. Call pgs.tl.predict_phenotype"):
         get.predictions(AnnData(np.ones((2, 1), np.float32)))
+
+
+def test_renamed_predictions_are_refused(predicted):
+    """Else they would drop out of tables."""
+    predicted.obs["polygene_cell_type"] = predicted.obs["polygene_cell_type"].cat.rename_categories({"T": "T cell"})
+    for function in (get.predictions, get.confusion, get.abstention, get.reliability, get.probabilities):
+        with pytest.raises(ValueError, match=r"has \['T cell'\], but the categories .* are \['T', 'B', 'NK'\]"):
+            function(predicted, "cell_type")
+    predicted.uns["polygene"]["predict"]["cell_type"] = ["T cell", "B", "NK"]
+    assert set(get.predictions(predicted, "cell_type")["predicted"]) == {"T cell", "B", "NK"}
+
+
+def test_unassigned_is_no_category(predicted):
+    labels = predicted.obs["polygene_cell_type"].astype(object)
+    labels.iloc[0] = "unassigned"
+    predicted.obs["polygene_cell_type"] = pd.Categorical(labels)
+    assert _lookup.model_categories(predicted, "cell_type") == ["T", "B", "NK"]
+
+
+def test_labels_of_single_precision():
+    column = pd.Series(np.array([0.1, np.nan, 2.0], dtype=np.float32))
+    assert _lookup.recorded_labels(column).tolist()[::2] == ["0.1", "2"]

@@ -40,3 +40,14 @@ def test_lost_names(with_sets):
     del with_sets.uns["polygene"]
     with pytest.raises(ValueError, match="has 3 columns, but 2 categories are known"):
         get.prediction_sets(with_sets[:2], "cell_type")
+
+
+def test_cells_without_sets_are_refused(with_sets, joined):
+    """NaN would count as True."""
+    sets = np.full((10, 3), np.nan)
+    sets[:7] = with_sets.obsm["polygene_cell_type_set"]
+    joined.obsm["polygene_cell_type_set"] = sets
+    with pytest.raises(ValueError, match=r"3 cells have no prediction set.*adata.obs\['polygene_cell_type'\].notna"):
+        get.prediction_sets(joined, "cell_type")
+    there = joined[joined.obs["polygene_cell_type"].notna()]
+    assert get.prediction_sets(there, "cell_type").equals(get.prediction_sets(with_sets, "cell_type"))

@@ -32,3 +32,7 @@ def test_not_recorded(predicted):
 def test_nothing_known(predicted):
     predicted.obs["cell_type"] = pd.Categorical(["mast"] * 7)
     assert get.reliability(predicted, "cell_type").empty
+
+
+def test_cells_without_a_prediction_are_left_out(predicted, joined):
+    pd.testing.assert_frame_equal(get.reliability(joined, "cell_type"), get.reliability(predicted, "cell_type"))

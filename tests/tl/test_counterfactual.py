@@ -122,3 +122,14 @@ def test_phenotypes_that_are_not_recorded_are_named(trained):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         pgs.tl.counterfactual(new, {"sex": "male"}, genes=model.genes[:2], model=model)
+
+
+def test_concatenated_results(trained):
+    """anndata.concat drops var unless it is told to keep it."""
+    cells, model = trained
+    result = pgs.tl.counterfactual(cells, {"sex": "male"}, model=model)
+    parts = [result[:100], result[100:]]
+    with pytest.raises(KeyError, match=r"var\['measured'\].*merge='same'"):
+        pgs.get.counterfactual(ad.concat(parts, uns_merge="same"))
+    whole = ad.concat(parts, merge="same", uns_merge="same")
+    assert pgs.get.counterfactual(whole).equals(pgs.get.counterfactual(result))

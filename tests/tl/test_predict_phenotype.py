@@ -128,3 +128,18 @@ def test_what_it_was_calibrated_on_is_noted(trained):
 def test_refuses_a_confidence_out_of_range(trained):
     with pytest.raises(ValueError, match="`min_confidence`: found 50, but it must be a fraction"):
         pgs.tl.predict_phenotype(trained[0], min_confidence=50)
+
+
+def test_categories_of_sets_without_sets(trained):
+    with pytest.raises(ValueError, match="`by_category`: it applies to prediction sets only"):
+        pgs.tl.predict_phenotype(trained[0], by_category=True)
+
+
+def test_an_expected_value_of_another_model_is_removed(trained):
+    """As an old prediction set is."""
+    cells, model = trained
+    cells.obs["polygene_sex_expected"] = 1.0
+    pgs.tl.predict_phenotype(cells, phenotypes="cell_type", model=model)
+    assert "polygene_sex_expected" in cells.obs
+    pgs.tl.predict_phenotype(cells, phenotypes="sex", model=model)
+    assert "polygene_sex_expected" not in cells.obs

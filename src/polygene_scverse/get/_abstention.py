@@ -6,7 +6,14 @@ import pandas as pd
 from anndata import AnnData
 
 from polygene_scverse._constants import UNASSIGNED, confidence_key, prediction_key
-from polygene_scverse.get._lookup import check_predicted, codes_among, model_categories, recorded_codes, the_phenotype
+from polygene_scverse.get._lookup import (
+    check_predicted,
+    codes_among,
+    is_predicted,
+    model_categories,
+    recorded_codes,
+    the_phenotype,
+)
 from polygene_scverse.metrics import risk_coverage
 
 
@@ -27,7 +34,7 @@ def abstention(adata: AnnData, phenotype: str | None = None) -> pd.DataFrame:
     -------
     Table with a row per threshold, in decreasing order, and the columns ``min_confidence``, ``answered`` (fraction of
     cells with at least this confidence) and ``error`` (fraction of these whose predicted category is not the recorded
-    one). Cells without a recorded value, or with one that the model does not know, are excluded.
+    one). Cells without a prediction or a recorded value, or with one that the model does not know, are excluded.
 
     Raises
     ------
@@ -51,9 +58,10 @@ def abstention(adata: AnnData, phenotype: str | None = None) -> pd.DataFrame:
             "pgs.tl.predict_phenotype(adata) without `min_confidence` first."
         )
     categories = model_categories(adata, phenotype)
+    there = is_predicted(adata, phenotype)
     curve = risk_coverage(
-        recorded_codes(adata, phenotype, categories),
-        codes_among(labels, categories),
-        adata.obs[confidence_key(phenotype)],
+        recorded_codes(adata, phenotype, categories)[there],
+        codes_among(labels, categories)[there],
+        adata.obs[confidence_key(phenotype)][there],
     )
     return pd.DataFrame(curve).set_axis(["min_confidence", "answered", "error"], axis=1)

@@ -82,10 +82,11 @@ def counterfactual(
     >>> pgs.get.counterfactual(result, groupby="cell_type", group_key="donor").query("fdr < 0.05")
     """
     note = adata.uns.get(UNS, {}).get(COUNTERFACTUAL)
-    if note is None or UNCHANGED not in adata.layers or OBSERVED not in adata.layers:
+    if note is None or UNCHANGED not in adata.layers or OBSERVED not in adata.layers or "measured" not in adata.var:
         raise KeyError(
-            "`adata`: it has no predicted expression: layers['unchanged'], layers['observed'] or "
-            "uns['polygene']['counterfactual'] is missing. Pass the result of pgs.tl.counterfactual(adata, {...})."
+            "`adata`: it has no predicted expression: layers['unchanged'], layers['observed'], var['measured'] or "
+            "uns['polygene']['counterfactual'] is missing. Pass the result of pgs.tl.counterfactual(adata, {...}); if "
+            "it was concatenated, with anndata.concat(..., merge='same', uns_merge='same')."
         )
     if n_permutations < MIN_PERMUTATIONS:
         raise ValueError(

@@ -10,7 +10,7 @@ import pandas as pd
 from anndata import AnnData
 
 from polygene_scverse._constants import GENE_INTERACTIONS, UNS, gene_states_key
-from polygene_scverse._validate import check_choice, shorten
+from polygene_scverse._validate import check_choice, check_names, shorten
 from polygene_scverse.get._lookup import note_of
 from polygene_scverse.metrics import gene_interactions as compare
 from polygene_scverse.metrics._gene_interactions import Metric
@@ -61,7 +61,7 @@ def gene_interactions(
     chosen: Metric = note["metric"] if metric is None else metric
     check_choice(chosen, ("cosine", "mahalanobis"), "metric")
     number = [str(name) for name in note["contexts"]].index(context)
-    names = adata.var_names if genes is None else pd.Index(list(dict.fromkeys(map(str, genes))))
+    names = adata.var_names if genes is None else pd.Index(list(dict.fromkeys(map(str, check_names(genes, "genes")))))
     if len(absent := names.difference(adata.var_names)):
         raise KeyError(f"`genes`: {shorten(absent)} are not in adata.var_names. Pass only names in it.")
     states = np.asarray(adata.varm[gene_states_key(key)])[adata.var_names.get_indexer(names), number]

@@ -10,8 +10,8 @@ import pandas as pd
 from anndata import AnnData
 from numpy.typing import NDArray
 
-from polygene_scverse._constants import UNS, confidence_key, note_key, phenotype_of, prediction_key
-from polygene_scverse._validate import check_anndata, check_data, label_of, notes_of, shorten
+from polygene_scverse._constants import UNASSIGNED, UNS, confidence_key, note_key, phenotype_of, prediction_key
+from polygene_scverse._validate import check_anndata, check_data, distinct, label_of, notes_of, shorten
 
 
 def predicted_phenotypes(adata: AnnData) -> list[str]:
@@ -63,11 +63,31 @@ def check_predicted(adata: AnnData, phenotype: str, *, where: str = "obs", key_o
 
 
 def model_categories(adata: AnnData, phenotype: str) -> list[str]:
-    """Categories of the model, as recorded in uns; AnnData drops unused categories from obs in a subset."""
+    """Categories of the model, as recorded in uns; AnnData drops unused categories from obs in a subset.
+
+    Raises
+    ------
+    ValueError
+        If cells are predicted to be of other categories, because these were renamed or are those of another model.
+    """
+    predicted = adata.obs[prediction_key(phenotype)].astype("category").cat.categories
     noted = notes_of(adata).get("predict", {}).get(note_key(phenotype))
-    if noted is not None:
-        return [str(name) for name in noted]
-    return list(adata.obs[prediction_key(phenotype)].astype("category").cat.categories)
+    if noted is None:
+        return list(predicted)
+    found = [str(name) for name in noted]
+    if unknown := [name for name in predicted if str(name) not in (*found, UNASSIGNED)]:
+        raise ValueError(
+            f"`adata`: adata.obs[{prediction_key(phenotype)!r}] has {shorten(unknown)}, but the categories of the "
+            f"predictions in adata.uns['polygene']['predict'] are {shorten(found)}. Rename them in both, or call "
+            "pgs.tl.predict_phenotype(adata, model=model) again."
+        )
+    return found
+
+
+def is_predicted(adata: AnnData, phenotype: str) -> NDArray[np.bool_]:
+    """Whether each cell has a prediction; others come from data without predictions, by concatenation."""
+    found: NDArray[np.bool_] = adata.obs[prediction_key(phenotype)].notna().to_numpy()
+    return found
 
 
 def category_table(adata: AnnData, phenotype: str, key_of: Callable, call: str) -> pd.DataFrame:
@@ -152,7 +172,7 @@ def _column_of(adata: AnnData, phenotype: str) -> str:
 def recorded_labels(column: pd.Series) -> pd.Series:
     """Labels of an obs column as the model reads them; missing values are NaN."""
     positions, values = pd.factorize(column)
-    names = np.array([*map(label_of, values), None], dtype=object)
+    names = np.array([*map(label_of, distinct(values)), None], dtype=object)
     return pd.Series(names[positions], index=column.index, name=column.name, dtype=object)  # -1 selects the last name
 
 

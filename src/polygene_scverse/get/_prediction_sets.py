@@ -32,7 +32,7 @@ def prediction_sets(adata: AnnData, phenotype: str | None = None) -> pd.DataFram
         If there are no prediction sets of the phenotype.
     ValueError
         If several phenotypes have been predicted and `phenotype` is None, or if the names of the categories are missing
-        from ``uns``, for example after concatenation.
+        from ``uns``, or cells have no sets, for example after concatenation.
 
     Examples
     --------
@@ -46,6 +46,12 @@ def prediction_sets(adata: AnnData, phenotype: str | None = None) -> pd.DataFram
             "Call pgs.tl.predict_phenotype(adata, coverage=0.9)."
         )
     table = category_table(adata, phenotype, set_key, "adata, coverage=..., model=model")
+    if n_without := int(table.isna().any(axis=1).sum()):
+        raise ValueError(
+            f"`adata`: {n_without:,} cells have no prediction set, for example after concatenation. Pass "
+            f"adata[adata.obs[{prediction_key(phenotype)!r}].notna()], or call pgs.tl.predict_phenotype(adata, "
+            "coverage=..., model=model) again."
+        )
     names, inside = list(table.columns), table.to_numpy(dtype=bool)
     columns = {
         "predicted": adata.obs[prediction_key(phenotype)],

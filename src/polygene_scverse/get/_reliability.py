@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 from anndata import AnnData
 
-from polygene_scverse.get._lookup import recorded_codes, the_phenotype
+from polygene_scverse.get._lookup import is_predicted, recorded_codes, the_phenotype
 from polygene_scverse.get._probabilities import probabilities
 from polygene_scverse.metrics import reliability as reliability_bins
 
@@ -26,8 +27,8 @@ def reliability(adata: AnnData, phenotype: str | None = None, *, n_bins: int = 1
     Returns
     -------
     Table with a row per non-empty bin and the columns ``lower``, ``upper``, ``n_cells``, ``confidence`` and
-    ``accuracy`` (n_bins x 5 at most). Cells without a recorded value, or with one that the model does not know, are
-    excluded.
+    ``accuracy`` (n_bins x 5 at most). Cells without a prediction or a recorded value, or with one that the model does
+    not know, are excluded.
 
     Raises
     ------
@@ -43,5 +44,6 @@ def reliability(adata: AnnData, phenotype: str | None = None, *, n_bins: int = 1
     """
     phenotype = the_phenotype(adata, phenotype)
     table = probabilities(adata, phenotype)
-    bins = reliability_bins(recorded_codes(adata, phenotype, list(table.columns)), table.to_numpy(), n_bins=n_bins)
+    codes = np.where(is_predicted(adata, phenotype), recorded_codes(adata, phenotype, list(table.columns)), -1)
+    bins = reliability_bins(codes, table.to_numpy(), n_bins=n_bins)
     return pd.DataFrame(bins).query("n_cells > 0").reset_index(drop=True)

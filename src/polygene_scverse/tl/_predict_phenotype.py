@@ -112,6 +112,8 @@ def predict_phenotype(
     """
     data, trained = cells_and_model(adata, model, mod)
     check_notes(data, "predict", "columns", "calibration", "coverage")
+    if by_category and coverage is None:
+        raise ValueError("`by_category`: it applies to prediction sets only. Pass coverage= as well, such as 0.9.")
     if min_confidence is not None:
         check_fraction(min_confidence, "min_confidence")
     names = list(trained.categories) if phenotypes is None else check_names(phenotypes, "phenotypes")
@@ -138,8 +140,12 @@ def predict_phenotype(
         notes["coverage"].pop(key, None)
         if name in sets:
             notes["coverage"][key] = coverage
-    for column, values in trained.expected_value(tables).items():
-        data.obs[expected_key(str(column))] = values.to_numpy()
+    expected = trained.expected_value(tables)
+    for name in tables:
+        if name in expected:
+            data.obs[expected_key(name)] = expected[name].to_numpy()
+        elif expected_key(name) in data.obs:  # of an earlier prediction
+            del data.obs[expected_key(name)]
     write_notes(data, **notes, balance=balance)
 
 

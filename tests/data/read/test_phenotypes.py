@@ -72,6 +72,13 @@ def test_unused_levels_are_not_unseen():
     assert encode(column, ["a", "b"])[1] == []
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64", "Float32", "Float64"])
+def test_numbers_have_the_same_labels_in_any_precision(dtype):
+    column = pd.Series([0.1, 0.2, 3.0, 0.1]).astype(dtype)
+    assert categories_of(column) == ["0.1", "0.2", "3"]
+    assert categories_of(column.astype("category")) == ["0.1", "0.2", "3"]
+
+
 def test_int_and_float_columns_have_the_same_codes():
     """A column of whole numbers becomes float when a query lacks a value, and text after reading a table."""
     known = categories_of(pd.Series([1, 2, 10]))

@@ -10,7 +10,16 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from polygene_scverse._constants import DOUBTFUL_WORDS, MISSING_WORDS, PACKAGE, PHENOTYPE_ALIASES, UNKNOWN
-from polygene_scverse._validate import check_columns, check_labels, check_names, check_some, label_of, shorten, warn
+from polygene_scverse._validate import (
+    check_columns,
+    check_labels,
+    check_names,
+    check_some,
+    distinct,
+    label_of,
+    shorten,
+    warn,
+)
 from polygene_scverse.data.read._ordered import number_of
 from polygene_scverse.data.read._source import spread_rows
 
@@ -41,11 +50,11 @@ def labels(
 ) -> tuple[NDArray[np.integer], list[str | None], list[Any]]:
     """Factorise a column: index of each cell's value, labels, and the distinct values themselves."""
     if isinstance(column.dtype, pd.CategoricalDtype):
-        values = list(column.cat.categories)
+        values = distinct(column.cat.categories)
         positions = column.cat.codes.to_numpy()
     else:
         positions, unique = pd.factorize(column)
-        values = list(unique)
+        values = distinct(unique)
     names = [label_of(value, missing) for value in values]
     return np.where(positions < 0, len(values), positions), [*names, None], values
 
