@@ -138,3 +138,24 @@ def test_nothing_of_other_cells_reaches_the_model(cells, small):
 def test_columns_of_categories_that_the_model_lacks():
     table = pd.DataFrame({"b": [0.7, 0.2], "a": [0.3, 0.8]})
     np.testing.assert_array_equal(fill_columns(table, ["a", "x", "b"]), [[0.3, 0, 0.7], [0.8, 0, 0.2]])
+
+
+@pytest.mark.parametrize("name", ["adata", "model", "phenotypes", "save_to"])
+def test_arguments_that_are_set_for_each_fold(name):
+    with pytest.raises(ValueError, match=f"`train_kwargs`: found {name}, .* Leave it out"):
+        Training(None, 0, {name: None})
+
+
+def test_no_seed_is_that_of_the_call(cells):
+    kwargs = {
+        "seed": None,
+        "max_epochs": 1,
+        "n_genes": 20,
+        "model_kwargs": {"n_hidden": 8, "n_layers": 1, "n_heads": 1},
+    }
+    rows = np.arange(cells.n_obs)
+    first, second = (
+        train_fold(cells, rows, ["cell_type"], Training(None, 3, part))[0].get_latent_representation()
+        for part in (kwargs, {**kwargs, "seed": 3})
+    )
+    np.testing.assert_array_equal(first, second)

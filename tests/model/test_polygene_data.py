@@ -174,3 +174,8 @@ def test_mudata_phenotypes_are_found(cells):
 def test_unknown_modality_is_refused(cells):
     with pytest.raises(KeyError, match=r"`mod`: 'atac' is not one of the modalities \['rna', 'protein'\]"):
         Polygene.setup_mudata(multimodal(cells), mod="atac")
+
+
+def test_rows_may_be_a_slice(trained_model):
+    expected = trained_model.predict_phenotype(indices=[2, 3, 4])["sex"]
+    pd.testing.assert_frame_equal(trained_model.predict_phenotype(indices=slice(2, 5))["sex"], expected)

@@ -50,3 +50,8 @@ def test_raw_with_other_genes(simulated):
     cells.raw = simulated.copy()
     with pytest.raises(ValueError, match=r"adata.raw has \d+ genes and adata has 10"):
         pgs.pp.prepare(cells, use_raw=True)
+
+
+def test_one_cell_is_too_few(simulated):
+    with pytest.raises(ValueError, match="`adata`: found 1 cells, but genes are ranked by how they vary"):
+        pgs.pp.prepare(simulated[:1].copy())

@@ -222,3 +222,9 @@ def test_one_modality_of_mudata(trained):
     pd.testing.assert_frame_equal(pgs.get.evaluation(data["gex"]), found)
     with pytest.raises(KeyError, match=r"`mod`: 'rna' is not one of the modalities \['gex'\]"):  # trained on AnnData
         pgs.tl.evaluate(data, model=model)
+
+
+def test_no_phenotype_is_named(trained):
+    cells, model = trained
+    with pytest.raises(ValueError, match="`phenotypes`: found an empty list"):
+        pgs.tl.evaluate(cells, model=model, phenotypes=[])

@@ -71,3 +71,8 @@ def test_scanpy_and_files_take_it(trained, tmp_path):
 def test_what_cannot_be_asked_is_refused(arguments, error, match, trained):
     with pytest.raises(error, match=match):
         pgs.tl.gene_embeddings(trained[0], **arguments)
+
+
+def test_one_gene_may_be_named_alone(trained):
+    table = pgs.tl.gene_embeddings(trained[0], genes="gene1", model=trained[1])
+    assert table.obs["gene"].tolist() == ["gene1"]

@@ -128,3 +128,10 @@ def test_arguments_out_of_range_are_refused(arguments, error, match, trained):
     with pytest.raises(error, match=match):
         pgs.tl.gene_interactions(cells, **arguments)
     assert "gene_interactions" not in cells.uns["polygene"]
+
+
+def test_one_gene_may_be_named_alone(trained):
+    cells, model = trained
+    pgs.tl.gene_interactions(cells, genes="gene1", model=model)
+    known = ~np.isnan(cells.varm[STATES][:, 0, 0])
+    assert list(cells.var_names[known]) == ["gene1"]

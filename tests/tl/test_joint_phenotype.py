@@ -88,3 +88,8 @@ def test_one_modality_of_mudata(trained):
     found = data.mod["rna"].obs
     np.testing.assert_array_equal(found["polygene_joint"].astype(str), cells.obs["polygene_joint"].astype(str)[:40])
     assert found["polygene_sex_filled"].notna().all()
+
+
+def test_no_cells(trained):
+    with pytest.raises(ValueError, match="`adata`: found 0 cells"):
+        pgs.tl.joint_phenotype(trained[0][:0].copy(), phenotypes=["cell_type", "sex"], model=trained[1])

@@ -68,3 +68,26 @@ def test_an_unmeasured_gene_is_refused(trained):
     cells, model = trained
     with pytest.raises(ValueError, match=r"`genes`: \['gene1'\] are not measured in adata"):
         pgs.tl.perturb(cells[:, ::2].copy(), ["gene1"], model=model)
+
+
+def test_a_small_model_keeps_genes_for_responses(trained):
+    """Random genes would use up all of them."""
+    cells, model = trained
+    result = pgs.tl.perturb(cells, ["gene1"], model=model)
+    assert result.obs["null"].sum() == 29
+    assert result.n_vars == 30
+    assert np.isfinite(result.X[0]).all()
+    both = pgs.tl.perturb(cells, ["gene1", ("gene2", "gene3")], model=model)
+    assert both.n_vars >= 60 - 3 - 57 // 2
+
+
+def test_the_perturbed_gene_is_the_only_response(trained):
+    cells, model = trained
+    result = pgs.tl.perturb(cells, ["gene1"], responses=["gene1"], n_null=3, model=model)
+    assert np.isnan(result.X[0, 0])
+    assert np.isfinite(result.X[1:]).all()
+
+
+def test_a_number_is_no_gene(trained):
+    with pytest.raises(TypeError, match="`genes`: found int"):
+        pgs.tl.perturb(trained[0], [0], model=trained[1])

@@ -159,12 +159,13 @@ def perturb(
             cells, own = table.read(some), np.array([gene for gene, _, _ in change])
             for columns in _parts(layout.n_genes, responses):
                 others = columns[~np.isin(responses[columns], own)]
+                if not len(others):
+                    continue
                 unchanged = expected[np.ix_(some, others)]
                 if len(others) < len(columns):  # `expected` hides the perturbed genes, but here they are shown
                     unchanged = _expected(engine, cells, responses[others], ())
-                if len(others):
-                    changed = _expected(engine, cells, responses[others], change)
-                    expression[i, others] = (changed - unchanged).mean(axis=0)
+                changed = _expected(engine, cells, responses[others], change)
+                expression[i, others] = (changed - unchanged).mean(axis=0)
     n_cells = np.array([n for n, _ in rows], dtype=np.int64)
     return Shifts(n_cells, means[:, :n_categories], means[:, n_categories:], distance, expression)
 

@@ -16,7 +16,7 @@ from sklearn.model_selection import KFold, StratifiedGroupKFold
 
 from polygene_scverse._constants import RANK, UNS
 from polygene_scverse._progress import hidden, progress
-from polygene_scverse._validate import check_choice, check_columns, check_names, check_not_empty, shorten
+from polygene_scverse._validate import check_choice, check_columns, check_not_empty, check_some, shorten
 from polygene_scverse.data.read._phenotypes import (
     candidates,
     categories_of,
@@ -93,6 +93,13 @@ class Training:
     seed: int
     kwargs: Mapping[str, Any]
 
+    def __post_init__(self) -> None:
+        for name in ("adata", "model", "phenotypes"):
+            if name in self.kwargs:
+                raise ValueError(f"`train_kwargs`: found {name}, which is set for each fold. Leave it out.")
+        if "save_to" in self.kwargs:
+            raise ValueError("`train_kwargs`: found save_to, but the models of folds are not kept. Leave it out.")
+
     @property
     def is_verbose(self) -> bool:
         """Whether each training shows its own progress."""
@@ -152,7 +159,7 @@ def resolve_model_columns(
     if phenotypes is None:
         names = [name for name, column in model.columns.items() if column in adata.obs]
     else:
-        names = check_names(phenotypes, "phenotypes")
+        names = check_some(phenotypes, "phenotypes")
     for name in names:
         check_choice(name, model.layout.phenotype_names, "phenotypes")
         check_columns([model.columns[name]], adata.obs, "phenotypes", candidates)
@@ -273,8 +280,8 @@ def train_fold(adata: AnnData, rows: Rows, phenotypes: Sequence[str], training: 
     cells.var = cells.var.drop(columns=RANK, errors="ignore")
     cells.uns.pop(UNS, None)
     kwargs.pop("verbose", None)
-    if "save_to" in kwargs:
-        raise ValueError("`train_kwargs`: found save_to, but the models of folds are not kept. Leave it out.")
+    if kwargs.get("seed", 0) is None:
+        del kwargs["seed"]
     defaults = {"group_key": group_key, "enable_progress_bar": training.is_verbose, "seed": training.seed}
     return train_on_cells(cells, phenotypes=list(phenotypes), **(defaults | kwargs)), cells
 

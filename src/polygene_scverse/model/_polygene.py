@@ -1720,7 +1720,7 @@ class Polygene(SavingMixin, SetupMixin):
         check_seed(seed)
         if isinstance(genes, str) or not len(genes):
             raise ValueError(f"`genes`: found {genes!r}, but a list of genes is needed. Pass genes from model.genes.")
-        wanted = [tuple(self._gene_slots([g] if isinstance(g, str) else list(g)).tolist()) for g in genes]
+        wanted = [tuple(self._gene_slots(check_names(g, "genes")).tolist()) for g in genes]
         if len(set(map(frozenset, wanted))) < len(wanted):
             raise ValueError(f"`genes`: found {shorten(genes)}, some of which occur twice. Pass each once.")
         asked = None if responses is None else self._gene_slots(responses, "responses")
@@ -1736,6 +1736,8 @@ class Polygene(SavingMixin, SetupMixin):
         usable, expression = measured.copy(), mean_expression(cells)
         usable[own] = False
         usable &= expression > 0
+        if asked is None:  # leave half of the genes for responses
+            n_null = min(n_null, int(usable.sum()) // (2 * sum({len(w) for w in wanted})))
         null = matched_genes(wanted, expression, usable, n_null, seed)
         every = [*wanted, *null]
         if asked is None:
@@ -2052,6 +2054,8 @@ class Polygene(SavingMixin, SetupMixin):
         rows = np.arange(self._anndata(adata).n_obs)
         if indices is None:
             return rows
+        if isinstance(indices, slice):
+            return rows[indices]
         if not len(indices):
             raise ValueError(
                 "`indices`: found none, but at least one cell is needed. Pass row numbers, or None for all."

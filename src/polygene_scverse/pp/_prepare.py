@@ -50,6 +50,8 @@ def prepare(
     check_writable(adata)
     check_notes(adata, "prepare")
     check_seed(seed)
+    if adata.n_obs < 2:
+        raise ValueError(f"`adata`: found {adata.n_obs} cells, but genes are ranked by how they vary. Pass more cells.")
     expression = Expression.of(adata, layer, use_raw)
     if len(expression.var_names) != adata.n_vars:
         raise ValueError(

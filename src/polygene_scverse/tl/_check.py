@@ -43,7 +43,8 @@ def check(
     Raises
     ------
     ValueError
-        If no model is found. Data that the model cannot read do not raise an error; the report says so.
+        If no model is found, or if there are no cells. Other data that the model cannot read do not raise an error; the
+        report says so.
     KeyError
         If a column of ``var`` or the modality does not exist.
 

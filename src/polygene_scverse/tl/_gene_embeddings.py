@@ -97,9 +97,10 @@ def gene_embeddings(
     data, trained = cells_and_model(adata, model, mod)
     wanted = np.ones(len(trained.genes), dtype=bool)
     if genes is not None:
-        if absent := sorted(set(check_names(genes, "genes")) - set(trained.genes)):
+        genes = [str(gene) for gene in check_names(genes, "genes")]
+        if absent := sorted(set(genes) - set(trained.genes)):
             raise KeyError(f"`genes`: {shorten(absent)} are not genes of the model. Pass genes from model.genes.")
-        wanted = np.isin(trained.genes, list(genes))
+        wanted = np.isin(trained.genes, genes)
     found = trained.get_gene_states(
         data,
         groupby=groupby,

@@ -110,7 +110,8 @@ def gene_interactions(
     check_key_added(key_added, GENE_INTERACTIONS)
     data, trained = cells_and_model(adata, model, mod)
     check_notes(data, key_added, like=GENE_INTERACTIONS)
-    if genes is not None and (absent := sorted(set(check_names(genes, "genes")) - set(trained.genes))):
+    genes = None if genes is None else [str(gene) for gene in check_names(genes, "genes")]
+    if genes is not None and (absent := sorted(set(genes) - set(trained.genes))):
         raise KeyError(f"`genes`: {shorten(absent)} are not genes of the model. Pass genes from model.genes.")
     found = trained.get_gene_states(
         data, groupby=groupby, given=given, gene_symbols=gene_symbols, gene_ids=gene_ids, batch_size=batch_size

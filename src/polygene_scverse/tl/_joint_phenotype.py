@@ -12,7 +12,15 @@ from anndata import AnnData
 from mudata import MuData
 
 from polygene_scverse._constants import JOINT, JOINT_ENDS, note_key
-from polygene_scverse._validate import check_free, check_key_added, check_names, check_notes, notes_of, write_notes
+from polygene_scverse._validate import (
+    check_free,
+    check_key_added,
+    check_names,
+    check_not_empty,
+    check_notes,
+    notes_of,
+    write_notes,
+)
 from polygene_scverse.model import Polygene
 from polygene_scverse.tl._models import cells_and_model
 
@@ -84,6 +92,7 @@ def joint_phenotype(
     data, trained = cells_and_model(adata, model, mod)
     check_notes(data, "joint")
     check_free(data, "joint_phenotype", [f"{key_added}{end}" for end in JOINT_ENDS], trained.categories)
+    check_not_empty(*data.shape)
     names = check_names(phenotypes, "phenotypes")
     impossible = ~trained.seen_together(names).ravel()
     block = max(1, MOST_VALUES // len(impossible))

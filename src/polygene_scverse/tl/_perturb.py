@@ -54,7 +54,7 @@ def perturb(
         Genes of the model whose expression is predicted; by default the 200 most variable genes that are neither
         perturbed nor among the random genes.
     n_null
-        Number of random genes; 0 for none.
+        Number of random genes; 0 for none. Unless `responses` are passed, at most half of the other genes.
     model
         A model, or the folder it was saved to. By default the one last trained on `adata`.
     gene_symbols, gene_ids

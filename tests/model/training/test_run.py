@@ -296,3 +296,9 @@ def test_a_negative_number_of_epochs_is_refused(model_of):
     """Lightning would train without end."""
     with pytest.raises(ValueError, match="`max_epochs`: found -1, but it must be at least 0"):
         fit(model_of(), max_epochs=-1)
+
+
+def test_numpy_numbers_of_epochs(cells, model_of):
+    model = model_of(cells(30))
+    model.train(max_epochs=np.int64(2), enable_progress_bar=False)
+    assert len(model.history["train_loss"]) == 2

@@ -106,7 +106,7 @@ class TrainingRun:
         on_begin: Callable[[], None] | None = None,
     ) -> None:
         check_whole(max_epochs, "max_epochs")
-        self.model, self.splitter, self.max_epochs, self.on_begin = model, splitter, max_epochs, on_begin
+        self.model, self.splitter, self.max_epochs, self.on_begin = model, splitter, int(max_epochs), on_begin
         self.plan_kwargs, self.trainer_kwargs, self.checkpoints = dict(plan_kwargs), dict(trainer_kwargs), checkpoints
         self.batches_per_step = int(self.trainer_kwargs.pop("accumulate_grad_batches", 1))
         self.runner: Runner | None = None
