@@ -41,8 +41,8 @@ def abstention(adata: AnnData, phenotype: str | None = None) -> pd.DataFrame:
     KeyError
         If the phenotype has not been predicted, or is not in obs.
     ValueError
-        If several phenotypes have been predicted and `phenotype` is None, or if cells are unassigned, because their
-        most probable category is not stored.
+        If several phenotypes have been predicted and `phenotype` is None, if cells are unassigned, because their most
+        probable category is not stored, or if predicted categories are not those in ``uns``, because they were renamed.
 
     Examples
     --------

@@ -39,7 +39,8 @@ def confusion(
     KeyError
         If the phenotype has not been predicted, or is not in obs.
     ValueError
-        If several phenotypes have been predicted and `phenotype` is None, or if `normalize` is unknown.
+        If several phenotypes have been predicted and `phenotype` is None, if `normalize` is unknown, or if predicted
+        categories are not those in ``uns``, because they were renamed.
 
     Examples
     --------

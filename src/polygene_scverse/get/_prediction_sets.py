@@ -31,8 +31,9 @@ def prediction_sets(adata: AnnData, phenotype: str | None = None) -> pd.DataFram
     KeyError
         If there are no prediction sets of the phenotype.
     ValueError
-        If several phenotypes have been predicted and `phenotype` is None, or if the names of the categories are missing
-        from ``uns``, or cells have no sets, for example after concatenation.
+        If several phenotypes have been predicted and `phenotype` is None, if predicted categories are not those in
+        ``uns``, because they were renamed, or if the names of the categories are missing from ``uns`` or cells have no
+        sets, for example after concatenation.
 
     Examples
     --------

@@ -37,7 +37,8 @@ def predictions(adata: AnnData, phenotype: str | None = None) -> pd.DataFrame:
     KeyError
         If the phenotype has not been predicted.
     ValueError
-        If several phenotypes have been predicted and `phenotype` is None.
+        If several phenotypes have been predicted and `phenotype` is None, or if predicted categories are not those in
+        ``uns``, because they were renamed.
 
     Examples
     --------

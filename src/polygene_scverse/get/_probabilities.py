@@ -29,8 +29,8 @@ def probabilities(adata: AnnData, phenotype: str | None = None) -> pd.DataFrame:
     KeyError
         If the phenotype has not been predicted.
     ValueError
-        If several phenotypes have been predicted and `phenotype` is None, or if the names of the categories are missing
-        from ``uns``, for example after concatenation.
+        If several phenotypes have been predicted and `phenotype` is None, if predicted categories are not those in
+        ``uns``, because they were renamed, or if their names are missing from ``uns``, for example after concatenation.
 
     Examples
     --------

@@ -35,8 +35,8 @@ def reliability(adata: AnnData, phenotype: str | None = None, *, n_bins: int = 1
     KeyError
         If the phenotype has not been predicted, or is not in obs.
     ValueError
-        If several phenotypes have been predicted and `phenotype` is None, or if the names of the categories are missing
-        from ``uns``, for example after concatenation.
+        If several phenotypes have been predicted and `phenotype` is None, if predicted categories are not those in
+        ``uns``, because they were renamed, or if their names are missing from ``uns``, for example after concatenation.
 
     Examples
     --------
