@@ -45,6 +45,16 @@ def hide_paths(notebook: nbformat.NotebookNode) -> None:
                     raise ValueError(f"an output holds a path of this machine: {output['text']}")
 
 
+def drop_bars(notebook: nbformat.NotebookNode) -> None:
+    """Remove progress bars: widgets, and the empty outputs that they leave."""
+    for cell in notebook.cells:
+        for output in list(cell.get("outputs", [])):
+            data = output.get("data")
+            if data is not None and ("application/vnd.jupyter.widget-view+json" in data or not data["text/plain"]):
+                cell["outputs"].remove(output)
+    notebook["metadata"].pop("widgets", None)
+
+
 def main() -> None:
     """Execute the notebooks named on the command line, or all."""
     wanted = sys.argv[1:]
@@ -60,6 +70,7 @@ def main() -> None:
             resources={"metadata": {"path": str(HERE)}},
         ).execute()
         hide_paths(notebook)
+        drop_bars(notebook)
         nbformat.write(notebook, script.with_suffix(".ipynb"))
         print(f"executed {script.stem}")
 
