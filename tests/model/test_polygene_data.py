@@ -179,3 +179,5 @@ def test_unknown_modality_is_refused(cells):
 def test_rows_may_be_a_slice(trained_model):
     expected = trained_model.predict_phenotype(indices=[2, 3, 4])["sex"]
     pd.testing.assert_frame_equal(trained_model.predict_phenotype(indices=slice(2, 5))["sex"], expected)
+    with pytest.raises(ValueError, match="`indices`: found none"):
+        trained_model.predict_phenotype(indices=slice(0, 0))

@@ -151,8 +151,8 @@ class Space:
 
     def covariance(self, measured: NDArray[np.bool_]) -> NDArray[np.float64]:
         """Covariance of the error of a position that is estimated from the measured genes; shape (K, K)."""
-        components, noise = self.components.astype(np.float64), self.noise.astype(np.float64)
-        precision = components / noise * measured @ components.T + 1e-6 * np.eye(len(components))
+        components = self.components.astype(np.float64)
+        precision = components / self.noise * measured @ components.T + 1e-6 * np.eye(len(components))
         found: NDArray[np.float64] = np.linalg.inv(precision.astype(np.float64))
         return found
 

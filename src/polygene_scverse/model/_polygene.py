@@ -2055,7 +2055,7 @@ class Polygene(SavingMixin, SetupMixin):
         if indices is None:
             return rows
         if isinstance(indices, slice):
-            return rows[indices]
+            indices = rows[indices]
         if not len(indices):
             raise ValueError(
                 "`indices`: found none, but at least one cell is needed. Pass row numbers, or None for all."

@@ -128,10 +128,8 @@ class LinearPath(nn.Module):
 
         Parameters
         ----------
-        genes
-            Index of each shown gene; shape (B, K).
-        values
-            Expression of these genes, log1p of counts per 10,000; 0 on padding. Shape (B, K).
+        genes, values
+            As for `clipped_sums`.
         measured
             Whether each gene is measured; shape (G,), or (B, G) if it differs between cells.
         """

@@ -12,9 +12,9 @@ from anndata import AnnData
 from mudata import MuData
 
 from polygene_scverse._constants import GENE_EMBEDDINGS, UNS
-from polygene_scverse._validate import check_names, check_whole, shorten
+from polygene_scverse._validate import check_whole
 from polygene_scverse.model import GeneStates, Polygene
-from polygene_scverse.tl._models import cells_and_model
+from polygene_scverse.tl._models import cells_and_model, requested_genes
 
 logger = logging.getLogger(__name__)
 
@@ -95,12 +95,7 @@ def gene_embeddings(
     """
     check_whole(min_cells, "min_cells", 1)
     data, trained = cells_and_model(adata, model, mod)
-    wanted = np.ones(len(trained.genes), dtype=bool)
-    if genes is not None:
-        genes = [str(gene) for gene in check_names(genes, "genes")]
-        if absent := sorted(set(genes) - set(trained.genes)):
-            raise KeyError(f"`genes`: {shorten(absent)} are not genes of the model. Pass genes from model.genes.")
-        wanted = np.isin(trained.genes, genes)
+    wanted = np.isin(trained.genes, requested_genes(trained, genes))
     found = trained.get_gene_states(
         data,
         groupby=groupby,

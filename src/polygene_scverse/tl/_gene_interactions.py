@@ -15,7 +15,6 @@ from polygene_scverse._constants import GENE_INTERACTIONS, gene_cells_key, gene_
 from polygene_scverse._validate import (
     check_choice,
     check_key_added,
-    check_names,
     check_notes,
     check_whole,
     shorten,
@@ -24,7 +23,7 @@ from polygene_scverse._validate import (
 )
 from polygene_scverse.metrics._gene_interactions import Metric, gene_covariance
 from polygene_scverse.model import GeneStates, Polygene
-from polygene_scverse.tl._models import cells_and_model, gene_names, genes_in_var
+from polygene_scverse.tl._models import cells_and_model, gene_names, genes_in_var, requested_genes
 
 
 def gene_interactions(
@@ -110,9 +109,7 @@ def gene_interactions(
     check_key_added(key_added, GENE_INTERACTIONS)
     data, trained = cells_and_model(adata, model, mod)
     check_notes(data, key_added, like=GENE_INTERACTIONS)
-    genes = None if genes is None else [str(gene) for gene in check_names(genes, "genes")]
-    if genes is not None and (absent := sorted(set(genes) - set(trained.genes))):
-        raise KeyError(f"`genes`: {shorten(absent)} are not genes of the model. Pass genes from model.genes.")
+    wanted = requested_genes(trained, genes)
     found = trained.get_gene_states(
         data, groupby=groupby, given=given, gene_symbols=gene_symbols, gene_ids=gene_ids, batch_size=batch_size
     )
@@ -120,8 +117,8 @@ def gene_interactions(
     _warn_of_empty(found, means, min_cells)
     names = gene_names(data, trained, gene_symbols, gene_ids)
     _warn_of_lost(found, names)
-    data.varm[gene_states_key(key_added)] = _by_var(means, found.genes, names, genes, np.nan)
-    data.varm[gene_cells_key(key_added)] = _by_var(found.n_cells, found.genes, names, genes, 0)
+    data.varm[gene_states_key(key_added)] = _by_var(means, found.genes, names, wanted, np.nan)
+    data.varm[gene_cells_key(key_added)] = _by_var(found.n_cells, found.genes, names, wanted, 0)
     note: dict[str, Any] = {
         "contexts": found.contexts,
         "most_variable": list(genes_in_var(data, trained, found.genes, gene_symbols, gene_ids)[1]),
@@ -134,11 +131,11 @@ def gene_interactions(
 
 
 def _by_var(
-    values: np.ndarray, model_genes: Sequence[str], var_names: pd.Index, genes: Sequence[str] | None, fill: float
+    values: np.ndarray, model_genes: Sequence[str], var_names: pd.Index, genes: Sequence[str], fill: float
 ) -> np.ndarray:
     """Reorder gene values of shape (n_contexts, n_genes, ...) to the order of var; shape (n_vars, n_contexts, ...)."""
     at = pd.Index(model_genes).get_indexer(var_names)
-    wanted = (at >= 0) & (True if genes is None else var_names.isin(list(genes)))
+    wanted = (at >= 0) & var_names.isin(genes)
     table = np.full((len(var_names), len(values), *values.shape[2:]), fill, dtype=values.dtype)
     table[wanted] = values.swapaxes(0, 1)[at[wanted]]
     return table

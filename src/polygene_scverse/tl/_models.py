@@ -13,7 +13,7 @@ from anndata import AnnData
 from mudata import MuData
 from numpy.typing import NDArray
 
-from polygene_scverse._validate import check_data, check_writable, modality
+from polygene_scverse._validate import check_data, check_names, check_writable, modality, shorten
 from polygene_scverse.get._lookup import training_note
 from polygene_scverse.model import Polygene
 
@@ -107,6 +107,20 @@ def gene_names(
     """
     names = model.gene_names(data, gene_symbols=gene_symbols, gene_ids=gene_ids).names
     return names if len(names) == data.n_vars else data.var_names
+
+
+def requested_genes(model: Polygene, genes: Sequence[str] | None) -> list[str]:
+    """The requested genes of a model, by default all.
+
+    Raises
+    ------
+    KeyError
+        If a gene is not in the model.
+    """
+    names = model.genes if genes is None else [str(gene) for gene in check_names(genes, "genes")]
+    if absent := sorted(set(names) - set(model.genes)):
+        raise KeyError(f"`genes`: {shorten(absent)} are not genes of the model. Pass genes from model.genes.")
+    return list(names)
 
 
 def genes_in_var(
