@@ -2,6 +2,7 @@
 
 import copy
 import tracemalloc
+import weakref
 from dataclasses import asdict, replace
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from sklearn.metrics import confusion_matrix
 
 from polygene_scverse._layout import MASK
+from polygene_scverse.abilities import _score_tokens
 from polygene_scverse.abilities._score_tokens import TokenCounts, count, count_hidden_tokens, with_the_originals_mask
 from polygene_scverse.data.feed._masking import MaskingRates
 from polygene_scverse.data.read import _expression
@@ -135,21 +137,39 @@ def test_rates_of_the_training_are_kept(trained, cells, tmp_path):
         assert other.count_hidden_tokens(cells()).rates.expressed == 0.4
 
 
-def test_memory_does_not_grow_with_hidden_words(trained_model, cells, monkeypatch):
+def test_memory_does_not_grow_with_hidden_words(trained, cells, monkeypatch):
+    """Ten times as many words a cell as other tests have, so that the 50 bytes that a cell's labels take do not show."""
     monkeypatch.setattr(_engine, "BLOCK", 50)
     monkeypatch.setattr(_expression, "BLOCK", 50)
-    every = {"expressed": 1.0, "not_expressed": 1.0, "gene_dropout": 0.0}  # 36 words a cell
+    every = {"expressed": 1.0, "not_expressed": 1.0, "gene_dropout": 0.0}  # 400 words a cell
+    model = trained(cells(80, 400))
 
     def peak(n_obs):
-        adata = cells(n_obs, 40)
+        adata = cells(n_obs, 400)
         tracemalloc.start()
-        trained_model.count_hidden_tokens(adata, masking=every, batch_size=10)
+        counts = model.count_hidden_tokens(adata, masking=every, batch_size=10)
         found = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
+        assert counts.genes.to_numpy().sum() == n_obs * 400
         return found
 
-    peak(2400)  # what is allocated once
-    assert peak(2400) - peak(1200) < 1200 * 36  # a byte per token; an answer alone takes eight
+    peak(400)  # what is allocated once
+    assert peak(400) - peak(200) < 200 * 400  # a byte per token; an answer alone takes eight
+
+
+def test_logits_are_given_up_with_their_batch(trained_model, cells, monkeypatch):
+    """Tensors are not in the memory that Python traces."""
+    seen = []
+
+    class Watched(_score_tokens._Counter):
+        def add(self, batch, gene_logits, phenotype_logits):
+            super().add(batch, gene_logits, phenotype_logits)
+            seen.append([weakref.ref(tensor) for tensor in (gene_logits, *phenotype_logits, *batch.values())])
+
+    monkeypatch.setattr(_score_tokens, "_Counter", Watched)
+    trained_model.count_hidden_tokens(cells(60, 40), batch_size=10)
+    assert len(seen) == 6
+    assert not any(tensor() is not None for batch in seen for tensor in batch)
 
 
 def test_the_total_of_two_files(trained_model, cells):
