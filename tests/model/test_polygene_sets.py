@@ -1,5 +1,7 @@
 """Prediction sets of a model: coverage of simulated cells."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -131,3 +133,33 @@ def test_refuses_a_coverage_out_of_range(model, coverage):
 def test_refuses_other_columns(model):
     with pytest.raises(ValueError, match=r"`probabilities`: the columns of 'sex' are \['a', 'b'\], but the model's"):
         model.prediction_sets({"sex": pd.DataFrame([[0.5, 0.5]], columns=["a", "b"])})
+
+
+@pytest.fixture
+def calibrated(model, monkeypatch):
+    """A calibrated model whose sets are empty for most cells with few genes."""
+    p, codes = drawn(400, concentration=0.05)
+    calibrated_on(model, p, codes)
+    held_out = replace(model.fitted_.calibration["cell_type"], cells="held-out")
+    monkeypatch.setitem(model.fitted_.calibration, "cell_type", held_out)
+    return model
+
+
+def test_sets_of_cells_with_few_genes_are_those_of_their_probabilities(calibrated, cells):
+    rows = table(calibrated, [[0.6, 0.25, 0.15], [0.95, 0.03, 0.02]])
+    assert not calibrated.prediction_sets(rows)["cell_type"].iloc[0].any()
+    panel = cells(6, 40)[:, :20].copy()
+    words = r"`coverage`: 0.9 is not guaranteed for \['cell_type'\].* 20 of the model's 36 genes.*model.calibrate"
+    with pytest.warns(UserWarning, match=words):
+        sets = calibrated.prediction_sets(rows, adata=panel)["cell_type"]
+    np.testing.assert_array_equal(sets, [[True, True, True], [True, False, False]])
+    most = calibrated.prediction_sets(rows, adata=cells(6, 40)[:, :30].copy())["cell_type"]
+    pd.testing.assert_frame_equal(most, calibrated.prediction_sets(rows)["cell_type"])
+
+
+def test_sets_calibrated_on_given_cells_stay(calibrated, cells, monkeypatch):
+    given = replace(calibrated.fitted_.calibration["cell_type"], cells="given")
+    monkeypatch.setitem(calibrated.fitted_.calibration, "cell_type", given)
+    rows = table(calibrated, [[0.6, 0.25, 0.15]])
+    found = calibrated.prediction_sets(rows, adata=cells(6, 40)[:, :20].copy())["cell_type"]
+    pd.testing.assert_frame_equal(found, calibrated.prediction_sets(rows)["cell_type"])

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
-from polygene_scverse.abilities._predict import predict
+from polygene_scverse.abilities._predict import linear_logits, predict
 from polygene_scverse.data.feed._source import draw_cells
 from polygene_scverse.data.feed._table import CellTable
 from polygene_scverse.engine import Engine, Query
 from polygene_scverse.fit import FittedState
+from polygene_scverse.fit._calibration import MIN_CELLS
 from polygene_scverse.fit._decision import decide
 from polygene_scverse.fit._linear_path import PRIOR
-from polygene_scverse.fit._panels import PanelAccuracy, transformer_part
+from polygene_scverse.fit._panels import PanelAccuracy, PanelMoments, transformer_part
+from polygene_scverse.fit._temperature import fit_temperature
 from polygene_scverse.metrics import accuracy
 
 SHARES: Final = (0.6, 0.4, 0.25, 0.25, 0.15, 0.15, 0.08, 0.08, 0.04, 0.04)
@@ -32,17 +35,13 @@ def enough_genes(measured: NDArray[np.bool_]) -> bool:
     return bool(measured.mean() >= LEAST_OVERLAP or measured.sum() >= ENOUGH_GENES)
 
 
-def for_panel(
-    engine: Engine,
-    state: FittedState,
-    measured: NDArray[np.bool_],
-    linear: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None,
-) -> tuple[Engine, FittedState]:
+def for_panel(engine: Engine, state: FittedState, measured: NDArray[np.bool_]) -> tuple[Engine, FittedState]:
     """Adapt the network to cells that lack some genes; it is returned unchanged if all relevant genes are measured.
 
-    The linear path is refitted to the measured genes. The transformer was trained with most of the genes: if fewer are
-    measured, its share of the mixture is reduced, down to zero, and so is the effect of a temperature below 1, which
-    was fitted to both paths.
+    The linear path is refitted to the measured genes, with the temperature of similarly informative panels of held-out
+    cells; the less the genes tell, the more a category's share of the training cells counts, up to its full weight. The
+    transformer was trained with most of the genes: if fewer are measured, its share of the mixture is reduced, down to
+    zero, and so is the effect of a temperature below 1, which was fitted to both paths.
 
     Parameters
     ----------
@@ -50,10 +49,8 @@ def for_panel(
         The network and its fitted state; neither is changed.
     measured
         Whether each gene is measured; shape (n_genes,).
-    linear
-        Linear path for these genes as returned by `PanelMoments.weights`, if already computed.
     """
-    panels = state.panels
+    panels, n = state.panels, engine.module.n_categories
     if panels is None or measured[panels.genes].all() or not measured[panels.genes].any():
         return engine, state
     part = transformer_part(measured)
@@ -62,14 +59,28 @@ def for_panel(
         for name, entry in state.calibration.items()
     }
     shares = [1.0 - part * (1.0 - share) for share in state.linear_share]
-    linear = panels.weights(measured, engine.module.n_categories, PRIOR) if linear is None else linear
-    return engine.with_linear_path(*linear), replace(state, linear_share=shares, calibration=calibration)
+    weights, biases = panels.discriminants(measured, n)
+    simulated = _simulated_accuracy(engine, panels, weights, biases)
+    trials = [state.panel_accuracy.get(name) for name in simulated]
+    factors = [1.0 if of is None else of.factor(x) for of, x in zip(trials, simulated.values(), strict=True)]
+    divisors = np.repeat(factors, n)
+    path = weights / divisors, biases / divisors + np.minimum(PRIOR / divisors, 1.0) * panels.log_shares(n)
+    return engine.with_linear_path(*path), replace(state, linear_share=shares, calibration=calibration)
+
+
+def _simulated_accuracy(
+    engine: Engine, panels: PanelMoments, weights: NDArray[np.float64], biases: NDArray[np.float64]
+) -> dict[str, float]:
+    """Accuracy on simulated cells for each phenotype; arguments as returned by `PanelMoments.discriminants`."""
+    n = engine.module.n_categories
+    found = panels.simulated_accuracy(weights, biases + PRIOR * panels.log_shares(n), n)
+    return dict(zip(engine.module.layout.phenotype_names, found.tolist(), strict=True))
 
 
 def fit_panel_accuracy(
     engine: Engine, state: FittedState, held_out: CellTable, log_shares: Mapping[str, NDArray[np.float64]], seed: int
 ) -> None:
-    """Measure the accuracy on held-out cells with random subsets of the genes.
+    """Fit the temperature of the linear path to random subsets of the genes, and measure the accuracy with them.
 
     Parameters
     ----------
@@ -82,27 +93,56 @@ def fit_panel_accuracy(
     seed
         Seed of the draws.
     """
-    if (panels := state.panels) is None:
+    if state.panels is None:
         return
-    some, names = draw_cells(held_out, TRIAL_CELLS, seed), list(engine.module.layout.phenotype_names)
-    n_genes, random = engine.module.layout.n_genes, np.random.default_rng(seed)
-    found: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
-    for share in (1.0, *SHARES):
-        measured = np.zeros(n_genes, dtype=bool)
-        measured[random.permutation(n_genes)[: max(int(share * n_genes), 1)]] = True
-        gone = tuple(int(gene) for gene in np.flatnonzero(~measured))
-        linear = panels.weights(measured, engine.module.n_categories, PRIOR)
-        of_panel = for_panel(engine, state, measured, linear)
-        tables = predict(*of_panel, some, Query(removed=gone), names)
-        of_each = panels.simulated_accuracy(*linear, engine.module.n_categories)
-        for i, (name, codes) in enumerate(zip(names, some.codes.T, strict=True)):
-            if (codes >= 0).any():
-                decided = decide(tables[name], log_shares[name], temperature=of_panel[1].temperature(name))
-                found[name].append((float(of_each[i]), accuracy(codes, decided)))
-    for name, codes in zip(names, some.codes.T, strict=True):
-        if found[name]:
-            simulated, observed = np.array(found[name]).T
-            state.panel_accuracy[name] = PanelAccuracy.of(simulated, observed, int((codes >= 0).sum()))
+    some, n_genes = draw_cells(held_out, TRIAL_CELLS, seed), engine.module.layout.n_genes
+    random = np.random.default_rng(seed)
+    chosen = [random.permutation(n_genes)[: max(int(share * n_genes), 1)] for share in (1.0, *SHARES)]
+    trials = [np.isin(np.arange(n_genes), genes) for genes in chosen]
+    codes = dict(zip(engine.module.layout.phenotype_names, some.codes.T, strict=True))
+    simulated, fitted = _fit_temperatures(engine, state.panels, some, trials)
+    for name in codes:
+        if n_known := int((codes[name] >= 0).sum()):
+            temperatures = fitted[name] if n_known >= MIN_CELLS else None
+            state.panel_accuracy[name] = PanelAccuracy.of(simulated[name], n_known, temperatures)
+    observed = _measure(engine, state, some, trials, log_shares)
+    for name, entry in state.panel_accuracy.items():
+        state.panel_accuracy[name] = entry.with_accuracy(simulated[name], observed[name])
+
+
+def _fit_temperatures(
+    engine: Engine, panels: PanelMoments, held_out: CellTable, trials: Sequence[NDArray[np.bool_]]
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Accuracy on simulated cells, and temperature fitted to held-out cells, of each panel and phenotype.
+
+    Both tables have the shape (n_panels, n_phenotypes).
+    """
+    simulated, fitted = [], []
+    for measured in trials:
+        path = panels.discriminants(measured, engine.module.n_categories)
+        simulated.append(_simulated_accuracy(engine, panels, *path))
+        logits = linear_logits(engine.with_linear_path(*path), held_out)
+        known = [(z[codes >= 0], codes[codes >= 0]) for z, codes in zip(logits, held_out.codes.T, strict=True)]
+        fitted.append([fit_temperature(*of_one) for of_one in known])
+    return pd.DataFrame(simulated), pd.DataFrame(fitted, columns=list(simulated[0]))
+
+
+def _measure(
+    engine: Engine,
+    state: FittedState,
+    held_out: CellTable,
+    trials: Sequence[NDArray[np.bool_]],
+    log_shares: Mapping[str, NDArray[np.float64]],
+) -> pd.DataFrame:
+    """Accuracy of the finished model on held-out cells with each panel; shape (n_panels, n_phenotypes)."""
+    names, observed = engine.module.layout.phenotype_names, []
+    for measured in trials:
+        adapted, of_panel = for_panel(engine, state, measured)
+        query = Query(removed=tuple(np.flatnonzero(~measured).tolist()))
+        tables = predict(adapted, of_panel, held_out, query, names)
+        decided = [decide(tables[name], log_shares[name], temperature=of_panel.temperature(name)) for name in names]
+        observed.append([accuracy(*pair) for pair in zip(held_out.codes.T, decided, strict=True)])
+    return pd.DataFrame(observed, columns=list(names))
 
 
 def expected_accuracy(engine: Engine, state: FittedState, measured: NDArray[np.bool_]) -> dict[str, float]:
@@ -121,7 +161,6 @@ def expected_accuracy(engine: Engine, state: FittedState, measured: NDArray[np.b
     """
     if state.panels is None or not state.panel_accuracy:
         return {}
-    n = engine.module.n_categories
-    of_each = state.panels.simulated_accuracy(*state.panels.weights(measured, n, PRIOR), n)
-    simulated = dict(zip(engine.module.layout.phenotype_names, of_each, strict=True))
+    path = state.panels.discriminants(measured, engine.module.n_categories)
+    simulated = _simulated_accuracy(engine, state.panels, *path)
     return {name: entry.expected(simulated[name]) for name, entry in state.panel_accuracy.items()}

@@ -84,6 +84,16 @@ def phenotype_logits(
     return engine.gather(source, Query() if query is None else query, logits)
 
 
+def linear_logits(engine: Engine, source: CellSource) -> list[NDArray[np.float32]]:
+    """Logits of the linear path alone; for each phenotype shape (n_cells, n_categories)."""
+
+    def logits(batch: Batch) -> list[Tensor]:
+        read = (batch[name].to(engine.module.device) for name in ("positions", "values", "measured"))
+        return engine.module.linear_logits(*read)
+
+    return engine.gather(source, Query(), logits)
+
+
 def predict(
     engine: Engine, state: FittedState, source: CellSource, query: Query, names: Sequence[str]
 ) -> dict[str, NDArray[np.float32]]:

@@ -7,11 +7,11 @@ Shapes: K genes with stored moments, C categories of all phenotypes, G genes of 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Self
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from sklearn.isotonic import IsotonicRegression
 
 from polygene_scverse.fit._discriminants import Discriminants, ScatterSums, VarianceSums
@@ -42,33 +42,55 @@ def transformer_part(measured: NDArray[np.bool_]) -> float:
 
 @dataclass(frozen=True)
 class PanelAccuracy:
-    """Accuracy on held-out cells with random subsets of the genes.
+    """Temperature and accuracy on held-out cells with random subsets of the genes.
 
     Parameters
     ----------
     simulated
         Accuracy of the discriminants of each panel on simulated cells, ascending; shape (n_panels,).
     accuracy
-        Accuracy of the finished model on held-out cells with these panels, not descending; shape (n_panels,).
+        Accuracy of the finished model on held-out cells with these panels, not descending; shape (n_panels,), or empty
+        as long as it is not measured.
     n_cells
         Number of held-out cells whose category is known.
+    factors
+        Temperature of the discriminants of each panel, relative to that of the most informative one, not descending;
+        shape (n_panels,), or empty if it was not fitted. Discriminants of many genes are too certain, because the
+        residuals of genes are not independent, and must be divided by more than those of few genes.
     """
 
     simulated: list[float]
     accuracy: list[float]
     n_cells: int
+    factors: list[float] = field(default_factory=list)
 
     @classmethod
-    def of(cls, simulated: NDArray[np.float64], accuracy: NDArray[np.float64], n_cells: int) -> Self:
-        """Sort the panels, and fit a monotonic curve so that more informative panels are not rated worse."""
-        x = np.asarray(simulated, dtype=np.float64)
-        rising = IsotonicRegression(out_of_bounds="clip").fit(x, accuracy)
-        ascending = np.unique(x)
-        return cls(ascending.tolist(), rising.predict(ascending).tolist(), n_cells)
+    def of(cls, simulated: ArrayLike, n_cells: int, temperatures: ArrayLike | None = None) -> Self:
+        """Sort the panels, and fit a monotonic curve to their temperatures, if these are known."""
+        ascending = np.unique(simulated).tolist()
+        if temperatures is None:
+            return cls(ascending, [], n_cells)
+        curve = _rising(simulated, np.log(temperatures))
+        return cls(ascending, [], n_cells, np.exp(curve - curve[-1]).tolist())
+
+    def with_accuracy(self, simulated: ArrayLike, accuracy: ArrayLike) -> Self:
+        """Add the accuracy of the panels, as a monotonic curve so that more informative ones are not rated worse."""
+        return replace(self, accuracy=_rising(simulated, accuracy).tolist())
 
     def expected(self, simulated: float) -> float:
         """Expected accuracy of a panel, given the accuracy of its discriminants on simulated cells."""
         return float(np.interp(simulated, self.simulated, self.accuracy))
+
+    def factor(self, simulated: float) -> float:
+        """Relative temperature of the discriminants of a panel, given their accuracy on simulated cells."""
+        return float(np.exp(np.interp(simulated, self.simulated, np.log(self.factors)))) if self.factors else 1.0
+
+
+def _rising(x: ArrayLike, y: ArrayLike) -> NDArray[np.float64]:
+    """Values, at the ascending unique `x`, of the best fitting function that does not decrease."""
+    fitted = IsotonicRegression().fit(np.asarray(x), np.asarray(y))
+    found: NDArray[np.float64] = fitted.predict(np.unique(x))
+    return found
 
 
 @dataclass(frozen=True)
@@ -139,10 +161,10 @@ class PanelMoments:
             np.asarray(temperatures, dtype=np.float32),
         )
 
-    def weights(
-        self, measured: NDArray[np.bool_], n_categories: Sequence[int], prior: float
+    def discriminants(
+        self, measured: NDArray[np.bool_], n_categories: Sequence[int]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Weights of the measured genes, and biases, scaled as logits.
+        """Weights of the measured genes, and biases, scaled as logits of equally frequent categories.
 
         Parameters
         ----------
@@ -150,8 +172,6 @@ class PanelMoments:
             Whether each gene of the model is measured; shape (n_genes,).
         n_categories
             Number of categories of each phenotype.
-        prior
-            Exponent of a category's share in its prior; prior * log(share) is added to the logit.
 
         Returns
         -------
@@ -168,9 +188,13 @@ class PanelMoments:
             scatter = ScatterSums(part * max(counts.sum(), 1.0), means * counts[:, None], counts)
             linear = _discriminants(scatter)
             found[self.genes[there], of] = linear.weights / temperature / self.deviations[there, None]
-            shares = np.maximum(counts, 0.5) / max(counts.sum(), 1.0)
-            biases[of] = linear.bias / temperature + prior * np.log(shares)
+            biases[of] = linear.bias / temperature
         return found, biases
+
+    def log_shares(self, n_categories: Sequence[int]) -> NDArray[np.float64]:
+        """Log of each category's share of the training cells; shape (C,)."""
+        parts = np.split(self.counts.astype(np.float64), np.cumsum(n_categories)[:-1])
+        return np.concatenate([np.log(np.maximum(part, 0.5) / max(part.sum(), 1.0)) for part in parts])
 
     def as_earlier(self, centre: NDArray[np.floating], n_categories: Sequence[int], first_id: int) -> EarlierCells:
         """Convert the moments to those of earlier cells for further training.

@@ -814,8 +814,11 @@ class Polygene(SavingMixin, SetupMixin):
             If such a column of ``var`` does not exist.
         """
         self._data(adata)
-        names = self.gene_names(adata, gene_symbols=gene_symbols, gene_ids=gene_ids).names
-        return expected_accuracy(Engine(self.module), self.fitted_, np.isin(self.genes, names))
+        return expected_accuracy(Engine(self.module), self.fitted_, self._measured(adata, gene_symbols, gene_ids))
+
+    def _measured(self, adata: AnnData | MuData, gene_symbols: str | None, gene_ids: str | None) -> NDArray[np.bool_]:
+        """Whether each gene of the model is in these data; shape (n_genes,)."""
+        return np.isin(self.genes, self.gene_names(adata, gene_symbols=gene_symbols, gene_ids=gene_ids).names)
 
     def get_latent_representation(
         self,
@@ -1830,7 +1833,14 @@ class Polygene(SavingMixin, SetupMixin):
         return pd.DataFrame(chosen)
 
     def prediction_sets(
-        self, probabilities: Mapping[str, pd.DataFrame], *, coverage: float = 0.9, by_category: bool = False
+        self,
+        probabilities: Mapping[str, pd.DataFrame],
+        *,
+        coverage: float = 0.9,
+        by_category: bool = False,
+        adata: AnnData | MuData | None = None,
+        gene_symbols: str | None = None,
+        gene_ids: str | None = None,
     ) -> dict[str, pd.DataFrame]:
         """Compute the prediction set of each cell: categories that contain the true one with a given coverage.
 
@@ -1841,6 +1851,10 @@ class Polygene(SavingMixin, SetupMixin):
         coverage holds for new donors if there are enough donors, nine for a coverage of 0.9. With fewer donors there is
         a warning with the observed coverage of each donor, and sets always include the most probable categories that
         add up to `coverage`.
+
+        True categories are less probable if many genes are unmeasured, so pass `adata` if the cells lack genes of the
+        model. If they have less than 70 % of them, there is a warning, and sets include the most probable categories
+        that add up to `coverage`, unless `calibrate` was called.
 
         Otherwise sets can be empty. This means that no category is as probable as true categories usually are, and the
         cell may belong to none of them.
@@ -1854,6 +1868,10 @@ class Polygene(SavingMixin, SetupMixin):
         by_category
             Whether the coverage should hold within each category; sets are then larger. Categories with too few
             calibration cells use the threshold of all cells, with a warning.
+        adata
+            The cells that were predicted; only their genes are used. By default they have all genes of the model.
+        gene_symbols, gene_ids
+            As in `predict_phenotype`.
 
         Returns
         -------
@@ -1866,11 +1884,20 @@ class Polygene(SavingMixin, SetupMixin):
         """
         if not (isinstance(coverage, Real) and 0.0 < coverage < 1.0):
             raise ValueError(f"`coverage`: found {coverage!r}, but it must be above 0 and below 1, such as 0.9.")
-        sets = {}
+        sets, uncertain = {}, set()
+        if adata is not None and (measured := self._measured(adata, gene_symbols, gene_ids)).mean() < KNOWN_SHARE:
+            of_all_genes = {name for name, entry in self.fitted_.calibration.items() if entry.cells == "held-out"}
+            if uncertain := of_all_genes & set(probabilities):
+                warn(
+                    f"`coverage`: {coverage:g} is not guaranteed for {shorten(sorted(uncertain))}, because "
+                    f"{measured.sum()} of the model's {len(measured)} genes are in `adata`; held-out cells had all. "
+                    "Sets include the most probable categories that add up to it. Call model.calibrate with labelled "
+                    "cells that have the same genes for a guarantee."
+                )
         for name, table in probabilities.items():
             categories = self._check_categories(name, table)
             scores = self.fitted_.conformal.get(name, NO_SCORES)
-            found = scores.sets(name, categories, table.to_numpy(), coverage, by_category)
+            found = scores.sets(name, categories, table.to_numpy(), coverage, by_category, few_genes=name in uncertain)
             sets[name] = pd.DataFrame(found, index=table.index, columns=table.columns)
         return sets
 

@@ -125,7 +125,14 @@ def predict_phenotype(
     chosen = trained.decide(tables, balance=balance)
     sets = {}
     if coverage is not None:
-        sets = trained.prediction_sets(tables, coverage=coverage, by_category=by_category)
+        sets = trained.prediction_sets(
+            tables,
+            coverage=coverage,
+            by_category=by_category,
+            adata=data,
+            gene_symbols=gene_symbols,
+            gene_ids=gene_ids,
+        )
     before = notes_of(data)
     written = ("predict", "columns", "calibration", "coverage")
     notes: dict[str, dict] = {key: dict(before.get(key, {})) for key in written}
