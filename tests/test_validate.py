@@ -197,7 +197,8 @@ def test_names():
     assert v.check_names("sex", "given") == ["sex"]
     assert v.check_names(pd.Index(["a", "b"]), "given") == ["a", "b"]
     assert v.check_names((), "given") == []
-    for names, words in (({"sex": "male"}, "dict"), (3, "int"), (None, "NoneType")):
+    table = pd.DataFrame({"sex": ["male"]})
+    for names, words in (({"sex": "male"}, "dict"), (table, "DataFrame"), (3, "int"), (None, "NoneType")):
         with pytest.raises(TypeError, match=f"`given`: found {words} .*, but names are needed"):
             v.check_names(names, "given")
 

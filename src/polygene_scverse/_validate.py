@@ -386,10 +386,10 @@ def check_seed(seed: Any) -> int:
 
 
 def check_names(names: Any, argument: str) -> list[Any]:
-    """Names that are passed as one or as several; reject mappings, whose values would be ignored."""
+    """Names that are passed as one or as several; reject mappings and tables, whose values would be ignored."""
     if isinstance(names, str):
         return [names]
-    if isinstance(names, Mapping) or not isinstance(names, Iterable):
+    if isinstance(names, (Mapping, pd.DataFrame)) or not isinstance(names, Iterable):
         raise TypeError(
             f"`{argument}`: found {type(names).__name__} {shorten([names])}, but names are needed. Pass one or more."
         )
