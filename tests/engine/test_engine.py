@@ -255,9 +255,9 @@ def test_random_state_is_left_alone(engine, table, of_batch):
     np.testing.assert_array_equal(np.random.get_state()[1], states[1])  # noqa: NPY002
 
 
-def test_a_batch_size_of_0_is_refused(engine, table, of_batch):
+def test_a_batch_size_of_0_is_refused(engine):
     with pytest.raises(ValueError, match="`batch_size`: found 0"):
-        Engine(engine.module, 0).gather(table, Query(), of_batch)
+        Engine(engine.module, 0)
 
 
 def test_larger_batches_for_phenotypes_give_the_same_results(trained_model, engine, of_batch, table, monkeypatch):

@@ -51,6 +51,9 @@ class Engine:
     tokens: int = 16384
     for_phenotypes: bool = False
 
+    def __post_init__(self) -> None:
+        check_whole(self.batch_size, "batch_size", 1)
+
     def with_linear_path(self, weights: NDArray[np.floating], bias: NDArray[np.floating]) -> Engine:
         """Return the network with another linear path; other weights are shared, and the original is not changed.
 
@@ -148,7 +151,6 @@ def cut_batches(
     batch_size, tokens
         Maximum numbers of cells, and of tokens including padding, in a batch.
     """
-    check_whole(batch_size, "batch_size", 1)
     order = np.argsort(-lengths, kind="stable")
     found, start = [], 0
     while start < len(order):
