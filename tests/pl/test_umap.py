@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
+from mudata import MuData
 
 from polygene_scverse import pl
 
@@ -116,6 +117,11 @@ def test_no_embedding(pbmc):
         KeyError, match=r"`basis`: adata.obsm has no 'X_polygene_umap'.*Call pgs.tl.embed\(adata\) first"
     ):
         pl.umap(pbmc)
+
+
+def test_multimodal_data(drawn):
+    with pytest.raises(TypeError, match=r"`adata`: found MuData, but AnnData is needed\. Pass one modality"):
+        pl.umap(MuData({"rna": drawn}))
 
 
 def test_one_axes_for_several_panels(drawn):

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 
 from polygene_scverse._constants import EMBEDDING_UMAP, prediction_key
-from polygene_scverse._validate import shorten
+from polygene_scverse._validate import check_anndata, shorten
 from polygene_scverse.get._lookup import predicted_phenotypes, training_note
 from polygene_scverse.pl._finish import finish
 from polygene_scverse.pl._style import note_colors, text_width
@@ -73,6 +73,7 @@ def umap(
     --------
     >>> pgs.pl.umap(adata, color=["cell_type", "polygene_cell_type"])
     """
+    check_anndata(adata)
     _check_basis(adata, basis)
     adata = adata.copy() if adata.is_view else adata  # colours cannot be stored in a view
     adata.strings_to_categoricals()  # as scanpy does
