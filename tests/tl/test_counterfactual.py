@@ -77,6 +77,9 @@ def test_cells_without_a_category_of_the_model_are_counted(trained):
         ("sex", {}, "Pass a mapping such as"),
         ({"sex": "male"}, {"keep": 1.0}, "`keep`: found 1.0, but it must be at least 0 and below 1"),
         ({"sex": "male"}, {"genes": ["gene1", "nope"]}, r"of which \['nope'\] are not among the 60 genes"),
+        ({"sex": "male"}, {"genes": ["gene1", "gene2", "gene1"]}, r"`genes`: \['gene1'\] occur more than once"),
+        ({"sex": "male"}, {"genes": []}, "`genes`: found an empty list"),
+        ({"sex": "male"}, {"batch_size": 0}, "`batch_size`: found 0"),
     ],
 )
 def test_what_is_not_the_models_is_refused(trained, phenotypes, kwargs, words):

@@ -64,6 +64,7 @@ def test_scanpy_and_files_take_it(trained, tmp_path):
         ({"min_cells": 0}, ValueError, "`min_cells`: found 0"),
         ({"min_cells": 10**6}, ValueError, "`min_cells`: no gene is expressed in 1000000 cells"),
         ({"genes": ["XIST"]}, KeyError, r"`genes`: \['XIST'\] are not genes"),
+        ({"genes": []}, ValueError, "`genes`: found an empty list"),
         ({"groupby": "organ"}, KeyError, r"`groupby`: \['organ'\] are not columns"),
         ({"group_key": "mouse"}, KeyError, r"`group_key`: \['mouse'\] are not columns"),
     ],

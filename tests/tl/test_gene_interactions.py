@@ -119,9 +119,10 @@ def test_a_context_without_states_is_said(trained):
         ({"metric": "pearson"}, ValueError, "`metric`: found 'pearson', but it must be one of"),
         ({"min_cells": 0}, ValueError, "`min_cells`: found 0, but it must be at least 1"),
         ({"genes": ["gene1", "gen2"]}, KeyError, r"`genes`: \['gen2'\] are not genes of the model"),
+        ({"genes": []}, ValueError, "`genes`: found an empty list"),
         ({"groupby": "organ"}, KeyError, r"`groupby`: \['organ'\] are not columns"),
     ],
-    ids=["metric", "cells", "gene", "column"],
+    ids=["metric", "cells", "gene", "no gene", "column"],
 )
 def test_arguments_out_of_range_are_refused(arguments, error, match, trained):
     cells, _ = trained

@@ -55,12 +55,21 @@ def test_the_same_seed_gives_the_same(trained):
         ([("gene1", "gene2"), ("gene2", "gene1")], {}, "some of which occur twice"),
         (["gene1"], {"kind": "crispr"}, r"`kind`: found 'crispr'"),
         (["gene1"], {"n_null": -1}, "`n_null`: found -1"),
+        ([["gene1", "gene1"]], {}, r"`genes`: \['gene1'\] occur more than once"),
+        ([[]], {}, "`genes`: found an empty list"),
+        (["gene1"], {"responses": []}, "`responses`: found an empty list"),
         (["gene1"], {"responses": ["nope"]}, r"of which \['nope'\] are not among the 60 genes"),
     ],
 )
 def test_what_cannot_be_perturbed_is_refused(trained, genes, kwargs, words):
     with pytest.raises(ValueError, match=words):
         pgs.tl.perturb(trained[0], genes, **kwargs)
+
+
+@pytest.mark.parametrize("genes", [None, {"gene1": ["gene2"]}], ids=["none", "mapping"])
+def test_what_is_no_list_of_genes_is_refused(trained, genes):
+    with pytest.raises(TypeError, match=r"`genes`: found (NoneType|dict) .*, but names are needed"):
+        pgs.tl.perturb(trained[0], genes)
 
 
 @pytest.mark.filterwarnings("ignore:The genes of these data had", "ignore:.*genes are unmeasured")

@@ -93,6 +93,8 @@ def test_names_that_files_cannot_hold_and_numbers_below_one_are_refused(trained)
         pgs.tl.rank_genes(cells, key_added="a/b")
     with pytest.raises(ValueError, match="`n_genes`: found 0"):
         pgs.tl.rank_genes(cells, n_genes=0)
+    with pytest.raises(ValueError, match=r"`phenotype`: found 'age', but it must be one of \['cell_type', 'sex'\]"):
+        pgs.tl.rank_genes(cells, "age")
     assert KEY not in cells.uns
 
 

@@ -1721,7 +1721,7 @@ class Polygene(SavingMixin, SetupMixin):
         check_choice(kind, ["knockout", "overexpress"], "kind")
         check_whole(n_null, "n_null")
         check_seed(seed)
-        if isinstance(genes, str) or not len(genes):
+        if isinstance(genes, str) or not check_names(genes, "genes"):
             raise ValueError(f"`genes`: found {genes!r}, but a list of genes is needed. Pass genes from model.genes.")
         wanted = [tuple(self._gene_slots(check_names(g, "genes")).tolist()) for g in genes]
         if len(set(map(frozenset, wanted))) < len(wanted):
@@ -2153,14 +2153,15 @@ class Polygene(SavingMixin, SetupMixin):
 
     def _gene_slots(self, genes: Sequence[str] | None, argument: str = "genes") -> NDArray[np.int64]:
         """Slots of some genes of the model, each given once."""
-        names = self.genes if genes is None else [str(gene) for gene in check_names(genes, argument)]
+        names = self.genes if genes is None else [str(gene) for gene in check_some(genes, argument)]
         found = pd.Index(self.genes).get_indexer(pd.Index(names))
-        if not len(names) or (found < 0).any() or len(set(names)) != len(names):
-            absent = [name for name, at in zip(names, found, strict=True) if at < 0]
+        if absent := [name for name, at in zip(names, found, strict=True) if at < 0]:
             raise ValueError(
                 f"`{argument}`: found {shorten(names, 3)}, of which {shorten(absent, 3)} are not among the "
                 f"{len(self.genes)} genes of the model. Pass genes from model.genes, each once, or None for all."
             )
+        if twice := sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []:
+            raise ValueError(f"`{argument}`: {shorten(twice, 3)} occur more than once. Pass each gene once.")
         return found.astype(np.int64)
 
     def _code(self, name: str, category: object, argument: str) -> int:

@@ -13,7 +13,7 @@ from anndata import AnnData
 from mudata import MuData
 from numpy.typing import NDArray
 
-from polygene_scverse._validate import check_data, check_names, check_writable, modality, shorten
+from polygene_scverse._validate import check_data, check_some, check_writable, modality, shorten
 from polygene_scverse.get._lookup import training_note
 from polygene_scverse.model import Polygene
 
@@ -116,8 +116,10 @@ def requested_genes(model: Polygene, genes: Sequence[str] | None) -> list[str]:
     ------
     KeyError
         If a gene is not in the model.
+    ValueError
+        If the list is empty.
     """
-    names = model.genes if genes is None else [str(gene) for gene in check_names(genes, "genes")]
+    names = model.genes if genes is None else [str(gene) for gene in check_some(genes, "genes")]
     if absent := sorted(set(names) - set(model.genes)):
         raise KeyError(f"`genes`: {shorten(absent)} are not genes of the model. Pass genes from model.genes.")
     return list(names)

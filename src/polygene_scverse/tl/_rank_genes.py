@@ -13,7 +13,7 @@ from mudata import MuData
 from numpy.typing import NDArray
 
 from polygene_scverse._constants import PACKAGE, RANK_GENES, prediction_key
-from polygene_scverse._validate import check_plain_name, check_whole, shorten
+from polygene_scverse._validate import check_choice, check_plain_name, check_whole, shorten
 from polygene_scverse.model import GeneContributions, Polygene
 from polygene_scverse.tl._models import cells_and_model, genes_in_var
 
@@ -102,6 +102,7 @@ def rank_genes(
     if n_genes is not None:
         check_whole(n_genes, "n_genes", 1)
     name = trained.reference_phenotype if phenotype is None else phenotype
+    check_choice(name, list(trained.categories), "phenotype")
     column = _groupby(data, trained, name) if groupby is None else groupby
     found = trained.gene_contributions(
         data,
