@@ -89,6 +89,9 @@ def test_outputs(tmp_path):
     assert plan_outputs(files, out, None, overwrite=False) == [out / "a.h5ad", out / "b.zarr"]
     assert plan_outputs(files, out, "csv", overwrite=False) == [out / "a.csv", out / "b.csv"]
     assert out.is_dir()
+    dotted = tmp_path / "run.1"
+    assert plan_outputs(files[:1], dotted, "csv", overwrite=False) == [dotted / "a.csv"]
+    assert plan_outputs(files[:1], dotted, None, overwrite=False) == [dotted / "a.h5ad"]  # the folder exists now
 
 
 OUTPUTS = {
@@ -96,6 +99,12 @@ OUTPUTS = {
     "format": (1, "x", "parquet", "--format: found 'parquet', but it must be one of h5ad, zarr, csv, tsv"),
     "two formats": (1, "x.h5ad", "csv", "--format: found 'csv', which differs from the suffix of"),
     "no format": (1, "x", None, "the format of .*a. is not known|the format of"),
+    "compressed": (
+        1,
+        "x.csv.gz",
+        None,
+        r"the format of .*x\.csv\.gz is unknown. .* pass --format to write into a folder",
+    ),
     "the input": (1, "a.h5ad", None, "a.h5ad is an input, which is never overwritten"),
     "it exists": (1, "there.csv", None, "there.csv already exists. Pass --overwrite"),
 }

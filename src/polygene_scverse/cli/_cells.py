@@ -104,6 +104,11 @@ def plan_outputs(files: Sequence[Path], output: Path, form: str | None, *, overw
         raise UserError(f"--output: {output} is a file, but there are {len(files)} inputs. Pass a folder.")
     if single and form is not None and form != output.suffix.lstrip("."):
         raise UserError(f"--format: found {form!r}, which differs from the suffix of {output}. Leave it out.")
+    if not single and form is None and output.suffix and len(files) == 1 and not output.is_dir():
+        raise UserError(
+            f"--output: the format of {output} is unknown. End the name with {', '.join(FORMATS)}, or pass --format to "
+            "write into a folder of that name."
+        )
     planned = [output] if single else [output / f"{path.stem}.{form or path.suffix.lstrip('.')}" for path in files]
     for path, target in zip(files, planned, strict=True):
         if target.suffix.lstrip(".") not in FORMATS:
