@@ -123,6 +123,11 @@ def test_genes_by_rank():
     assert genes_by_rank(ranks, 99) == ["c", "e", "a", "d"]
 
 
+def test_ranks_that_are_not_numbers_are_refused():
+    with pytest.raises(ValueError, match=r"adata.var\['highly_variable_rank'\] has \['0', 'first'\], but numbers are"):
+        genes_by_rank(pd.Series(["0", "first", None]), 3)
+
+
 def test_genes_by_rank_of_scanpy(pbmc):
     """``seurat_v3`` writes the ranks itself."""
     pytest.importorskip("skmisc")

@@ -419,6 +419,13 @@ def test_another_layer_is_said():
         model.predict_phenotype(q)
 
 
+def test_expression_that_is_nowhere_is_said():
+    model, q = train(cells()), cells(seed=1)
+    q.X = None
+    with pytest.raises(ValueError, match=r"the model uses adata\.X, but it does not exist\. The layers are \[\]"):
+        model.predict_phenotype(q)
+
+
 def test_detect_scale_of_nothing_but_ones():
     """Cells in which each gene has one count."""
     x = sp.csr_matrix((np.random.default_rng(0).random((50, 40)) < 0.3).astype(np.float32))

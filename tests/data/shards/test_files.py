@@ -64,6 +64,17 @@ def test_no_files():
 def test_a_file_named_twice(names, tmp_path):
     with pytest.raises(ValueError, match=r"s_1\.h5ad'\] found more than once"):
         names([tmp_path / "s_1.h5ad", tmp_path / "s_{0..2}.h5ad"])
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link.h5ad").symlink_to(tmp_path / "s_1.h5ad")
+    for other in ("folder/../s_1.h5ad", "link.h5ad"):
+        with pytest.raises(ValueError, match="found more than once"):
+            names([tmp_path / "s_1.h5ad", tmp_path / other])
+
+
+def test_multimodal_files_are_refused(tmp_path):
+    (tmp_path / "cells.h5mu").touch()
+    with pytest.raises(ValueError, match=r"cells\.h5mu'\] hold MuData, but files of one modality are needed"):
+        expand_paths(tmp_path / "*.h5mu")
 
 
 STORED = {"csr": sp.csr_matrix, "dense": lambda x: x.toarray(), "csr_array": sp.csr_array}

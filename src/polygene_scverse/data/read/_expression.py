@@ -134,9 +134,10 @@ class Expression:
         absent = (use_raw and adata.raw is None) or (layer is not None and layer not in adata.layers)
         if x_of(adata) is None and (absent or (layer is None and not use_raw)):
             place = place_name(layer, use_raw)
+            absence = "it does not exist" if place == "adata.X" else "neither it nor adata.X exists"
             raise ValueError(
-                f"`adata`: the model uses {place}, but neither it nor adata.X exists. The layers are "
-                f"{list(adata.layers)}. Set adata.X to one of them."
+                f"`adata`: the model uses {place}, but {absence}. The layers are {list(adata.layers)}. Set adata.X to "
+                "measured expression, such as one of them."
             )
         found = cls.of(adata, *((None, False) if absent else (layer, use_raw)))
         found = replace(found, has_arguments=False)

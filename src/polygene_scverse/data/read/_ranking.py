@@ -150,9 +150,14 @@ def genes_by_rank(ranks: pd.Series, n_genes: int) -> list[str]:
     Raises
     ------
     ValueError
-        If no gene has a rank.
+        If no gene has a rank, or if ranks are not numbers.
     """
-    ranks = ranks.dropna().astype(float).sort_values(kind="stable")
+    if pd.to_numeric(known := ranks.dropna(), errors="coerce").isna().any():
+        raise ValueError(
+            f"`adata`: adata.var[{RANK!r}] has {shorten(known, 3)}, but numbers are needed, 0 for the most variable "
+            "gene. Rank genes with pp.prepare, or drop the column."
+        )
+    ranks = known.astype(float).sort_values(kind="stable")
     ranks = ranks[ranks < n_genes].head(n_genes)
     if ranks.empty:
         raise ValueError(

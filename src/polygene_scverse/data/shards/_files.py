@@ -107,7 +107,7 @@ def open_shard(path: Path, layer: str | None = None, use_raw: bool = False) -> t
         check_unique_names(var.index, "raw.var_names" if use_raw else "var_names")
     except ValueError as error:
         raise ValueError(f"{error} (In {path}.)") from error
-    ranks = var[RANK].astype(float) if RANK in var else None
+    ranks = var.get(RANK)
     noted = noted if noted is None or isinstance(noted, Mapping) else {}
     return ShardFile(path, key, int(shape[0]), var.index.astype(str), ranks, genes_only(var), noted), obs
 
@@ -167,7 +167,7 @@ def expand_paths(paths: Paths) -> list[Path]:
     FileNotFoundError
         If a file does not exist, or nothing matches a pattern.
     ValueError
-        If there are no paths, or a file is named twice.
+        If there are no paths, if a file is named twice, or if one holds MuData.
     TypeError
         If they are not paths.
     """
@@ -179,7 +179,13 @@ def expand_paths(paths: Paths) -> list[Path]:
         raise ValueError(
             "`adata`: found an empty list of files. Pass AnnData, or the paths of some h5ad or zarr files."
         )
-    twice = {str(path) for path in found if found.count(path) > 1}
+    if multimodal := [str(path) for path in found if path.suffix == ".h5mu"]:
+        raise ValueError(
+            f"`adata`: {shorten(multimodal, 3)} hold MuData, but files of one modality are needed. Write it with "
+            "mdata['rna'].write_h5ad('rna.h5ad')."
+        )
+    files = [path.resolve() for path in found]
+    twice = {str(path) for path, file in zip(found, files, strict=True) if files.count(file) > 1}
     if twice:
         raise ValueError(f"`adata`: {shorten(sorted(twice), 3)} found more than once. Pass each file once.")
     return found
