@@ -22,6 +22,18 @@ def test_a_modality_of_fewer_cells(cells):
         Polygene.setup_mudata(data, phenotype_keys="sex")
 
 
+def test_a_model_of_one_kind_of_data_and_data_of_the_other(cells, model_of, tmp_path):
+    data = MuData({"gex": cells(40)})
+    Polygene.setup_mudata(data, mod="gex", phenotype_keys="sex")
+    genes, network = list(data["gex"].var_names), {"n_hidden": 16, "n_layers": 1, "n_heads": 2}
+    Polygene(data, genes=genes, **network).save(tmp_path / "multimodal")
+    with pytest.raises(TypeError, match=r"found AnnData, but MuData is needed\. Pass MuData\(\{'gex': adata\}\)"):
+        Polygene.load(tmp_path / "multimodal", adata=data["gex"])
+    model_of(cells(40)).save(tmp_path / "unimodal")
+    with pytest.raises(TypeError, match=r"found MuData, but AnnData is needed\. Pass one modality"):
+        Polygene.load(tmp_path / "unimodal", adata=data)
+
+
 def test_ordered_in_words(cells, model_of):
     adata = cells(40)
     order = ["cell_type_2", "cell_type_0", "cell_type_1"]

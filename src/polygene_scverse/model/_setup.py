@@ -12,7 +12,7 @@ from scvi.model.base import BaseModelClass
 
 from polygene_scverse._compat import field_state, registry_without_data
 from polygene_scverse._constants import PHENOTYPE_FIELD
-from polygene_scverse._validate import check_not_empty, modality
+from polygene_scverse._validate import check_anndata, check_not_empty, modality
 from polygene_scverse.data.read._fields import ExpressionField, PhenotypeField
 from polygene_scverse.data.read._ordered import Ordered
 from polygene_scverse.data.read._phenotypes import resolve_phenotypes
@@ -71,6 +71,7 @@ class SetupMixin(BaseModelClass):
             is unknown, if the data are empty or a view, or if gene names are not unique.
         """
         _check_known(kwargs, ("phenotype_keys", "layer", "use_raw", "ordered", "missing", *GENE_NAMES))
+        check_anndata(adata)
         check_not_empty(*adata.shape)
         arguments = {"layer": layer, "use_raw": use_raw, "ordered": ordered, "missing": missing}
         arguments |= {"gene_symbols": gene_symbols, "gene_ids": gene_ids}
@@ -117,10 +118,14 @@ class SetupMixin(BaseModelClass):
             As in `setup_anndata`.
         """
         _check_known(kwargs, ("phenotype_keys", "layer", "use_raw", "mod", "ordered", "missing", *GENE_NAMES))
+        if not isinstance(mdata, MuData):
+            raise TypeError(
+                f"`mdata`: found {type(mdata).__name__}, but MuData is needed. Pass MuData({{{mod!r}: adata}})."
+            )
         if fewer := [name for name, part in mdata.mod.items() if part.n_obs < mdata.n_obs]:
             raise ValueError(
                 f"`mdata`: {fewer} lack some of the {mdata.n_obs:,} cells, but each modality must have all. Pass "
-                f"mdata[{mod!r}] to setup_anndata, or keep the cells that all have, with muon.pp.intersect_obs(mdata)."
+                f"mdata[{mod!r}] alone, or keep the cells that all have, with muon.pp.intersect_obs(mdata)."
             )
         arguments = {"layer": layer, "use_raw": use_raw, "mod": mod, "ordered": ordered, "missing": missing}
         arguments |= {"gene_symbols": gene_symbols, "gene_ids": gene_ids}
