@@ -90,6 +90,7 @@ def test_phenotypes_and_genes_are_added_and_saved(model, parts, simulated, small
     assert larger.columns == {"cell_type": "cell_type", "sex": "sex"}
     assert larger.genes[:40] == model.genes
     assert len(larger.genes) == 50
+    assert "50 genes in 10 bins, phenotypes ['cell_type', 'sex']" in larger.summary_string
     chosen = larger.decide(larger.predict_phenotype(simulated))["sex"].astype(str)
     known = simulated.obs["sex"].isin(["female", "male"]).to_numpy()
     assert (chosen[known] == simulated.obs["sex"].astype(str)[known]).mean() > 0.75

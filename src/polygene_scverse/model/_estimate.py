@@ -17,6 +17,7 @@ from polygene_scverse.data.read._phenotypes import resolve_phenotypes
 from polygene_scverse.data.read._source import BLOCK
 from polygene_scverse.fit._linear_path import MAX_CELLS
 from polygene_scverse.model._polygene import Polygene
+from polygene_scverse.model.training._arguments import cells_per_step
 from polygene_scverse.model.training._cost import BYTES_PER_ENTRY, PREDICTED, WARM_UP, Cost, measure_cost
 from polygene_scverse.model.training._training import default_max_epochs
 
@@ -45,7 +46,7 @@ def estimate(
     arguments = {name: value for name, value in dict(train_kwargs).items() if name not in PASSED_OVER}
     share = arguments.pop("validation_size", 0.1)
     check_fraction(share, "validation_size")
-    per_step = arguments.get("batch_size", 16) * arguments.get("accumulate_grad_batches", 1)
+    per_step = cells_per_step(arguments.get("batch_size", 16), arguments)
     setup = {name: arguments.pop(name, None) for name in ("ordered", "missing")}
     names = resolve_phenotypes(adata.obs, phenotypes)
     sample = _sample(adata, names, max(SAMPLE, per_step * (n_steps + WARM_UP)), layer, use_raw)

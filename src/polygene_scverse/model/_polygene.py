@@ -205,11 +205,15 @@ class Polygene(SavingMixin, SetupMixin):
         loss = loss.to_dict()
         self.binning_, self.edges_ = binning, None
         self.fitted_, self.added_ = FittedState(), {}
-        self._model_summary_string = (
+        self._model_summary_string = self._summary()
+        self.init_params_ = self._get_init_params(locals())
+
+    def _summary(self) -> str:
+        """First line of what is printed for the model."""
+        return (
             f"Polygene with {self.layout.n_genes} genes in {self.layout.n_bins} bins, phenotypes "
             f"{escape(shorten(self.layout.phenotype_names))}, {self.module.config}"
         )
-        self.init_params_ = self._get_init_params(locals())
 
     # properties and codes
 
@@ -481,6 +485,7 @@ class Polygene(SavingMixin, SetupMixin):
         self.layout, self.registry_, self.added_ = layout, registry, {}
         values = {name: entry["values"] for name, entry in self.ordered.items()}
         self.module = grow_module(self.module, layout, ordered=values, seed=seed)
+        self._model_summary_string = self._summary()
         self.fitted_ = copy.deepcopy(self.fitted_)
         self.init_params_ = copy.deepcopy(self.init_params_)
         self.init_params_["non_kwargs"]["layout"] = layout.to_dict()

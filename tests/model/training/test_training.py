@@ -205,9 +205,11 @@ def test_any_batch_size(trained, batch_size):
     assert np.isfinite(model.history_["train_loss"].to_numpy(dtype=float)).all()
 
 
-def test_batch_size_zero_is_refused(trained):
-    with pytest.raises(ValueError, match="`batch_size`: found 0"):
-        trained(batch_size=0)
+@pytest.mark.parametrize("argument", ["batch_size", "accumulate_grad_batches"])
+@pytest.mark.parametrize("value", [0, 1.5])
+def test_batches_of_no_cells_are_refused(trained, argument, value):
+    with pytest.raises(ValueError, match=f"`{argument}`: found {value}, but it must be at least 1"):
+        trained(**{argument: value})
 
 
 def test_early_stopping_stops(trained):

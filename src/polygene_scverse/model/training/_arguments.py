@@ -11,7 +11,7 @@ import scvi
 from lightning.pytorch import Trainer as LightningTrainer
 from scvi.train import Trainer
 
-from polygene_scverse._validate import check_fraction, check_seed
+from polygene_scverse._validate import check_fraction, check_seed, check_whole
 from polygene_scverse.data.read._split import Split
 from polygene_scverse.model.training._plan import PolygeneTrainingPlan
 
@@ -90,6 +90,25 @@ def split_of(split: Split | None, splitter: Mapping[str, Any] | None) -> Split |
             "`datasplitter_kwargs`: external_indexing names test cells, which are not used in training. Pass two lists."
         )
     return indexing[0], indexing[1]
+
+
+def cells_per_step(batch_size: int, trainer: Mapping[str, Any]) -> int:
+    """Number of cells per optimiser step.
+
+    Parameters
+    ----------
+    batch_size
+        Number of cells per batch.
+    trainer
+        Arguments for the trainer, which may accumulate several batches.
+
+    Raises
+    ------
+    ValueError
+        If a number is not a whole number of at least 1.
+    """
+    n_batches = trainer.get("accumulate_grad_batches", 1)
+    return check_whole(batch_size, "batch_size", 1) * check_whole(n_batches, "accumulate_grad_batches", 1)
 
 
 def refuse_unknown(trainer: Mapping[str, Any], plan: Mapping[str, Any]) -> None:

@@ -33,7 +33,7 @@ from polygene_scverse.fit import FittedState
 from polygene_scverse.fit._category_counts import category_counts, category_pairs
 from polygene_scverse.fit._earlier_cells import EarlierCells
 from polygene_scverse.fit._state import LEAK_FREE, ORIGINAL_MASK
-from polygene_scverse.model.training._arguments import refuse_unknown
+from polygene_scverse.model.training._arguments import cells_per_step, refuse_unknown
 from polygene_scverse.model.training._checkpoints import Checkpoints
 from polygene_scverse.model.training._final_scores import with_final_scores, without_final_scores
 from polygene_scverse.model.training._gene_decoder import fit_gene_decoder
@@ -158,7 +158,7 @@ def train_model(
     if (n_cut := int((train.lengths > rates.max_genes).sum())) > 0:
         logger.info("%d cells express more than max_genes=%d genes; a random subset is shown.", n_cut, rates.max_genes)
     trainer_kwargs = trainer_defaults(trainer_kwargs, cells.validation is not None)
-    per_step = batch_size * int(trainer_kwargs.get("accumulate_grad_batches", 1))
+    per_step = cells_per_step(batch_size, trainer_kwargs)
     splitter_cls = ShardSplitter if isinstance(train, ShardFeed) else CellSplitter
     splitter = splitter_cls(train, cells.validation, rates, batch_size=per_step, seed=seed, **(loader_kwargs or {}))  # type: ignore[arg-type]
     warn_of_mask(state)
