@@ -135,6 +135,12 @@ def test_methods_of_cells_end_with_the_same_arguments(name):
         assert key not in found or found[key].default == default
 
 
+@pytest.mark.parametrize("name", [*public("get"), *public("pl")])
+def test_results_of_something_else_are_refused(name):
+    with pytest.raises(TypeError, match="`adata`: found str, but AnnData"):
+        FUNCTIONS[name]("cells.h5ad")
+
+
 def test_both_lists_are_of_many():
     assert len(OF_QUERY) > 14
     assert len(OF_CELLS) > 11

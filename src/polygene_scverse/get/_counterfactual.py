@@ -11,10 +11,10 @@ import scipy.sparse as sp
 from anndata import AnnData
 from numpy.typing import NDArray
 
-from polygene_scverse._constants import COUNTERFACTUAL, OBSERVED, UNCHANGED, UNS
+from polygene_scverse._constants import COUNTERFACTUAL, OBSERVED, UNCHANGED
 from polygene_scverse._validate import shorten, warn
 from polygene_scverse.get._group_null import RAREST, paired, share_alike, unpaired
-from polygene_scverse.get._lookup import recorded_labels
+from polygene_scverse.get._lookup import note_of, recorded_labels
 
 MIN_CELLS: Final = 3
 """Minimum number of cells of a kind for a group to be included in the test."""
@@ -81,7 +81,7 @@ def counterfactual(
     >>> result = pgs.tl.counterfactual(adata, {"condition": "stimulated"})
     >>> pgs.get.counterfactual(result, groupby="cell_type", group_key="donor").query("fdr < 0.05")
     """
-    note = adata.uns.get(UNS, {}).get(COUNTERFACTUAL)
+    note = note_of(adata, COUNTERFACTUAL)
     if note is None or UNCHANGED not in adata.layers or OBSERVED not in adata.layers or "measured" not in adata.var:
         raise KeyError(
             "`adata`: it has no predicted expression: layers['unchanged'], layers['observed'], var['measured'] or "

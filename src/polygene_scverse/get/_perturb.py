@@ -11,8 +11,9 @@ from anndata import AnnData
 from numpy.typing import NDArray
 from scipy.stats import false_discovery_control
 
-from polygene_scverse._constants import PERTURB, UNS
+from polygene_scverse._constants import PERTURB
 from polygene_scverse._validate import check_choice, warn
+from polygene_scverse.get._lookup import note_of
 from polygene_scverse.metrics._pooled_p import pooled_p
 
 MIN_NULL: Final = 20
@@ -59,7 +60,7 @@ def perturb(adata: AnnData, outcome: str = "embedding") -> pd.DataFrame:
     >>> result = pgs.tl.perturb(adata, ["STAT1", "IRF7"])
     >>> pgs.get.perturb(result, "condition").query("fdr < 0.05")
     """
-    note = adata.uns.get(UNS, {}).get(PERTURB)
+    note = note_of(adata, PERTURB)
     if note is None or "phenotype_shift" not in adata.obsm or "null" not in adata.obs:
         raise KeyError(
             "`adata`: it has no perturbations: uns['polygene']['perturb'] or obs['null'] is missing. Pass the result "

@@ -17,8 +17,9 @@ from scipy.cluster.hierarchy import dendrogram, leaves_list, linkage
 from scipy.spatial.distance import squareform
 
 from polygene_scverse._constants import GENE_INTERACTIONS, UNS, gene_cells_key
-from polygene_scverse._validate import notes_of, shorten
+from polygene_scverse._validate import shorten
 from polygene_scverse.get import gene_interactions as get_gene_interactions
+from polygene_scverse.get._lookup import note_of
 from polygene_scverse.pl._finish import finish
 from polygene_scverse.pl._style import text_width
 
@@ -86,7 +87,7 @@ def gene_interactions(
     --------
     >>> pgs.pl.gene_interactions(adata, "B cell", metric="mahalanobis")
     """
-    note = notes_of(adata).get(key, {})
+    note = note_of(adata, key) or {}
     metric = metric or note.get("metric", "cosine")
     matrix = get_gene_interactions(adata, context, metric=metric, key=key)
     context = str(note["contexts"][0]) if context is None else str(context)
