@@ -100,6 +100,11 @@ def test_penalties_are_tuned_with_whole_groups():
             np.testing.assert_array_equal(found[1], wanted[1])
 
 
+def test_categories_of_one_cell_each_are_refused():
+    with pytest.raises(ValueError, match="`baselines`: the 3 training cells of a fold have a category each"):
+        inner_folds(np.zeros((3, 2), np.float32), np.arange(3), None)
+
+
 def test_groups_reach_the_tuning(told_apart, monkeypatch):
     train, codes, test, _ = told_apart
     passed = []

@@ -15,10 +15,12 @@ def method_rows(method, value, verdict="not significant", **verdicts):
     return rows.assign(verdict=[verdicts.get(score, verdict) for score in SCORES])
 
 
-def sentences(*tables, n_groups=6, group_key="donor", constant=(), unseen=()):
+def sentences(*tables, n_groups=6, group_key="donor", constant=(), unseen=(), intervals=True):
     label = Labels(["f", "m"], np.arange(12) % 2)
     codes = np.where(np.isin(np.arange(12), unseen), -1, label.codes)
     table = pd.concat([method_rows(MODEL, 0.7, ""), *tables])
+    if not intervals:
+        table[["low", "high", "difference_low", "difference_high"]] = np.nan
     predictions = {"sex": Predictions(np.arange(12), codes, {}, {})}
     return describe_evaluation(table, predictions, {"sex": label}, np.arange(12) % n_groups, group_key, list(constant))
 
@@ -56,6 +58,12 @@ def test_large_categories_are_named_where_all_are_not_lost():
 def test_no_baseline_wins():
     *_, line = sentences(method_rows("trees", 0.7))
     assert line == "sex: no baseline is significantly better than the model in any score."
+
+
+def test_without_intervals_nothing_is_said_to_be_tested():
+    _, scores, line = sentences(method_rows("trees", 0.8, ""), intervals=False)
+    assert scores.startswith("sex: accuracy 0.700, best baseline 0.800 (trees); macro-F1 0.700, best")
+    assert line == "sex: differences from the baselines have no intervals, so they were not tested."
 
 
 def test_no_baselines():

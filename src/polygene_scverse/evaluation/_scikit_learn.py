@@ -40,11 +40,23 @@ class Classifier(Protocol):
 
 
 def inner_folds(x: NDArray[np.float32], labels: Codes, groups: Codes | None, n_folds: int = 3) -> list[Fold]:
-    """At most `n_folds` folds within the training cells, of whole groups if there are at least three."""
+    """At most `n_folds` folds within the training cells, of whole groups if there are at least three.
+
+    Raises
+    ------
+    ValueError
+        If no category has two cells.
+    """
     n_groups = 0 if groups is None else len(np.unique(groups))
     if n_groups >= 3:
         return list(GroupKFold(min(n_folds, n_groups)).split(x, labels, groups))
-    rarest = int(np.unique(labels, return_counts=True)[1].min())
+    counts = np.unique(labels, return_counts=True)[1]
+    if counts.max() < 2:
+        raise ValueError(
+            f"`baselines`: the {len(labels)} training cells of a fold have a category each, but two cells of one are "
+            "needed. Pass baselines=[] for none, more cells, or other phenotypes."
+        )
+    rarest = int(counts.min())
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The least populated class")  # a category of one cell
         return list(StratifiedKFold(min(n_folds, max(2, rarest))).split(x, labels))

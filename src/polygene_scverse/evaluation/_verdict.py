@@ -133,7 +133,8 @@ def _describe_scores(phenotype: str, table: pd.DataFrame) -> list[str]:
             continue
         own, others = rows.loc[MODEL], rows.drop(index=MODEL)["value"].dropna()
         best = "" if others.empty else f", best baseline {others.max():.3f} ({others.idxmax()})"
-        texts.append(f"{SCORE_NAMES[score]} {own['value']:.3f} [{own['low']:.3f}, {own['high']:.3f}]{best}")
+        ends = "" if np.isnan(own["low"]) else f" [{own['low']:.3f}, {own['high']:.3f}]"
+        texts.append(f"{SCORE_NAMES[score]} {own['value']:.3f}{ends}{best}")
     return [f"{phenotype}: {'; '.join(texts)}."] if texts else []
 
 
@@ -141,6 +142,8 @@ def _describe_baselines(phenotype: str, table: pd.DataFrame) -> list[str]:
     if (table["method"] == MODEL).all():
         return []
     lost = table[table["verdict"].str.startswith("worse")]
+    if table["difference_low"].isna().all():
+        return [f"{phenotype}: differences from the baselines have no intervals, so they were not tested."]
     if lost.empty:
         return [f"{phenotype}: no baseline is significantly better than the model in any score."]
     few_groups = lost["verdict"].str.endswith(HERE).any()
