@@ -244,6 +244,11 @@ def test_impossible_wishes_are_refused(models, tmp_path, apart):
     (tmp_path / "file").touch()
     with pytest.raises(ValueError, match=r"`dir_path`: .*file is a file"):
         models[0].save(tmp_path / "file", overwrite=True)
+    with pytest.raises(ValueError, match="`dir_path`: found '', but a folder is needed"):
+        models[0].save("", overwrite=True)
+    for wish in (models[0].save, Polygene.load, Polygene.load_registry):
+        with pytest.raises(TypeError, match=r"`dir_path`: found int\. Pass the "):
+            wish(3)
     models[0].save(tmp_path / "m")
     with pytest.raises(TypeError, match=r"`adata`: found 'x'"):
         Polygene.load(tmp_path / "m", "x")

@@ -119,10 +119,12 @@ class SavingMixin(BaseModelClass):
         Raises
         ------
         ValueError
-            If the folder exists and `overwrite` is False, if the weights are not finite, if an argument is not
-            supported, or if there are no data to save.
+            If the folder exists and `overwrite` is False, if it cannot be written to, if the weights are not finite, if
+            an argument is not supported, or if there are no data to save.
+        TypeError
+            If `dir_path` is not a path.
         OSError
-            If the disk is full or cannot be written to. An existing model is kept.
+            If the disk is full. An existing model is kept.
         """
         _refuse_unused("save", save_kwargs=save_kwargs, datamodule=datamodule)
         if anndata_write_kwargs and not save_anndata:
@@ -130,9 +132,8 @@ class SavingMixin(BaseModelClass):
         if not self.first_process:
             return
         prefix = _checked_prefix(prefix)
+        _files.check_destination(dir_path, "dir_path")
         folder = Path(dir_path)
-        if folder.exists() and not folder.is_dir():
-            raise ValueError(f"`dir_path`: {folder} is a file. Pass the name of a folder.")
         if folder.exists() and not overwrite:
             raise ValueError(f"`dir_path`: {folder} already exists. Pass overwrite=True, or another folder.")
         if save_anndata and self.adata is None:
@@ -208,10 +209,12 @@ class SavingMixin(BaseModelClass):
         ValueError
             If a file was changed or damaged after saving, if the model is of another class, a later release or another
             package, or if its values are invalid, such as weights that are not finite.
+        TypeError
+            If `dir_path` is not a path, or `adata` is not data.
         """
         _refuse_unused("load", backup_url=backup_url, datamodule=datamodule)
         prefix = _checked_prefix(prefix)
-        folder = Path(dir_path)
+        folder = _checked_folder(dir_path)
         saved = read_model(folder, prefix)
         _check_class(cls, saved, allowed_classes_names_list)
         check_weights(saved.weights, "dir_path", "Load an earlier model, or train again.")
@@ -257,7 +260,7 @@ class SavingMixin(BaseModelClass):
             As for `load`.
         """
         prefix = _checked_prefix(prefix)
-        return dict(read_model(Path(dir_path), prefix).attributes["registry_"])
+        return dict(read_model(_checked_folder(dir_path), prefix).attributes["registry_"])
 
     @staticmethod
     def view_setup_args(dir_path: str | Path, prefix: str | None = None) -> None:
@@ -299,6 +302,12 @@ def _checked_prefix(prefix: str | None) -> str:
     if prefix:
         check_plain_name(prefix, "prefix")
     return prefix or ""
+
+
+def _checked_folder(dir_path: str | Path) -> Path:
+    if not isinstance(dir_path, (str, Path)):
+        raise TypeError(f"`dir_path`: found {type(dir_path).__name__}. Pass the folder that the model was saved to.")
+    return Path(dir_path)
 
 
 def _refuse_unused(where: str, **arguments: Any) -> None:
