@@ -98,15 +98,22 @@ def test_h5ad_round_trip(tmp_path):
     assert back.uns["simulation"] == adata.uns["simulation"]
 
 
+def test_phenotypes_without_sizes():
+    with pytest.raises(TypeError, match="`phenotypes`: found list, but a mapping of names to values is needed"):
+        datasets.simulate(30, 20, phenotypes=["sex"])
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ({"missing": 1.5}, "`missing`: found 1.5, but it must be a fraction"),
         ({"phenotypes": {"sex": 1}}, r"`phenotypes`: \['sex'\] have fewer than 2 categories"),
+        ({"n_obs": 10.5}, "`n_obs`: found 10.5, but it must be at least 1"),
+        ({"n_vars": "9"}, "`n_vars`: found '9', but it must be at least 1"),
         ({"n_obs": 5}, "`n_obs`: found 5 cells, but 6 categories or donors"),
         ({"n_vars": 8}, "`n_vars`: 4 markers are not enough for 5 categories"),
     ],
-    ids=["share", "one category", "few cells", "few genes"],
+    ids=["share", "one category", "half a cell", "text", "few cells", "few genes"],
 )
 def test_impossible_arguments(arguments, message):
     with pytest.raises(ValueError, match=message):

@@ -17,8 +17,8 @@ SMALL = {"n_hidden": 16, "n_layers": 1, "n_intermediate": 16}
 KEYS = ["cell_type", "sex"]
 
 
-def estimate_of(adata, phenotypes=KEYS, n_steps=1, **train_kwargs):
-    where = {"layer": None, "use_raw": False, "n_genes": 60, "max_epochs": 3}
+def estimate_of(adata, phenotypes=KEYS, n_steps=1, max_epochs=3, **train_kwargs):
+    where = {"layer": None, "use_raw": False, "n_genes": 60, "max_epochs": max_epochs}
     return estimate(
         adata, phenotypes=phenotypes, n_steps=n_steps, model_kwargs=SMALL, train_kwargs=train_kwargs, **where
     )
@@ -180,8 +180,9 @@ def test_the_data_are_left_alone(simulated, measured):
     [
         ({"n_steps": 0}, "`n_steps`: found 0, but it must be at least 1"),
         ({"validation_size": 2}, "`validation_size`: found 2"),
+        ({"max_epochs": "many"}, "`max_epochs`: found 'many'"),
     ],
-    ids=["steps", "share"],
+    ids=["steps", "share", "epochs"],
 )
 def test_arguments_are_checked_before_anything_is_read(kwargs, match, simulated, measured):
     with pytest.raises(ValueError, match=match):

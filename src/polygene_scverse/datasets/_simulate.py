@@ -10,7 +10,7 @@ import scipy.sparse as sp
 from anndata import AnnData
 from numpy.typing import NDArray
 
-from polygene_scverse._validate import check_fraction
+from polygene_scverse._validate import check_fraction, check_kwargs, check_whole
 
 CELLS_PER_BLOCK = 4096
 """Number of cells drawn at a time, to limit memory use."""
@@ -73,12 +73,16 @@ def simulate(
     ValueError
         If `missing` is not between 0 and 1, if a phenotype has fewer than two categories, or if there are fewer cells
         than categories or donors, or fewer markers than categories.
+    TypeError
+        If `phenotypes` is not a mapping.
 
     Examples
     --------
     >>> pgs.datasets.simulate(1000, 300, phenotypes={"cell_type": 5, "disease": 2}, missing=0.1)
     """
-    sizes = {"cell_type": 3, "sex": 2} if phenotypes is None else dict(phenotypes)
+    sizes = {"cell_type": 3, "sex": 2} if phenotypes is None else check_kwargs(phenotypes, "phenotypes")
+    check_whole(n_obs, "n_obs", 1)
+    check_whole(n_vars, "n_vars", 1)
     n_markers = round(n_vars * MARKER_SHARE)
     _check(n_obs, n_markers, sizes, n_groups, missing)
     rng = np.random.default_rng(seed)

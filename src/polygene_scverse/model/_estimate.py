@@ -43,6 +43,8 @@ def estimate(
 ) -> pd.DataFrame:
     """Estimate training and prediction costs; arguments and result as in :func:`~polygene_scverse.tl.estimate_cost`."""
     check_whole(n_steps, "n_steps", 1)
+    if max_epochs is not None:
+        check_whole(max_epochs, "max_epochs")
     arguments = {name: value for name, value in dict(train_kwargs).items() if name not in PASSED_OVER}
     share = arguments.pop("validation_size", 0.1)
     check_fraction(share, "validation_size")
