@@ -143,3 +143,13 @@ def test_an_expected_value_of_another_model_is_removed(trained):
     assert "polygene_sex_expected" in cells.obs
     pgs.tl.predict_phenotype(cells, phenotypes="sex", model=model)
     assert "polygene_sex_expected" not in cells.obs
+
+
+def test_a_category_called_unassigned_is_not_mixed_with_cells_that_are(simulated, small):
+    simulated.obs["sex"] = np.where(np.arange(300) % 3 == 0, "unassigned", simulated.obs["sex"].astype(str))
+    pgs.tl.train(simulated, phenotypes=["cell_type", "sex"], missing=[], **small)
+    with pytest.raises(ValueError, match=r"labelled 'unassigned', which is a category of \['sex'\]"):
+        pgs.tl.predict_phenotype(simulated, min_confidence=0.5)
+    assert "polygene_cell_type" not in simulated.obs
+    pgs.tl.predict_phenotype(simulated, phenotypes="cell_type", min_confidence=0.5)
+    pgs.tl.predict_phenotype(simulated)

@@ -27,6 +27,7 @@ from polygene_scverse._validate import (
     check_notes,
     colors_of_labels,
     notes_of,
+    shorten,
     write_notes,
 )
 from polygene_scverse.model import Polygene
@@ -102,8 +103,9 @@ def predict_phenotype(
     Raises
     ------
     ValueError
-        If no model is found, if `balance`, `coverage` or `min_confidence` is not between 0 and 1, if the model does not
-        have a phenotype, if no gene matches, or if expression has the wrong scale.
+        If no model is found, if `balance`, `coverage` or `min_confidence` is not between 0 and 1, if a category is
+        called "unassigned" and `min_confidence` is passed, if the model does not have a phenotype, if no gene matches,
+        or if expression has the wrong scale.
 
     Examples
     --------
@@ -119,6 +121,11 @@ def predict_phenotype(
     names = list(trained.categories) if phenotypes is None else check_names(phenotypes, "phenotypes")
     keys = [key(name) for name in names for key in (prediction_key, confidence_key, expected_key)]
     check_free(data, "predict_phenotype", keys, trained.categories)
+    if min_confidence is not None and (taken := [n for n in names if UNASSIGNED in trained.categories.get(n, ())]):
+        raise ValueError(
+            f"`min_confidence`: cells below it are labelled {UNASSIGNED!r}, which is a category of {shorten(taken)}. "
+            "Leave it out, or name other phenotypes."
+        )
     tables = trained.predict_phenotype(
         data, phenotypes=phenotypes, given=given, gene_symbols=gene_symbols, gene_ids=gene_ids, batch_size=batch_size
     )
