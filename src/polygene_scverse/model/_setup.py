@@ -51,9 +51,9 @@ class SetupMixin(BaseModelClass):
             ones. A list of names, if the categories are numeric ("34", "20-29", "34-year-old stage"), or a mapping from
             names to categories in order. By default, ordered categoricals.
         missing
-            Labels that are read as missing, in addition to NaN, None and empty strings. By default "unknown",
-            "unassigned", "nan", "n/a" and "<NA>" in any case; an empty list keeps every label. "none" and "NA" are
-            labels unless they are listed here.
+            Labels that are read as missing, in addition to NaN, None, empty strings, and "unknown", "unassigned",
+            "nan", "n/a" and "<NA>" in any case; an empty list keeps every label. "none" and "NA" are labels unless they
+            are listed here.
         gene_symbols, gene_ids
             Column of ``var`` with the gene names to use instead of ``var_names``. Where it is empty or not unique,
             ``var_names`` is kept. New data are matched by the same column, if they have it.

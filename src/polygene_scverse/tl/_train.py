@@ -82,9 +82,9 @@ def train(
         Phenotypes whose categories have an order, such as ages: a list of names, or a mapping from names to categories
         in order. By default, ordered categoricals; see :meth:`~polygene_scverse.model.Polygene.setup_anndata`.
     missing
-        Labels that are read as missing, in addition to NaN, None and empty strings. By default "unknown", "unassigned",
-        "nan", "n/a" and "<NA>" in any case; an empty list keeps every label. "none" and "NA" are labels unless they are
-        listed here.
+        Labels that are read as missing, in addition to NaN, None, empty strings, and "unknown", "unassigned", "nan",
+        "n/a" and "<NA>" in any case; an empty list keeps every label. "none" and "NA" are labels unless they are listed
+        here.
     group_key
         Obs column of the groups (donors, samples) that cells come from. Probabilities and prediction sets are then
         calibrated for new groups, by predicting the training groups from each other. Whole groups are held out for
