@@ -48,6 +48,8 @@ def test_shown_phenotypes_and_hidden_genes(polygene, shards, model_folder, cells
     found = pd.read_csv(tmp_path / "out" / "scores.csv")
     np.testing.assert_allclose(found["nll"], expected["nll"])
     assert f"{expected['nll'].iloc[1]:.4f}" in said
+    written = {path.name for path in (tmp_path / "out").glob("confusion_*")}
+    assert written == {"confusion_genes.csv", "confusion_phenotype_cell_type.csv"}  # sex is hidden in no cell
 
 
 def test_several_files_are_scored_together(polygene, shards, model_folder, tmp_path):

@@ -71,7 +71,10 @@ def score_files(model: Polygene, files: Sequence[Path], **arguments: Any) -> Tok
 def write_scores(
     counts: TokenCounts, mask: str, folder: Path, *, figures: bool, phenotypes: Sequence[str] | None = None
 ) -> pd.DataFrame:
-    """Write ``scores.csv`` and the confusion matrices of genes and phenotypes, and return the scores."""
+    """Write ``scores.csv`` and the confusion matrices of genes and phenotypes, and return the scores.
+
+    There is no matrix of a phenotype that was hidden in no cell, for example because it was given.
+    """
     from polygene_scverse.tl._score_tokens import note_of, score_table
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -83,9 +86,11 @@ def write_scores(
     for name in (None, *names):
         file = folder / ("confusion_genes" if name is None else f"confusion_phenotype_{plain[name]}")
         matrix = counts.genes if name is None else counts.phenotypes[name]
+        if not matrix.to_numpy().any():
+            continue
         with replace_file(file.with_name(f"{file.name}.csv")) as part:
             matrix.to_csv(part)
-        if figures and matrix.to_numpy().any():
+        if figures:
             _draw(note, name, file.with_name(f"{file.name}.png"))
     return scores
 
