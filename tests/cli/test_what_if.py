@@ -116,7 +116,12 @@ CELLS = "{shards}/s_1.h5ad"
         (["counterfactual", CELLS, "-m", "{model}", "-o", "{out}", "--set", "sex"], "--set: found 'sex'. Write a"),
         (["counterfactual", CELLS, "-m", "{model}", "-o", "{out}", "--set", "sex=no"], "categories of 'sex' are"),
         (["counterfactual", CELLS, "-m", "{model}", "-o", "{out}", "--set", "age=old"], "found 'age', but it must be"),
+        (
+            ["counterfactual", CELLS, "-m", "{model}", "-o", "{out}", "--set", "sex=sex_1", "--group-key", "donor"],
+            "--group-key: it has no effect, because out.h5ad is not a table",
+        ),
         (["perturb", CELLS, "-m", "{model}", "-o", "{out}"], "--perturb is required"),
+        (["perturb", CELLS, "-m", "{model}", "-o", "{out}", "--perturb", "a", "--outcome", "sex"], "--outcome: it has"),
         (["perturb", CELLS, "-m", "{model}", "-o", "{out}", "--perturb", "nope"], "are not among the 40 genes"),
         (["generate", "-m", "{model}", "-o", "{out}"], "--n-obs is required"),
         (["generate", "-m", "{model}", "-o", "a.csv", "--n-obs", "3"], "End the name with .h5ad or .zarr"),

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import typer
@@ -75,7 +76,7 @@ def counterfactual(s: CounterfactualSettings) -> None:
 
         return get.counterfactual(result, groupby=s.groupby, group_key=s.group_key).set_index("gene")
 
-    _each_file(s, run, table)
+    _each_file(s, run, table, of_table={"--groupby": s.groupby, "--group-key": s.group_key})
 
 
 def perturb(s: PerturbSettings) -> None:
@@ -95,7 +96,7 @@ def perturb(s: PerturbSettings) -> None:
 
         return get.perturb(result, **without_none({"outcome": s.outcome})).set_index("perturbation")
 
-    _each_file(s, run, table)
+    _each_file(s, run, table, of_table={"--outcome": s.outcome})
 
 
 def generate(s: GenerateSettings) -> None:
@@ -116,12 +117,22 @@ def generate(s: GenerateSettings) -> None:
 
 
 def _each_file(
-    s: FilesSettings, run: Callable[[AnnData, Polygene], AnnData], table: Callable[[AnnData], pd.DataFrame]
+    s: FilesSettings,
+    run: Callable[[AnnData, Polygene], AnnData],
+    table: Callable[[AnnData], pd.DataFrame],
+    *,
+    of_table: Mapping[str, str | None] = MappingProxyType({}),
 ) -> None:
-    """Read each file, and write the result: new cells, or a table."""
+    """Read each file, and write the result: new cells, or a table, which alone depends on the options `of_table`."""
     _, output = needed(s, "model", "output")
     files = find_files(s.paths, s.data)
     targets = plan_outputs(files, output, s.format, overwrite=bool(s.overwrite))
+    unused = [flag for flag, value in of_table.items() if value is not None]
+    if unused and not any(target.suffix in TABLES for target in targets):
+        raise UserError(
+            f"{unused[0]}: it has no effect, because {targets[0].name} is not a table. Write .csv or .tsv, or leave it "
+            "out."
+        )
     model = read_model(s, files)
     for source, target in zip(files, targets, strict=True):
         adata = read_cells(source)
