@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from typing import Final
+from dataclasses import dataclass, replace
+from typing import Final, Self
 
 import numpy as np
 import pandas as pd
@@ -35,7 +35,34 @@ def enough_genes(measured: NDArray[np.bool_]) -> bool:
     return bool(measured.mean() >= LEAST_OVERLAP or measured.sum() >= ENOUGH_GENES)
 
 
-def for_panel(engine: Engine, state: FittedState, measured: NDArray[np.bool_]) -> tuple[Engine, FittedState]:
+@dataclass(frozen=True)
+class PanelPath:
+    """Linear path that is refitted to some genes, before it is divided by its temperature.
+
+    Parameters
+    ----------
+    weights, biases
+        As returned by `PanelMoments.discriminants`.
+    simulated
+        Accuracy on simulated cells for each phenotype.
+    """
+
+    weights: NDArray[np.float64]
+    biases: NDArray[np.float64]
+    simulated: dict[str, float]
+
+    @classmethod
+    def fit(cls, engine: Engine, panels: PanelMoments, measured: NDArray[np.bool_]) -> Self:
+        """Refit the path to the measured genes; shape (n_genes,)."""
+        n = engine.module.n_categories
+        weights, biases = panels.discriminants(measured, n)
+        simulated = panels.simulated_accuracy(weights, biases + PRIOR * panels.log_shares(n), n)
+        return cls(weights, biases, dict(zip(engine.module.layout.phenotype_names, simulated.tolist(), strict=True)))
+
+
+def for_panel(
+    engine: Engine, state: FittedState, measured: NDArray[np.bool_], path: PanelPath | None = None
+) -> tuple[Engine, FittedState]:
     """Adapt the network to cells that lack some genes; it is returned unchanged if all relevant genes are measured.
 
     The linear path is refitted to the measured genes, with the temperature of similarly informative panels of held-out
@@ -49,6 +76,8 @@ def for_panel(engine: Engine, state: FittedState, measured: NDArray[np.bool_]) -
         The network and its fitted state; neither is changed.
     measured
         Whether each gene is measured; shape (n_genes,).
+    path
+        Linear path for these genes, if already fitted.
     """
     panels, n = state.panels, engine.module.n_categories
     if panels is None or measured[panels.genes].all() or not measured[panels.genes].any():
@@ -59,22 +88,13 @@ def for_panel(engine: Engine, state: FittedState, measured: NDArray[np.bool_]) -
         for name, entry in state.calibration.items()
     }
     shares = [1.0 - part * (1.0 - share) for share in state.linear_share]
-    weights, biases = panels.discriminants(measured, n)
-    simulated = _simulated_accuracy(engine, panels, weights, biases)
-    trials = [state.panel_accuracy.get(name) for name in simulated]
-    factors = [1.0 if of is None else of.factor(x) for of, x in zip(trials, simulated.values(), strict=True)]
+    path = PanelPath.fit(engine, panels, measured) if path is None else path
+    trials = [state.panel_accuracy.get(name) for name in path.simulated]
+    factors = [1.0 if of is None else of.factor(x) for of, x in zip(trials, path.simulated.values(), strict=True)]
     divisors = np.repeat(factors, n)
-    path = weights / divisors, biases / divisors + np.minimum(PRIOR / divisors, 1.0) * panels.log_shares(n)
-    return engine.with_linear_path(*path), replace(state, linear_share=shares, calibration=calibration)
-
-
-def _simulated_accuracy(
-    engine: Engine, panels: PanelMoments, weights: NDArray[np.float64], biases: NDArray[np.float64]
-) -> dict[str, float]:
-    """Accuracy on simulated cells for each phenotype; arguments as returned by `PanelMoments.discriminants`."""
-    n = engine.module.n_categories
-    found = panels.simulated_accuracy(weights, biases + PRIOR * panels.log_shares(n), n)
-    return dict(zip(engine.module.layout.phenotype_names, found.tolist(), strict=True))
+    biases = path.biases / divisors + np.minimum(PRIOR / divisors, 1.0) * panels.log_shares(n)
+    adapted = engine.with_linear_path(path.weights / divisors, biases)
+    return adapted, replace(state, linear_share=shares, calibration=calibration)
 
 
 def fit_panel_accuracy(
@@ -100,31 +120,25 @@ def fit_panel_accuracy(
     chosen = [random.permutation(n_genes)[: max(int(share * n_genes), 1)] for share in (1.0, *SHARES)]
     trials = [np.isin(np.arange(n_genes), genes) for genes in chosen]
     codes = dict(zip(engine.module.layout.phenotype_names, some.codes.T, strict=True))
-    simulated, fitted = _fit_temperatures(engine, state.panels, some, trials)
+    paths = [PanelPath.fit(engine, state.panels, measured) for measured in trials]
+    simulated, fitted = pd.DataFrame([path.simulated for path in paths]), _fit_temperatures(engine, some, paths)
     for name in codes:
         if n_known := int((codes[name] >= 0).sum()):
             temperatures = fitted[name] if n_known >= MIN_CELLS else None
             state.panel_accuracy[name] = PanelAccuracy.of(simulated[name], n_known, temperatures)
-    observed = _measure(engine, state, some, trials, log_shares)
+    observed = _measure(engine, state, some, trials, paths, log_shares)
     for name, entry in state.panel_accuracy.items():
         state.panel_accuracy[name] = entry.with_accuracy(simulated[name], observed[name])
 
 
-def _fit_temperatures(
-    engine: Engine, panels: PanelMoments, held_out: CellTable, trials: Sequence[NDArray[np.bool_]]
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Accuracy on simulated cells, and temperature fitted to held-out cells, of each panel and phenotype.
-
-    Both tables have the shape (n_panels, n_phenotypes).
-    """
-    simulated, fitted = [], []
-    for measured in trials:
-        path = panels.discriminants(measured, engine.module.n_categories)
-        simulated.append(_simulated_accuracy(engine, panels, *path))
-        logits = linear_logits(engine.with_linear_path(*path), held_out)
+def _fit_temperatures(engine: Engine, held_out: CellTable, paths: Sequence[PanelPath]) -> pd.DataFrame:
+    """Temperature of each panel and phenotype, fitted to held-out cells; shape (n_panels, n_phenotypes)."""
+    fitted = []
+    for path in paths:
+        logits = linear_logits(engine.with_linear_path(path.weights, path.biases), held_out)
         known = [(z[codes >= 0], codes[codes >= 0]) for z, codes in zip(logits, held_out.codes.T, strict=True)]
         fitted.append([fit_temperature(*of_one) for of_one in known])
-    return pd.DataFrame(simulated), pd.DataFrame(fitted, columns=list(simulated[0]))
+    return pd.DataFrame(fitted, columns=list(engine.module.layout.phenotype_names))
 
 
 def _measure(
@@ -132,12 +146,13 @@ def _measure(
     state: FittedState,
     held_out: CellTable,
     trials: Sequence[NDArray[np.bool_]],
+    paths: Sequence[PanelPath],
     log_shares: Mapping[str, NDArray[np.float64]],
 ) -> pd.DataFrame:
     """Accuracy of the finished model on held-out cells with each panel; shape (n_panels, n_phenotypes)."""
     names, observed = engine.module.layout.phenotype_names, []
-    for measured in trials:
-        adapted, of_panel = for_panel(engine, state, measured)
+    for measured, path in zip(trials, paths, strict=True):
+        adapted, of_panel = for_panel(engine, state, measured, path)
         query = Query(removed=tuple(np.flatnonzero(~measured).tolist()))
         tables = predict(adapted, of_panel, held_out, query, names)
         decided = [decide(tables[name], log_shares[name], temperature=of_panel.temperature(name)) for name in names]
@@ -161,6 +176,5 @@ def expected_accuracy(engine: Engine, state: FittedState, measured: NDArray[np.b
     """
     if state.panels is None or not state.panel_accuracy:
         return {}
-    path = state.panels.discriminants(measured, engine.module.n_categories)
-    simulated = _simulated_accuracy(engine, state.panels, *path)
+    simulated = PanelPath.fit(engine, state.panels, measured).simulated
     return {name: entry.expected(simulated[name]) for name, entry in state.panel_accuracy.items()}
