@@ -6,7 +6,8 @@
 The model is trained once, on all genes, and predicts test donors with random panels of the 1,000 most variable genes.
 Logistic regression, on log1p of counts per 1,000 with the true totals of cells, is refitted on each panel, or keeps its
 weights with zeros for missing genes. It uses all training cells; the model holds out a tenth of them, or of the donors.
-Prediction sets should have a coverage of 0.9.
+Prediction sets should have a coverage of 0.9. Labels are also predicted from the nearest training cells: in the
+embedding, where training cells have all genes, and in principal components of the panel.
 """
 
 from __future__ import annotations
@@ -18,8 +19,10 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 from _splits import DATA
+from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, f1_score
+from sklearn.neighbors import KNeighborsClassifier
 
 import polygene_scverse as pgs
 
@@ -30,7 +33,7 @@ DATA_SETS = {
 }
 SHARES = (0.5, 0.25, 0.1, 0.05)
 MOST_TRAIN, MOST_TEST, N_GENES, N_DRAWS = 3000, 1500, 1000, 3
-COVERAGE = 0.9
+COVERAGE, N_NEIGHBORS, N_PCS = 0.9, 15, 30
 
 
 def compare(name: str, max_epochs: int | None = None) -> pd.DataFrame:
@@ -50,6 +53,7 @@ def compare(name: str, max_epochs: int | None = None) -> pd.DataFrame:
     categories = [c for c in np.unique(y[train]) if (y[train] == c).sum() >= 30 and (y[query] == c).sum() >= 20]
     groups = {"group_key": group} if donors.iloc[train].nunique() > 2 else {}
     model = pgs.tl.train(adata[train].copy(), phenotypes=phenotype, verbose=False, max_epochs=max_epochs, **groups)
+    reference = model.get_latent_representation(adata[train].copy())
     whole = LogisticRegression(C=0.05, max_iter=200).fit(x[train][:, genes], y[train])
     found = []
     for share in (1.0, *SHARES):
@@ -74,7 +78,17 @@ def compare(name: str, max_epochs: int | None = None) -> pd.DataFrame:
             of_refit = pd.DataFrame(refit.predict_proba(x[query][:, panel]), columns=refit.classes_)
             scores |= calibration(y[query], {"ours": tables[phenotype], "refit": of_refit})
             sets = model.prediction_sets(tables, coverage=COVERAGE, adata=cells)[phenotype]
-            found.append({"data": name, "share of 1,000 genes": share, **scores, **coverage(y[query], sets)})
+            scores |= coverage(y[query], sets)
+            states = reference, model.get_latent_representation(cells)
+            pca = PCA(N_PCS, random_state=0).fit(x[train][:, panel])
+            spaces = {
+                "embedding": states,
+                "PCs of these genes": [pca.transform(x[side][:, panel]) for side in (train, query)],
+            }
+            for space, (of_train, of_query) in spaces.items():
+                nearest = KNeighborsClassifier(N_NEIGHBORS).fit(of_train, y[train])
+                scores[f"accuracy, neighbours in {space}"] = nearest.score(of_query, y[query])
+            found.append({"data": name, "share of 1,000 genes": share, **scores})
     return pd.DataFrame(found).groupby(["data", "share of 1,000 genes"], sort=False).mean().reset_index()
 
 
