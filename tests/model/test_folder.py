@@ -172,6 +172,9 @@ WRONG_TENSORS = {
     "kind": (lambda t: t.update({"weights/head.bias": t["weights/head.bias"].long()}), "but the configuration says"),
     "codes": (spoil(".codes", 99), "have other categories"),
     "counts": (spoil(".category_counts", -1.0), "category counts"),
+    "moments": (spoil("panels.means", float("nan")), "moments of the training cells"),
+    "genes of the moments": (spoil("panels.genes", 10**6), "moments of the training cells"),
+    "scales of the moments": (spoil("panels.temperatures", 0.0), "moments of the training cells"),
 }
 
 
@@ -203,6 +206,13 @@ def set_temperature(value):
     return change
 
 
+def set_trials(name, value):
+    def change(body):
+        body["attributes"]["fitted_"]["panel_accuracy"]["cell_type"][name] = value
+
+    return change
+
+
 WRONG_PLAIN = {
     "negative temperature": (set_temperature(-1.0), "temperature of 'cell_type' is -1.0, but it must be above 0"),
     "temperature 0": (set_temperature(0), "temperature of 'cell_type' is 0"),
@@ -223,6 +233,8 @@ WRONG_PLAIN = {
     "no attributes": (lambda b: b.update(attributes=[]), "damaged"),
     "class": (lambda b: b.update({"class": "SCVI"}), "holds a model of class SCVI, but Polygene was asked"),
     "shares": (lambda b: b["attributes"]["fitted_"].update(linear_share=[7.0, 0.0]), "shares of the linear path"),
+    "trials": (set_trials("accuracy", [0.5]), "the accuracy of 'cell_type' with few genes is not valid"),
+    "factors": (set_trials("factors", [-1.0]), "the accuracy of 'cell_type' with few genes is not valid"),
 }
 
 

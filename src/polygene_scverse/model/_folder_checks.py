@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -16,9 +16,13 @@ from polygene_scverse._layout import SPECIAL_TOKENS, TokenLayout, token_text
 from polygene_scverse._validate import shorten
 from polygene_scverse.fit import FittedState
 from polygene_scverse.fit._novelty import NoveltyReference
+from polygene_scverse.fit._panels import PanelAccuracy, PanelMoments
 from polygene_scverse.module import PolygeneModule, TransformerConfig
 from polygene_scverse.module._linear_path import OPTIONAL
 from polygene_scverse.module._transformer import resolve_config
+
+ROUNDING: Final = 1e-9
+"""Rounding errors that are tolerated in curves."""
 
 FLOATS = ("F16", "BF16", "F32", "F64")
 """Allowed dtypes of weights."""
@@ -145,6 +149,38 @@ def check_fitted(fitted: FittedState, layout: TokenLayout) -> None:
     _check(fits, f"the shares of the linear path, {shares}, are not valid")
     if (novelty := fitted.novelty) is not None:
         _check(_novelty_fits(novelty, layout), "the reference for novelty is not valid")
+    if (panels := fitted.panels) is not None:
+        _check(_moments_fit(panels, layout), "the moments of the training cells are not valid")
+    for name, entry in fitted.panel_accuracy.items():
+        _check(name in sizes and _trials_fit(entry), f"the accuracy of {name!r} with few genes is not valid")
+
+
+def _moments_fit(panels: PanelMoments, layout: TokenLayout) -> bool:
+    """Whether the shapes are consistent, the genes are those of the model, and the numbers are finite."""
+    n, n_categories = len(panels.genes), sum(len(slot.ids) for slot in layout.phenotypes)
+    shapes = {
+        "products": (n * (n + 1) // 2,),
+        "deviations": (n,),
+        "means": (n_categories, n),
+        "counts": (n_categories,),
+        "temperatures": (layout.n_phenotypes,),
+    }
+    arrays = {name: getattr(panels, name) for name in shapes}
+    if any(arrays[name].shape != shape for name, shape in shapes.items()) or panels.genes.ndim != 1:
+        return False
+    inside = bool((np.diff(panels.genes) > 0).all() and ((panels.genes >= 0) & (panels.genes < layout.n_genes)).all())
+    positive = bool((panels.temperatures > 0).all() and (panels.deviations > 0).all() and (panels.counts >= 0).all())
+    return inside and positive and all(bool(np.isfinite(array).all()) for array in arrays.values())
+
+
+def _trials_fit(entry: PanelAccuracy) -> bool:
+    """Whether there is a number for each panel, in ascending order."""
+    n, curves = len(entry.simulated), (entry.simulated, entry.accuracy, entry.factors)
+    if not n or len(entry.accuracy) not in (0, n) or len(entry.factors) not in (0, n):
+        return False
+    if not all(_is_number(value) and 0 <= value <= 1 + ROUNDING for curve in curves for value in curve):
+        return False
+    return all(bool((np.diff(curve) >= -ROUNDING).all()) for curve in curves) and all(x > 0 for x in entry.factors)
 
 
 def _novelty_fits(novelty: NoveltyReference, layout: TokenLayout) -> bool:
