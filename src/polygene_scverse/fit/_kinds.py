@@ -51,11 +51,6 @@ class Kinds:
         codes, n_cells = np.asarray(plain["codes"], np.int64), np.asarray(plain["n_cells"], np.float64)
         return cls(codes, n_cells, np.asarray(plain["log_depths"], np.float32).reshape(-1, len(LEVELS)))
 
-    @property
-    def usual_depth(self) -> float:
-        """Median of the total counts of the training cells; NaN if not known."""
-        return float(np.exp(self.log_depths[0, len(LEVELS) // 2])) if len(self.log_depths) else np.nan
-
     def having(self, codes: NDArray[np.integer]) -> NDArray[np.bool_]:
         """Which combinations have the given categories; shape (K,).
 
@@ -184,12 +179,6 @@ def cell_depths(indptr: NDArray[np.integer], values: NDArray[np.floating]) -> ND
     counts = rates / one[rows]
     wrong = np.bincount(rows, np.abs(counts - np.rint(counts)) > TOLERANCE * counts, n)
     return np.where((lengths > 1) & (wrong == 0), TARGET_SUM / one, np.nan)
-
-
-def median_depth(indptr: NDArray[np.integer], values: NDArray[np.floating]) -> float:
-    """Median of `cell_depths`, NaN if it is unknown for most cells."""
-    depths = cell_depths(indptr, values)
-    return float(np.nanmedian(depths)) if np.isfinite(depths).sum() >= max(COUNTED * len(depths), 1) else np.nan
 
 
 def _drawn(weights: NDArray[np.floating], draws: NDArray[np.floating]) -> NDArray[np.int64]:

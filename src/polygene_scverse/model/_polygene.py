@@ -85,7 +85,6 @@ from polygene_scverse.engine import Engine, Query, RandomHiding
 from polygene_scverse.fit import FittedState
 from polygene_scverse.fit._conformal import ConformalScores
 from polygene_scverse.fit._decision import check_balance, decide
-from polygene_scverse.fit._kinds import median_depth
 from polygene_scverse.fit._panels import KNOWN_SHARE
 from polygene_scverse.fit._state import ORIGINAL_MASK
 from polygene_scverse.model._growth import Added, grown_order, grown_registry, with_added
@@ -105,8 +104,6 @@ from polygene_scverse.module import LossConfig, PolygeneModule
 from polygene_scverse.module._growth import grow_module
 from polygene_scverse.module._transformer import resolve_config
 
-SHALLOW: Final = 1 / 3
-"""Median depth of new cells, relative to the training cells, below which there is a warning."""
 NO_SCORES: Final = ConformalScores(np.zeros(0, dtype=np.int32), np.zeros(0, dtype=np.float32))
 
 
@@ -2124,22 +2121,7 @@ class Polygene(SavingMixin, SetupMixin):
                 "model.gene_names(adata), or train a model on the genes of these data."
             )
         cells.warn_unmeasured(outlook=self._outlook(measured))
-        self._warn_of_depth(cells)
         return cells
-
-    def _warn_of_depth(self, cells: AnnDataCells) -> None:
-        """Warn if the data set has much fewer counts per cell than the training cells."""
-        usual = np.nan if self.fitted_.kinds is None else self.fitted_.kinds.usual_depth
-        if np.isnan(usual):
-            return
-        sample = cells.tokenizer.read(cells.expression, cells.expression.sample_rows)
-        found = median_depth(sample.indptr, sample.values)
-        if found < SHALLOW * usual:
-            warn(
-                f"`adata`: cells have a median of {found:,.0f} counts, and the training cells {usual:,.0f}. Few "
-                "counts make predictions less accurate, and possibly too certain. Check them in labelled cells with as "
-                "few counts, for example with pgs.tl.evaluate(adata, model=...)."
-            )
 
     def _outlook(self, measured: NDArray[np.bool_]) -> str:
         """Expected accuracy if many genes are unmeasured; empty if unknown."""
