@@ -185,7 +185,7 @@ def _mixtures(engine: Engine, held_out: CellTable) -> tuple[float, list[float]]:
     module, n = engine.module, held_out.layout.n_phenotypes
 
     def both(batch: Batch) -> Sequence[Tensor]:
-        tokens, positions, key_mask, values, measured = (batch[name].to(module.device) for name in INPUTS)
+        tokens, positions, key_mask, values, measured = (batch[name] for name in INPUTS)
         transformer = module.transformer_logits(tokens, positions, key_mask)
         return [*transformer, *module.linear_logits(positions, values, measured)]
 

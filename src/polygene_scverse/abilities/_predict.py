@@ -88,8 +88,7 @@ def linear_logits(engine: Engine, source: CellSource) -> list[NDArray[np.float32
     """Logits of the linear path alone; for each phenotype shape (n_cells, n_categories)."""
 
     def logits(batch: Batch) -> list[Tensor]:
-        read = (batch[name].to(engine.module.device) for name in ("positions", "values", "measured"))
-        return engine.module.linear_logits(*read)
+        return engine.module.linear_logits(batch["positions"], batch["values"], batch["measured"])
 
     return engine.gather(source, Query(), logits)
 

@@ -107,6 +107,7 @@ class PredictionMixin:
         tokens[:, of_phenotypes] = MASK
         return tokens
 
+    @move_arguments
     def linear_logits(self, positions: Tensor, values: Tensor, measured: Tensor) -> list[Tensor]:
         """Logits of the linear path; P times (B, categories)."""
         if self.linear is None:
