@@ -98,6 +98,38 @@ def test_a_cell_alone_is_the_cell_among_others():
         np.testing.assert_allclose(run(loaded(), X[[i]], measured)[0], whole[i], rtol=1e-5, atol=1e-5)
 
 
+PRIOR, USUAL, SLOPES = RNG.normal(size=N_CATEGORIES), 0.8 * RNG.random(N_GENES), np.array([0.0, 0.0, 0.7, 0.7, 1.0])
+
+
+def of_depth():
+    """A path that is less certain about shallow cells."""
+    path = LinearPath(N_GENES, N_CATEGORIES)
+    path.load(WEIGHTS, BIAS, CAP, CENTRE, PRIOR)
+    path.set_depth(USUAL, SLOPES)
+    return path
+
+
+@pytest.mark.parametrize("name", MEASURED)
+def test_shallow_cells_are_less_certain(name):
+    """The dense one-liner; cells with as many genes as usual are not changed."""
+    measured = MEASURED[name]
+    x = X * measured
+    below = (np.broadcast_to(measured, X.shape) * USUAL).sum(1)
+    factor = np.minimum((x > 0).sum(1) / np.maximum(below, 1e-8), 1.0)[:, None] ** SLOPES
+    if name != "none":
+        assert 0 < (factor < 1).any(axis=1).sum() < N_CELLS
+    expected = PRIOR + factor * (dense(x, measured) - PRIOR)
+    np.testing.assert_allclose(run(of_depth(), x, measured), expected, rtol=1e-4, atol=1e-4)
+    found = of_depth().certainty(ragged(x)[1], torch.from_numpy(measured))
+    np.testing.assert_allclose(found, factor, rtol=1e-5)
+
+
+def test_without_slopes_nothing_is_changed():
+    path = of_depth()
+    path.slopes.zero_()
+    assert np.array_equal(run(path, X, MEASURED["all"]), run(loaded(), X, MEASURED["all"]))
+
+
 @pytest.mark.parametrize("n_fitted", [1, 13])
 def test_genes_that_nothing_was_fitted_to_count_as_nothing(n_fitted):
     """Also where more had been loaded before."""
@@ -121,7 +153,17 @@ def test_what_was_loaded_is_a_copy_and_is_saved():
     other = LinearPath(N_GENES, N_CATEGORIES)
     other.load_state_dict(path.state_dict())
     np.testing.assert_array_equal(run(other, X, MEASURED["all"]), before)
-    assert set(path.state_dict()) == {"weights", "bias", "cap", "centre", "ranks", "share_read"}
+    assert set(path.state_dict()) == {
+        "weights",
+        "bias",
+        "cap",
+        "centre",
+        "prior",
+        "usual",
+        "slopes",
+        "ranks",
+        "share_read",
+    }
     assert not list(path.parameters())
 
 

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from polygene_scverse._constants import TARGET_SUM
+from polygene_scverse.abilities._depth import fit_depth
 from polygene_scverse.abilities._novelty import fit_reference
 from polygene_scverse.abilities._panel import fit_panel_accuracy
 from polygene_scverse.abilities._predict import UNSEEN, category_log_shares, phenotype_logits
@@ -35,6 +36,7 @@ from polygene_scverse.fit._kinds import COUNTED, cell_depths, fit_kinds
 from polygene_scverse.fit._linear_path import (
     MAX_CANDIDATES,
     MAX_CELLS,
+    PRIOR,
     READ_LOSS,
     SHARE_READ,
     SHARE_READ_OF_GROUPS,
@@ -99,6 +101,7 @@ def fit_after_training(
             calibrate(state, name, np.empty((0, n), np.float32), np.empty(0, np.int64), None, "held-out", shift)
     else:
         held_out = draw_cells(held_out, MAX_HELD_OUT, seed)
+        fit_depth(engine, some, held_out, seed)
         held_out_groups = None if groups is None else new_groups(groups, train.ids, held_out.ids)
         if groups is None or held_out_groups is not None:
             fit_shares(engine, state, held_out, of_new_groups=groups is not None)
@@ -154,7 +157,9 @@ def fit_path(
     cells = PathCells.of(x, table.codes, module.n_categories, measured, drawn, earlier)
     found = fit_linear_path(cells, groups=of_cells, seed=seed)
     state.panels = PanelMoments.fit(cells, found.temperatures)
-    module.linear.load(found.weights, found.bias, found.cap, found.centre)
+    prior = PRIOR * state.panels.log_shares(module.n_categories)
+    module.linear.load(found.weights, found.bias, found.cap, found.centre, prior)
+    module.linear.slopes.zero_()  # fitted later, if there are held-out cells
     module.linear.limit(SHARE_READ if groups is None else SHARE_READ_OF_GROUPS, found.importance)
     usual = share_of(USUAL_WEIGHTS) if groups is None else USUAL_SHARE_OF_GROUPS
     state.linear_share = [usual] * table.layout.n_phenotypes

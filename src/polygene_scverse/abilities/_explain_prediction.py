@@ -81,11 +81,12 @@ def explain_prediction(
 
     def ask(batch: Batch) -> list[Tensor]:
         found = module.predict(*(batch[name] for name in INPUTS), shares)[slot] + offset
-        of_genes = [occlude(engine, batch, slot)] if share < 1.0 else []
-        return [found, batch["values"], *visible_genes(engine, batch), *of_genes]
+        certainty = [] if module.linear is None else [module.linear_certainty(batch["values"], batch["measured"])[slot]]
+        occluded = [occlude(engine, batch, slot)] if share < 1.0 else []
+        return [found, batch["values"], *visible_genes(engine, batch), *certainty, *occluded]
 
     def add(rows: NDArray[np.int64], outputs: Sequence[Tensor]) -> None:
-        found, values, genes, mask, *occluded = (output.numpy(force=True) for output in outputs)
+        found, values, genes, mask, *others = (output.numpy(force=True) for output in outputs)
         logits[rows] = found
         log_p = torch.from_numpy(found / temperature).double().log_softmax(-1)
         chosen = choose_category(log_p, log_shares, temperature=temperature).numpy()
@@ -93,8 +94,9 @@ def explain_prediction(
         added = np.zeros((*mask.shape, found.shape[1]))  # (B, V, C)
         if module.linear is not None:
             seen = capped(values, cap[genes]) * mask
-            added += share * seen[..., None] * weights[genes * mask]
-        for of_transformer in occluded:
+            certainty = others.pop(0)  # (B, C)
+            added += share * seen[..., None] * weights[genes * mask] * certainty[:, None]
+        for of_transformer in others:
             added += (1.0 - share) * of_transformer
         added = (np.take_along_axis(added, codes[rows][:, None, None], axis=2) - added) / temperature
         against[rows] = soonest(added, log_p.numpy(), codes[rows])

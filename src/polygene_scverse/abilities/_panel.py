@@ -92,8 +92,8 @@ def for_panel(
     trials = [state.panel_accuracy.get(name) for name in path.simulated]
     factors = [1.0 if of is None else of.factor(x) for of, x in zip(trials, path.simulated.values(), strict=True)]
     divisors = np.repeat(factors, n)
-    biases = path.biases / divisors + np.minimum(PRIOR / divisors, 1.0) * panels.log_shares(n)
-    adapted = engine.with_linear_path(path.weights / divisors, biases)
+    prior = np.minimum(PRIOR / divisors, 1.0) * panels.log_shares(n)
+    adapted = engine.with_linear_path(path.weights / divisors, path.biases / divisors + prior, prior)
     return adapted, replace(state, linear_share=shares, calibration=calibration)
 
 

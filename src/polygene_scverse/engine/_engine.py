@@ -54,12 +54,14 @@ class Engine:
     def __post_init__(self) -> None:
         check_whole(self.batch_size, "batch_size", 1)
 
-    def with_linear_path(self, weights: NDArray[np.floating], bias: NDArray[np.floating]) -> Engine:
+    def with_linear_path(
+        self, weights: NDArray[np.floating], bias: NDArray[np.floating], prior: NDArray[np.floating] | None = None
+    ) -> Engine:
         """Return the network with another linear path; other weights are shared, and the original is not changed.
 
         Parameters
         ----------
-        weights, bias
+        weights, bias, prior
             As for `LinearPath.load`; the expression caps and centres are kept.
 
         Raises
@@ -71,7 +73,7 @@ class Engine:
         if own is None:
             raise ValueError("`linear_path`: the model has none. Create it with linear_path=True, the default.")
         other = copy.deepcopy(own)
-        other.load(weights, bias, own.cap.numpy(force=True), own.centre.numpy(force=True))
+        other.load(weights, bias, own.cap.numpy(force=True), own.centre.numpy(force=True), prior)
         module = copy.copy(self.module)
         module._modules = {**self.module._modules, "linear": other}
         return replace(self, module=module)

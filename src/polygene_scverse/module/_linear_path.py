@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from polygene_scverse._constants import LINEAR_SUM, TARGET_SUM
 
-OPTIONAL: Final = ("ranks", "share_read")
+OPTIONAL: Final = ("ranks", "share_read", "prior", "usual", "slopes")
 """Buffers that models saved by earlier versions do not have."""
 FEWEST: Final = 32
 """Minimum number of genes of a cell that the transformer reads, if the cell expresses that many."""
@@ -50,6 +50,8 @@ class LinearPath(nn.Module):
     Because it uses all genes, the transformer may read fewer. To predict phenotypes, it reads the share `share_read` of
     the expressed genes of a cell, but at least `FEWEST` genes: those with the highest `ranks`.
 
+    Cells that express fewer genes than nearly all training cells are predicted with less certainty, see `certainty`.
+
     Parameters
     ----------
     n_genes
@@ -62,6 +64,9 @@ class LinearPath(nn.Module):
     bias: Tensor
     cap: Tensor
     centre: Tensor
+    prior: Tensor
+    usual: Tensor
+    slopes: Tensor
     ranks: Tensor
     share_read: Tensor
 
@@ -71,6 +76,9 @@ class LinearPath(nn.Module):
         self.register_buffer("bias", torch.zeros(n_categories))
         self.register_buffer("cap", torch.ones(n_genes))  # larger values are clipped to this
         self.register_buffer("centre", torch.zeros(n_genes))  # mean of the clipped values of the training cells
+        self.register_buffer("prior", torch.zeros(n_categories))  # part of the bias from the categories' shares
+        self.register_buffer("usual", torch.zeros(n_genes))
+        self.register_buffer("slopes", torch.zeros(n_categories))
         self.register_buffer("ranks", torch.arange(n_genes).flip(0))
         self.register_buffer("share_read", torch.tensor(1.0))
 
@@ -80,6 +88,7 @@ class LinearPath(nn.Module):
         bias: NDArray[np.floating],
         cap: NDArray[np.floating],
         centre: NDArray[np.floating],
+        prior: NDArray[np.floating] | None = None,
     ) -> None:
         """Set the fitted weights of all genes or of the first ones; the weights of other genes are set to 0.
 
@@ -89,12 +98,44 @@ class LinearPath(nn.Module):
             Weights and bias for log1p of counts per 1,000, clipped and centred; shapes (n_fitted, C) and (C,).
         cap, centre
             Upper limit and mean of each gene's values; shape (n_fitted,).
+        prior
+            Part of the bias that comes from the categories' shares of the training cells; shape (C,). Default: 0.
         """
         self.bias.copy_(torch.from_numpy(bias))
+        self.prior.copy_(torch.from_numpy(np.zeros(len(bias)) if prior is None else prior))
         for name, values in (("weights", weights), ("cap", cap), ("centre", centre)):
             buffer = getattr(self, name)
             buffer.zero_()
             buffer[: len(values)] = torch.from_numpy(values)
+
+    def set_depth(self, usual: NDArray[np.floating], slopes: NDArray[np.floating]) -> None:
+        """Set how certainty decreases with the number of expressed genes; see `certainty`.
+
+        Parameters
+        ----------
+        usual
+            Contribution of each gene to the number of expressed genes below which a cell is shallow; shape (G,).
+        slopes
+            Exponent for each category, 0 for no effect; shape (C,).
+        """
+        self.usual.copy_(torch.from_numpy(usual))
+        self.slopes.copy_(torch.from_numpy(slopes))
+
+    def certainty(self, values: Tensor, measured: Tensor) -> Tensor:
+        """Factor of the logits without their prior, below 1 for shallow cells; shape (B, C).
+
+        It is a power of the cell's number of expressed genes divided by the number below which a cell is shallow.
+
+        Parameters
+        ----------
+        values
+            As for `clipped_sums`.
+        measured
+            As for `forward`.
+        """
+        shallow_below = (measured * self.usual).sum(-1).clamp(min=1e-8)  # () or (B,)
+        relative = ((values > 0).sum(1) / shallow_below).clamp(max=1.0)  # (B,)
+        return relative[:, None] ** self.slopes
 
     def limit(self, share: float, importance: NDArray[np.floating] | None = None) -> None:
         """Set how many genes the transformer reads of each cell.
@@ -118,9 +159,11 @@ class LinearPath(nn.Module):
         return torch.minimum((lengths * float(self.share_read)).ceil().long().clamp(min=FEWEST), lengths)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        """Models that were saved before there was a limit have none."""
+        """Models that were saved before there was a limit, or an effect of depth, have none."""
         state_dict.setdefault(prefix + "ranks", self.ranks)
         state_dict.setdefault(prefix + "share_read", torch.ones_like(self.share_read))
+        for name in ("prior", "usual", "slopes"):
+            state_dict.setdefault(prefix + name, torch.zeros_like(getattr(self, name)))
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def forward(self, genes: Tensor, values: Tensor, measured: Tensor) -> Tensor:
@@ -134,4 +177,7 @@ class LinearPath(nn.Module):
             Whether each gene is measured; shape (G,), or (B, G) if it differs between cells.
         """
         average_logits = self.bias - (self.centre * measured) @ self.weights  # (C,) or (B, C)
-        return clipped_sums(genes, values, self.cap, self.weights) + average_logits
+        logits = clipped_sums(genes, values, self.cap, self.weights) + average_logits
+        if not self.slopes.any():
+            return logits
+        return self.prior + self.certainty(values, measured) * (logits - self.prior)

@@ -116,6 +116,13 @@ class PredictionMixin:
         return list(logits.split(self.n_categories, dim=1))
 
     @move_arguments
+    def linear_certainty(self, values: Tensor, measured: Tensor) -> list[Tensor]:
+        """Factor of the linear path's logits, below 1 for shallow cells; P times (B, categories)."""
+        if self.linear is None:
+            raise ValueError("`linear_path`: the model has none. Create it with linear_path=True, the default.")
+        return list(self.linear.certainty(values, measured).split(self.n_categories, dim=1))
+
+    @move_arguments
     def expression_sums(self, positions: Tensor, values: Tensor, cap: Tensor, weights: Tensor) -> Tensor:
         """Weighted sums of the expression of the visible genes; arguments as for the encoder and `clipped_sums`."""
         return clipped_sums(self._visible_genes(positions, values), values, cap, weights)
