@@ -109,8 +109,7 @@ def fit_linear_path(cells: PathCells, *, groups: pd.Series | None = None, seed: 
     biases = np.concatenate([d.bias for d in found])
     shifts = []
     if groups is not None:
-        settings: dict[str, Any] = {"scale": USUAL_TEMPERATURE, "prior": PRIOR, "max_genes": MAX_GENES, "seed": seed}
-        settings |= {"name": str(groups.name)}
+        settings: dict[str, Any] = {"scale": USUAL_TEMPERATURE, "prior": PRIOR, "name": str(groups.name), "seed": seed}
         numbers = pd.factorize(groups.iloc[own], use_na_sentinel=False)[0]
         shifts = [fit_group_shift(own_cells, c, n, numbers, known=of, **settings) for c, n, of in phenotypes]
     squares = [(d.weights**2).sum(axis=1) for d in found]
