@@ -136,7 +136,7 @@ def generate(
             advance(len(ids))
     cells = Cells.concatenate(parts)
     totals = _by_length(cells.lengths, codes, depths)
-    rows = np.repeat(np.arange(len(cells)), cells.lengths)
+    rows = cells.rows
     rates = np.expm1(cells.values.astype(np.float64)) * totals[rows] / TARGET_SUM
     counts = np.floor(rates + uniform(cell_keys(seed, 0, rows), COUNT, cells.genes))
     counts = np.maximum(counts, 1.0)  # an expressed gene has a count
