@@ -9,12 +9,11 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 from numpy.typing import NDArray
-from scipy.stats import false_discovery_control
 
 from polygene_scverse._constants import PERTURB
 from polygene_scverse._validate import check_choice, warn
 from polygene_scverse.get._lookup import note_of
-from polygene_scverse.metrics._pooled_p import pooled_p
+from polygene_scverse.metrics._pooled_p import false_discovery_rate, pooled_p
 
 MIN_NULL: Final = 20
 """Minimum number of random perturbations for a test."""
@@ -110,10 +109,7 @@ def perturb(adata: AnnData, outcome: str = "embedding") -> pd.DataFrame:
         "p_value": p_value[~null].ravel(),
     }
     table = pd.DataFrame(columns)
-    known = table["p_value"].notna().to_numpy()
-    table["fdr"] = np.nan
-    if known.any():
-        table.loc[known, "fdr"] = false_discovery_control(table["p_value"].to_numpy()[known], method="bh")
+    table["fdr"] = false_discovery_rate(table["p_value"].to_numpy())
     if specific is not None:
         table["specific"] = specific[~null]
     unusual = table["z"] if sizes else table["z"].abs()
