@@ -73,13 +73,10 @@ def _genes(model: Polygene, expression: Expression, n_matched: int) -> dict[str,
     names, match = expression.var_names, expression.match
     unmeasured = [gene for gene in model.genes if gene not in names]
     extra = [str(name) for name in names.difference(model.genes)]
-    ways = (
-        ""
-        if match is None or not match.how
-        else f", by {next(iter(match.how))}"
-        if len(match.how) == 1
-        else f" ({', '.join(f'{n:,} columns by {way}' for way, n in match.how.items())})"
-    )
+    how = {} if match is None else match.how
+    ways = f" ({', '.join(f'{n:,} columns by {way}' for way, n in how.items())})" if how else ""
+    if len(how) == 1:
+        ways = f", by {next(iter(how))}"
     doubtful = "" if match is None or not match.ambiguous else f"; ambiguous: {shorten(match.ambiguous, 3)}"
     species = "" if match is None or not match.of_species else f"; {match.of_species}"
     matched = f"{n_matched:,} of the model's {len(model.genes):,} genes{ways}{doubtful}{species}"
