@@ -82,24 +82,7 @@ def perturb(adata: AnnData, outcome: str = "embedding") -> pd.DataFrame:
         shifts = np.asarray(adata.obsm["phenotype_shift"], dtype=float)[:, at]
         levels = [str(c) for c in np.asarray(note["categories"])[at]]
     sizes = outcome in ("embedding", "expression")
-    z = np.full(shifts.shape, np.nan)
-    p_value = np.full(shifts.shape, np.nan)
-    n_genes, expression = (adata.obs[name].to_numpy(dtype=float) for name in ("n_genes", "expression"))
-    few = []
-    for size in np.unique(n_genes[~null]):
-        rows = n_genes == size
-        if (rows & null).sum() < MIN_NULL:
-            few.append(int(size))
-            continue
-        values = np.log(np.maximum(shifts[rows], 1e-12)) if sizes else shifts[rows]
-        z[rows] = matched_z(values, expression[rows], null[rows])
-        extreme = z if sizes else np.abs(z)
-        p_value[rows] = pooled_p(extreme[rows], extreme[rows & null])
-    if few:
-        warn(
-            f"`adata`: fewer than {MIN_NULL} random perturbations of {few} genes, too few for a test: z, p_value and "
-            "fdr are NaN there. Pass n_null=200 to pgs.tl.perturb, and a model with more genes."
-        )
+    z, p_value = _test(adata.obs, shifts, null, sizes=sizes)
     columns = {
         "perturbation": np.repeat(adata.obs_names[~null].to_numpy(), len(levels)),
         "level": np.tile(np.array(levels, dtype=object), int((~null).sum())),
@@ -115,6 +98,33 @@ def perturb(adata: AnnData, outcome: str = "embedding") -> pd.DataFrame:
     unusual = table["z"] if sizes else table["z"].abs()
     order = np.lexsort((-table["shift"].abs().to_numpy(), -unusual.fillna(-np.inf).to_numpy()))
     return table.iloc[order].reset_index(drop=True)
+
+
+def _test(
+    obs: pd.DataFrame, shifts: NDArray[np.floating], null: NDArray[np.bool_], *, sizes: bool
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Compare with random perturbations of as many genes: z-scores and p-values, NaN if there are too few.
+
+    Shifts that are sizes, which are never negative, are compared by their logarithms, and large ones only are unusual.
+    """
+    z, p_value = np.full(shifts.shape, np.nan), np.full(shifts.shape, np.nan)
+    n_genes, expression = (obs[name].to_numpy(dtype=float) for name in ("n_genes", "expression"))
+    few = []
+    for size in np.unique(n_genes[~null]):
+        rows = n_genes == size
+        if (rows & null).sum() < MIN_NULL:
+            few.append(int(size))
+            continue
+        values = np.log(np.maximum(shifts[rows], 1e-12)) if sizes else shifts[rows]
+        z[rows] = matched_z(values, expression[rows], null[rows])
+        extreme = z if sizes else np.abs(z)
+        p_value[rows] = pooled_p(extreme[rows], extreme[rows & null])
+    if few:
+        warn(
+            f"`adata`: fewer than {MIN_NULL} random perturbations of {few} genes, too few for a test: z, p_value and "
+            "fdr are NaN there. Pass n_null=200 to pgs.tl.perturb, and a model with more genes."
+        )
+    return z, p_value
 
 
 def matched_z(
