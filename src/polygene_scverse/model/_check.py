@@ -6,7 +6,6 @@ import warnings
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 from anndata import AnnData
 from numpy.typing import NDArray
 
@@ -123,8 +122,3 @@ def _labels(model: Polygene, data: AnnData) -> dict[str, str]:
 
 def _examples(names: list[str]) -> str:
     return f": {shorten(names, 4)}" if names else ""
-
-
-def as_table(found: dict[str, str]) -> pd.Series:
-    """Convert the descriptions to a Series."""
-    return pd.Series(found, name="check", dtype=object)
