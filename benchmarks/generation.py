@@ -37,7 +37,6 @@ CLASSES = {
 }
 MOST_TEST, MIN_TRAIN, MIN_TEST = 1_200, 20, 10
 RESULTS = Path(__file__).parent / "results"
-BASELINES = ["real cells", "Gaussian copula", "independent genes"]
 ATTACK = "attack, same donors"
 BARS = {
     "rf_auc": {"kang18": 0.859, "glioblastoma": 0.993, "onek1k": 0.801, "tcells": 0.854},

@@ -138,7 +138,7 @@ def test_predictions_are_words_of_the_slot(model, simulated):
     """Whatever the words of other slots say."""
     before = model.predict_phenotype(simulated)
     bias = model.module.head.bias
-    sex = list(model.layout.slot("sex").ids)
+    sex = list(model.layout.phenotypes[model.layout.phenotype_names.index("sex")].ids)
     others = [i for i in range(model.layout.n_tokens) if i not in sex]
     kept = bias.detach().clone()
     with torch.no_grad():

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from polygene_scverse import _files
-from polygene_scverse._files import check_destination, replace_file, replace_folder, write_text
+from polygene_scverse._files import check_destination, replace_file, replace_folder, write_bytes
 
 
 def names(folder):
@@ -31,7 +31,7 @@ def test_a_file_is_replaced_when_it_is_whole(tmp_path):
 
 @pytest.mark.parametrize("error", [OSError, KeyboardInterrupt])
 def test_after_an_error_the_old_one_is_there(tmp_path, error):
-    write_text(tmp_path / "a", "old")
+    write_bytes(tmp_path / "a", b"old")
 
     def fail(part):
         part.write_text("half")
@@ -46,13 +46,13 @@ def test_after_an_error_the_old_one_is_there(tmp_path, error):
 
 def test_a_link_is_followed(tmp_path):
     (tmp_path / "link").symlink_to(tmp_path / "real")
-    write_text(tmp_path / "link", "new")
+    write_bytes(tmp_path / "link", b"new")
     assert (tmp_path / "link").is_symlink()
     assert (tmp_path / "real").read_text() == "new"
 
 
 def test_what_is_no_file_is_written_to():
-    write_text("/dev/null", "gone")
+    write_bytes("/dev/null", b"gone")
     assert Path("/dev/null").is_char_device()
 
 
@@ -84,7 +84,7 @@ def test_parts_that_were_left_long_ago_are_removed(tmp_path):
         (tmp_path / name).touch()
         if name != young:
             os.utime(tmp_path / name, (time.time() - 2 * _files.STALE,) * 2)
-    write_text(tmp_path / "a.csv", "new")
+    write_bytes(tmp_path / "a.csv", b"new")
     assert names(tmp_path) == sorted([young, other, "a.csv"])
 
 

@@ -38,6 +38,7 @@ def test_slots_and_positions():
     words = [LAYOUT.vocabulary[i] for i in LAYOUT.special_tokens]
     assert words == ["[CLS]", "[MASK]", "[MASK]", "[START]", "[END]"]
     assert SPECIAL_TOKENS[MASK] == "[MASK]"
+    assert LAYOUT.phenotypes[1].categories == ("B cell", "T cell", "NK cell")
 
 
 def test_positions_are_all_of_the_sentence():
@@ -55,14 +56,10 @@ def test_encode_phenotypes_without_phenotypes():
     assert layout.encode_phenotypes(np.empty((3, 0), dtype=int)).shape == (3, 0)
 
 
-def test_slot():
-    assert LAYOUT.slot("fate") is LAYOUT.phenotypes[1]
-    assert LAYOUT.slot("fate").categories == ("B cell", "T cell", "NK cell")
-
-
 def test_the_same_category_in_two_phenotypes_has_two_ids():
     layout = TokenLayout.build({"sex": ["1", "2"], "stage": ["1", "2"]}, GENES, 2)
-    assert not set(layout.slot("sex").ids) & set(layout.slot("stage").ids)
+    sex, stage = layout.phenotypes
+    assert not set(sex.ids) & set(stage.ids)
     assert len(set(layout.vocabulary)) == layout.n_tokens
 
 

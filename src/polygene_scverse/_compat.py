@@ -140,10 +140,9 @@ def torch_device(accelerator: str, device: int | str) -> torch.device:
     """The device that scvi-tools selects for these two arguments."""
     from scvi.model._utils import parse_device_args
 
-    found: torch.device = parse_device_args(
+    return parse_device_args(
         accelerator=accelerator, devices=device, return_device="torch", validate_single_device=True
     )[2]
-    return found
 
 
 @contextmanager

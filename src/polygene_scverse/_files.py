@@ -128,12 +128,6 @@ def check_destination(folder: str | Path, argument: str) -> None:
         ) from error
 
 
-def write_text(path: str | Path, text: str) -> None:
-    """Write a text file with `replace_file`."""
-    with replace_file(path) as part:
-        part.write_text(text, encoding="utf-8")
-
-
 def write_bytes(path: str | Path, content: bytes) -> None:
     """Write a binary file with `replace_file`."""
     with replace_file(path) as part:

@@ -236,10 +236,6 @@ class TokenLayout:
         columns = [slot.encode(codes[:, i]) for i, slot in enumerate(self.phenotypes)]
         return np.stack(columns, axis=1) if columns else np.empty((len(codes), 0), dtype=np.int64)
 
-    def slot(self, name: str) -> PhenotypeSlot:
-        """Slot of the phenotype called `name`."""
-        return self.phenotypes[self.phenotype_names.index(name)]
-
     def to_dict(self) -> dict[str, Any]:
         """Convert to plain containers for saving; `from_dict` reads them."""
         plain = asdict(self)

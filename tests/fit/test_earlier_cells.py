@@ -140,7 +140,7 @@ def test_groups_are_predicted_from_earlier_cells_too(cells, mixed, earlier):
     x, codes, old = cells
     known, (_, z) = known_of(mixed, earlier), standardised(x)
     new, folds = z[~old], np.arange(N_NEW) % 2
-    found = _out_of_fold(lambda rows: new[rows], codes[~old], 4, folds, 1000, known)
+    found = _out_of_fold(lambda rows: new[rows], codes[~old], 4, folds, known)
     for fold in (0, 1):
         rest = np.concatenate([np.flatnonzero(old), N_OLD + np.flatnonzero(folds != fold)])
         expected = ScatterSums.fit(z[rest], codes[rest], 4).discriminants()(new[folds == fold])

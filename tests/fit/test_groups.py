@@ -17,7 +17,7 @@ from polygene_scverse.fit._groups import (
 )
 from polygene_scverse.fit._temperature import fit_temperature
 
-SETTINGS = {"name": "donor", "scale": 10.0, "prior": 0.5, "max_genes": 1000}
+SETTINGS = {"name": "donor", "scale": 10.0, "prior": 0.5}
 
 
 def cells_of(n_groups, effect, n=300, k=3, n_genes=17, seed=0):

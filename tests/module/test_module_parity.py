@@ -101,7 +101,7 @@ def test_a_cell_alone_equals_the_cell_in_a_batch(kit):
 # no leak
 
 
-def hide(kit, cells, cell_of_gene, gene):
+def hide(cells, cell_of_gene, gene):
     """Show all but one expressed gene of a cell, which becomes a target."""
     masking = ask(cells, NO_GENES, np.ones((len(cells), 2), dtype=bool))
     target = (np.repeat(np.arange(len(cells)), cells.lengths) == cell_of_gene) & (cells.genes == gene)
@@ -111,7 +111,7 @@ def hide(kit, cells, cell_of_gene, gene):
 
 def test_the_bin_of_a_target_changes_nothing_but_the_loss(kit):
     module, cells = kit.random_module(), kit.random_cells()
-    masking = hide(kit, cells, 2, cells.genes[cells.indptr[2]])
+    masking = hide(cells, 2, cells.genes[cells.indptr[2]])
     batches = []
     for value in (1, 2, N_BINS - 1):
         bins = np.where(masking.target, value, cells.bins).astype(np.int16)
@@ -131,7 +131,7 @@ def test_whether_a_target_is_expressed_changes_nothing_but_the_loss(kit):
     """Bin 0 instead of 5: the gene leaves the expressed ones and is a target among the not-expressed ones."""
     module, cells = kit.random_module(), kit.random_cells()
     gene = cells.genes[cells.indptr[2]]
-    masking = hide(kit, cells, 2, gene)
+    masking = hide(cells, 2, gene)
     expressed = kit.torch_batch(cells, masking, kit.random_codes())
     keep = ~masking.target
     indptr = cells.indptr - (np.arange(N_CELLS + 1) > 2)

@@ -146,9 +146,8 @@ def fit_path(
 ) -> list[GroupShift | None]:
     """Fit the linear path to the training cells or a sample of them, and the shift to new groups in each phenotype."""
     module = engine.module
-    nothing: list[GroupShift | None] = [None] * module.layout.n_phenotypes
     if module.linear is None:
-        return nothing
+        return [None] * module.layout.n_phenotypes
     table = draw_cells(train, MAX_CELLS, seed)
     measured = table.measured_in(np.arange(len(table)))
     x, of_cells = table.cells.matrix(table.layout.n_genes), None if groups is None else groups.iloc[table.ids]
@@ -163,7 +162,7 @@ def fit_path(
     module.linear.limit(SHARE_READ if groups is None else SHARE_READ_OF_GROUPS, found.importance)
     usual = share_of(USUAL_WEIGHTS) if groups is None else USUAL_SHARE_OF_GROUPS
     state.linear_share = [usual] * table.layout.n_phenotypes
-    return list(found.shifts) or nothing
+    return found.shifts
 
 
 def fit_shares(engine: Engine, state: FittedState, held_out: CellTable, *, of_new_groups: bool = False) -> None:

@@ -149,10 +149,7 @@ def linear_weights(engine: Engine, slot: int) -> NDArray[np.float64]:
     module = engine.module
     if module.linear is None:
         raise ValueError("`linear_path`: the model has none. Create it with linear_path=True, the default.")
-    found: NDArray[np.float64] = (
-        torch.split(module.linear.weights, module.n_categories, dim=1)[slot].double().cpu().numpy()
-    )
-    return found
+    return torch.split(module.linear.weights, module.n_categories, dim=1)[slot].double().cpu().numpy()
 
 
 def draw(codes: NDArray[np.int64], n_cells: int, seed: int) -> NDArray[np.int64]:

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from polygene_scverse.abilities._gene_contributions import visible_genes
 from polygene_scverse.abilities._gene_states import Sums, check_size
 from polygene_scverse.abilities._predict import linear_share
 from polygene_scverse.data.feed._source import CellSource
@@ -78,7 +79,7 @@ def gene_roles(
         Slots of the phenotypes whose states are averaged.
     """
     module, share = engine.module, linear_share(engine, state)
-    layout, s, n_pairs = module.layout, module.layout.n_special, len(pairs[0])
+    layout, n_pairs = module.layout, len(pairs[0])
     check_size(n_pairs, layout.n_genes, module.config.n_hidden + 2)
     sums = Sums(n_pairs, layout.n_genes, module.config.n_hidden + 2)
     totals = np.zeros((n_pairs, module.config.n_hidden + 2))
@@ -86,9 +87,7 @@ def gene_roles(
     def states(batch: Batch) -> list[Tensor]:
         """Cell states, expression, genes and a mask (False on padding), with V visible genes: (B, H), (B, V) …."""
         found = module.decision_states(*(batch[name] for name in INPUTS), share)[:, list(slots)].mean(1)
-        part = slice(s, batch["key_mask"].shape[1])
-        genes = batch["positions"][:, part] - layout.first_gene_position
-        return [found.cpu(), batch["values"], genes, batch["key_mask"][:, part]]
+        return [found.cpu(), batch["values"], *visible_genes(engine, batch)]
 
     def add(rows: NDArray[np.int64], outputs: Sequence[Tensor]) -> None:
         found, values, genes, mask = outputs

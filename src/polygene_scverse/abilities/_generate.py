@@ -136,7 +136,7 @@ def generate(
             advance(len(ids))
     cells = Cells.concatenate(parts)
     totals = _by_length(cells.lengths, codes, depths)
-    rows = np.repeat(np.arange(len(cells)), cells.lengths)
+    rows = cells.rows
     rates = np.expm1(cells.values.astype(np.float64)) * totals[rows] / TARGET_SUM
     counts = np.floor(rates + uniform(cell_keys(seed, 0, rows), COUNT, cells.genes))
     counts = np.maximum(counts, 1.0)  # an expressed gene has a count
@@ -253,9 +253,8 @@ def _block(
 
 def _cells(bins: NDArray[np.int16], values: NDArray[np.float32]) -> Cells:
     """Convert dense arrays to `Cells`; shape (n_cells, n_genes) each."""
-    rows, genes = np.nonzero(bins)
-    indptr = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=len(bins)))]).astype(np.int64)
-    return Cells(indptr, genes.astype(np.int32), bins[rows, genes], values[rows, genes])
+    x = sp.csr_matrix(bins)
+    return Cells(x.indptr.astype(np.int64), x.indices.astype(np.int32), x.data, values[bins > 0])
 
 
 def _by_length(lengths: NDArray[np.int64], codes: NDArray[np.int64], depths: NDArray[np.int64]) -> NDArray[np.int64]:

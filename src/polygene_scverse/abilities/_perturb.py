@@ -67,8 +67,7 @@ class Shifts:
 def mean_expression(table: CellTable) -> NDArray[np.float64]:
     """Mean log1p of counts per 10,000 of each gene, 0 where it is unmeasured; shape (n_genes,)."""
     sums = np.bincount(table.cells.genes, table.cells.values, table.layout.n_genes)
-    found: NDArray[np.float64] = sums / max(1, len(table))
-    return found
+    return sums / max(1, len(table))
 
 
 def matched_genes(
@@ -173,12 +172,12 @@ def perturb(
 def _changed(table: CellTable, change: Change, i: int, seed: int) -> tuple[int, NDArray[np.int64]]:
     """Number of cells that the change affects, and a sample of them in random order."""
     genes, bins = (np.array([entry[k] for entry in change], dtype=np.int64) for k in (0, 1))
-    rows = np.repeat(np.arange(len(table)), table.lengths)
+    cells, rows = table.cells, table.cells.rows
     differs = np.zeros(len(table), dtype=bool)
     for gene, new in zip(genes, bins, strict=True):
         current = np.zeros(len(table), dtype=np.int64)
-        at = table.cells.genes == gene
-        current[rows[at]] = table.cells.bins[at]
+        at = cells.genes == gene
+        current[rows[at]] = cells.bins[at]
         differs |= current != new
     found = np.flatnonzero(differs)
     order = np.argsort(uniform(cell_keys(seed, i, table.ids[found]), DRAW), kind="stable")

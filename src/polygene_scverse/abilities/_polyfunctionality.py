@@ -10,10 +10,9 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import false_discovery_control
 
 from polygene_scverse.abilities._gene_roles import GeneRoles
-from polygene_scverse.metrics._pooled_p import pooled_p
+from polygene_scverse.metrics._pooled_p import false_discovery_rate, pooled_p
 
 MIN_GROUPS: Final = 5
 """Minimum number of groups with two contexts for a test."""
@@ -122,14 +121,11 @@ def polyfunctionality(found: GeneRoles, *, min_cells: int, n_permutations: int, 
     p_value = np.full(len(known), np.nan)
     if usable.any():
         p_value[usable] = permutation_p(moves[:, :, usable], there[:, :, usable], n_permutations, seed)
-    fdr = p_value.copy()
-    if usable.any():
-        fdr[usable] = false_discovery_control(p_value[usable], method="bh")
     with np.errstate(invalid="ignore"):
         of_contexts = np.nansum(expression, 0) / np.maximum((~np.isnan(expression)).sum(0), 1)  # (C, G)
     return Polyfunctionality(
-        found.genes, contexts, shift, farthest, np.ptp(of_contexts, axis=0), n_groups, p_value, fdr,
-        int(n_groups.max(initial=0)) if usable.any() else 0,
+        found.genes, contexts, shift, farthest, np.ptp(of_contexts, axis=0), n_groups, p_value,
+        false_discovery_rate(p_value), int(n_groups.max(initial=0)) if usable.any() else 0,
     )  # fmt: skip
 
 

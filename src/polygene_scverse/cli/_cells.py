@@ -124,11 +124,6 @@ def plan_outputs(files: Sequence[Path], output: Path, form: str | None, *, overw
     return planned
 
 
-def write_new(adata: AnnData, target: Path) -> None:
-    """Write new cells atomically: the file gets its name when it is complete."""
-    write_cells(adata, None, target)
-
-
 def write_cells(adata: AnnData, source: Path | None, target: Path) -> None:
     """Write results atomically: the file gets its name when it is complete.
 

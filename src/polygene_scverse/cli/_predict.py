@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -100,7 +99,7 @@ def fill(s: FillSettings) -> None:
 
 
 def _each_file(s: FilesSettings, run: Any) -> None:
-    """Read each file, add the results, and write it under another name."""
+    """Read each file, and write its table of results, or the cells with the results, under another name."""
     _, output = needed(s, "model", "output")
     files = find_files(s.paths, s.data)
     targets = plan_outputs(files, output, s.format, overwrite=bool(s.overwrite))
@@ -108,14 +107,9 @@ def _each_file(s: FilesSettings, run: Any) -> None:
     for source, target in zip(files, targets, strict=True):
         adata = read_cells(source, backed=True)
         table = run(adata, model)
-        write_result(adata, table, source, target)
+        if target.suffix in TABLES:
+            with replace_file(target) as part:
+                table.to_csv(part, sep=TABLES[target.suffix], index_label="cell")
+        else:
+            write_cells(adata, source, target)
         typer.echo(f"{adata.n_obs:,} cells: {target}")
-
-
-def write_result(adata: AnnData, table: pd.DataFrame, source: Path, target: Path) -> None:
-    """Write the table only, or the cells with the results."""
-    if target.suffix in TABLES:
-        with replace_file(target) as part:
-            table.to_csv(part, sep=TABLES[target.suffix], index_label="cell")
-    else:
-        write_cells(adata, source, target)

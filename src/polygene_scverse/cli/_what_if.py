@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from polygene_scverse._files import replace_file
-from polygene_scverse.cli._cells import find_files, plan_outputs, read_cells, split_list, write_new
+from polygene_scverse.cli._cells import find_files, plan_outputs, read_cells, split_list, write_cells
 from polygene_scverse.cli._errors import UserError
 from polygene_scverse.cli._models import read_model
 from polygene_scverse.cli._predict import TABLES
@@ -112,7 +112,7 @@ def generate(s: GenerateSettings) -> None:
     names = ("seed", "n_rounds", "temperature", "depth", "allow_unseen", "batch_size")
     said = without_none({name: getattr(s, name) for name in names})
     adata = tl.generate(given, n_obs=n_obs, model=model, **said)
-    write_new(adata, target)
+    write_cells(adata, None, target)
     typer.echo(f"{adata.n_obs:,} cells: {target}")
 
 
@@ -142,7 +142,7 @@ def _each_file(
             with replace_file(target) as part:
                 written.to_csv(part, sep=TABLES[target.suffix], index_label=str(written.index.name or "cell"))
         else:
-            write_new(result, target)
+            write_cells(result, None, target)
         typer.echo(f"{adata.n_obs:,} cells: {target}")
 
 

@@ -13,8 +13,7 @@ from polygene_scverse.module._losses import bin_loss
 def probabilities(logits: NDArray[np.float32], temperature: float) -> NDArray[np.float32]:
     """Softmax of logits divided by the temperature, in float32 as in prediction; shape (n_cells, n_categories)."""
     scaled = torch.from_numpy(np.ascontiguousarray(logits, dtype=np.float32)) / temperature
-    found: NDArray[np.float32] = scaled.softmax(-1).numpy()
-    return found
+    return scaled.softmax(-1).numpy()
 
 
 def log_shares(counts: NDArray[np.float32]) -> torch.Tensor:

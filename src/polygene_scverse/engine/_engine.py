@@ -122,8 +122,7 @@ class Engine:
         """Number of genes that the network reads from cells with `lengths` expressed genes; shape (n_cells,)."""
         if self.module.linear is None or not self.for_phenotypes:
             return lengths
-        n_read: NDArray[np.int64] = self.module.linear.n_read(torch.from_numpy(lengths)).numpy(force=True)
-        return n_read
+        return self.module.linear.n_read(torch.from_numpy(lengths)).numpy(force=True)
 
     def gather(self, source: CellSource, query: Query, function: Function) -> list[NDArray[np.float32]]:
         """As `run`, but return one row for each cell, in the order of the cells; shape (n_cells, any) each."""

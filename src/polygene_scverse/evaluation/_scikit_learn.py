@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,16 +27,6 @@ GRIDS = {
     "lineardiscriminantanalysis": {"lineardiscriminantanalysis__shrinkage": (0.1, 0.3, 0.6, 0.9)},
 }
 """Values to try, by the last step: inverse of the penalty; weight of the identity matrix in the covariance."""
-
-
-class Classifier(Protocol):
-    """Part of the interface of a scikit-learn classifier that is used here, because scikit-learn has no types."""
-
-    def fit(self, X: NDArray[np.float32], y: Codes, /) -> Classifier:
-        """Fit to cells of shape (n_cells, n_genes) and their categories."""
-
-    def predict_proba(self, X: NDArray[np.float32], /) -> NDArray[np.float64]:
-        """Probabilities of the categories that occur, in ascending order; shape (n_cells, n_found)."""
 
 
 def inner_folds(x: NDArray[np.float32], labels: Codes, groups: Codes | None, n_folds: int = 3) -> list[Fold]:
@@ -99,7 +89,7 @@ def fit_predict(
     folds = inner_folds(train.x, labels, groups, n_folds)
     pipeline = pipelines(min(train.x.shape[1], *(len(rows) for rows, _ in folds)), seed)[name]
     grid = GRIDS.get(pipeline.steps[-1][0])
-    classifier: Classifier = GridSearchCV(pipeline, grid, cv=folds, scoring="f1_macro") if grid else pipeline
+    classifier = GridSearchCV(pipeline, grid, cv=folds, scoring="f1_macro") if grid else pipeline
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Only one sample available")  # LDA with a category of one cell
-        return classifier.fit(train.x, labels).predict_proba(test.x)
+        return np.asarray(classifier.fit(train.x, labels).predict_proba(test.x))

@@ -57,8 +57,6 @@ def fit_bin_values(
     n_categories: Sequence[int],
     n_genes: int,
     n_bins: int,
-    *,
-    prior: float = VALUE_PRIOR,
 ) -> BinValues:
     """Fit means within bins, each shrunk towards its expectation.
 
@@ -72,15 +70,13 @@ def fit_bin_values(
         Number of categories of each phenotype.
     n_genes, n_bins
         Numbers of genes and bins.
-    prior
-        See `VALUE_PRIOR`.
     """
     size = n_genes * n_bins
     flat = genes.astype(np.int64) * n_bins + bins
     usual = np.bincount(bins, values, n_bins) / np.maximum(np.bincount(bins, minlength=n_bins), 1)  # (V,)
     sums = np.bincount(flat, values, size).reshape(n_genes, n_bins)
     counts = np.bincount(flat, minlength=size).reshape(n_genes, n_bins)
-    mean = (sums + prior * usual) / (counts + prior)
+    mean = (sums + VALUE_PRIOR * usual) / (counts + VALUE_PRIOR)
     mean[:, 0] = 0.0
     starts = np.cumsum([0, *n_categories])
     effects = np.zeros((starts[-1], size))
@@ -93,6 +89,6 @@ def fit_bin_values(
             effect = effects[starts[i] : starts[i + 1]].reshape(-1)  # a view
             rest[known] += effect[at]
             n_entries = np.bincount(at, minlength=n * size)
-            effect[:] = np.bincount(at, rest[known], n * size) / (n_entries + prior)
+            effect[:] = np.bincount(at, rest[known], n * size) / (n_entries + VALUE_PRIOR)
             rest[known] -= effect[at]
     return BinValues(mean.astype(np.float32), effects.reshape(-1, n_genes, n_bins).astype(np.float32))

@@ -263,8 +263,7 @@ def factors(scores: NDArray[np.floating], weights: NDArray[np.floating], n_means
     loadings /= np.sqrt(np.maximum(variances, LEAST_VARIANCE))[:, None]
     shared = (loadings**2).sum(axis=1)
     loadings *= np.sqrt(np.minimum(1.0, MOST_SHARED / np.maximum(shared, 1e-12)))[:, None]
-    found: NDArray[np.float32] = loadings.astype(np.float32)
-    return found
+    return loadings.astype(np.float32)
 
 
 def _principal(z: NDArray[np.floating]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

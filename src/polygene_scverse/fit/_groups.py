@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from polygene_scverse.fit._discriminants import ScatterSums, VarianceSums
+from polygene_scverse.fit._discriminants import MAX_GENES, ScatterSums, VarianceSums
 from polygene_scverse.fit._earlier_cells import KnownSums
 from polygene_scverse.fit._temperature import fit_temperature
 
@@ -74,7 +74,6 @@ def fit_group_shift(
     name: str,
     scale: float,
     prior: float,
-    max_genes: int,
     known: KnownSums | None = None,
     seed: int = 0,
 ) -> GroupShift:
@@ -100,8 +99,6 @@ def fit_group_shift(
         Default temperature of the discriminants.
     prior
         Exponent of a category's share in its prior; prior * log(share) is added to the logit.
-    max_genes
-        Maximum number of genes in the discriminants.
     known
         Sums over cells without group that are added to the training cells of each fold.
     seed
@@ -115,8 +112,7 @@ def fit_group_shift(
         return GroupShift(name, n_groups, usual, np.nan, *nothing)
     by_group = (rng.permutation(n_groups) % min(MAX_FOLDS, n_groups))[groups]
     apart, mixed = (
-        _out_of_fold(cells, codes, n_categories, folds, max_genes, known)
-        for folds in (by_group, rng.permutation(by_group))
+        _out_of_fold(cells, codes, n_categories, folds, known) for folds in (by_group, rng.permutation(by_group))
     )
     rows, others = (np.flatnonzero(np.isfinite(z).all(axis=1)) for z in (apart, mixed))
     if min(len(rows), len(others)) < MIN_CELLS:
@@ -148,7 +144,6 @@ def _out_of_fold(
     codes: NDArray[np.integer],
     n_categories: int,
     folds: NDArray[np.integer],
-    max_genes: int,
     known: KnownSums | None,
 ) -> NDArray[np.float64]:
     """Discriminants of the cells of each fold, fitted to all other folds; shape (N, C).
@@ -165,7 +160,7 @@ def _out_of_fold(
         x = cells(rest)
         variances = VarianceSums.fit(x, codes[rest], n_categories)
         variances = variances if known is None else variances + known.variances
-        genes = variances.most_different_genes(max_genes)
+        genes = variances.most_different_genes(MAX_GENES)
         sums = ScatterSums.fit(x[:, genes], codes[rest], n_categories)
         fitted = (sums if known is None else sums + known.scatter(genes)).discriminants()
         found[own] = np.where(counts > 0, fitted(cells(own)[:, genes]), FAR_BELOW)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import operator
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -65,7 +65,7 @@ class LinearFit:
     cap, centre
         Upper limit and mean of expression; shape (G,).
     shifts
-        Effect of new groups, for each phenotype; empty if groups are not known.
+        Effect of new groups, for each phenotype; None if groups are not known.
     temperatures
         Temperature of the discriminants of each phenotype.
     importance
@@ -76,9 +76,9 @@ class LinearFit:
     bias: NDArray[np.floating]
     cap: NDArray[np.floating]
     centre: NDArray[np.floating]
-    shifts: list[GroupShift] = field(default_factory=list)
-    temperatures: tuple[float, ...] = ()
-    importance: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+    shifts: list[GroupShift | None]
+    temperatures: tuple[float, ...]
+    importance: NDArray[np.float64]
 
 
 def fit_linear_path(cells: PathCells, *, groups: pd.Series | None = None, seed: int = 0) -> LinearFit:
@@ -107,10 +107,9 @@ def fit_linear_path(cells: PathCells, *, groups: pd.Series | None = None, seed: 
     found = [fit_discriminants(own_cells, c, n, folds, known=of) for c, n, of in phenotypes]
     weights = np.concatenate([d.weights for d in found], axis=1) / scaler.deviation[:, None]  # (G, C)
     biases = np.concatenate([d.bias for d in found])
-    shifts = []
+    shifts: list[GroupShift | None] = [None] * len(phenotypes)
     if groups is not None:
-        settings: dict[str, Any] = {"scale": USUAL_TEMPERATURE, "prior": PRIOR, "max_genes": MAX_GENES, "seed": seed}
-        settings |= {"name": str(groups.name)}
+        settings: dict[str, Any] = {"scale": USUAL_TEMPERATURE, "prior": PRIOR, "name": str(groups.name), "seed": seed}
         numbers = pd.factorize(groups.iloc[own], use_na_sentinel=False)[0]
         shifts = [fit_group_shift(own_cells, c, n, numbers, known=of, **settings) for c, n, of in phenotypes]
     squares = [(d.weights**2).sum(axis=1) for d in found]

@@ -76,8 +76,7 @@ class Space:
     def loadings(self) -> NDArray[np.float64]:
         """Weight of each gene's clipped expression along each component; shape (G, K)."""
         components = self.components.astype(np.float64)
-        found: NDArray[np.float64] = (components / self.noise / self.deviation).T
-        return found
+        return (components / self.noise / self.deviation).T
 
     def sums(self, x: sp.csr_matrix) -> NDArray[np.float64]:
         """Sum of each cell's clipped expression, weighted by `loadings`; shape (N, K).
@@ -153,8 +152,7 @@ class Space:
         """Covariance of the error of a position that is estimated from the measured genes; shape (K, K)."""
         components = self.components.astype(np.float64)
         precision = components / self.noise * measured @ components.T + 1e-6 * np.eye(len(components))
-        found: NDArray[np.float64] = np.linalg.inv(precision.astype(np.float64))
-        return found
+        return np.linalg.inv(precision.astype(np.float64))
 
 
 @dataclass(frozen=True)

@@ -123,8 +123,7 @@ def moderated(mean: NDArray[np.floating], error: NDArray[np.floating]) -> NDArra
     Tusher, Tibshirani and Chu, PNAS 2001, who add a constant so that genes with tiny variance do not rank first.
     """
     usual = np.median(error, axis=-1, keepdims=True)
-    found: NDArray[np.float64] = np.abs(mean) / np.maximum(error + usual, 1e-12)
-    return found
+    return np.abs(mean) / np.maximum(error + usual, 1e-12)
 
 
 def _compare(

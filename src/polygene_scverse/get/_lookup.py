@@ -86,8 +86,7 @@ def model_categories(adata: AnnData, phenotype: str) -> list[str]:
 
 def is_predicted(adata: AnnData, phenotype: str) -> NDArray[np.bool_]:
     """Whether each cell has a prediction; others come from data without predictions, by concatenation."""
-    found: NDArray[np.bool_] = adata.obs[prediction_key(phenotype)].notna().to_numpy()
-    return found
+    return adata.obs[prediction_key(phenotype)].notna().to_numpy()
 
 
 def category_table(adata: AnnData, phenotype: str, key_of: Callable, call: str) -> pd.DataFrame:
@@ -137,8 +136,7 @@ def result_of(adata: AnnData, key: str, call: str) -> Mapping[str, Any]:
     note = note_of(adata, key)
     if note is None:
         raise KeyError(f"`adata`: no result in adata.uns[{UNS!r}][{key!r}]. Call {call} first.")
-    found: Mapping[str, Any] = note
-    return found
+    return note
 
 
 def token_note(adata: AnnData, key: str) -> Mapping[str, Any]:

@@ -9,12 +9,11 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 from numpy.typing import NDArray
-from scipy.stats import false_discovery_control
 
 from polygene_scverse._constants import PERTURB
 from polygene_scverse._validate import check_choice, warn
 from polygene_scverse.get._lookup import note_of
-from polygene_scverse.metrics._pooled_p import pooled_p
+from polygene_scverse.metrics._pooled_p import false_discovery_rate, pooled_p
 
 MIN_NULL: Final = 20
 """Minimum number of random perturbations for a test."""
@@ -83,9 +82,33 @@ def perturb(adata: AnnData, outcome: str = "embedding") -> pd.DataFrame:
         shifts = np.asarray(adata.obsm["phenotype_shift"], dtype=float)[:, at]
         levels = [str(c) for c in np.asarray(note["categories"])[at]]
     sizes = outcome in ("embedding", "expression")
-    z = np.full(shifts.shape, np.nan)
-    p_value = np.full(shifts.shape, np.nan)
-    n_genes, expression = (adata.obs[name].to_numpy(dtype=float) for name in ("n_genes", "expression"))
+    z, p_value = _test(adata.obs, shifts, null, sizes=sizes)
+    columns = {
+        "perturbation": np.repeat(adata.obs_names[~null].to_numpy(), len(levels)),
+        "level": np.tile(np.array(levels, dtype=object), int((~null).sum())),
+        "shift": shifts[~null].ravel(),
+        "n_cells": np.repeat(adata.obs["n_cells"].to_numpy()[~null], len(levels)),
+        "z": z[~null].ravel(),
+        "p_value": p_value[~null].ravel(),
+    }
+    table = pd.DataFrame(columns)
+    table["fdr"] = false_discovery_rate(table["p_value"].to_numpy())
+    if specific is not None:
+        table["specific"] = specific[~null]
+    unusual = table["z"] if sizes else table["z"].abs()
+    order = np.lexsort((-table["shift"].abs().to_numpy(), -unusual.fillna(-np.inf).to_numpy()))
+    return table.iloc[order].reset_index(drop=True)
+
+
+def _test(
+    obs: pd.DataFrame, shifts: NDArray[np.floating], null: NDArray[np.bool_], *, sizes: bool
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Compare with random perturbations of as many genes: z-scores and p-values, NaN if there are too few.
+
+    Shifts that are sizes, which are never negative, are compared by their logarithms, and large ones only are unusual.
+    """
+    z, p_value = np.full(shifts.shape, np.nan), np.full(shifts.shape, np.nan)
+    n_genes, expression = (obs[name].to_numpy(dtype=float) for name in ("n_genes", "expression"))
     few = []
     for size in np.unique(n_genes[~null]):
         rows = n_genes == size
@@ -101,24 +124,7 @@ def perturb(adata: AnnData, outcome: str = "embedding") -> pd.DataFrame:
             f"`adata`: fewer than {MIN_NULL} random perturbations of {few} genes, too few for a test: z, p_value and "
             "fdr are NaN there. Pass n_null=200 to pgs.tl.perturb, and a model with more genes."
         )
-    columns = {
-        "perturbation": np.repeat(adata.obs_names[~null].to_numpy(), len(levels)),
-        "level": np.tile(np.array(levels, dtype=object), int((~null).sum())),
-        "shift": shifts[~null].ravel(),
-        "n_cells": np.repeat(adata.obs["n_cells"].to_numpy()[~null], len(levels)),
-        "z": z[~null].ravel(),
-        "p_value": p_value[~null].ravel(),
-    }
-    table = pd.DataFrame(columns)
-    known = table["p_value"].notna().to_numpy()
-    table["fdr"] = np.nan
-    if known.any():
-        table.loc[known, "fdr"] = false_discovery_control(table["p_value"].to_numpy()[known], method="bh")
-    if specific is not None:
-        table["specific"] = specific[~null]
-    unusual = table["z"] if sizes else table["z"].abs()
-    order = np.lexsort((-table["shift"].abs().to_numpy(), -unusual.fillna(-np.inf).to_numpy()))
-    return table.iloc[order].reset_index(drop=True)
+    return z, p_value
 
 
 def matched_z(

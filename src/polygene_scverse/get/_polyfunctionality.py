@@ -36,5 +36,4 @@ def polyfunctionality(adata: AnnData) -> pd.DataFrame:
     >>> pgs.get.polyfunctionality(adata).query("fdr < 0.05")
     """
     stored = result_of(adata, POLYFUNCTIONALITY, "pgs.tl.polyfunctionality(adata, ...)")
-    table: pd.DataFrame = stored["table"].reset_index(drop=True)
-    return table
+    return stored["table"].reset_index(drop=True)

@@ -1,9 +1,10 @@
-"""P-values of statistics compared with a null distribution that is pooled over genes."""
+"""P-values of statistics compared with a null distribution that is pooled over genes, and false discovery rates."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import false_discovery_control
 
 
 def pooled_p(observed: NDArray[np.floating], null: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -29,3 +30,12 @@ def pooled_p(observed: NDArray[np.floating], null: NDArray[np.floating]) -> NDAr
     ordered = np.sort(null[~np.isnan(null)])
     reached = len(ordered) - np.searchsorted(ordered, observed, side="left")
     return np.where(np.isnan(observed), np.nan, (1.0 + reached) / (1.0 + len(ordered)))
+
+
+def false_discovery_rate(p_value: NDArray[np.floating]) -> NDArray[np.float64]:
+    """False discovery rate of each p-value (Benjamini and Hochberg 1995), NaN where it is NaN; shape (n,)."""
+    known = ~np.isnan(p_value)
+    found = np.full(len(p_value), np.nan)
+    if known.any():
+        found[known] = false_discovery_control(p_value[known])
+    return found

@@ -6,7 +6,6 @@ import warnings
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 from anndata import AnnData
 from numpy.typing import NDArray
 
@@ -73,13 +72,10 @@ def _genes(model: Polygene, expression: Expression, n_matched: int) -> dict[str,
     names, match = expression.var_names, expression.match
     unmeasured = [gene for gene in model.genes if gene not in names]
     extra = [str(name) for name in names.difference(model.genes)]
-    ways = (
-        ""
-        if match is None or not match.how
-        else f", by {next(iter(match.how))}"
-        if len(match.how) == 1
-        else f" ({', '.join(f'{n:,} columns by {way}' for way, n in match.how.items())})"
-    )
+    how = {} if match is None else match.how
+    ways = f" ({', '.join(f'{n:,} columns by {way}' for way, n in how.items())})" if how else ""
+    if len(how) == 1:
+        ways = f", by {next(iter(how))}"
     doubtful = "" if match is None or not match.ambiguous else f"; ambiguous: {shorten(match.ambiguous, 3)}"
     species = "" if match is None or not match.of_species else f"; {match.of_species}"
     matched = f"{n_matched:,} of the model's {len(model.genes):,} genes{ways}{doubtful}{species}"
@@ -126,8 +122,3 @@ def _labels(model: Polygene, data: AnnData) -> dict[str, str]:
 
 def _examples(names: list[str]) -> str:
     return f": {shorten(names, 4)}" if names else ""
-
-
-def as_table(found: dict[str, str]) -> pd.Series:
-    """Convert the descriptions to a Series."""
-    return pd.Series(found, name="check", dtype=object)

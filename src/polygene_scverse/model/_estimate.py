@@ -23,8 +23,6 @@ from polygene_scverse.model.training._training import default_max_epochs
 
 SAMPLE = 1024
 """Minimum number of cells in the sample."""
-READINGS = 1
-"""How many times cells are read before training."""
 PASSED_OVER = ("checkpoints", "gene_ids", "gene_symbols", "group_key", "mod", "save_to", "split", "verbose")
 """Arguments of `train` with negligible cost."""
 
@@ -80,7 +78,7 @@ def _extrapolate(cost: Cost, n_cells: int, n_held_out: int, per_step: int, max_e
     n_train, bytes_per_cell = n_cells - n_held_out, cost.lengths.mean() * BYTES_PER_ENTRY
     epochs = default_max_epochs(np.resize(cost.lengths, n_train)) if max_epochs is None else max_epochs
     steps = epochs * math.ceil(n_train / per_step)
-    seconds = steps * cost.step_seconds + n_cells * READINGS * cost.read_seconds
+    seconds = steps * cost.step_seconds + n_cells * cost.read_seconds
     seconds += epochs * n_held_out * cost.predict_seconds
     n_fitted = min(n_train, MAX_CELLS)
     seconds += cost.path_seconds + n_fitted * cost.path_cell_seconds

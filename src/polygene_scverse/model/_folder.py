@@ -106,7 +106,7 @@ def write_model(
         Entry of data that `stage_data` wrote to the folder; None keeps that of the earlier model.
     """
     arrays: dict[str, np.ndarray] = {}
-    plain = {name: _encode(value, f"{name}", arrays) for name, value in attributes.items()}
+    plain = {name: _encode(value, name, arrays) for name, value in attributes.items()}
     tensors = {f"{WEIGHTS}{name}": value.detach().cpu().contiguous() for name, value in weights.items()}
     tensors |= {f"{ARRAYS}{name}": torch.from_numpy(np.array(value, order="C")) for name, value in arrays.items()}
     content = safetensors.torch.save(tensors, metadata={"layout": _digest_of_encoded(plain)})

@@ -786,7 +786,7 @@ class Polygene(SavingMixin, SetupMixin):
             If a phenotype in `given` is not an obs column.
         """
         names, query = self._names(phenotypes, "phenotypes"), self._query(given)
-        cells = self._cells(adata, indices, query, names={"gene_symbols": gene_symbols, "gene_ids": gene_ids})
+        cells = self._cells(adata, indices, gene_symbols, gene_ids, query)
         found = predict(*self._for(cells, batch_size), cells, query, names)
         index = self._index(adata, cells)
         return {name: pd.DataFrame(p, index=index, columns=self.categories[name]) for name, p in found.items()}
@@ -869,7 +869,7 @@ class Polygene(SavingMixin, SetupMixin):
         """
         check_choice(pooling, (*POOLINGS, *self.layout.phenotype_names), "pooling")
         query = self._query(given)
-        cells = self._cells(adata, indices, query, names={"gene_symbols": gene_symbols, "gene_ids": gene_ids})
+        cells = self._cells(adata, indices, gene_symbols, gene_ids, query)
         return embed(*self._for(cells, batch_size), cells, query, pooling)
 
     def joint_phenotype(
@@ -920,7 +920,7 @@ class Polygene(SavingMixin, SetupMixin):
         names, query = self._joint_names(phenotypes, given), self._query(given)
         data = self._data(adata)
         check_size(names, [len(self.categories[name]) for name in names], len(self._rows(data, indices)))
-        cells = self._cells(data, indices, query, names={"gene_symbols": gene_symbols, "gene_ids": gene_ids})
+        cells = self._cells(data, indices, gene_symbols, gene_ids, query)
         return joint(*self._for(cells, batch_size), cells, query, names)
 
     def seen_together(self, phenotypes: Sequence[str]) -> NDArray[np.bool_]:
@@ -1000,7 +1000,7 @@ class Polygene(SavingMixin, SetupMixin):
                 "`model`: it stores no training cells to compare with, because it was trained on very few cells or by "
                 "an earlier version, or imported from the original. Train it with pgs.tl.train."
             )
-        cells = self._cells(data, indices, names={"gene_symbols": gene_symbols, "gene_ids": gene_ids})
+        cells = self._cells(data, indices, gene_symbols, gene_ids)
         found = novelty(*self._for(cells, batch_size), reference, cells, name)
         return pd.DataFrame(found, index=self._index(data, cells), columns=["novelty", "unsure"])
 
@@ -1060,7 +1060,7 @@ class Polygene(SavingMixin, SetupMixin):
         data, query = self._data(adata), self._query(given)
         rows = self._rows(data, indices)
         contexts, groups, codes = self._contexts(data, groupby, group_key, rows)
-        cells = self._cells(data, rows[codes >= 0], query, names={"gene_symbols": gene_symbols, "gene_ids": gene_ids})
+        cells = self._cells(data, rows[codes >= 0], gene_symbols, gene_ids, query)
         found = gene_states(Engine(self.module, batch_size), cells, query, contexts, codes[codes >= 0])
         return replace(found, groups=groups)
 
@@ -1129,7 +1129,7 @@ class Polygene(SavingMixin, SetupMixin):
             )
         known = codes >= 0
         slots = [i for i, column in enumerate(self._columns) if column != groupby]
-        cells = self._cells(data, rows[known], names={"gene_symbols": gene_symbols, "gene_ids": gene_ids})
+        cells = self._cells(data, rows[known], gene_symbols, gene_ids)
         engine, state = self._for(cells, batch_size)
         pairs = contexts, groups or ["all"] * len(contexts)
         found = gene_roles(engine, state, cells, pairs, codes[known], slots or [0])
@@ -1205,7 +1205,7 @@ class Polygene(SavingMixin, SetupMixin):
                 f"`groupby`: adata.obs[{groupby!r}] has {len(present)} of the categories of {phenotype!r}, "
                 f"{shorten(known)}, but at least two are needed. Pass cells of two or more categories."
             )
-        cells = self._cells(data, rows[codes >= 0], names={"gene_symbols": gene_symbols, "gene_ids": gene_ids})
+        cells = self._cells(data, rows[codes >= 0], gene_symbols, gene_ids)
         slot = self.layout.phenotype_names.index(phenotype)
         return gene_contributions(*self._for(cells, batch_size), cells, slot, codes[codes >= 0], n_cells, seed)
 
@@ -1262,7 +1262,7 @@ class Polygene(SavingMixin, SetupMixin):
                 f"`phenotype`: {name!r} has one category, {known[0]!r}, so there is no other to compare with. Pass a "
                 "phenotype with two or more categories."
             )
-        cells = self._cells(adata, indices, names={"gene_symbols": gene_symbols, "gene_ids": gene_ids})
+        cells = self._cells(adata, indices, gene_symbols, gene_ids)
         code = None if category is None else known.index(category)
         slot = self.layout.phenotype_names.index(name)
         return explain_prediction(*self._for(cells, batch_size), cells, slot, code)
@@ -1349,7 +1349,7 @@ class Polygene(SavingMixin, SetupMixin):
                 "there is nothing to compare within a context. Pass another column."
             )
         kept &= np.isin(of_context, usable)
-        cells = self._cells(data, rows[kept], names={"gene_symbols": gene_symbols, "gene_ids": gene_ids})
+        cells = self._cells(data, rows[kept], gene_symbols, gene_ids)
         found = biomarkers(
             *self._for(cells, batch_size),
             cells,
@@ -1430,7 +1430,7 @@ class Polygene(SavingMixin, SetupMixin):
         return count_hidden_tokens(
             Engine(self.module, batch_size),
             self.fitted_,
-            self._cells(adata, indices, query, names={"gene_symbols": gene_symbols, "gene_ids": gene_ids}),
+            self._cells(adata, indices, gene_symbols, gene_ids, query),
             RandomHiding(validation or resolve_rates(masking), seed, query.shown, hidden_share),
             balance=balance,
             originals_mask=self.fitted_.mask == ORIGINAL_MASK,
@@ -1502,7 +1502,7 @@ class Polygene(SavingMixin, SetupMixin):
         query = self._query(given)
         data = self._data(adata)
         check_values(len(self._rows(data, indices)), len(slots), len(pairs))
-        cells = self._cells(data, indices, query, names={"gene_symbols": gene_symbols, "gene_ids": gene_ids})
+        cells = self._cells(data, indices, gene_symbols, gene_ids, query)
         engine = Engine(self.module, batch_size)
         arguments: dict[str, Any] = {"shown": query.shown, "keep": keep, "seed": seed, "log": log}
         return expected_expression(engine, cells, slots, settings=pairs, **arguments)
@@ -1546,12 +1546,8 @@ class Polygene(SavingMixin, SetupMixin):
         check_values(len(rows), len(slots), 1)
         if self.fitted_.factors is None:
             return None
-        return denoised_expression(
-            self.fitted_.factors,
-            self._cells(data, rows, names={"gene_symbols": gene_symbols, "gene_ids": gene_ids}),
-            slots,
-            log=log,
-        )
+        cells = self._cells(data, rows, gene_symbols, gene_ids)
+        return denoised_expression(self.fitted_.factors, cells, slots, log=log)
 
     def measured_expression(
         self,
@@ -1586,7 +1582,7 @@ class Polygene(SavingMixin, SetupMixin):
         """
         slots = self._gene_slots(genes)
         data = self._data(adata)
-        cells = self._cells(data, self._rows(data, indices), names={"gene_symbols": gene_symbols, "gene_ids": gene_ids})
+        cells = self._cells(data, self._rows(data, indices), gene_symbols, gene_ids)
         return cells.read_all().cells.matrix(len(self.genes))[:, slots]
 
     def generate(
@@ -1732,8 +1728,7 @@ class Polygene(SavingMixin, SetupMixin):
         if len(set(map(frozenset, wanted))) < len(wanted):
             raise ValueError(f"`genes`: found {shorten(genes)}, some of which occur twice. Pass each once.")
         asked = None if responses is None else self._gene_slots(responses, "responses")
-        names = {"gene_symbols": gene_symbols, "gene_ids": gene_ids}
-        cells = draw_cells(self._cells(adata, indices, names=names), MOST_CELLS, seed)
+        cells = draw_cells(self._cells(adata, indices, gene_symbols, gene_ids), MOST_CELLS, seed)
         measured = cells.measured_in(np.arange(len(cells)))
         own = np.unique(np.concatenate([np.array(w) for w in wanted]))
         if absent := [self.genes[g] for g in own if not measured[g]]:
@@ -1977,7 +1972,7 @@ class Polygene(SavingMixin, SetupMixin):
         obs = self._anndata(data).obs
         if group_key is not None:
             check_columns([group_key], obs, "group_key", candidates)
-        cells = self._cells(data, indices, names={"gene_symbols": gene_symbols, "gene_ids": gene_ids})
+        cells = self._cells(data, indices, gene_symbols, gene_ids)
         self._warn_of_training_cells(data, cells.ids)
         warn_unseen(encode_all(obs.iloc[cells.ids], self._columns, self._missing)[1])
         codes = dict(zip(self.categories, cells.codes.T, strict=True))
@@ -2098,8 +2093,9 @@ class Polygene(SavingMixin, SetupMixin):
         self,
         adata: AnnData | MuData | None,
         indices: Sequence[int] | NDArray[np.int64] | None = None,
+        gene_symbols: str | None = None,
+        gene_ids: str | None = None,
         query: Query | None = None,
-        names: Mapping[str, str | None] | None = None,
     ) -> AnnDataCells:
         """Query cells. The columns of given phenotypes must exist; warns about labels that the model does not know."""
         data = self._anndata(self._data(adata))
@@ -2110,7 +2106,7 @@ class Polygene(SavingMixin, SetupMixin):
             known = {column: self._columns[column] for column in shown}
             warn_unseen(encode_all(data.obs[shown].iloc[rows], known, self._missing)[1])
         edges = np.array(self.edges_)
-        expression = self._query_expression(data, **(names or {}))
+        expression = self._query_expression(data, gene_symbols, gene_ids)
         shares = self.fitted_.shares
         cells = AnnDataCells.of(expression, data.obs, rows, self.layout, self._columns, edges, shares)
         measured = cells.tokenizer.measured

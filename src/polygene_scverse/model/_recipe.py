@@ -280,8 +280,8 @@ def _with_labels_of(
         if found := [label for label in ordered_labels(obs[column], model._missing) if label not in known]:
             model = model.add_categories(name, found)
     for name in new:
-        order = resolve_ordered({name: categories_of(obs[name], model._missing)}, None, obs)
-        model = model.add_phenotype(name, categories_of(obs[name], model._missing), ordered=name in order)
+        found = categories_of(obs[name], model._missing)
+        model = model.add_phenotype(name, found, ordered=name in resolve_ordered({name: found}, None, obs))
     return model, [*model._columns, *waiting, *new]
 
 

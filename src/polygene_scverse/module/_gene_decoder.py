@@ -82,8 +82,6 @@ class GeneDecoder(nn.Module):
         Number of categories of each phenotype.
     n_hidden
         Number of hidden units per token.
-    rank
-        Rank of the trained readout.
     n_interactions
         Maximum number of dimensions for interactions of two phenotypes.
     generator
@@ -106,12 +104,11 @@ class GeneDecoder(nn.Module):
         n_categories: Sequence[int],
         n_hidden: int,
         *,
-        rank: int = RANK,
         n_interactions: int = 16,
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        self.n_categories, self.rank, self.n_bins = list(n_categories), rank, n_bins
+        self.n_categories, self.n_bins = list(n_categories), n_bins
         n_all = sum(n_categories)
         n_pairs = sum(a * b for i, a in enumerate(n_categories) for b in n_categories[i + 1 :])
         n_dims = min(n_pairs, n_interactions)
@@ -127,12 +124,12 @@ class GeneDecoder(nn.Module):
         def normal(*shape: int, std: float) -> nn.Parameter:
             return nn.Parameter(std * torch.randn(*shape, generator=generator))
 
-        self.readout = nn.Parameter(torch.zeros(n_genes, n_bins * (1 + rank)))
-        self.of_cls = normal(rank, n_hidden, std=n_hidden**-0.5)
-        self.of_categories = normal(rank, n_all, std=0.1)
+        self.readout = nn.Parameter(torch.zeros(n_genes, n_bins * (1 + RANK)))
+        self.of_cls = normal(RANK, n_hidden, std=n_hidden**-0.5)
+        self.of_categories = normal(RANK, n_all, std=0.1)
         self.of_visible = normal(WIDTH, n_bins + 2, std=(n_bins + 2) ** -0.5)
         self.bias_visible = nn.Parameter(torch.zeros(WIDTH))
-        self.to_context = normal(rank, WIDTH, std=WIDTH**-0.5)
+        self.to_context = normal(RANK, WIDTH, std=WIDTH**-0.5)
         self.to_bins = nn.Parameter(torch.zeros(n_bins, WIDTH))
         self.votes = nn.Parameter(torch.zeros(n_all, n_all))  # effect of shown categories (columns) on others (rows)
 
@@ -257,7 +254,7 @@ class GeneDecoder(nn.Module):
         vector = vector + F.linear(visible, self.to_context)  # (B, R)
         vector = torch.cat([torch.ones_like(vector[:, :1]), vector], dim=1)  # (B, 1 + R)
         rows = F.embedding(context.genes, self.readout)  # (B, M, V * (1 + R))
-        rows = rows.view(len(rows), rows.shape[1] * self.n_bins, 1 + self.rank)
+        rows = rows.view(len(rows), rows.shape[1] * self.n_bins, 1 + RANK)
         logits = (rows @ vector[..., None]).view(*context.genes.shape, self.n_bins)
         return logits + F.linear(visible, self.to_bins)[:, None]
 

@@ -112,10 +112,11 @@ class PolygeneModule(PredictionMixin, BaseModuleClass):
         decodes = decodes and self.gene_decoder is not None
         asked = torch.arange(0 if decodes else 1, 1 + p, device=tokens.device)
         asked = torch.cat([asked, torch.arange(n_keys, tokens.shape[1], device=tokens.device)])  # (P + M,)
+        hidden = self.encoder(tokens, positions, key_mask, asked)  # (B, P + M, H); if it decodes, CLS comes first
+        if self.gene_decoder is None:
+            return {"hidden": hidden}
         if not decodes:
-            hidden = self.encoder(tokens, positions, key_mask, asked)  # (B, P + M, H)
-            return {"hidden": hidden} | ({} if self.gene_decoder is None else {"shown": self._shown(tokens, hidden)})
-        hidden = self.encoder(tokens, positions, key_mask, asked)  # (B, 1 + P + M, H), CLS first
+            return {"hidden": hidden, "shown": self._shown(tokens, hidden)}
         genes = (positions[:, n_keys:] - self.layout.first_gene_position).clamp(0, self.layout.n_genes - 1)  # (B, M)
         context = self.gene_context(hidden[:, 0], tokens, key_mask, genes, shown_share)
         return {"hidden": hidden[:, 1:], "gene_context": context}

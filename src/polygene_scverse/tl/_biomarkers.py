@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 from mudata import MuData
-from scipy.stats import false_discovery_control
 
 from polygene_scverse._constants import BIOMARKERS
 from polygene_scverse._validate import check_choice, check_notes, shorten, warn, write_notes
+from polygene_scverse.metrics._pooled_p import false_discovery_rate
 from polygene_scverse.model import ContextMarkers, Polygene
 from polygene_scverse.tl._models import cells_and_model
 
@@ -144,10 +144,6 @@ def _phenotype(trained: Polygene, data: AnnData, phenotype: str | None, contexts
 def _rows(level: str, part: ContextMarkers) -> pd.DataFrame:
     """One row for each category and gene of a context."""
     scores = part.contributions
-    fdr = part.p_value.copy()
-    for row in fdr:
-        if not np.isnan(row).any():
-            row[:] = false_discovery_control(row, method="bh")
     n_genes, n_categories = len(scores.genes), len(scores.categories)
     return pd.DataFrame(
         {
@@ -158,6 +154,6 @@ def _rows(level: str, part: ContextMarkers) -> pd.DataFrame:
             "log_fold_change": scores.log_fold_changes.ravel().astype(float),
             "n_groups": np.repeat(part.n_groups, n_genes),
             "p_value": part.p_value.ravel(),
-            "fdr": fdr.ravel(),
+            "fdr": np.concatenate([false_discovery_rate(row) for row in part.p_value]),
         }
     )

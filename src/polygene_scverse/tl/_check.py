@@ -9,7 +9,6 @@ from anndata import AnnData
 from mudata import MuData
 
 from polygene_scverse.model import Polygene
-from polygene_scverse.model._check import as_table
 from polygene_scverse.model._check import check as check_cells
 from polygene_scverse.tl._models import cells_and_model
 
@@ -54,4 +53,5 @@ def check(
     ...     print(f"{name}: {answer}")
     """
     data, trained = cells_and_model(adata, model, mod)
-    return as_table(check_cells(trained, data, gene_symbols=gene_symbols, gene_ids=gene_ids))
+    found = check_cells(trained, data, gene_symbols=gene_symbols, gene_ids=gene_ids)
+    return pd.Series(found, name="check", dtype=object)

@@ -121,5 +121,4 @@ def _rows(data: AnnData, cells: str | Sequence[str] | None) -> np.ndarray | None
         raise KeyError(f"`cells`: {shorten(absent)} are not in adata.obs_names. Pass names of cells, or None for all.")
     if not data.obs_names.is_unique:
         return np.flatnonzero(data.obs_names.isin(names))
-    rows: np.ndarray = data.obs_names.get_indexer(names)
-    return rows
+    return data.obs_names.get_indexer(names)

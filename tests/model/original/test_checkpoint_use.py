@@ -135,7 +135,7 @@ def test_an_ordinary_model_is_read_by_transformers(trained, tmp_path):
     with torch.no_grad():
         logits = bert(ids, attention_mask=(ids != model.layout.first_bin_id).long()).logits
     for slot, name in enumerate(("cell_type", "sex"), start=1):
-        expected = logits[:, slot, list(model.layout.slot(name).ids)].softmax(-1)
+        expected = logits[:, slot, list(model.layout.phenotypes[slot - 1].ids)].softmax(-1)
         np.testing.assert_allclose(model.predict_phenotype(indices=range(10))[name], expected, atol=1e-5)
 
 

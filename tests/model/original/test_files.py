@@ -109,11 +109,12 @@ def test_layout_expresses_the_vocabulary(original):
     assert {word: i for i, word in enumerate(layout.vocabulary)} == json.loads(original.vocab_json.read_text())
     assert layout.phenotype_names == ("sex", "tissue", "cell_type", "age", "disease")
     assert layout.length == N_GENES + 8
-    assert layout.slot("tissue").ids == tuple(range(21, 66))
-    assert layout.slot("cell_type").ids == tuple(range(66, 227))
-    assert layout.slot("age").ids == tuple(range(227, 241))
-    assert layout.slot("sex").ids == (241, 242)
-    assert layout.slot("disease").ids[0] == 243
+    sex, tissue, cell_type, age, disease = layout.phenotypes
+    assert tissue.ids == tuple(range(21, 66))
+    assert cell_type.ids == tuple(range(66, 227))
+    assert age.ids == tuple(range(227, 241))
+    assert sex.ids == (241, 242)
+    assert disease.ids[0] == 243
     assert [slot.no_value_id for slot in layout.phenotypes] == [7, 8, 9, 10, 11]
     assert layout.first_bin_id == 274
 

@@ -11,7 +11,7 @@ QUIET = {"max_epochs": 1, "enable_progress_bar": False}
 SPLIT = (np.arange(70), np.arange(70, 100))
 
 
-def frequencies_by_hand(model, rows, n_bins=10):
+def frequencies_by_hand(model, rows):
     """Share of the training cells in bin 0 of each gene."""
     x = model.adata[rows, model.genes].X.toarray()
     return (x == 0).mean(0)

@@ -100,9 +100,8 @@ class AnnDataCells:
 
     def warn_unmeasured(self, outlook: str = "") -> None:
         """Warn about how genes were matched, unmeasured genes, and estimated total counts."""
-        match = self.expression.match
-        if match is not None and match.note:
-            warn(match.note)
+        if note := self.expression.match_note:
+            warn(note)
         footing = self.tokenizer.footing
         if footing is not None and footing.note:
             warn(footing.note)

@@ -50,7 +50,7 @@ def make_batch(
     ``zero_offset`` and ``shown_share`` (n_cells,); ``phenotypes`` and ``phenotype_hidden`` (n_cells, n_phenotypes).
     """
     n, s = len(cells), layout.n_special
-    rows = np.repeat(np.arange(n), cells.lengths)
+    rows = cells.rows
     v_rows = rows[masking.visible]
     v_cols, n_visible = _pad(v_rows, n)
     t_rows = np.concatenate([rows[masking.target], masking.zero_rows])

@@ -115,7 +115,7 @@ def ask(
     """
     n = len(cells)
     target = np.isin(cells.genes, genes) if len(genes) else np.zeros(len(cells.genes), dtype=bool)
-    rows = np.repeat(np.arange(n), cells.lengths)
+    rows = cells.rows
     column = np.searchsorted(np.sort(genes), cells.genes[target])
     silent = np.ones((n, len(genes)), dtype=bool)
     silent[rows[target], column] = False
@@ -156,8 +156,7 @@ def draw(
         hidden at a lower share are a subset of those hidden at a higher share.
     """
     keys = cell_keys(seed, epoch, ids)
-    lengths = cells.lengths
-    rows = np.repeat(np.arange(len(cells)), lengths)
+    lengths, rows = cells.lengths, cells.rows
     entry_keys = keys[rows]
     target = uniform(entry_keys, _TARGET, cells.genes) < rates.expressed
     visible, left_out = _draw_visible(cells, target, keys, entry_keys, rows, rates, hidden_share)
@@ -246,14 +245,14 @@ def _draw_absent(
     """
     slot_of_measured = np.flatnonzero(measured)
     rank_of_slot = np.cumsum(measured) - 1
-    n_measured, lengths = len(slot_of_measured), cells.lengths
+    n_measured = len(slot_of_measured)
     rows = np.repeat(np.arange(len(cells)), n_draws)
     within = np.arange(len(rows)) - np.repeat(np.cumsum(n_draws) - n_draws, n_draws)
     start = np.floor(uniform(keys, _ZERO_START) * n_absent).astype(np.int64)
     begin, end = (((within + i) * n_absent[rows] + start[rows]) // n_draws[rows] for i in (0, 1))
     jitter = np.floor(uniform(keys[rows], _ZERO, within) * (end - begin)).astype(np.int64)
     absent_rank = (begin + jitter) % n_absent[rows]
-    entry_rows = np.repeat(np.arange(len(cells)), lengths)
+    entry_rows = cells.rows
     entry_within = np.arange(len(entry_rows)) - cells.indptr[entry_rows]
     gaps_before = rank_of_slot[cells.genes] - entry_within  # number of not-expressed genes before each expressed gene
     position = np.searchsorted(
@@ -279,7 +278,7 @@ def draw_mixed(
     if len(present) < 2:
         common = measured[present[0] if n else 0]
         return draw(cells, part.ids, common, n_phenotypes, rates, seed=seed, epoch=epoch, hidden_share=hidden_share)
-    rows = np.repeat(np.arange(n), cells.lengths)
+    rows = cells.rows
     visible, target = np.zeros((2, len(rows)), dtype=bool)
     ratio, shown_share = np.zeros((2, n), dtype=np.float32)
     hidden = np.zeros((n, n_phenotypes), dtype=bool)

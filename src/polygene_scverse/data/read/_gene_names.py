@@ -179,7 +179,7 @@ def named_by(var_names: pd.Index, var: pd.DataFrame | None, gene_symbols: str | 
     var
         Table of the columns.
     gene_symbols, gene_ids
-        Columns of `var`; if both are given, the ids are used.
+        Columns of `var`, at least one; if both are given, the ids are used.
 
     Raises
     ------
@@ -188,11 +188,8 @@ def named_by(var_names: pd.Index, var: pd.DataFrame | None, gene_symbols: str | 
     ValueError
         If the names are not unique even so.
     """
-    if gene_symbols is None and gene_ids is None:
-        return var_names
     column = gene_symbols if gene_ids is None else gene_ids
-    argument = "gene_symbols" if gene_ids is None else "gene_ids"
-    asked = next(_sources(var_names, var, **{"gene_symbols": None, "gene_ids": None, argument: column}))[1]
+    asked = next(_sources(var_names, var, gene_symbols if gene_ids is None else None, gene_ids))[1]
     times = Counter(asked)
     names = pd.Index([a if a and times[a] == 1 else str(own) for a, own in zip(asked, var_names, strict=True)])
     check_unique_names(names, f"adata.var[{column!r}]")

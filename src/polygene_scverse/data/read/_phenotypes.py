@@ -25,6 +25,8 @@ from polygene_scverse.data.read._source import spread_rows
 
 MOST_CATEGORIES = 1000
 MOST_NUMBERS = 100
+MOST_SUGGESTED = 200
+"""Number of categories up to which a column is suggested."""
 FEWEST_IDENTIFIERS = 20
 """Number of different values from which a column with fewer than two cells of each is taken for an identifier."""
 LOOKED_AT = 2000
@@ -201,12 +203,12 @@ def find_phenotypes(obs: pd.DataFrame) -> list[str]:
     return found
 
 
-def looks_like_phenotype(column: pd.Series, most: int = 200) -> bool:
+def looks_like_phenotype(column: pd.Series) -> bool:
     """Whether a column has at least two categories, and few enough to learn them from this many cells."""
     try:
         _, names, _ = labels(column)
         n = len({label for label in names if label is not None})
-        return 2 <= n <= min(most, max(2, len(column) // 5)) and len(categories_of(column)) > 1
+        return 2 <= n <= min(MOST_SUGGESTED, max(2, len(column) // 5)) and len(categories_of(column)) > 1
     except (TypeError, ValueError):  # lists and other objects; continuous values
         return False
 

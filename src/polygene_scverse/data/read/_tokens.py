@@ -46,6 +46,11 @@ class Cells:
         """Number of expressed genes of each cell; shape (n_cells,)."""
         return np.diff(self.indptr)
 
+    @property
+    def rows(self) -> NDArray[np.int64]:
+        """Cell of each entry; shape (n_entries,)."""
+        return np.repeat(np.arange(len(self)), self.lengths)
+
     def take(self, rows: NDArray[np.integer]) -> Cells:
         """Select some cells, in the requested order."""
         lengths = self.lengths[rows]
@@ -75,7 +80,7 @@ class Cells:
             Bin and expression of each; shape (n_set,).
         """
         n, keep = len(self), ~np.isin(self.genes, genes)
-        rows, on = np.repeat(np.arange(n), self.lengths)[keep], bins > 0
+        rows, on = self.rows[keep], bins > 0
         rows = np.concatenate([rows, np.repeat(np.arange(n), on.sum())])
         columns = [
             np.concatenate([old[keep], np.tile(new[on], n)])

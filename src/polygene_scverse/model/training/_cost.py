@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -16,7 +17,6 @@ from torch.autograd.graph import saved_tensors_hooks
 from polygene_scverse.abilities._calibrate import fit_path
 from polygene_scverse.data.feed._loader import BatchDataset
 from polygene_scverse.data.feed._rates import resolve_rates
-from polygene_scverse.data.feed._table import CellTable
 from polygene_scverse.engine import Engine, Query
 from polygene_scverse.fit import FittedState
 from polygene_scverse.fit._discriminants import MAX_GENES
@@ -113,7 +113,7 @@ def measure_cost(model: Polygene, n_steps: int, **train_kwargs: Any) -> Cost:
     callbacks = [*(train_kwargs.pop("callbacks", None) or []), clock]
     quiet = {"enable_progress_bar": False, "validation_size": 0.0, "max_epochs": 1000, "max_steps": WARM_UP + n_steps}
     model.train(**{**train_kwargs, **quiet, "callbacks": callbacks})
-    read, table = _timed(lambda: _read_cells(model, cells))
+    read, table = _timed(lambda: model._cells(model.adata, cells).read_all())
     predict, _ = _timed(model.predict_phenotype)
     longest = np.argsort(-table.cells.lengths, kind="stable")
     rates = resolve_rates(train_kwargs.get("masking"))
@@ -124,7 +124,8 @@ def measure_cost(model: Polygene, n_steps: int, **train_kwargs: Any) -> Cost:
     n_genes = 0 if model.module.linear is None else min(model.layout.n_genes, MAX_CANDIDATES)
     n_looked_at = min(n_genes, MAX_GENES * 5 // 4)  # folds together use somewhat more genes than one
     half = table.read(cells[::2])
-    half_seconds, all_seconds = (_timed(lambda t=t: _fit_linear_path(model, t))[0] for t in (half, table))  # type: ignore[misc]
+    engine = Engine(model.module)
+    half_seconds, all_seconds = (_timed(partial(fit_path, engine, FittedState(), t, 0))[0] for t in (half, table))
     path_cell_seconds = max(all_seconds - half_seconds, 0.0) / max(len(table) - len(half), 1)
     return Cost(
         step_seconds=clock.seconds,
@@ -162,14 +163,6 @@ def kept_bytes(module: PolygeneModule, batch: dict[str, Tensor]) -> int:
         module.train(training)
     del loss
     return sum(kept.values())
-
-
-def _read_cells(model: Polygene, rows: np.ndarray) -> CellTable:
-    return model._cells(model.adata, rows).read_all()
-
-
-def _fit_linear_path(model: Polygene, table: CellTable) -> None:
-    fit_path(Engine(model.module), FittedState(), table, 0)
 
 
 def _timed(function: Callable[[], T]) -> tuple[float, T]:

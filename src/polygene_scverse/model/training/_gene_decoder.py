@@ -45,6 +45,6 @@ def fit_gene_decoder(module: PolygeneModule, train: CellSource, seed: int) -> No
 
     found = fit_class_frequencies(count, layout.n_genes, combinations, module.n_categories)
     decoder.set_frequencies(found, np.concatenate(category_counts(table.codes, module.n_categories)))
-    entries = (np.repeat(np.arange(len(table)), cells.lengths), cells.genes, cells.bins, cells.values)
+    entries = (cells.rows, cells.genes, cells.bins, cells.values)
     values = fit_bin_values(*entries, table.codes, module.n_categories, layout.n_genes, layout.n_bins)
     decoder.set_values(values.mean, values.effects)

@@ -62,8 +62,7 @@ def _loadings(table: CellTable, n_components: int, seed: int) -> NDArray[np.floa
     x = rescaled(x)
     standardised = GeneScaler.fit(x, measured).standardise(x, measured)  # (n_cells, n_genes)
     pca = PCA(n, svd_solver="randomized", random_state=seed).fit(standardised)
-    loadings: NDArray[np.float64] = pca.components_.T.astype(np.float64)
-    return loadings
+    return pca.components_.T.astype(np.float64)
 
 
 def _effects(decoder: GeneDecoder, n_directions: int) -> NDArray[np.float64]:
@@ -72,5 +71,4 @@ def _effects(decoder: GeneDecoder, n_directions: int) -> NDArray[np.float64]:
     effects = (decoder.odds[:, 1:].double().log() * weights[..., None]).sum(dim=1)  # (n_genes, n_categories)
     left, sizes, _ = torch.linalg.svd(effects - effects.mean(dim=0), full_matrices=False)
     kept = sizes[:n_directions] > 1e-6 * sizes.max().clamp(min=1e-12)
-    directions: NDArray[np.float64] = left[:, :n_directions][:, kept].numpy(force=True)
-    return directions
+    return left[:, :n_directions][:, kept].numpy(force=True)
