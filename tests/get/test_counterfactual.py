@@ -129,6 +129,14 @@ def test_without_recorded_labels_there_is_no_null():
     assert table["shift"].notna().all()
 
 
+def test_a_requested_category_that_is_called_like_a_missing_value():
+    adata, renamed = result(), result()
+    renamed.obs["stim"] = renamed.obs["stim"].replace("yes", "unknown")
+    renamed.uns["polygene"]["counterfactual"]["phenotypes"] = {"stim": "unknown"}
+    expected = pgs.get.counterfactual(adata, group_key="donor")
+    pd.testing.assert_frame_equal(pgs.get.counterfactual(renamed, group_key="donor"), expected)
+
+
 def test_unmeasured_genes_and_genes_that_are_never_expressed():
     adata = result()
     adata.var.loc["g3", "measured"] = False

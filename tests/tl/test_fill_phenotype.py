@@ -42,6 +42,18 @@ def test_words_for_missing_are_blanks(trained):
     assert FILLED not in cells.obs
 
 
+@pytest.mark.parametrize(("missing", "n_blank"), [(["none"], 2), ([], 0)], ids=["none", "nothing"])
+def test_what_is_missing_is_that_of_the_training(cells, small, missing, n_blank):
+    words = np.array(["none", "unknown", "flu", "cold", "flu", "cold"], dtype=object)
+    cells.obs["disease"] = words[np.arange(cells.n_obs) % 6]
+    model = pgs.tl.train(cells, phenotypes=["cell_type", "disease"], missing=missing, **small)
+    pgs.tl.fill_phenotype(cells, phenotypes="disease")
+    filled, probability = cells.obs["polygene_disease_filled"], cells.obs["polygene_disease_filled_probability"]
+    assert probability.notna().tolist() == [i % 6 < n_blank for i in range(cells.n_obs)]
+    assert (filled[probability.isna()] == cells.obs["disease"][probability.isna()]).all()
+    assert list(filled.cat.categories) == model.categories["disease"]
+
+
 @pytest.mark.parametrize("given", [None, "sex", ["sex"], []], ids=str)
 def test_evidence(trained, given):
     cells, model = trained

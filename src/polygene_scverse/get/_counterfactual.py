@@ -188,7 +188,7 @@ def _kinds(adata: AnnData, note: Mapping[str, Any]) -> tuple[NDArray[np.bool_], 
         column = note["columns"].get(name)
         if column is None or column not in adata.obs:
             return np.zeros(adata.n_obs, dtype=bool), np.zeros(adata.n_obs, dtype=bool)
-        labels = recorded_labels(adata.obs[column])
+        labels = recorded_labels(adata.obs[column], [category])
         known &= labels.notna().to_numpy()
         asked &= (labels == category).to_numpy()
     return asked, known & ~asked

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,15 @@ import pandas as pd
 from anndata import AnnData
 from numpy.typing import NDArray
 
-from polygene_scverse._constants import UNASSIGNED, UNS, confidence_key, note_key, phenotype_of, prediction_key
+from polygene_scverse._constants import (
+    MISSING_WORDS,
+    UNASSIGNED,
+    UNS,
+    confidence_key,
+    note_key,
+    phenotype_of,
+    prediction_key,
+)
 from polygene_scverse._validate import check_anndata, check_data, distinct, label_of, notes_of, shorten
 
 
@@ -169,10 +177,23 @@ def _column_of(adata: AnnData, phenotype: str) -> str:
     return str(notes_of(adata).get("columns", {}).get(note_key(phenotype), phenotype))
 
 
-def recorded_labels(column: pd.Series) -> pd.Series:
-    """Labels of an obs column as the model reads them; missing values are NaN."""
+def recorded_labels(
+    column: pd.Series, categories: Sequence[str] = (), missing: Collection[str] = MISSING_WORDS
+) -> pd.Series:
+    """Labels of an obs column as the model reads them; missing values are NaN.
+
+    Parameters
+    ----------
+    column
+        The column.
+    categories
+        Categories of the model, which are never treated as missing.
+    missing
+        Labels, in lower case, that mean a missing value.
+    """
+    words = set(missing) - {category.lower() for category in categories}
     positions, values = pd.factorize(column)
-    names = np.array([*map(label_of, distinct(values)), None], dtype=object)
+    names = np.array([*(label_of(value, words) for value in distinct(values)), None], dtype=object)
     return pd.Series(names[positions], index=column.index, name=column.name, dtype=object)  # -1 selects the last name
 
 
@@ -187,7 +208,7 @@ def recorded_codes(adata: AnnData, phenotype: str, categories: list[str]) -> NDA
     column = recorded_column(adata, phenotype)
     if column is None:
         raise not_recorded(adata, phenotype)
-    return codes_among(recorded_labels(adata.obs[column]), categories)
+    return codes_among(recorded_labels(adata.obs[column], categories), categories)
 
 
 def not_recorded(adata: AnnData, phenotype: str) -> KeyError:

@@ -115,8 +115,8 @@ def _fill(
 ) -> tuple[pd.Categorical, np.ndarray]:
     """Category of each cell, and its probability where the category is not recorded; shape (n_obs,) each."""
     blank = pd.Series(None, index=data.obs_names, dtype=object)
-    column = model.columns[name]
-    labels = recorded_labels(data.obs[column]) if column in data.obs else blank
+    column, known = model.columns[name], model.categories[name]
+    labels = recorded_labels(data.obs[column], known, model.missing) if column in data.obs else blank
     probability = np.full(data.n_obs, np.nan)
     rows = np.flatnonzero(labels.isna())
     if len(rows):
@@ -124,5 +124,4 @@ def _fill(
         chosen = model.decide(tables, balance=balance)[name]
         labels.iloc[rows] = chosen.astype(object).to_numpy()
         probability[rows] = tables[name].to_numpy()[np.arange(len(rows)), chosen.cat.codes]
-    known = model.categories[name]
     return pd.Categorical(labels, categories=[*known, *sorted(set(labels) - set(known))]), probability
