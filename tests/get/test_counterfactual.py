@@ -149,6 +149,16 @@ def test_unmeasured_genes_and_genes_that_are_never_expressed():
     assert table.loc["g2", "fdr"] < 0.05
 
 
+@pytest.mark.parametrize("argument", ["groupby", "group_key"])
+def test_a_column_that_is_recorded_in_unchanged_cells_only(argument):
+    adata = result()
+    adata.obs["severity"] = np.where(adata.obs["stim"] == "yes", "mild", None)
+    with pytest.raises(
+        ValueError, match=rf"`{argument}`: only cells already recorded as .* in adata.obs\['severity'\]"
+    ):
+        pgs.get.counterfactual(adata, **{argument: "severity"})
+
+
 def test_what_is_not_there():
     adata = result()
     with pytest.raises(KeyError, match=r"'age' is not a column of adata\.obs"):

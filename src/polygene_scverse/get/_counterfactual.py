@@ -69,8 +69,8 @@ def counterfactual(
     KeyError
         If `adata` was not returned by :func:`~polygene_scverse.tl.counterfactual`, or if a column does not exist.
     ValueError
-        If all values of a column are missing, if every cell already has the requested category, or if `n_permutations`
-        is below 100.
+        If all values of a column are missing in the cells that are changed, if every cell already has the requested
+        category, or if `n_permutations` is below 100.
 
     References
     ----------
@@ -99,6 +99,12 @@ def counterfactual(
         raise ValueError(
             f"`adata`: every cell is already recorded as {dict(note['phenotypes'])}, so nothing is changed. Pass "
             "cells of other categories to pgs.tl.counterfactual as well."
+        )
+    if asked[(of_level >= 0) & (of_group >= 0)].all():
+        keys = " and ".join(f"adata.obs[{key!r}]" for key in (groupby, group_key) if key is not None)
+        raise ValueError(
+            f"`{'group_key' if groupby is None else 'groupby'}`: only cells already recorded as "
+            f"{dict(note['phenotypes'])} have a value in {keys}, and these are not changed. Pass another column."
         )
     unmeasured = ~adata.var["measured"].to_numpy(dtype=bool)
     tables, too_few = [], []
