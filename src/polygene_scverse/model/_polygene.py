@@ -1260,15 +1260,13 @@ class Polygene(SavingMixin, SetupMixin):
         name = self.reference_phenotype if phenotype is None else phenotype
         check_choice(name, self.layout.phenotype_names, "phenotype")
         known = self.categories[name]
-        if category is not None:
-            check_choice(category, known, "category")
+        code = None if category is None else self._code(name, category, "category")
         if len(known) < 2:
             raise ValueError(
                 f"`phenotype`: {name!r} has one category, {known[0]!r}, so there is no other to compare with. Pass a "
                 "phenotype with two or more categories."
             )
         cells = self._cells(adata, indices, names={"gene_symbols": gene_symbols, "gene_ids": gene_ids})
-        code = None if category is None else known.index(category)
         slot = self.layout.phenotype_names.index(name)
         return explain_prediction(*self._for(cells, batch_size), cells, slot, code)
 
