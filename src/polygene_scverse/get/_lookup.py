@@ -18,6 +18,7 @@ from polygene_scverse._constants import (
     note_key,
     phenotype_of,
     prediction_key,
+    probability_key,
 )
 from polygene_scverse._validate import check_anndata, check_data, distinct, label_of, notes_of, shorten
 
@@ -106,19 +107,36 @@ def category_table(adata: AnnData, phenotype: str, key_of: Callable, call: str) 
     KeyError
         If the entry does not exist.
     ValueError
-        If the names of the categories are missing from ``uns``; calling `tl.predict_phenotype` with `call` restores
-        them.
+        If the names of the categories are missing from ``uns`` and those in obs are others or have another order, as
+        after concatenation; calling `tl.predict_phenotype` with `call` restores them.
     """
     check_predicted(adata, phenotype, where="obsm", key_of=key_of)
     key, names = key_of(phenotype), model_categories(adata, phenotype)
     values = np.array(adata.obsm[key])
-    if len(names) != values.shape[1]:
+    if len(names) != values.shape[1] or not _in_order(adata, phenotype, names):
+        n = len(names)
+        known = f"{n} categories are known" if n != values.shape[1] else "the categories in obs have another order"
         raise ValueError(
-            f"`adata`: adata.obsm[{key!r}] has {values.shape[1]} columns, but {len(names)} categories are known: their "
-            "names in adata.uns['polygene']['predict'] are missing, for example after concatenation. Call "
-            f"pgs.tl.predict_phenotype({call}) again."
+            f"`adata`: adata.obsm[{key!r}] has {values.shape[1]} columns, but {known}: their names in "
+            "adata.uns['polygene']['predict'] are missing, for example after concatenation. Concatenate with "
+            f"anndata.concat(..., uns_merge='same'), or call pgs.tl.predict_phenotype({call}) again."
         )
     return pd.DataFrame(values, index=adata.obs_names, columns=names)
+
+
+def _in_order(adata: AnnData, phenotype: str, names: list[str]) -> bool:
+    """Whether categories that are read from obs have the order of the probabilities.
+
+    They have another one after concatenation. If it is the same, each confidence is the probability of its category.
+    """
+    there = probability_key(phenotype) in adata.obsm and confidence_key(phenotype) in adata.obs
+    if note_key(phenotype) in notes_of(adata).get("predict", {}) or not there:
+        return True
+    codes = codes_among(adata.obs[prediction_key(phenotype)], names)
+    rows = np.flatnonzero(codes >= 0)
+    probabilities = np.asarray(adata.obsm[probability_key(phenotype)])
+    confidence = adata.obs[confidence_key(phenotype)].to_numpy(dtype=float)[rows]
+    return bool(np.allclose(probabilities[rows, codes[rows]], confidence, atol=1e-4))
 
 
 def training_note(adata: AnnData) -> Mapping[str, Any]:
