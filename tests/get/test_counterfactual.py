@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse as sp
-from anndata import AnnData
+from anndata import AnnData, concat
 
 import polygene_scverse as pgs
 
@@ -157,6 +157,15 @@ def test_a_column_that_is_recorded_in_unchanged_cells_only(argument):
         ValueError, match=rf"`{argument}`: only cells already recorded as .* in adata.obs\['severity'\]"
     ):
         pgs.get.counterfactual(adata, **{argument: "severity"})
+
+
+def test_results_of_other_phenotypes_are_not_joined():
+    first, second = result(), result()
+    second.uns["polygene"]["counterfactual"]["phenotypes"] = {"stim": "no"}
+    second.obs_names = "x" + second.obs_names
+    joined = concat([first, second], merge="same", uns_merge="same")
+    with pytest.raises(KeyError, match="all parts need the same phenotypes"):
+        pgs.get.counterfactual(joined)
 
 
 def test_what_is_not_there():

@@ -1,3 +1,5 @@
+import warnings
+
 import anndata as ad
 import numpy as np
 import pytest
@@ -63,6 +65,16 @@ def test_evidence(trained, given):
     table = model.predict_phenotype(given=shown)["cell_type"][blank]
     np.testing.assert_allclose(cells.obs.loc[blank, PROBABILITY], table.max(axis=1), rtol=1e-5)
     assert cells.uns["polygene"]["fill"]["cell_type"] == shown
+
+
+def test_warnings_are_given_once(trained):
+    cells, model = trained
+    panel = cells[:, :30].copy()
+    with warnings.catch_warnings(record=True) as given:
+        warnings.simplefilter("always")
+        pgs.tl.fill_phenotype(panel, model=model)
+    texts = [str(warning.message) for warning in given]
+    assert len(set(texts)) == len(texts) == 2
 
 
 def test_a_phenotype_is_no_evidence_for_itself(trained):

@@ -82,11 +82,13 @@ def counterfactual(
     >>> pgs.get.counterfactual(result, groupby="cell_type", group_key="donor").query("fdr < 0.05")
     """
     note = note_of(adata, COUNTERFACTUAL)
-    if note is None or UNCHANGED not in adata.layers or OBSERVED not in adata.layers or "measured" not in adata.var:
+    there = UNCHANGED in adata.layers and OBSERVED in adata.layers and "measured" in adata.var
+    if note is None or "phenotypes" not in note or not there:
         raise KeyError(
             "`adata`: it has no predicted expression: layers['unchanged'], layers['observed'], var['measured'] or "
             "uns['polygene']['counterfactual'] is missing. Pass the result of pgs.tl.counterfactual(adata, {...}); if "
-            "it was concatenated, with anndata.concat(..., merge='same', uns_merge='same')."
+            "it was concatenated, all parts need the same phenotypes, and anndata.concat(..., merge='same', "
+            "uns_merge='same')."
         )
     if n_permutations < MIN_PERMUTATIONS:
         raise ValueError(

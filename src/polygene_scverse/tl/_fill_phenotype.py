@@ -20,6 +20,7 @@ from polygene_scverse._validate import (
     check_some,
     notes_of,
     shorten,
+    warn_once,
     write_notes,
 )
 from polygene_scverse.get._lookup import recorded_labels
@@ -98,10 +99,11 @@ def fill_phenotype(
     keys = [key(name) for name in names for key in (filled_key, filled_probability_key)]
     check_free(data, "fill_phenotype", keys, trained.categories)
     found = {}
-    for name in names:
-        shown = [other for other in evidence if other != name]
-        asked = {"given": shown, "gene_symbols": gene_symbols, "gene_ids": gene_ids, "batch_size": batch_size}
-        found[name] = (shown, *_fill(trained, data, name, balance, asked))
+    with warn_once():
+        for name in names:
+            shown = [other for other in evidence if other != name]
+            asked = {"given": shown, "gene_symbols": gene_symbols, "gene_ids": gene_ids, "batch_size": batch_size}
+            found[name] = (shown, *_fill(trained, data, name, balance, asked))
     noted = dict(notes_of(data).get("fill", {}))
     for name, (shown, labels, probability) in found.items():
         data.obs[filled_key(name)] = labels
