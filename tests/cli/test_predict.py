@@ -41,6 +41,30 @@ def test_several_files_as_tables(polygene, shards, model_folder, predicted, tmp_
     assert list(table.index) == list(predicted.obs_names)
 
 
+def test_the_table_of_an_ordered_phenotype_has_expected_values(polygene, small, tmp_path):
+    adata = pgs.datasets.simulate(90, 40)
+    adata.obs["age"] = pd.Categorical(adata.obs["cell_type"].cat.codes.map({0: "20", 1: "30", 2: "50"}), ordered=True)
+    pgs.tl.train(adata, phenotypes=["age", "sex"], save_to=tmp_path / "m", **small.arguments)
+    pgs.tl.predict_phenotype(adata)
+    adata.write_h5ad(tmp_path / "a.h5ad")
+    polygene("predict", tmp_path / "a.h5ad", "--model", tmp_path / "m", "-o", tmp_path / "a.csv")
+    table = pd.read_csv(tmp_path / "a.csv", index_col="cell")
+    assert set(table) == {column for column in adata.obs if column.startswith("polygene_")}
+    np.testing.assert_allclose(table["polygene_age_expected"], adata.obs["polygene_age_expected"], rtol=1e-5)
+
+
+def test_the_table_of_cells_that_were_filled_before(polygene, shards, model_folder, tmp_path):
+    common = ["--model", model_folder, "--phenotypes", "sex"]
+    polygene("fill", shards / "s_1.h5ad", "-o", tmp_path / "a.h5ad", *common)
+    polygene("fill", shards / "s_1.h5ad", "-o", tmp_path / "a.csv", *common)
+    polygene("fill", tmp_path / "a.h5ad", "-o", tmp_path / "b.csv", *common)
+    assert (tmp_path / "a.csv").read_text() == (tmp_path / "b.csv").read_text()
+    assert list(pd.read_csv(tmp_path / "b.csv", index_col="cell")) == [
+        "polygene_sex_filled",
+        "polygene_sex_filled_probability",
+    ]
+
+
 def test_evidence_and_balance(polygene, shards, model_folder, tmp_path):
     adata = ad.read_h5ad(shards / "s_1.h5ad")
     pgs.tl.predict_phenotype(adata, model=model_folder, phenotypes="sex", given="cell_type", balance=0.0)

@@ -123,6 +123,9 @@ def test_the_vocabulary_of_the_original(polygene, theirs, tmp_path):
     cells.write_h5ad(tmp_path / "bad.h5ad")
     said = polygene("train", tmp_path / "bad.h5ad", *flags, "-o", tmp_path / "n", code=2).said
     assert "--vocabulary: ['martian'] of obs['cell_type'] in" in said
+    flags += ["--missing", "martian"]
+    polygene("train", tmp_path / "bad.h5ad", *flags, "-o", tmp_path / "n", "--quiet")
+    assert "martian" not in pgs.model.Polygene.load(tmp_path / "n", adata=False).categories["cell_type"]
 
 
 MISTAKES = {

@@ -122,6 +122,9 @@ def test_columns_of_samples_are_found():
     assert constant_columns(labels, obs) == {"sex": ["sample"]}
     assert check_samples(labels, obs, "sample") == ""
     assert check_samples(labels, obs[["sex", "type"]], None) == CELLS_ONLY
+    one = obs.assign(sample="s0")
+    with pytest.raises(ValueError, match="`sample_key`: all cells have the same 'sample'"):
+        check_samples(labels, one, "sample")
 
 
 def test_samples_are_judged_by_what_is_constant_within_them():

@@ -30,6 +30,12 @@ def test_contexts_are_counted(adata):
     assert get.biomarkers(adata, n_top=1).set_index("gene")["n_contexts"].to_dict() == {"a": 2, "b": 0, "c": 0}
 
 
+def test_a_category_that_is_a_number(adata):
+    table = adata.uns["polygene"]["biomarkers"]["table"]
+    table["category"] = "20"
+    pd.testing.assert_frame_equal(get.biomarkers(adata, 20), get.biomarkers(adata, "20"))
+
+
 def test_without_a_null_scores_decide(adata):
     adata.uns["polygene"]["biomarkers"]["table"]["fdr"] = float("nan")
     table = get.biomarkers(adata).set_index("gene")

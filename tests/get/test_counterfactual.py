@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse as sp
-from anndata import AnnData
+from anndata import AnnData, concat
 
 import polygene_scverse as pgs
 
@@ -129,6 +129,14 @@ def test_without_recorded_labels_there_is_no_null():
     assert table["shift"].notna().all()
 
 
+def test_a_requested_category_that_is_called_like_a_missing_value():
+    adata, renamed = result(), result()
+    renamed.obs["stim"] = renamed.obs["stim"].replace("yes", "unknown")
+    renamed.uns["polygene"]["counterfactual"]["phenotypes"] = {"stim": "unknown"}
+    expected = pgs.get.counterfactual(adata, group_key="donor")
+    pd.testing.assert_frame_equal(pgs.get.counterfactual(renamed, group_key="donor"), expected)
+
+
 def test_unmeasured_genes_and_genes_that_are_never_expressed():
     adata = result()
     adata.var.loc["g3", "measured"] = False
@@ -139,6 +147,25 @@ def test_unmeasured_genes_and_genes_that_are_never_expressed():
     assert table.loc["g3", ["observed", "p_value", "fdr"]].isna().all()
     assert list(table.loc["g4", ["observed", "p_value", "fdr"]]) == [0.0, 1.0, 1.0]
     assert table.loc["g2", "fdr"] < 0.05
+
+
+@pytest.mark.parametrize("argument", ["groupby", "group_key"])
+def test_a_column_that_is_recorded_in_unchanged_cells_only(argument):
+    adata = result()
+    adata.obs["severity"] = np.where(adata.obs["stim"] == "yes", "mild", None)
+    with pytest.raises(
+        ValueError, match=rf"`{argument}`: only cells already recorded as .* in adata.obs\['severity'\]"
+    ):
+        pgs.get.counterfactual(adata, **{argument: "severity"})
+
+
+def test_results_of_other_phenotypes_are_not_joined():
+    first, second = result(), result()
+    second.uns["polygene"]["counterfactual"]["phenotypes"] = {"stim": "no"}
+    second.obs_names = "x" + second.obs_names
+    joined = concat([first, second], merge="same", uns_merge="same")
+    with pytest.raises(KeyError, match="all parts need the same phenotypes"):
+        pgs.get.counterfactual(joined)
 
 
 def test_what_is_not_there():

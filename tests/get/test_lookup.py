@@ -119,3 +119,10 @@ def test_unassigned_is_no_category(predicted):
 def test_labels_of_single_precision():
     column = pd.Series(np.array([0.1, np.nan, 2.0], dtype=np.float32))
     assert _lookup.recorded_labels(column).tolist()[::2] == ["0.1", "2"]
+
+
+def test_a_category_of_the_model_is_not_missing():
+    column = pd.Series(["a", "unknown", "none", None])
+    assert _lookup.recorded_labels(column).fillna("-").tolist() == ["a", "-", "none", "-"]
+    assert _lookup.recorded_labels(column, ["a", "unknown"]).fillna("-").tolist() == ["a", "unknown", "none", "-"]
+    assert _lookup.recorded_labels(column, ["a"], {"none"}).fillna("-").tolist() == ["a", "unknown", "-", "-"]

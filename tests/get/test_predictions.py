@@ -53,3 +53,12 @@ def test_reads_what_tl_writes(trained, tmp_path):
         n_known = table["recorded"].notna().sum()
         assert n_known == adata.obs["cell_type"].notna().sum() == get.confusion(adata, "cell_type").to_numpy().sum()
         assert n_known < 80
+
+
+def test_a_category_that_is_called_like_a_missing_value(predicted):
+    predicted.obs["age"] = ["30", "unknown", None, "30", "unknown", "30", "30"]
+    predicted.obs["polygene_age"] = ["30", "unknown", *["30"] * 5]
+    predicted.uns["polygene"]["predict"]["age"] = ["30", "unknown"]
+    table = get.predictions(predicted, "age")
+    assert table["recorded"].astype(object).fillna("-").tolist() == ["30", "unknown", "-", "30", "unknown", "30", "30"]
+    assert get.confusion(predicted, "age").to_numpy().tolist() == [[4, 0], [1, 1]]

@@ -1,3 +1,4 @@
+import anndata
 import numpy as np
 import pytest
 
@@ -25,6 +26,18 @@ def test_no_probabilities(predicted):
 
 def test_subset_keeps_all_categories(predicted):
     assert list(get.probabilities(predicted[:2], "cell_type")) == ["T", "B", "NK"]
+
+
+def test_names_in_another_order_after_concatenation(predicted):
+    some, others = predicted[["cell0", "cell3"]].copy(), predicted[["cell1", "cell2", "cell4"]].copy()
+    joined = anndata.concat([some, others])
+    assert list(joined.obs["polygene_cell_type"].cat.categories) == ["B", "NK", "T"]
+    with pytest.raises(
+        ValueError, match=r"has 3 columns, but the categories in obs have another order.*uns_merge='same'"
+    ):
+        get.probabilities(joined, "cell_type")
+    kept = get.probabilities(anndata.concat([some, others], uns_merge="same"), "cell_type")
+    assert (kept.idxmax(axis=1) == joined.obs["polygene_cell_type"]).all()
 
 
 def test_lost_names(predicted):

@@ -75,6 +75,8 @@ def test_genes_and_levels_that_are_named(result):
     assert ax.get_title().startswith(kind)
     assert [text.get_text() for text in labels(ax)] == ["G38", "G0"]
     assert ax.get_legend() is None
+    (ax,) = pgs.pl.counterfactual(result, genes="G38", show=False)
+    assert [text.get_text() for text in labels(ax)] == ["G38"]
     (ax,) = pgs.pl.counterfactual(result, genes=0, show=False)
     assert not labels(ax)
 
@@ -89,7 +91,7 @@ def test_too_few_groups_are_said(result):
 
 def test_what_is_not_there(result):
     with pytest.raises(KeyError, match=r"`genes`: \['NOPE'\] are not in the result"):
-        pgs.pl.counterfactual(result, genes=["NOPE"], show=False)
+        pgs.pl.counterfactual(result, genes="NOPE", show=False)
     with pytest.raises(KeyError, match=r"`levels`: \['c'\] are not among those with cells to change"):
         pgs.pl.counterfactual(result, "kind", levels="c", show=False)
     with pytest.raises(ValueError, match=r"no observed difference to compare with.* recorded as {'stim': 'yes'}"):

@@ -66,6 +66,8 @@ def test_the_most_variable_genes_that_have_a_state_are_the_default(compared):
 
 def test_without_clusters_genes_stand_as_named(compared):
     genes = ["gene9", "gene3", "gene7"]
+    with pytest.raises(KeyError, match=r"`genes`: \['XIST'\] are not in adata.var_names"):
+        pl.gene_interactions(compared, "T", genes="XIST", show=False)
     assert names(pl.gene_interactions(compared, "T", genes=genes, cluster=False, show=False)) == genes
     assert names(pl.gene_interactions(compared, "B", genes=genes, cluster=False, show=False)) == ["gene9", "gene7"]
 

@@ -39,8 +39,9 @@ def test_points_are_the_table(moved):
 
 def test_named_genes_and_no_null(moved):
     moved.uns["polygene"]["polyfunctionality"]["n_null"] = 0
-    ax = pl.polyfunctionality(moved, ["g7"], show=False)
-    assert [text.get_text() for text in ax.texts] == ["g7"]
+    for genes in (["g7"], "g7"):
+        ax = pl.polyfunctionality(moved, genes, show=False)
+        assert [text.get_text() for text in ax.texts] == ["g7"]
     assert ax.get_title() == "tissue\nnot tested: too few groups"
     with pytest.raises(KeyError, match=r"`genes`: \['XIST'\] are not among"):
         pl.polyfunctionality(moved, ["XIST"], show=False)

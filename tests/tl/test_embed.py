@@ -25,6 +25,22 @@ def test_without_umap_only_the_embedding_is_written(trained):
     np.testing.assert_array_equal(cells.obsm["Z"], model.get_latent_representation(pooling="genes"))
 
 
+def test_no_umap_of_an_earlier_embedding_stays(trained):
+    cells, _ = trained
+    drawn = {"polygene_neighbors", "polygene_distances", "polygene_connectivities", "X_polygene_umap"}
+
+    def found():
+        return drawn & {*cells.obsm, *cells.obsp, *cells.uns}
+
+    pgs.tl.embed(cells)
+    pgs.tl.embed(cells, umap=False)  # the same embedding
+    assert found() == drawn
+    pgs.tl.embed(cells, umap=False, pooling="genes", key_added="Z")  # another key
+    assert found() == drawn
+    pgs.tl.embed(cells, umap=False, pooling="genes")
+    assert found() == set()
+
+
 @pytest.mark.parametrize("pooling", ["cls", "sex", "genes"])
 def test_embeddings_of_the_original_s_analyses(pooling, trained):
     """States of the first slot, of a phenotype's slot, and the mean of the expressed genes', from the dense sentence."""

@@ -145,6 +145,22 @@ def test_cells_of_a_category_that_the_model_lacks_are_counted(trained):
     assert set(table["phenotype"]) == set(model.categories)
 
 
+def test_a_trained_model_is_scored_on_cells_of_one_category(trained):
+    cells, model = trained
+    some = cells[(cells.obs["cell_type"] == "B cell").to_numpy()].copy()
+    table = pgs.tl.evaluate(some, model=model, phenotypes="cell_type", n_bootstrap=5)
+    pgs.tl.predict_phenotype(some, model=model)
+    accuracy = table.set_index(["method", "score"])["value"]["Polygene", "accuracy"]
+    assert accuracy == pytest.approx((some.obs["polygene_cell_type"] == "B cell").mean())
+
+
+def test_labels_that_training_read_as_missing_are_no_category(cells, small):
+    cells.obs["sex"] = cells.obs["sex"].cat.rename_categories({"unknown": "none"}).fillna("none")
+    model = pgs.tl.train(cells, phenotypes=["cell_type", "sex"], missing=["none"], **small)
+    pgs.tl.evaluate(cells, model=model, n_bootstrap=5)
+    assert not any("left out" in note for note in pgs.get.evaluation(cells).attrs["notes"])
+
+
 MODEL_ERRORS = {
     "split": ({"split": 3}, ValueError, r"`model`: passed together with \['split'\]"),
     "others": (

@@ -35,6 +35,15 @@ def test_markers_come_first(trained):
         assert sum(int(name.removeprefix("gene")) // 10 == k for name in mean.index) >= 5, mean
 
 
+def test_a_category_that_is_a_number(cells, small):
+    cells.obs["age"] = np.arange(cells.n_obs) % 3 + 20
+    pgs.tl.train(cells, phenotypes="age", **small)
+    found = pgs.tl.explain_prediction(cells, cells.obs_names[:2], category=20)
+    assert found.obs["category"].tolist() == ["20", "20"]
+    with pytest.raises(ValueError, match=r"`category`: found 30, but the categories of 'age' are \['20', '21', '22'\]"):
+        pgs.tl.explain_prediction(cells, cells.obs_names[:2], category=30)
+
+
 def test_a_category_may_be_asked_for_and_a_cell_named_alone(trained):
     cells, _ = trained
     why = pgs.tl.explain_prediction(cells, cells.obs_names[3], category="T cell")

@@ -1,3 +1,5 @@
+import warnings
+
 import anndata as ad
 import numpy as np
 import pytest
@@ -42,6 +44,18 @@ def test_words_for_missing_are_blanks(trained):
     assert FILLED not in cells.obs
 
 
+@pytest.mark.parametrize(("missing", "n_blank"), [(["none"], 2), ([], 0)], ids=["none", "nothing"])
+def test_what_is_missing_is_that_of_the_training(cells, small, missing, n_blank):
+    words = np.array(["none", "unknown", "flu", "cold", "flu", "cold"], dtype=object)
+    cells.obs["disease"] = words[np.arange(cells.n_obs) % 6]
+    model = pgs.tl.train(cells, phenotypes=["cell_type", "disease"], missing=missing, **small)
+    pgs.tl.fill_phenotype(cells, phenotypes="disease")
+    filled, probability = cells.obs["polygene_disease_filled"], cells.obs["polygene_disease_filled_probability"]
+    assert probability.notna().tolist() == [i % 6 < n_blank for i in range(cells.n_obs)]
+    assert (filled[probability.isna()] == cells.obs["disease"][probability.isna()]).all()
+    assert list(filled.cat.categories) == model.categories["disease"]
+
+
 @pytest.mark.parametrize("given", [None, "sex", ["sex"], []], ids=str)
 def test_evidence(trained, given):
     cells, model = trained
@@ -51,6 +65,16 @@ def test_evidence(trained, given):
     table = model.predict_phenotype(given=shown)["cell_type"][blank]
     np.testing.assert_allclose(cells.obs.loc[blank, PROBABILITY], table.max(axis=1), rtol=1e-5)
     assert cells.uns["polygene"]["fill"]["cell_type"] == shown
+
+
+def test_warnings_are_given_once(trained):
+    cells, model = trained
+    panel = cells[:, :30].copy()
+    with warnings.catch_warnings(record=True) as given:
+        warnings.simplefilter("always")
+        pgs.tl.fill_phenotype(panel, model=model)
+    texts = [str(warning.message) for warning in given]
+    assert len(set(texts)) == len(texts) == 2
 
 
 def test_a_phenotype_is_no_evidence_for_itself(trained):

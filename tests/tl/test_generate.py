@@ -66,6 +66,14 @@ def test_what_no_training_cell_had_is_refused_or_marked(cells, small):
     assert (pgs.tl.generate({"cell_type": "B cell"}, n_obs=20, model=model).obs["sex"] == "female").all()
 
 
+def test_words_for_missing_are_sampled(trained):
+    model = trained[1]
+    tables = [pd.DataFrame({"cell_type": ["B cell", word] * 20, "sex": ["male"] * 40}) for word in (None, "unknown")]
+    found = [pgs.tl.generate(table, model=model).obs for table in tables]
+    pd.testing.assert_frame_equal(*found)
+    assert found[0]["cell_type"].nunique() == 3
+
+
 @pytest.mark.parametrize(
     ("given", "kwargs", "words"),
     [

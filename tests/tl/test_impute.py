@@ -1,3 +1,5 @@
+import warnings
+
 import numpy as np
 import pytest
 
@@ -74,6 +76,16 @@ def test_genes_that_are_not_there_come_back(trained):
     np.testing.assert_allclose(found.X[:, ::-1], hidden, atol=0.05)
     assert "imputed" not in new.layers
     assert found.obs.equals(new.obs)
+
+
+def test_warnings_are_given_once(trained):
+    cells, model = trained
+    panel = cells[:, :30].copy()
+    with warnings.catch_warnings(record=True) as given:
+        warnings.simplefilter("always")
+        pgs.tl.impute(panel, model=model)
+    texts = [str(warning.message) for warning in given]
+    assert len(set(texts)) == len(texts) == 2
 
 
 def test_what_phenotypes_tell_is_told_if_they_are_given(trained):

@@ -1,5 +1,6 @@
 import anndata as ad
 import numpy as np
+import pandas as pd
 import pytest
 import scanpy as sc
 
@@ -109,3 +110,15 @@ def test_genes_have_the_names_of_the_data(trained):
     there, names = genes_in_var(other[:, ["gene9", "gene2", "gene5"]].copy(), model, ["gene5", "gene0", "gene9"])
     assert there.tolist() == [0, 2]
     assert list(names) == ["gene5", "gene9"]
+
+
+@pytest.mark.parametrize("kind", [int, "category"], ids=str)
+def test_numbers_are_reported_because_scanpy_does_not_draw_them(kind, cells, small):
+    numbers = pd.Series(np.arange(cells.n_obs) % 2 + 1, index=cells.obs_names)
+    cells.obs["batch"] = numbers.astype(kind)
+    pgs.tl.train(cells, phenotypes="batch", **small)
+    with pytest.warns(UserWarning, match=r"`groupby`: adata.obs\['batch'\] does not hold text, so scanpy's plots"):
+        pgs.tl.rank_genes(cells, n_cells=1)
+    cells.obs["batch"] = cells.obs["batch"].map(str)  # as the warning says
+    pgs.tl.rank_genes(cells, n_cells=1)
+    sc.pl.rank_genes_groups_dotplot(cells, key=KEY, n_genes=2, dendrogram=False, show=False)

@@ -33,13 +33,14 @@ def predict(s: PredictSettings) -> None:
 
     def run(adata: AnnData, model: Polygene) -> pd.DataFrame:
         from polygene_scverse import get, tl
-        from polygene_scverse._constants import confidence_key, prediction_key, set_key
+        from polygene_scverse._constants import confidence_key, expected_key, prediction_key, set_key
 
         names = split_list(s.phenotypes) or list(model.layout.phenotype_names)
         arguments = {name: getattr(s, name) for name in ("balance", "coverage", "by_category", "min_confidence")}
         arguments |= {"given": split_list(s.given), "batch_size": s.batch_size, **s.gene_names}
         tl.predict_phenotype(adata, model=model, phenotypes=names, **without_none(arguments))
-        table = adata.obs[[key(name) for name in names for key in (prediction_key, confidence_key)]]
+        columns = [key(name) for name in names for key in (prediction_key, confidence_key, expected_key)]
+        table = adata.obs[[column for column in columns if column in adata.obs]]
         if s.coverage is None:
             return table
         sets = {name: get.prediction_sets(adata, name)["categories"].map("; ".join) for name in names}
@@ -88,12 +89,13 @@ def fill(s: FillSettings) -> None:
 
     def run(adata: AnnData, model: Polygene) -> pd.DataFrame:
         from polygene_scverse import tl
+        from polygene_scverse._constants import filled_key, filled_probability_key
 
-        before = set(adata.obs)
-        arguments = {"phenotypes": split_list(s.phenotypes), "given": split_list(s.given), "balance": s.balance}
+        names = split_list(s.phenotypes) or list(model.layout.phenotype_names)
+        arguments = {"phenotypes": names, "given": split_list(s.given), "balance": s.balance}
         arguments |= {"batch_size": s.batch_size, **s.gene_names}
         tl.fill_phenotype(adata, model=model, **without_none(arguments))
-        return adata.obs[[column for column in adata.obs if column not in before]]
+        return adata.obs[[key(name) for name in names for key in (filled_key, filled_probability_key)]]
 
     _each_file(s, run)
 

@@ -35,7 +35,7 @@ def train(s: TrainSettings) -> None:
 
     if (checkpoints := _checkpoints(s, files, output)) is not None:
         arguments["checkpoints"] = checkpoints
-    arguments |= _labels(s, [*files, *held_out], arguments.get("phenotypes"))
+    arguments |= _labels(s, [*files, *held_out], arguments.get("phenotypes"), arguments.get("missing"))
     if held_out:
         arguments["split"] = _split(files, held_out)
     if s.logger is not None:
@@ -110,10 +110,13 @@ def _split(files: Sequence[Path], held_out: Sequence[Path]) -> tuple[Any, Any]:
     return np.arange(n_cells[0]), np.arange(n_cells[0], sum(n_cells))
 
 
-def _labels(s: TrainSettings, files: Sequence[Path], names: list[str] | None) -> dict[str, Any]:
+def _labels(
+    s: TrainSettings, files: Sequence[Path], names: list[str] | None, missing: list[str] | None
+) -> dict[str, Any]:
     """Obs columns of the phenotypes; if a vocabulary is given, their labels must be in it."""
     if names is None and s.vocabulary is None:
         return {}
+    from polygene_scverse.data.read._phenotypes import missing_words
     from polygene_scverse.model.original._files import ORIGINAL_COLUMNS, read_vocabulary
 
     obs = [_obs_of(path) for path in files]
@@ -125,7 +128,7 @@ def _labels(s: TrainSettings, files: Sequence[Path], names: list[str] | None) ->
     columns = columns_of(names, present) or [column for column in known if column in present]
     for column in columns:
         for path, table in zip(files, obs, strict=True):
-            _check_labels(table, column, known, path)
+            _check_labels(table, column, known, path, missing_words(missing))
     return {"phenotypes": columns}
 
 
@@ -142,7 +145,7 @@ def _obs_of(path: Path) -> Any:
         raise UserError(f"{path} cannot be read as an h5ad file ({type(error).__name__}: {error}).") from error
 
 
-def _check_labels(obs: Any, column: str, known: dict[str, list[str]], path: Path) -> None:
+def _check_labels(obs: Any, column: str, known: dict[str, list[str]], path: Path, missing: frozenset[str]) -> None:
     from polygene_scverse._validate import label_of, shorten
 
     if column not in known:
@@ -151,7 +154,7 @@ def _check_labels(obs: Any, column: str, known: dict[str, list[str]], path: Path
         )
     if column not in obs:
         raise UserError(f"--phenotypes: {column!r} is not a column of obs in {path}.")
-    found = {label_of(value) for value in obs[column].unique()} - {None}
+    found = {label_of(value, missing) for value in obs[column].unique()} - {None}
     if unknown := sorted(str(label) for label in found - set(known[column])):
         raise UserError(
             f"--vocabulary: {shorten(unknown, 5)} of obs[{column!r}] in {path} are not in the list. Correct them, or "

@@ -237,6 +237,11 @@ def check_samples(labels: Mapping[str, Labels], obs: pd.DataFrame, sample_key: s
     samples = None if sample_key is None else group_codes(obs, sample_key)
     if samples is not None and any(label.constant_within(samples) for label in labels.values()):
         return ""
+    if samples is not None and len(np.unique(samples)) < 2:
+        raise ValueError(
+            f"`sample_key`: all cells have the same {sample_key!r}, but samples are compared with each other. Pass "
+            "cells of several samples, or leave it out to assess single cells."
+        )
     pairs = [f"{name!r} within {columns}" for name, columns in constant_columns(labels, obs).items()]
     if samples is None:
         could = (

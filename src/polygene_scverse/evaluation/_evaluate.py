@@ -11,6 +11,7 @@ import pandas as pd
 from anndata import AnnData
 from numpy.typing import NDArray
 
+from polygene_scverse.data.read._phenotypes import ordered_labels
 from polygene_scverse.evaluation._folds import Labels, Split, Training, group_codes, make_folds, resolve_model_columns
 from polygene_scverse.evaluation._null import null_rows
 from polygene_scverse.evaluation._predictions import predict_folds, predict_with
@@ -96,7 +97,8 @@ def evaluate_model(
     """
     names = resolve_model_columns(adata, model, phenotypes, group_key=group_key)
     labels = {n: Labels.from_column(adata.obs[model.columns[n]], model.categories[n]) for n in names}
-    recorded = {n: Labels.from_column(adata.obs[model.columns[n]]) for n in names}
+    columns = {n: adata.obs[model.columns[n]] for n in names}
+    recorded = {n: Labels.from_column(column, ordered_labels(column, model.missing)) for n, column in columns.items()}
     groups, predictions = group_codes(adata.obs, group_key), predict_with(model, adata, labels, **gene_names)
     tested_groups = None if group_key is None else groups
     rows = [row for name in labels for row in score_rows(name, predictions[name], tested_groups, n_bootstrap, seed)]

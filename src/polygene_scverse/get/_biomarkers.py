@@ -6,7 +6,7 @@ import pandas as pd
 from anndata import AnnData
 
 from polygene_scverse._constants import BIOMARKERS
-from polygene_scverse._validate import check_choice
+from polygene_scverse._validate import check_choice, label_of
 from polygene_scverse.get._lookup import result_of
 
 
@@ -61,6 +61,7 @@ def biomarkers(
     stored = result_of(adata, BIOMARKERS, "pgs.tl.biomarkers(adata, ...)")
     table: pd.DataFrame = stored["table"].reset_index(drop=True)
     if category is not None:
+        category = label_of(category, ())
         check_choice(category, list(dict.fromkeys(table["category"])), "category")
         table = table[table["category"] == category].reset_index(drop=True)
     of_context = table.groupby(["category", "context"], observed=True)["score"]

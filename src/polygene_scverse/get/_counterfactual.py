@@ -69,8 +69,8 @@ def counterfactual(
     KeyError
         If `adata` was not returned by :func:`~polygene_scverse.tl.counterfactual`, or if a column does not exist.
     ValueError
-        If all values of a column are missing, if every cell already has the requested category, or if `n_permutations`
-        is below 100.
+        If all values of a column are missing in the cells that are changed, if every cell already has the requested
+        category, or if `n_permutations` is below 100.
 
     References
     ----------
@@ -82,11 +82,13 @@ def counterfactual(
     >>> pgs.get.counterfactual(result, groupby="cell_type", group_key="donor").query("fdr < 0.05")
     """
     note = note_of(adata, COUNTERFACTUAL)
-    if note is None or UNCHANGED not in adata.layers or OBSERVED not in adata.layers or "measured" not in adata.var:
+    there = UNCHANGED in adata.layers and OBSERVED in adata.layers and "measured" in adata.var
+    if note is None or "phenotypes" not in note or not there:
         raise KeyError(
             "`adata`: it has no predicted expression: layers['unchanged'], layers['observed'], var['measured'] or "
             "uns['polygene']['counterfactual'] is missing. Pass the result of pgs.tl.counterfactual(adata, {...}); if "
-            "it was concatenated, with anndata.concat(..., merge='same', uns_merge='same')."
+            "it was concatenated, all parts need the same phenotypes, and anndata.concat(..., merge='same', "
+            "uns_merge='same')."
         )
     if n_permutations < MIN_PERMUTATIONS:
         raise ValueError(
@@ -99,6 +101,12 @@ def counterfactual(
         raise ValueError(
             f"`adata`: every cell is already recorded as {dict(note['phenotypes'])}, so nothing is changed. Pass "
             "cells of other categories to pgs.tl.counterfactual as well."
+        )
+    if asked[(of_level >= 0) & (of_group >= 0)].all():
+        keys = " and ".join(f"adata.obs[{key!r}]" for key in (groupby, group_key) if key is not None)
+        raise ValueError(
+            f"`{'group_key' if groupby is None else 'groupby'}`: only cells already recorded as "
+            f"{dict(note['phenotypes'])} have a value in {keys}, and these are not changed. Pass another column."
         )
     unmeasured = ~adata.var["measured"].to_numpy(dtype=bool)
     tables, too_few = [], []
@@ -188,7 +196,7 @@ def _kinds(adata: AnnData, note: Mapping[str, Any]) -> tuple[NDArray[np.bool_], 
         column = note["columns"].get(name)
         if column is None or column not in adata.obs:
             return np.zeros(adata.n_obs, dtype=bool), np.zeros(adata.n_obs, dtype=bool)
-        labels = recorded_labels(adata.obs[column])
+        labels = recorded_labels(adata.obs[column], [category])
         known &= labels.notna().to_numpy()
         asked &= (labels == category).to_numpy()
     return asked, known & ~asked

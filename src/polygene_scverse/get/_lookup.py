@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,16 @@ import pandas as pd
 from anndata import AnnData
 from numpy.typing import NDArray
 
-from polygene_scverse._constants import UNASSIGNED, UNS, confidence_key, note_key, phenotype_of, prediction_key
+from polygene_scverse._constants import (
+    MISSING_WORDS,
+    UNASSIGNED,
+    UNS,
+    confidence_key,
+    note_key,
+    phenotype_of,
+    prediction_key,
+    probability_key,
+)
 from polygene_scverse._validate import check_anndata, check_data, distinct, label_of, notes_of, shorten
 
 
@@ -97,19 +106,36 @@ def category_table(adata: AnnData, phenotype: str, key_of: Callable, call: str) 
     KeyError
         If the entry does not exist.
     ValueError
-        If the names of the categories are missing from ``uns``; calling `tl.predict_phenotype` with `call` restores
-        them.
+        If the names of the categories are missing from ``uns`` and those in obs are others or have another order, as
+        after concatenation; calling `tl.predict_phenotype` with `call` restores them.
     """
     check_predicted(adata, phenotype, where="obsm", key_of=key_of)
     key, names = key_of(phenotype), model_categories(adata, phenotype)
     values = np.array(adata.obsm[key])
-    if len(names) != values.shape[1]:
+    if len(names) != values.shape[1] or not _in_order(adata, phenotype, names):
+        n = len(names)
+        known = f"{n} categories are known" if n != values.shape[1] else "the categories in obs have another order"
         raise ValueError(
-            f"`adata`: adata.obsm[{key!r}] has {values.shape[1]} columns, but {len(names)} categories are known: their "
-            "names in adata.uns['polygene']['predict'] are missing, for example after concatenation. Call "
-            f"pgs.tl.predict_phenotype({call}) again."
+            f"`adata`: adata.obsm[{key!r}] has {values.shape[1]} columns, but {known}: their names in "
+            "adata.uns['polygene']['predict'] are missing, for example after concatenation. Concatenate with "
+            f"anndata.concat(..., uns_merge='same'), or call pgs.tl.predict_phenotype({call}) again."
         )
     return pd.DataFrame(values, index=adata.obs_names, columns=names)
+
+
+def _in_order(adata: AnnData, phenotype: str, names: list[str]) -> bool:
+    """Whether categories that are read from obs have the order of the probabilities.
+
+    They have another one after concatenation. If it is the same, each confidence is the probability of its category.
+    """
+    there = probability_key(phenotype) in adata.obsm and confidence_key(phenotype) in adata.obs
+    if note_key(phenotype) in notes_of(adata).get("predict", {}) or not there:
+        return True
+    codes = codes_among(adata.obs[prediction_key(phenotype)], names)
+    rows = np.flatnonzero(codes >= 0)
+    probabilities = np.asarray(adata.obsm[probability_key(phenotype)])
+    confidence = adata.obs[confidence_key(phenotype)].to_numpy(dtype=float)[rows]
+    return bool(np.allclose(probabilities[rows, codes[rows]], confidence, atol=1e-4))
 
 
 def training_note(adata: AnnData) -> Mapping[str, Any]:
@@ -167,10 +193,23 @@ def _column_of(adata: AnnData, phenotype: str) -> str:
     return str(notes_of(adata).get("columns", {}).get(note_key(phenotype), phenotype))
 
 
-def recorded_labels(column: pd.Series) -> pd.Series:
-    """Labels of an obs column as the model reads them; missing values are NaN."""
+def recorded_labels(
+    column: pd.Series, categories: Sequence[str] = (), missing: Collection[str] = MISSING_WORDS
+) -> pd.Series:
+    """Labels of an obs column as the model reads them; missing values are NaN.
+
+    Parameters
+    ----------
+    column
+        The column.
+    categories
+        Categories of the model, which are never treated as missing.
+    missing
+        Labels, in lower case, that mean a missing value.
+    """
+    words = set(missing) - {category.lower() for category in categories}
     positions, values = pd.factorize(column)
-    names = np.array([*map(label_of, distinct(values)), None], dtype=object)
+    names = np.array([*(label_of(value, words) for value in distinct(values)), None], dtype=object)
     return pd.Series(names[positions], index=column.index, name=column.name, dtype=object)  # -1 selects the last name
 
 
@@ -185,7 +224,7 @@ def recorded_codes(adata: AnnData, phenotype: str, categories: list[str]) -> NDA
     column = recorded_column(adata, phenotype)
     if column is None:
         raise not_recorded(adata, phenotype)
-    return codes_among(recorded_labels(adata.obs[column]), categories)
+    return codes_among(recorded_labels(adata.obs[column], categories), categories)
 
 
 def not_recorded(adata: AnnData, phenotype: str) -> KeyError:

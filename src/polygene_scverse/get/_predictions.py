@@ -49,7 +49,7 @@ def predictions(adata: AnnData, phenotype: str | None = None) -> pd.DataFrame:
     check_predicted(adata, phenotype)
     categories = model_categories(adata, phenotype)
     column = recorded_column(adata, phenotype)
-    recorded = None if column is None else recorded_labels(adata.obs[column])
+    recorded = None if column is None else recorded_labels(adata.obs[column], categories)
     if recorded is not None:
         categories += sorted(set(recorded.dropna()) - set(categories))
     columns = {

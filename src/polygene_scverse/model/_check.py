@@ -110,7 +110,7 @@ def _labels(model: Polygene, data: AnnData) -> dict[str, str]:
     """Describe which phenotypes are in the data, and which of their labels the model does not know."""
     there = {name: column for name, column in model.columns.items() if column in data.obs}
     known = {column: model.categories[name] for name, column in there.items()}
-    codes, unseen = encode_all(data.obs, known, model._missing)
+    codes, unseen = encode_all(data.obs, known, model.missing)
     counts = dict(zip(there, (codes >= 0).sum(axis=0), strict=True))
     recorded = [
         f"{name} (known in {counts[name]:,} cells)" if name in there else f"{name} (not recorded)"

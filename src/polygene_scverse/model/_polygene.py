@@ -233,6 +233,11 @@ class Polygene(SavingMixin, SetupMixin):
         return dict(zip(self.layout.phenotype_names, self._columns, strict=True))
 
     @property
+    def missing(self) -> frozenset[str]:
+        """Labels, in lower case, that mean "no value", in addition to NaN, None and empty text."""
+        return missing_words(setup_args(self.registry).get("missing"))
+
+    @property
     def modality(self) -> str:
         """Modality of MuData that the model reads, ``"rna"`` if it was trained on AnnData."""
         return str(setup_args(self.registry).get("mod", "rna"))
@@ -1255,15 +1260,13 @@ class Polygene(SavingMixin, SetupMixin):
         name = self.reference_phenotype if phenotype is None else phenotype
         check_choice(name, self.layout.phenotype_names, "phenotype")
         known = self.categories[name]
-        if category is not None:
-            check_choice(category, known, "category")
+        code = None if category is None else self._code(name, category, "category")
         if len(known) < 2:
             raise ValueError(
                 f"`phenotype`: {name!r} has one category, {known[0]!r}, so there is no other to compare with. Pass a "
                 "phenotype with two or more categories."
             )
         cells = self._cells(adata, indices, gene_symbols, gene_ids)
-        code = None if category is None else known.index(category)
         slot = self.layout.phenotype_names.index(name)
         return explain_prediction(*self._for(cells, batch_size), cells, slot, code)
 
@@ -1645,7 +1648,8 @@ class Polygene(SavingMixin, SetupMixin):
             check_choice(str(name), names, "given")
             check_labels(given, name, "given", "given")
             positions, values = pd.factorize(given[name])
-            known = [-1 if label_of(v, ()) is None else self._code(str(name), v, "given") for v in values]
+            words = self.missing - {category.lower() for category in self.categories[str(name)]}
+            known = [-1 if label_of(v, words) is None else self._code(str(name), v, "given") for v in values]
             wanted[:, names.index(str(name))] = np.array([*known, -1])[positions]
         codes, seen = draw_phenotypes(self.fitted_, wanted, seed)
         if not seen.all() and not allow_unseen:
@@ -1974,7 +1978,7 @@ class Polygene(SavingMixin, SetupMixin):
             check_columns([group_key], obs, "group_key", candidates)
         cells = self._cells(data, indices, gene_symbols, gene_ids)
         self._warn_of_training_cells(data, cells.ids)
-        warn_unseen(encode_all(obs.iloc[cells.ids], self._columns, self._missing)[1])
+        warn_unseen(encode_all(obs.iloc[cells.ids], self._columns, self.missing)[1])
         codes = dict(zip(self.categories, cells.codes.T, strict=True))
         known = [name for name in names if (codes[name] >= 0).any()]
         if not known:
@@ -2005,11 +2009,6 @@ class Polygene(SavingMixin, SetupMixin):
     def _columns(self) -> dict[str, list[str]]:
         """Obs column of each phenotype, which differs from its name in a model of the original, and its categories."""
         return field_state(self.registry, PHENOTYPE_FIELD)["categories"]
-
-    @property
-    def _missing(self) -> frozenset[str]:
-        """Labels that mean "no value"."""
-        return missing_words(setup_args(self.registry).get("missing"))
 
     def _anndata(self, data: AnnData | MuData) -> AnnData:
         """The AnnData to read: for a MuData, the registered modality."""
@@ -2062,7 +2061,7 @@ class Polygene(SavingMixin, SetupMixin):
             if len(absent) == len(self._columns):
                 raise KeyError(f"`adata`: {words}. Add the column, or set up a new model with other phenotypes.")
             warn(f"`adata`: {words}: it is unknown in all cells.")
-        warn_unseen(encode_all(obs.iloc[rows[0]], self._columns, self._missing)[1])
+        warn_unseen(encode_all(obs.iloc[rows[0]], self._columns, self.missing)[1])
         groups = None if group_key is None else obs[group_key]
         binning = self.binning_ if self.edges_ is None else np.array(self.edges_)
         return read_training_cells(expression, obs, rows, self.layout, self._columns, binning, groups)
@@ -2104,7 +2103,7 @@ class Polygene(SavingMixin, SetupMixin):
         check_columns(shown, data.obs, "given", candidates)
         if shown:
             known = {column: self._columns[column] for column in shown}
-            warn_unseen(encode_all(data.obs[shown].iloc[rows], known, self._missing)[1])
+            warn_unseen(encode_all(data.obs[shown].iloc[rows], known, self.missing)[1])
         edges = np.array(self.edges_)
         expression = self._query_expression(data, gene_symbols, gene_ids)
         shares = self.fitted_.shares

@@ -237,7 +237,7 @@ def train_further(
     if gene_symbols is None and gene_ids is None:
         expression = expression.named_by(*model._name_columns(data))
     expression = expression.matched(model._known_genes, gene_symbols=gene_symbols, gene_ids=gene_ids)
-    codes = encode_all(data.obs, model._columns, model._missing)[0]
+    codes = encode_all(data.obs, model._columns, model.missing)[0]
     rehearsed = _rehearsed(model, codes, seed)
     if n_genes is None and rehearsed is None and model.added_:  # adds genes that separate new categories
         n_genes = 0
@@ -277,10 +277,10 @@ def _with_labels_of(
         if column not in obs.columns:
             continue
         known = [*model.categories.get(name, []), *model.added_.get(name, {}).get("categories", [])]
-        if found := [label for label in ordered_labels(obs[column], model._missing) if label not in known]:
+        if found := [label for label in ordered_labels(obs[column], model.missing) if label not in known]:
             model = model.add_categories(name, found)
     for name in new:
-        found = categories_of(obs[name], model._missing)
+        found = categories_of(obs[name], model.missing)
         model = model.add_phenotype(name, found, ordered=name in resolve_ordered({name: found}, None, obs))
     return model, [*model._columns, *waiting, *new]
 

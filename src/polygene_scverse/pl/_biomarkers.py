@@ -11,7 +11,7 @@ from anndata import AnnData
 from matplotlib.axes import Axes
 
 from polygene_scverse._constants import BIOMARKERS
-from polygene_scverse._validate import check_choice
+from polygene_scverse._validate import label_of
 from polygene_scverse.get import biomarkers as get_biomarkers
 from polygene_scverse.get._lookup import note_of
 from polygene_scverse.pl._finish import finish
@@ -69,8 +69,7 @@ def biomarkers(
     >>> pgs.pl.biomarkers(adata, "lupus")
     """
     rows = get_biomarkers(adata, category, fdr=fdr, by_context=True)
-    category = sorted(rows["category"].unique())[-1] if category is None else category
-    check_choice(category, sorted(rows["category"].unique()), "category")
+    category = str(rows["category"].max() if category is None else label_of(category, ()))
     rows = rows[rows["category"] == category]
     contexts = sorted(rows["context"].unique())
     scores = rows.pivot(index="gene", columns="context", values="score")[contexts]

@@ -11,7 +11,7 @@ import pandas as pd
 from anndata import AnnData
 from matplotlib.axes import Axes
 
-from polygene_scverse._validate import notes_of, shorten
+from polygene_scverse._validate import check_names, notes_of, shorten
 from polygene_scverse.get import counterfactual as get_counterfactual
 from polygene_scverse.pl._finish import finish
 from polygene_scverse.pl._style import PETROFF_10, text_width
@@ -77,11 +77,12 @@ def counterfactual(
     >>> result = pgs.tl.counterfactual(adata, {"condition": "stimulated"})
     >>> pgs.pl.counterfactual(result, groupby="cell_type", group_key="donor")
     """
+    genes = genes if isinstance(genes, int) else check_names(genes, "genes")
     if not isinstance(genes, int) and (absent := [gene for gene in genes if gene not in adata.var_names]):
         raise KeyError(f"`genes`: {shorten(absent)} are not in the result. Pass some of adata.var_names.")
     table = get_counterfactual(adata, groupby=groupby, group_key=group_key)
     if levels is not None:
-        wanted = [levels] if isinstance(levels, str) else [str(level) for level in levels]
+        wanted = [str(level) for level in check_names(levels, "levels")]
         if absent := [level for level in wanted if level not in set(table["level"])]:
             raise KeyError(
                 f"`levels`: {shorten(absent)} are not among those with cells to change, "
@@ -105,7 +106,7 @@ def counterfactual(
 
 def _labelled(table: pd.DataFrame, genes: Sequence[str] | int) -> pd.DataFrame:
     """Rows of the genes to label; the table is sorted by descending shift."""
-    return table.iloc[: max(0, genes)] if isinstance(genes, int) else table[table["gene"].isin(list(genes))]
+    return table.iloc[: max(0, genes)] if isinstance(genes, int) else table[table["gene"].isin(genes)]
 
 
 def _new_axes(n: int, width: float) -> list[Axes]:

@@ -17,7 +17,7 @@ from scipy.cluster.hierarchy import dendrogram, leaves_list, linkage
 from scipy.spatial.distance import squareform
 
 from polygene_scverse._constants import GENE_INTERACTIONS, UNS, gene_cells_key
-from polygene_scverse._validate import shorten
+from polygene_scverse._validate import check_names, shorten
 from polygene_scverse.get import gene_interactions as get_gene_interactions
 from polygene_scverse.get._lookup import note_of
 from polygene_scverse.pl._finish import finish
@@ -118,8 +118,8 @@ def _chosen(
     if isinstance(genes, int):
         names = _most_variable(adata, matrix.index, context, key)[:genes]
     else:
-        absent = [gene for gene in genes if gene not in adata.var_names]
-        if absent:
+        genes = check_names(genes, "genes")
+        if absent := [gene for gene in genes if gene not in adata.var_names]:
             raise KeyError(f"`genes`: {shorten(absent)} are not in adata.var_names. Pass only names in it.")
         names = pd.Index([gene for gene in dict.fromkeys(genes) if gene in matrix.index])
     if not len(names):

@@ -11,7 +11,7 @@ from anndata import AnnData
 from matplotlib.axes import Axes
 
 from polygene_scverse._constants import POLYFUNCTIONALITY, UNS
-from polygene_scverse._validate import shorten
+from polygene_scverse._validate import check_names, shorten
 from polygene_scverse.get import polyfunctionality as get_polyfunctionality
 from polygene_scverse.pl._finish import finish
 from polygene_scverse.pl._style import PETROFF_10, label_points
@@ -60,7 +60,7 @@ def polyfunctionality(
     >>> pgs.pl.polyfunctionality(adata, ["STAT1", "IRF7"])
     """
     table, note = get_polyfunctionality(adata), adata.uns[UNS][POLYFUNCTIONALITY]
-    named = list(table["gene"][:genes]) if isinstance(genes, int) else list(genes)
+    named = list(table["gene"][:genes]) if isinstance(genes, int) else check_names(genes, "genes")
     if absent := [gene for gene in named if gene not in set(table["gene"])]:
         raise KeyError(
             f"`genes`: {shorten(absent)} are not among the genes that have a result. Pass genes of "

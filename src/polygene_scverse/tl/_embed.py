@@ -72,7 +72,8 @@ def embed(
     Returns
     -------
     None. Writes ``obsm["X_polygene"]`` (n_obs x n_hidden), and with `umap` also ``obsm["X_polygene_umap"]``,
-    ``uns["polygene_neighbors"]``, ``obsp["polygene_distances"]`` and ``obsp["polygene_connectivities"]``.
+    ``uns["polygene_neighbors"]``, ``obsp["polygene_distances"]`` and ``obsp["polygene_connectivities"]``. Without it,
+    these are removed if they belong to an earlier embedding with the same key that differs.
 
     With fewer than four cells no UMAP is computed, with a warning.
 
@@ -98,6 +99,8 @@ def embed(
     )
     drawn = _umap(embedding, key_added, n_neighbors, seed) if umap and data.n_obs >= FEWEST else None
     key_of_umap = EMBEDDING_UMAP if key_added == EMBEDDING else f"{key_added}_umap"
+    if drawn is None and (umap or not np.array_equal(data.obsm.get(key_added, embedding), embedding)):
+        _remove_drawn(data, key_added, key_of_umap)
     data.obsm[key_added] = embedding  # nothing can fail from here on
     if drawn is not None:
         data.obsm[key_of_umap] = drawn.obsm["X_umap"]
@@ -106,12 +109,20 @@ def embed(
         keys = {"distances_key": f"{PACKAGE}_distances", "connectivities_key": f"{PACKAGE}_connectivities"}
         data.uns[f"{PACKAGE}_neighbors"] = {**drawn.uns["neighbors"], **keys}
     elif umap:
-        if key_of_umap in data.obsm:  # from an earlier embedding
-            del data.obsm[key_of_umap]
         warn(
             f"`umap`: {data.n_obs} cells are too few for a UMAP, which needs {FEWEST}. obsm[{key_added!r}] was "
             f"written, obsm[{key_of_umap!r}] was not. Pass more cells, or umap=False."
         )
+
+
+def _remove_drawn(data: AnnData, key: str, key_of_umap: str) -> None:
+    """Remove the UMAP and the neighbours of an earlier embedding that had the same key."""
+    data.obsm.pop(key_of_umap, None)
+    graph = data.uns.get(f"{PACKAGE}_neighbors", {})
+    if graph.get("params", {}).get("use_rep") == key:
+        del data.uns[f"{PACKAGE}_neighbors"]
+        for part in ("distances", "connectivities"):
+            data.obsp.pop(f"{PACKAGE}_{part}", None)
 
 
 def _umap(embedding: np.ndarray, key: str, n_neighbors: int, seed: int) -> AnnData:

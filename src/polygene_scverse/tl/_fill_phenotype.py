@@ -20,6 +20,7 @@ from polygene_scverse._validate import (
     check_some,
     notes_of,
     shorten,
+    warn_once,
     write_notes,
 )
 from polygene_scverse.get._lookup import recorded_labels
@@ -98,10 +99,11 @@ def fill_phenotype(
     keys = [key(name) for name in names for key in (filled_key, filled_probability_key)]
     check_free(data, "fill_phenotype", keys, trained.categories)
     found = {}
-    for name in names:
-        shown = [other for other in evidence if other != name]
-        asked = {"given": shown, "gene_symbols": gene_symbols, "gene_ids": gene_ids, "batch_size": batch_size}
-        found[name] = (shown, *_fill(trained, data, name, balance, asked))
+    with warn_once():
+        for name in names:
+            shown = [other for other in evidence if other != name]
+            asked = {"given": shown, "gene_symbols": gene_symbols, "gene_ids": gene_ids, "batch_size": batch_size}
+            found[name] = (shown, *_fill(trained, data, name, balance, asked))
     noted = dict(notes_of(data).get("fill", {}))
     for name, (shown, labels, probability) in found.items():
         data.obs[filled_key(name)] = labels
@@ -115,8 +117,8 @@ def _fill(
 ) -> tuple[pd.Categorical, np.ndarray]:
     """Category of each cell, and its probability where the category is not recorded; shape (n_obs,) each."""
     blank = pd.Series(None, index=data.obs_names, dtype=object)
-    column = model.columns[name]
-    labels = recorded_labels(data.obs[column]) if column in data.obs else blank
+    column, known = model.columns[name], model.categories[name]
+    labels = recorded_labels(data.obs[column], known, model.missing) if column in data.obs else blank
     probability = np.full(data.n_obs, np.nan)
     rows = np.flatnonzero(labels.isna())
     if len(rows):
@@ -124,5 +126,4 @@ def _fill(
         chosen = model.decide(tables, balance=balance)[name]
         labels.iloc[rows] = chosen.astype(object).to_numpy()
         probability[rows] = tables[name].to_numpy()[np.arange(len(rows)), chosen.cat.codes]
-    known = model.categories[name]
     return pd.Categorical(labels, categories=[*known, *sorted(set(labels) - set(known))]), probability

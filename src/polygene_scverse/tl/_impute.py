@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from anndata import AnnData
 from mudata import MuData
 
 from polygene_scverse._constants import IMPUTE_KEEP, IMPUTED
-from polygene_scverse._validate import check_keep, check_names, check_notes, check_plain_name, write_notes
+from polygene_scverse._validate import check_keep, check_names, check_notes, check_plain_name, warn_once, write_notes
 from polygene_scverse.model import Polygene
 from polygene_scverse.tl._models import cells_and_model, gene_names
 
@@ -112,17 +111,15 @@ def impute(
     common: dict[str, Any] = {"given": given, "seed": seed, "log": log, "batch_size": batch_size}
     common |= {"gene_symbols": gene_symbols, "gene_ids": gene_ids}
     found: dict[str, Any] = {}
-    with warnings.catch_warnings():  # warn only once
+    with warn_once():
         if own and keep is None and given is None:
             found["own"] = trained.denoised_expression(
                 data, genes=own, log=log, gene_symbols=gene_symbols, gene_ids=gene_ids
             )
-            warnings.filterwarnings("ignore", message=".*genes are unmeasured in these data")
         share = IMPUTE_KEEP if keep is None else keep
         for name, part, shown in (("own", own, share), ("absent", absent, 1.0)):
             if part and found.get(name) is None:
                 (found[name],) = trained.expected_expression(data, genes=part, keep=shown, **common)
-                warnings.filterwarnings("ignore", message=".*genes are unmeasured in these data")
     if own:
         layer = np.full(data.shape, np.nan, dtype=np.float32)
         layer[:, names.get_indexer(pd.Index(own))] = found["own"]

@@ -34,6 +34,8 @@ def novelty(
 
     A high score means that the cell may be of a type that was not in the training data. New types that resemble a known
     type are not detected, and cells of new donors or protocols score somewhat higher than cells like those in training.
+    Score cells that the model was not trained on: the training cells themselves score higher than others like them, a
+    tenth to half of them above 0.95, because the principal components are fitted to them.
     :meth:`~polygene_scverse.model.Polygene.novelty` describes the method.
 
     Parameters
@@ -86,7 +88,8 @@ def novelty(
         warn(
             f"`adata`: {n_far:,} of {len(found):,} cells have a novelty above {FAR}; about {1 - FAR:.0%} are expected. "
             f"These cells may not be of any category of {name!r}, or may differ from the training cells in tissue, "
-            "protocol or quality. Do not rely on their predictions."
+            "protocol or quality: do not rely on their predictions. The training cells of the model also score higher "
+            "than new cells, so score held-out ones, such as adata[model.validation_indices]."
         )
     data.obs[key_added] = found
     write_notes(data, novelty={"phenotype": name} | ({} if key_added == NOVELTY else {"key": key_added}))

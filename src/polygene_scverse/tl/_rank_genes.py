@@ -13,7 +13,7 @@ from mudata import MuData
 from numpy.typing import NDArray
 
 from polygene_scverse._constants import PACKAGE, RANK_GENES, prediction_key
-from polygene_scverse._validate import check_choice, check_plain_name, check_whole, shorten
+from polygene_scverse._validate import check_choice, check_plain_name, check_whole, shorten, warn
 from polygene_scverse.model import GeneContributions, Polygene
 from polygene_scverse.tl._models import cells_and_model, genes_in_var
 
@@ -104,6 +104,7 @@ def rank_genes(
     name = trained.reference_phenotype if phenotype is None else phenotype
     check_choice(name, list(trained.categories), "phenotype")
     column = _groupby(data, trained, name) if groupby is None else groupby
+    _warn_of_numbers(data, column)
     found = trained.gene_contributions(
         data,
         phenotype=name,
@@ -131,6 +132,16 @@ def _groupby(data: AnnData, trained: Polygene, name: str) -> str:
         f"`groupby`: none of {columns} is a column of adata.obs. Call pgs.tl.predict_phenotype first, or "
         "pass the column that holds the categories."
     )
+
+
+def _warn_of_numbers(data: AnnData, column: str) -> None:
+    """Warn of numbers and booleans, which the plots of scanpy do not find among the categories, which are text."""
+    values = data.obs[column].dropna().unique() if column in data.obs else []
+    if not all(isinstance(value, str) for value in values):
+        warn(
+            f"`groupby`: adata.obs[{column!r}] does not hold text, so scanpy's plots will not match its categories. "
+            f"Convert it first, as in adata.obs[{column!r}] = adata.obs[{column!r}].map(str)."
+        )
 
 
 def _check_entry(data: AnnData, key: str) -> None:

@@ -35,7 +35,8 @@ def test_a_progress_bar_where_it_is_wanted():
 
 
 def test_nothing_stops_early_without_validation():
-    kwargs = trainer_defaults({"early_stopping": True}, validated=False)
+    with pytest.warns(UserWarning, match="`early_stopping`: it has no effect"):
+        kwargs = trainer_defaults({"early_stopping": True}, validated=False)
     assert (kwargs["early_stopping"], kwargs["limit_val_batches"]) == (False, 0)
 
 

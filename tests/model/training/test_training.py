@@ -120,7 +120,8 @@ def test_validation_is_a_share_of_the_cells(trained):
 
 
 def test_no_validation(trained):
-    model = trained(validation_size=0, early_stopping=True)
+    with pytest.warns(UserWarning, match="`early_stopping`: it has no effect, because no cells are held out"):
+        model = trained(validation_size=0, early_stopping=True)
     assert not [key for key in model.history_ if "validation" in key]
     assert np.isfinite(model.history_["train_loss"].to_numpy(dtype=float)).all()
     assert len(model.train_indices) == 60

@@ -11,6 +11,7 @@ from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.strategies import DDPStrategy, Strategy
 
 from polygene_scverse._quiet import quiet
+from polygene_scverse._validate import warn
 from polygene_scverse.model.training._loggers import check_loggers
 from polygene_scverse.model.training._progress import ProgressBar
 
@@ -55,6 +56,11 @@ def trainer_defaults(kwargs: Mapping[str, Any], validated: bool) -> dict[str, An
     if settings["enable_progress_bar"]:
         callbacks.append(ProgressBar())
     if not validated:
+        if settings["early_stopping"]:
+            warn(
+                "`early_stopping`: it has no effect, because no cells are held out for validation. Pass a "
+                "`validation_size` above 0, or leave it out."
+            )
         settings |= {"early_stopping": False, "limit_val_batches": 0}
     if settings["early_stopping"] and is_distributed(settings.get("strategy")):
         # scvi-tools disables it there; our validation loss is over all processes, so that they stop together
