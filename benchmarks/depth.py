@@ -54,6 +54,7 @@ def compare(task: Task, seed: int = 0, max_epochs: int | None = None) -> pd.Data
         cells = thinned(test, share, seed)
         y = cells.obs[phenotype].astype(str).to_numpy()
         tables = model.predict_phenotype(cells)
+        sets = model.prediction_sets(tables, adata=cells)[phenotype]
         of_baseline = pd.DataFrame(baseline.predict_proba(logs(cells)[:, genes]), columns=baseline.classes_)
         row = {
             "data": task.name,
@@ -62,6 +63,8 @@ def compare(task: Task, seed: int = 0, max_epochs: int | None = None) -> pd.Data
             "accuracy, ours": accuracy_score(y, model.decide(tables)[phenotype].astype(str)),
             "accuracy, baseline": accuracy_score(y, of_baseline.idxmax(axis=1)),
             "confidence, ours": float(tables[phenotype].max(axis=1).mean()),
+            "coverage of 90 % sets": float(sets.to_numpy()[np.arange(len(y)), sets.columns.get_indexer(y)].mean()),
+            "categories in a set": float(sets.sum(axis=1).mean()),
         }
         rows.append(row | calibration(y, {"ours": tables[phenotype], "baseline": of_baseline}))
     return pd.DataFrame(rows)

@@ -1,5 +1,6 @@
 """Cells with fewer counts than the training cells: less certain, and no other cell is changed."""
 
+import anndata as ad
 import numpy as np
 import pytest
 import torch
@@ -8,6 +9,7 @@ import polygene_scverse as pgs
 from polygene_scverse.abilities._depth import fit_depth
 from polygene_scverse.data.feed._table import CellTable
 from polygene_scverse.engine import Engine
+from polygene_scverse.fit._conformal import most_probable
 from polygene_scverse.metrics import ece, nll
 from polygene_scverse.model import Polygene
 
@@ -65,6 +67,28 @@ def test_most_cells_of_full_depth_are_as_before(model, cells, monkeypatch):
     monkeypatch.setattr(model, "module", without(model))
     before = model.predict_phenotype(cells)["cell_type"].to_numpy()
     np.testing.assert_allclose(found[~shallow], before[~shallow], atol=1e-6)
+
+
+@pytest.mark.parametrize("backed", [False, True])
+def test_sets_of_shallow_cells_are_those_of_their_probabilities(model, cells, tmp_path, backed):
+    """Where `adata` is passed, no set of a shallow cell is empty; others are not changed."""
+    shallow, _ = thinned(cells[600:], 0.2), cells[600:].copy().write_h5ad(tmp_path / "deep.h5ad")
+    deep = ad.read_h5ad(tmp_path / "deep.h5ad", backed="r" if backed else None)
+    for adata in (shallow, deep):
+        tables = model.predict_phenotype(adata)
+        is_shallow = np.diff(adata.X[:].tocsr().indptr) < float(model.module.linear.usual.sum())
+        before, found = model.prediction_sets(tables), model.prediction_sets(tables, adata=adata)
+        for name, table in tables.items():
+            wider = before[name] | most_probable(table.to_numpy(), 0.9)
+            expected = np.where(is_shallow[:, None], wider, before[name])
+            np.testing.assert_array_equal(found[name], expected)
+    names = shallow.obs["cell_type"].astype(str)
+    sets = model.prediction_sets(model.predict_phenotype(shallow), adata=shallow)["cell_type"]
+    without = model.prediction_sets(model.predict_phenotype(shallow))["cell_type"]
+    coverage = [np.mean([of.loc[cell, name] for cell, name in names.items()]) for of in (without, sets)]
+    assert coverage[1] > max(coverage[0], 0.85)
+    pgs.tl.predict_phenotype(shallow, model=model, coverage=0.9)
+    np.testing.assert_array_equal(shallow.obsm["polygene_cell_type_set"], sets)
 
 
 def test_a_cell_without_expression_has_the_prior_of_the_linear_path(model):

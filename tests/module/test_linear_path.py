@@ -120,8 +120,9 @@ def test_shallow_cells_are_less_certain(name):
         assert 0 < (factor < 1).any(axis=1).sum() < N_CELLS
     expected = PRIOR + factor * (dense(x, measured) - PRIOR)
     np.testing.assert_allclose(run(of_depth(), x, measured), expected, rtol=1e-4, atol=1e-4)
-    found = of_depth().certainty(ragged(x)[1], torch.from_numpy(measured))
-    np.testing.assert_allclose(found, factor, rtol=1e-5)
+    values, there = ragged(x)[1], torch.from_numpy(measured)
+    np.testing.assert_allclose(of_depth().certainty(values, there), factor, rtol=1e-5)
+    np.testing.assert_allclose(of_depth().relative_depth(values, there), factor[:, -1], rtol=1e-5)
 
 
 def test_without_slopes_nothing_is_changed():

@@ -1,4 +1,4 @@
-"""Cells of lower sequencing depth than the training cells: fit how certain predictions about them are."""
+"""Cells of lower sequencing depth than the training cells: find them, and fit the certainty of predictions."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from polygene_scverse.abilities._predict import linear_logits
-from polygene_scverse.data.feed._source import draw_cells
+from polygene_scverse.data.feed._source import CellSource, draw_cells
 from polygene_scverse.data.feed._table import CellTable
 from polygene_scverse.data.read._tokens import Cells
-from polygene_scverse.engine import Engine
+from polygene_scverse.engine import Batch, Engine, Query
 from polygene_scverse.fit._calibration import MIN_CELLS
 from polygene_scverse.fit._depth import SHARES, fit_slope, thin, usual_genes
 from polygene_scverse.fit._kinds import COUNTED, cell_depths
@@ -67,6 +68,15 @@ def fit_depth(engine: Engine, train: CellTable, held_out: CellTable, seed: int) 
         temperature = fit_temperature(full[known], codes[known])
         slopes.append(fit_slope(logits, prior, depth, np.tile(codes[known], len(SHARES)), temperature))
     linear.set_depth(usual, np.repeat(slopes, engine.module.n_categories))
+
+
+def shallow_cells(engine: Engine, source: CellSource) -> NDArray[np.bool_]:
+    """Whether each cell expresses fewer genes than nearly all training cells; shape (n_cells,)."""
+
+    def depth(batch: Batch) -> list[Tensor]:
+        return [engine.module.relative_depth(batch["values"], batch["measured"])[:, None]]
+
+    return engine.gather(source, Query(), depth)[0][:, 0] < 1.0
 
 
 def _with_values(table: CellTable, values: NDArray[np.float32]) -> CellTable:

@@ -39,13 +39,13 @@ class ConformalScores:
         coverage: float,
         by_category: bool = False,
         *,
-        few_genes: bool = False,
+        uncertain: NDArray[np.bool_] | bool = False,
     ) -> NDArray[np.bool_]:
         """Whether each category belongs to the set of a cell; shape (n_cells, n_categories).
 
-        With few groups, coverage in new groups, which are predicted less accurately, is uncertain. With few genes, true
-        categories are less probable than in the calibration cells. In both cases, the most probable categories that add
-        up to the coverage are included as well, so that no set is empty.
+        With few groups, coverage in new groups, which are predicted less accurately, is uncertain. With few genes or
+        few counts, true categories are less probable than in the calibration cells. In these cases, the most probable
+        categories that add up to the coverage are included as well, so that no set is empty.
 
         Parameters
         ----------
@@ -53,13 +53,16 @@ class ConformalScores:
             As for `thresholds`.
         probabilities
             Predicted probabilities; shape (n_cells, n_categories).
-        few_genes
-            Whether the cells lack many of the genes that the calibration cells had.
+        uncertain
+            Whether a cell has much fewer genes or counts than the calibration cells; shape (n_cells,), or one value for
+            all cells.
         """
         found: NDArray[np.bool_] = probabilities >= self.thresholds(
             phenotype, categories, coverage, by_category
         ).astype(np.float32)
-        return found | most_probable(probabilities, coverage) if few_genes or self._few_groups(coverage) else found
+        wider = np.broadcast_to(uncertain, len(probabilities)) | self._few_groups(coverage)
+        found[wider] |= most_probable(probabilities[wider], coverage)
+        return found
 
     def _few_groups(self, coverage: float) -> bool:
         """Whether groups are known, but too few for a guarantee in new groups."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import tempfile
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -55,6 +56,7 @@ from polygene_scverse._validate import (
 )
 from polygene_scverse.abilities._biomarkers import ContextMarkers, biomarkers
 from polygene_scverse.abilities._calibrate import calibrate
+from polygene_scverse.abilities._depth import shallow_cells
 from polygene_scverse.abilities._embed import POOLINGS, embed
 from polygene_scverse.abilities._expected_expression import check_size as check_values
 from polygene_scverse.abilities._expected_expression import denoised_expression, expected_expression
@@ -1856,9 +1858,10 @@ class Polygene(SavingMixin, SetupMixin):
         a warning with the observed coverage of each donor, and sets always include the most probable categories that
         add up to `coverage`.
 
-        True categories are less probable if many genes are unmeasured, so pass `adata` if the cells lack genes of the
-        model. If they have less than 70 % of them, there is a warning, and sets include the most probable categories
-        that add up to `coverage`, unless `calibrate` was called.
+        True categories are less probable if many genes are unmeasured, or if cells have much fewer counts than those of
+        the training, so pass `adata` then. If the cells have less than 70 % of the model's genes, there is a warning.
+        Their sets, and those of single cells that express fewer genes than nearly all training cells, include the most
+        probable categories that add up to `coverage`, unless `calibrate` was called.
 
         Otherwise sets can be empty. This means that no category is as probable as true categories usually are, and the
         cell may belong to none of them.
@@ -1873,7 +1876,8 @@ class Polygene(SavingMixin, SetupMixin):
             Whether the coverage should hold within each category; sets are then larger. Categories with too few
             calibration cells use the threshold of all cells, with a warning.
         adata
-            The cells that were predicted; only their genes are used. By default they have all genes of the model.
+            The cells that were predicted. By default they have all genes of the model, and as many counts as the
+            training cells.
         gene_symbols, gene_ids
             As in `predict_phenotype`.
 
@@ -1888,22 +1892,48 @@ class Polygene(SavingMixin, SetupMixin):
         """
         if not (isinstance(coverage, Real) and 0.0 < coverage < 1.0):
             raise ValueError(f"`coverage`: found {coverage!r}, but it must be above 0 and below 1, such as 0.9.")
-        sets, uncertain = {}, set()
-        if adata is not None and (measured := self._measured(adata, gene_symbols, gene_ids)).mean() < KNOWN_SHARE:
-            of_all_genes = {name for name, entry in self.fitted_.calibration.items() if entry.cells == "held-out"}
-            if uncertain := of_all_genes & set(probabilities):
-                warn(
-                    f"`coverage`: {coverage:g} is not guaranteed for {shorten(sorted(uncertain))}, because "
-                    f"{measured.sum()} of the model's {len(measured)} genes are in `adata`; held-out cells had all. "
-                    "Sets include the most probable categories that add up to it. Call model.calibrate with labelled "
-                    "cells that have the same genes for a guarantee."
-                )
+        sets: dict[str, pd.DataFrame] = {}
+        wider = {} if adata is None else self._uncertain(adata, probabilities, coverage, gene_symbols, gene_ids)
         for name, table in probabilities.items():
             categories = self._check_categories(name, table)
-            scores = self.fitted_.conformal.get(name, NO_SCORES)
-            found = scores.sets(name, categories, table.to_numpy(), coverage, by_category, few_genes=name in uncertain)
+            scores, cells = self.fitted_.conformal.get(name, NO_SCORES), wider.get(name, False)
+            found = scores.sets(name, categories, table.to_numpy(), coverage, by_category, uncertain=cells)
             sets[name] = pd.DataFrame(found, index=table.index, columns=table.columns)
         return sets
+
+    def _uncertain(
+        self,
+        adata: AnnData | MuData,
+        probabilities: Mapping[str, pd.DataFrame],
+        coverage: float,
+        gene_symbols: str | None,
+        gene_ids: str | None,
+    ) -> dict[str, NDArray[np.bool_] | bool]:
+        """Whether cells have much fewer genes or counts than the held-out cells from which sets are computed.
+
+        Depth is only compared if the tables have the rows of `adata`. Phenotypes that were calibrated on given cells
+        are left out.
+        """
+        calibration = self.fitted_.calibration
+        names = sorted(name for name in probabilities if name in calibration and calibration[name].cells == "held-out")
+        measured = self._measured(adata, gene_symbols, gene_ids)
+        if names and measured.mean() < KNOWN_SHARE:
+            warn(
+                f"`coverage`: {coverage:g} is not guaranteed for {shorten(names)}, because {measured.sum()} of the "
+                f"model's {len(measured)} genes are in `adata`; held-out cells had all. Sets include the most probable "
+                "categories that add up to it. Call model.calibrate with labelled cells that have the same genes for a "
+                "guarantee."
+            )
+            return dict.fromkeys(names, True)
+        obs_names = self._anndata(self._data(adata)).obs_names
+        names = [name for name in names if probabilities[name].index.equals(obs_names)]
+        linear = self.module.linear
+        if not names or linear is None or not linear.usual.any():
+            return {}
+        with warnings.catch_warnings():  # of the genes, which the prediction has given
+            warnings.simplefilter("ignore")
+            cells = self._cells(adata, None, gene_symbols, gene_ids)
+        return dict.fromkeys(names, shallow_cells(Engine(self.module), cells))
 
     def expected_value(self, probabilities: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
         """Compute the expected value of ordered phenotypes with numeric categories, such as age.

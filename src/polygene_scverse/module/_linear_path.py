@@ -121,10 +121,8 @@ class LinearPath(nn.Module):
         self.usual.copy_(torch.from_numpy(usual))
         self.slopes.copy_(torch.from_numpy(slopes))
 
-    def certainty(self, values: Tensor, measured: Tensor) -> Tensor:
-        """Factor of the logits without their prior, below 1 for shallow cells; shape (B, C).
-
-        It is a power of the cell's number of expressed genes divided by the number below which a cell is shallow.
+    def relative_depth(self, values: Tensor, measured: Tensor) -> Tensor:
+        """Number of expressed genes relative to that below which a cell is shallow, at most 1; shape (B,).
 
         Parameters
         ----------
@@ -134,8 +132,11 @@ class LinearPath(nn.Module):
             As for `forward`.
         """
         shallow_below = (measured * self.usual).sum(-1).clamp(min=1e-8)  # () or (B,)
-        relative = ((values > 0).sum(1) / shallow_below).clamp(max=1.0)  # (B,)
-        return relative[:, None] ** self.slopes
+        return ((values > 0).sum(1) / shallow_below).clamp(max=1.0)
+
+    def certainty(self, values: Tensor, measured: Tensor) -> Tensor:
+        """Factor of the logits without their prior, a power of `relative_depth`; shape (B, C)."""
+        return self.relative_depth(values, measured)[:, None] ** self.slopes
 
     def limit(self, share: float, importance: NDArray[np.floating] | None = None) -> None:
         """Set how many genes the transformer reads of each cell.

@@ -116,6 +116,11 @@ class PredictionMixin:
         return list(logits.split(self.n_categories, dim=1))
 
     @move_arguments
+    def relative_depth(self, values: Tensor, measured: Tensor) -> Tensor:
+        """As `LinearPath.relative_depth`; 1 without a linear path."""
+        return values.new_ones(len(values)) if self.linear is None else self.linear.relative_depth(values, measured)
+
+    @move_arguments
     def linear_certainty(self, values: Tensor, measured: Tensor) -> list[Tensor]:
         """Factor of the linear path's logits, below 1 for shallow cells; P times (B, categories)."""
         if self.linear is None:
