@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import scanpy as sc
+import torch
 
 import polygene_scverse as pgs
 from polygene_scverse.abilities import _panel
@@ -75,6 +76,17 @@ def test_what_is_wrong_is_said(model, named):
     assert found["silent cells"] == f"{silent:,} cells express no gene of the model"
     assert silent >= 1
     assert "% of the counts in training" in found["totals"]
+
+
+def test_shallow_cells_are_counted(model, named, monkeypatch):
+    """As many genes as the measured ones add up to: 30 genes of 0.35."""
+    query = named[:50, named.var_names.isin(model.genes[:30])].copy()
+    assert pgs.tl.check(query, model=model)["silent cells"] == "none"
+    monkeypatch.setitem(model.module.linear._buffers, "usual", torch.full((40,), 0.35))
+    shallow = (np.diff(query.X.tocsr().indptr) < 10.5).sum()
+    assert 0 < shallow < 50
+    expected = f"none; {shallow:,} express fewer than 11 genes, as 5 % of the training cells do"
+    assert pgs.tl.check(query, model=model)["silent cells"] == expected
 
 
 def test_data_that_cannot_be_read_are_told_apart(model, named):

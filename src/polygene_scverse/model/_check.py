@@ -96,14 +96,22 @@ def _values(model: Polygene, expression: Expression, columns: np.ndarray) -> dic
         note = "computed from all genes; those used in training are not known"
     elif footing is not None and footing.note:
         note = footing.note
-    silent = 0
-    for block in expression.blocks(np.arange(expression.n_obs)):
-        silent += int((np.diff(block[:, columns].indptr) == 0).sum())
-    return {
-        "scale": str(scale),
-        "totals": note,
-        "silent cells": f"{silent:,} cells express no gene of the model" if silent else "none",
-    }
+    n_expressed = np.concatenate(
+        [np.diff(block[:, columns].indptr) for block in expression.blocks(np.arange(expression.n_obs))]
+    )
+    return {"scale": str(scale), "totals": note, "silent cells": _silent(model, expression, n_expressed)}
+
+
+def _silent(model: Polygene, expression: Expression, n_expressed: NDArray[np.integer]) -> str:
+    """Describe cells that express no gene of the model, and those that express few."""
+    silent = int((n_expressed == 0).sum())
+    found = f"{silent:,} cells express no gene of the model" if silent else "none"
+    if model.module.linear is None or not model.module.linear.usual.any():
+        return found
+    usual = model.module.linear.usual.numpy(force=True)
+    fewest = float(usual[np.isin(model.genes, expression.var_names)].sum())
+    n_shallow = int((n_expressed < fewest).sum())
+    return f"{found}; {n_shallow:,} express fewer than {np.ceil(fewest):.0f} genes, as 5 % of the training cells do"
 
 
 def _labels(model: Polygene, data: AnnData) -> dict[str, str]:
