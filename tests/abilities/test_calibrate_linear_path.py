@@ -79,13 +79,16 @@ def expected_path(x, codes, sizes, seed=0):
     folds = np.random.default_rng(seed).permutation(len(x)) % N_FOLDS
     paths = [fit_discriminants(lambda rows: standard[rows], c, k, folds) for c, k in zip(codes.T, sizes, strict=True)]
     weights = np.concatenate([path.weights for path in paths], axis=1) / (x.std(0) + 0.2)[:, None]
-    return {"weights": weights, "bias": np.concatenate([path.bias for path in paths]), "cap": cap, "centre": centre}
+    counts = [np.bincount(c[c >= 0], minlength=k) for c, k in zip(codes.T, sizes, strict=True)]
+    prior = 0.5 * np.log(np.concatenate([n / n.sum() for n in counts]))
+    bias = np.concatenate([path.bias for path in paths])
+    return {"weights": weights, "bias": bias, "prior": prior, "cap": cap, "centre": centre}
 
 
 def assert_path(module, expected, n_genes=None, tolerance=1e-3):
     for name, value in expected.items():
         found = getattr(module.linear, name).numpy()
-        found = found if name == "bias" else found[:n_genes]
+        found = found if name in ("bias", "prior") else found[:n_genes]
         np.testing.assert_allclose(found, value, rtol=tolerance, atol=tolerance, err_msg=name)
 
 
@@ -144,6 +147,10 @@ def test_its_predictions_are_those_of_dense_arrays(changed, others):
     rows = np.arange(240)
     path = expected_path(changed.adata.X[rows], codes_of(changed, rows), [3, 2])
     logits = (np.minimum(per_thousand(others.X), path["cap"]) - path["centre"]) @ path["weights"] + path["bias"]
+    usual, slopes = (getattr(changed.module.linear, name).numpy() for name in ("usual", "slopes"))
+    depths = np.minimum((others.X > 0).sum(axis=1, keepdims=True) / usual.sum(), 1.0)
+    assert (depths < 1).any()
+    logits = path["prior"] + depths**slopes * (logits - path["prior"])
     tables = changed.predict_phenotype(others)
     for name, part in zip(NAMES, np.split(logits, [3], axis=1), strict=True):
         np.testing.assert_allclose(tables[name], softmax(part / changed.temperature(name), axis=1), atol=1e-3)
@@ -306,6 +313,7 @@ def test_genes_that_tell_nothing_may_be_unmeasured(changed, others):
 def test_unmeasured_genes_are_those_whose_mean_was_measured(changed, others):
     """Where nothing is kept that discriminants of the measured genes follow from."""
     changed.fitted_.linear_share[:], changed.fitted_.panels = [1.0, 1.0], None
+    changed.module.linear.slopes.zero_()  # else cells that express fewer genes are less certain
     kept = np.arange(43) % 5 != 2
     filled = others.copy()
     filled.X[:, ~kept] = np.log1p(10.0 * np.expm1(changed.module.linear.centre.numpy()[~kept]))
@@ -326,7 +334,8 @@ def test_cells_that_express_nothing_are_predicted(changed, others):
     silent.X[1:] = 0.0  # the first tells the scale
     table = changed.predict_phenotype(silent, batch_size=1)["cell_type"].to_numpy()
     path = {name: buffer.numpy() for name, buffer in changed.module.linear.named_buffers()}
-    logits = (path["bias"] - path["centre"] @ path["weights"])[:3] / changed.temperature("cell_type")
+    average = path["bias"] - path["centre"] @ path["weights"]
+    logits = (path["prior"] + 0.0 ** path["slopes"] * (average - path["prior"]))[:3] / changed.temperature("cell_type")
     np.testing.assert_allclose(table[1:], np.tile(softmax(logits), (6, 1)), atol=1e-5)
 
 
