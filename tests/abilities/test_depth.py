@@ -43,7 +43,7 @@ def without(model):
     other = Engine(model.module).with_linear_path(
         *(getattr(model.module.linear, name).numpy() for name in ("weights", "bias", "prior"))
     )
-    other.module.linear.slopes.zero_()
+    other.module.linear.forget_depth()
     return other.module
 
 
@@ -122,6 +122,14 @@ def test_too_few_cells_or_no_counts_leave_no_effect(model, cells):
     assert not engine.module.linear.slopes.any()
     fit_depth(engine, all_cells, all_cells, 0)
     assert engine.module.linear.slopes.any()
+
+
+def test_a_training_without_held_out_cells_forgets_it(cells, small):
+    model = pgs.tl.train(cells[:300].copy(), phenotypes=["cell_type"], **{**small, "validation_size": 0.3})
+    assert model.module.linear.usual.any()
+    model.train(max_epochs=1, validation_size=0.0, enable_progress_bar=False)
+    assert not model.module.linear.usual.any()
+    assert not model.module.linear.slopes.any()
 
 
 def test_is_saved(model, cells, tmp_path):

@@ -127,7 +127,7 @@ def test_shallow_cells_are_less_certain(name):
 
 def test_without_slopes_nothing_is_changed():
     path = of_depth()
-    path.slopes.zero_()
+    path.forget_depth()
     assert np.array_equal(run(path, X, MEASURED["all"]), run(loaded(), X, MEASURED["all"]))
 
 

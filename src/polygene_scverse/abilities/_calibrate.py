@@ -158,7 +158,7 @@ def fit_path(
     state.panels = PanelMoments.fit(cells, found.temperatures)
     prior = PRIOR * state.panels.log_shares(module.n_categories)
     module.linear.load(found.weights, found.bias, found.cap, found.centre, prior)
-    module.linear.slopes.zero_()  # fitted later, if there are held-out cells
+    module.linear.forget_depth()  # it is fitted later, if there are held-out cells
     module.linear.limit(SHARE_READ if groups is None else SHARE_READ_OF_GROUPS, found.importance)
     usual = share_of(USUAL_WEIGHTS) if groups is None else USUAL_SHARE_OF_GROUPS
     state.linear_share = [usual] * table.layout.n_phenotypes

@@ -51,10 +51,10 @@ def fit_depth(engine: Engine, train: CellTable, held_out: CellTable, seed: int) 
     some, depths, random = some.read(rows), depths[rows], np.random.default_rng(seed)
     n_genes = engine.module.layout.n_genes
     usual = usual_genes(train.cells.matrix(n_genes), train.measured_in(np.arange(len(train))))
+    shallow_below = (some.measured_in(np.arange(len(some))) * usual).sum(axis=-1)
     relative, trials = [], [linear_logits(engine, some)]
     for share in SHARES:
         thinned = _with_values(some, thin(some.cells.indptr, some.cells.values, depths, share, random))
-        shallow_below = (some.measured_in(np.arange(len(some))) * usual).sum(axis=-1)
         relative.append(np.minimum(thinned.lengths / np.maximum(shallow_below, 1e-8), 1.0))
         trials.append(linear_logits(engine, thinned))
     priors = np.split(linear.prior.numpy(force=True).astype(np.float64), np.cumsum(engine.module.n_categories)[:-1])

@@ -121,6 +121,11 @@ class LinearPath(nn.Module):
         self.usual.copy_(torch.from_numpy(usual))
         self.slopes.copy_(torch.from_numpy(slopes))
 
+    def forget_depth(self) -> None:
+        """Predict cells of every depth with the same certainty."""
+        self.usual.zero_()
+        self.slopes.zero_()
+
     def relative_depth(self, values: Tensor, measured: Tensor) -> Tensor:
         """Number of expressed genes relative to that below which a cell is shallow, at most 1; shape (B,).
 
