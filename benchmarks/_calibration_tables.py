@@ -84,7 +84,8 @@ def coverage_rows(
     tables = model.predict_phenotype(task.test)
     rows = []
     for coverage in COVERAGES:
-        for name, sets in model.prediction_sets(tables, coverage=coverage, by_category=by_category).items():
+        found = model.prediction_sets(tables, coverage=coverage, by_category=by_category, adata=task.test)
+        for name, sets in found.items():
             codes = codes_of(task, name, list(sets.columns))
             known = codes >= 0
             held = sets.to_numpy()[known, codes[known]].astype(float)
