@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from polygene_scverse.fit._kinds import LEVELS, cell_depths, fit_kinds
+from polygene_scverse.fit._kinds import LEVELS, cell_counts, cell_depths, fit_kinds
 
 CODES = np.array([[0, 0]] * 30 + [[0, 1]] * 10 + [[1, 1]] * 60 + [[1, -1]] * 5)
 COUNTS = [np.array([40.0, 65.0]), np.array([30.0, 70.0])]
@@ -61,6 +61,14 @@ def test_depths_are_told_by_the_lowest_value():
     values = np.random.default_rng(0).random(60).astype(np.float32)  # no counts
     assert np.isnan(cell_depths(np.array([0, 30, 60]), values)).all()
     assert np.isnan(cell_depths(np.array([0, 1, 1]), np.ones(1, np.float32))).all()
+
+
+def test_counts_come_back():
+    depths = np.array([300.0, 5000.0, 80.0])
+    indptr, values = expression(depths)
+    counts = np.random.default_rng(0).integers(1, 6, (3, 30))
+    counts[:, 0] = 1
+    np.testing.assert_array_equal(cell_counts(indptr, values, depths), counts.ravel())
 
 
 def test_depths_are_those_of_the_categories():

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from polygene_scverse._constants import TARGET_SUM
 from polygene_scverse.abilities._depth import fit_depth
 from polygene_scverse.abilities._novelty import fit_reference
 from polygene_scverse.abilities._panel import fit_panel_accuracy
@@ -32,7 +31,7 @@ from polygene_scverse.fit._earlier_cells import EarlierCells
 from polygene_scverse.fit._expression_factors import fit_expression_factors
 from polygene_scverse.fit._final_scores import final_scores
 from polygene_scverse.fit._groups import GroupShift
-from polygene_scverse.fit._kinds import COUNTED, cell_depths, fit_kinds
+from polygene_scverse.fit._kinds import COUNTED, cell_counts, cell_depths, fit_kinds
 from polygene_scverse.fit._linear_path import (
     MAX_CANDIDATES,
     MAX_CELLS,
@@ -132,7 +131,7 @@ def _fit_counts(table: CellTable, n_categories: Sequence[int]) -> CountModel | N
         return None
     known = table.read(rows)
     counts = known.cells.matrix(table.layout.n_genes).astype(np.float64)
-    counts.data = np.rint(np.expm1(counts.data) * np.repeat(depths[rows] / TARGET_SUM, known.lengths))
+    counts.data = cell_counts(known.cells.indptr, known.cells.values, depths[rows])
     return fit_count_model(counts, known.codes, n_categories, known.measured_in(np.arange(len(known))))
 
 

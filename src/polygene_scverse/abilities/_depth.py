@@ -12,7 +12,6 @@ from torch import Tensor
 from polygene_scverse.abilities._predict import linear_logits
 from polygene_scverse.data.feed._source import CellSource, draw_cells
 from polygene_scverse.data.feed._table import CellTable
-from polygene_scverse.data.read._tokens import Cells
 from polygene_scverse.engine import Batch, Engine, Query
 from polygene_scverse.fit._calibration import MIN_CELLS
 from polygene_scverse.fit._depth import SHARES, fit_slope, thin, usual_genes
@@ -81,6 +80,4 @@ def shallow_cells(engine: Engine, source: CellSource) -> NDArray[np.bool_]:
 
 def _with_values(table: CellTable, values: NDArray[np.float32]) -> CellTable:
     """Cells with other expression; genes whose value is 0 are removed, and bins are not updated."""
-    cells, kept = table.cells, values > 0
-    indptr = np.concatenate([[0], np.cumsum(kept)])[cells.indptr]
-    return replace(table, cells=Cells(indptr, cells.genes[kept], cells.bins[kept], values[kept]))
+    return replace(table, cells=replace(table.cells, values=values).keep(values > 0))

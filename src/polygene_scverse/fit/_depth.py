@@ -11,6 +11,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import logsumexp
 
 from polygene_scverse._constants import TARGET_SUM
+from polygene_scverse.fit._kinds import cell_counts
 
 SHARES: Final = (0.5, 0.25, 0.1)
 """Shares of their counts that held-out cells keep in trials."""
@@ -59,10 +60,8 @@ def thin(
     random
         Source of the draws.
     """
-    of_entries = np.repeat(depths, np.diff(indptr))
-    counts = np.rint(np.expm1(values.astype(np.float64)) * of_entries / TARGET_SUM).astype(np.int64)
-    kept = random.binomial(counts, share)
-    return np.log1p(kept / (share * of_entries) * TARGET_SUM).astype(np.float32)
+    kept = random.binomial(cell_counts(indptr, values, depths).astype(np.int64), share)
+    return np.log1p(kept / (share * np.repeat(depths, np.diff(indptr))) * TARGET_SUM).astype(np.float32)
 
 
 def fit_slope(

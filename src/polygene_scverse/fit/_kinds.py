@@ -181,6 +181,23 @@ def cell_depths(indptr: NDArray[np.integer], values: NDArray[np.floating]) -> ND
     return np.where((lengths > 1) & (wrong == 0), TARGET_SUM / one, np.nan)
 
 
+def cell_counts(
+    indptr: NDArray[np.integer], values: NDArray[np.floating], depths: NDArray[np.floating]
+) -> NDArray[np.float64]:
+    """Counts of cells with known total counts; shape of `values`.
+
+    Parameters
+    ----------
+    indptr, values
+        Expression (log1p of counts per 10,000), in CSR order.
+    depths
+        Total counts of each cell; shape (N,).
+    """
+    rates = np.expm1(values.astype(np.float64))
+    found: NDArray[np.float64] = np.rint(rates * np.repeat(depths / TARGET_SUM, np.diff(indptr)))
+    return found
+
+
 def _drawn(weights: NDArray[np.floating], draws: NDArray[np.floating]) -> NDArray[np.int64]:
     """Draw indices with probabilities proportional to the weights; shape of `draws`."""
     edges = np.cumsum(weights) / max(weights.sum(), 1e-300)

@@ -65,9 +65,12 @@ class Cells:
     def rebin(self, edges: NDArray[np.float64]) -> Cells:
         """Assign expression to other bins; entries that fall into bin 0 are removed."""
         bins = digitize(self.values, edges)
-        keep = bins > 0
-        indptr = np.concatenate([[0], np.cumsum(keep)])[self.indptr]
-        return Cells(indptr, self.genes[keep], bins[keep].astype(np.int16), self.values[keep])
+        return Cells(self.indptr, self.genes, bins.astype(np.int16), self.values).keep(bins > 0)
+
+    def keep(self, kept: NDArray[np.bool_]) -> Cells:
+        """Remove entries; `kept` has shape (n_entries,)."""
+        indptr = np.concatenate([[0], np.cumsum(kept)])[self.indptr]
+        return Cells(indptr, self.genes[kept], self.bins[kept], self.values[kept])
 
     def with_genes(self, genes: NDArray[np.integer], bins: NDArray[np.integer], values: NDArray[np.floating]) -> Cells:
         """Set some genes to one bin and value in every cell; bin 0 removes a gene.
